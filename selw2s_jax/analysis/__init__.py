@@ -1,0 +1,1 @@
+"""Metrics, diagnostics and tables."""

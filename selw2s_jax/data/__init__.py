@@ -1,0 +1,1 @@
+"""Tasks, splits, prompts and packed batches."""

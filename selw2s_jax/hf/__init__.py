@@ -1,0 +1,1 @@
+"""Hugging Face folders: weights, configs and tokenizers, read without torch and without remote code."""

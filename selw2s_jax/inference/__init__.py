@@ -1,0 +1,1 @@
+"""Batched scoring: class-head predictions and few-shot answers."""

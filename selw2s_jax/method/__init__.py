@@ -1,0 +1,1 @@
+"""The method as pure functions of arrays: losses, graph smoothing, selection."""

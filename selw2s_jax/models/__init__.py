@@ -1,0 +1,1 @@
+"""Decoder-only transformers in Flax NNX, and their heads."""

@@ -1,0 +1,1 @@
+"""The one jitted train step, its state and its loop."""
