@@ -1,0 +1,76 @@
+"""Metrics of predictions, on NumPy arrays."""
+
+import numpy as np
+from scipy import stats
+
+
+def auroc(scores, labels) -> float | None:
+    """Area under the ROC curve; a tie between a positive and a negative counts half.
+
+    Args:
+        scores: `[N]` real scores, higher for positives.
+        labels: `[N]` 0 or 1.
+
+    Returns:
+        The area, or None where only one class is present.
+    """
+    scores, labels = np.asarray(scores, np.float64), np.asarray(labels).astype(bool)
+    _check_same_length(scores, labels)
+    num_positive, num_negative = int(labels.sum()), int((~labels).sum())
+    if num_positive == 0 or num_negative == 0:
+        return None
+    rank_sum = stats.rankdata(scores)[labels].sum()
+    return float((rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+
+
+def brier_score(probs, labels) -> float:
+    """Mean squared difference of the probability of class 1 `[N]` and the label `[N]`."""
+    probs, labels = np.asarray(probs, np.float64), np.asarray(labels, np.float64)
+    _check_same_length(probs, labels)
+    return float(np.mean((probs - labels) ** 2))
+
+
+def expected_calibration_error(probs, labels, num_bins: int = 15) -> float:
+    """Expected calibration error (Guo et al. 2017) over equal-width bins of the probability of class 1.
+
+    Args:
+        probs: `[N]` probabilities of class 1; a value on an inner edge belongs to the bin above it.
+        labels: `[N]` 0 or 1.
+        num_bins: number of bins on [0, 1].
+
+    Returns:
+        sum over bins of (rows in bin / N) |mean probability - mean label|.
+    """
+    probs, labels = np.asarray(probs, np.float64), np.asarray(labels, np.float64)
+    _check_same_length(probs, labels)
+    bins = np.clip((probs * num_bins).astype(int), 0, num_bins - 1)
+    gaps = np.bincount(bins, weights=probs - labels, minlength=num_bins)
+    return float(np.abs(gaps).sum() / len(probs))
+
+
+def performance_gap_recovered(weak: float, student: float, ceiling: float) -> float | None:
+    """PGR = (student - weak) / (ceiling - weak) of accuracies (Burns et al. 2023).
+
+    None where ceiling <= weak, and the ratio has no meaning.
+    """
+    return None if ceiling <= weak else float((student - weak) / (ceiling - weak))
+
+
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of an accuracy."""
+    interval = stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Student-t interval of the mean of independent runs; None for fewer than two."""
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return None
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def _check_same_length(scores: np.ndarray, labels: np.ndarray) -> None:
+    if scores.shape != labels.shape or scores.ndim != 1 or not len(scores):
+        raise ValueError(f"need two non-empty arrays of one length, got {scores.shape} and {labels.shape}")

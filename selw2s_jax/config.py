@@ -1,0 +1,283 @@
+"""The config: every key with its default, written once, and every check that needs no data and no device.
+
+Config files build on `default_config()`; nothing else in the package knows a default.
+"""
+
+import difflib
+import math
+
+import ml_collections
+from ml_collections import config_dict
+
+from selw2s_jax.errors import UserError
+
+# Seeds that no base seed touches: every seed and method is tested on the same converted items.
+TEST_CONVERSION_SEED = 20251114
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """The paper's settings. Null (typed placeholder) means: chosen by the rule in the comment beside it."""
+    placeholder = config_dict.placeholder
+    config = ml_collections.ConfigDict()
+    config.task = "sciq"  # a registered task, or any name with data.train_file
+    config.methods = ("finetune", "selective")
+    config.seeds = (0, 1, 2)
+
+    config.data = dict(
+        source="hub",  # "hub", "generated", or a folder laid out as <task>/<split>.parquet
+        train_file=placeholder(str),  # a user's own JSONL, CSV or parquet instead of the task's train split
+        test_file=placeholder(str),  # null with train_file: a fifth of the questions is held out
+        instruction=placeholder(str),  # of the few-shot prompt; null: the task's own
+        num_train=20_000,  # at most this many questions, halved
+        num_test=placeholder(int),  # null: the whole test split
+        max_length=1024,  # tokens
+        overlong="default",  # default (train: drop, test: truncate) | drop | truncate | error
+        conversion="coin",  # coin | balanced_pair | all
+        sample="random",  # random | first
+        reshuffle=True,  # another order of batches each epoch
+    )
+    # null: derived from the base seed
+    config.seed = dict(
+        split=placeholder(int),
+        conversion=placeholder(int),
+        order=placeholder(int),
+        init=placeholder(int),
+        sampling=placeholder(int),
+        shots=placeholder(int),
+        test_conversion=TEST_CONVERSION_SEED,
+    )
+
+    for role in ("weak", "strong"):
+        config[role] = dict(
+            model=placeholder(str),  # registry name, hub name, or folder
+            revision=placeholder(str),  # of a hub name; null: the registry's
+            tokenizer=placeholder(str),  # a folder; null: the model's own
+            learning_rate=placeholder(float),  # null: training.learning_rate, else the model's own default
+        )
+
+    config.p_ik = dict(
+        task="arc",
+        data=placeholder(str),  # arc: easy+challenge | easy | challenge
+        file=placeholder(str),  # a user's own file instead of the task's train split
+        num_train=placeholder(int),  # null: all
+        gamma=0.8,
+        weight=1.0,  # lambda of Eq. 4
+        batch_size=placeholder(int),  # null: training.batch_size
+        num_samples=1,  # sampled answers per question; the target is the share that is right
+        temperature=1.0,  # of the sampled answers; 0: greedy
+        stage="joint",  # joint | pretrain_then_joint | frozen
+        epochs=2.0,  # of P(IK) alone, for the latter two
+        mask="online",  # online | frozen_scores | file
+        scores_file=placeholder(str),  # for mask=file: JSONL of {example_id, p_ik}
+        prompt="bare",  # classifier input: bare | instruction | fewshot
+    )
+    config.self_label = dict(
+        source="fewshot",  # fewshot | class_head | file
+        file=placeholder(str),  # for source=file: JSONL of {example_id, label}
+        soft=False,
+        num_shots=4,
+    )
+    config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True)
+    config.ceiling = dict(split="student")  # student | weak | both
+
+    config.training = dict(
+        batch_size=32,
+        micro_batch_size=placeholder(int),  # examples of each kind in one pass; null: the whole batch
+        epochs=2.0,
+        learning_rate=placeholder(float),  # null: each model's own default
+        schedule="cosine",
+        optimizer="adam",
+        b1=0.9,
+        b2=0.999,
+        eps=1e-8,
+    )
+    config.precision = dict(param_dtype="float32", compute_dtype="bfloat16", moment_dtype="float32")
+    config.mesh = dict(shape=placeholder(tuple))  # (data, fsdp, tensor); null: all devices on fsdp
+    config.execution = dict(
+        remat="full",  # full | dots | none
+        attention="xla",  # xla | cudnn
+        score_tokens=16_384,  # tokens in one scoring or evaluation batch
+    )
+    config.compat = dict(openai_pooling=False)  # last token = number of ids != 0, as openai/weak-to-strong
+    config.logging = dict(every_steps=1, tensorboard=False)
+    return config
+
+
+def smoke_settings(config: ml_collections.ConfigDict, *, weak: str, strong: str) -> None:
+    """Turns a config into a toy run that needs no network: generated questions, random tiny checkpoints."""
+    config.data.source = "generated"
+    config.data.num_train = 256
+    config.data.num_test = 101
+    config.weak.model = weak
+    config.weak.revision = None
+    config.strong.model = strong
+    config.strong.revision = None
+    config.p_ik.num_train = 96
+    config.training.learning_rate = 1e-3
+    config.training.epochs = 2.0
+    config.seeds = (0,)
+    config.precision.compute_dtype = "float32"
+
+
+def parse_arguments(text: str | None, *, choices: dict[str, tuple[str, ...]]) -> dict[str, str | bool]:
+    """The arguments of a config file, `--config=file.py:weak=gpt2,smoke`.
+
+    Args:
+        text: comma-separated `key=value` pairs and flags.
+        choices: the values that each key takes, the default first; `()` for a flag.
+
+    Returns:
+        A value for every key: the default where absent, True or False for flags.
+
+    Raises:
+        UserError: an unknown argument or value.
+    """
+    values = {key: options[0] if options else False for key, options in choices.items()}
+    for item in filter(None, (part.strip() for part in (text or "").split(","))):
+        key, _, value = item.partition("=")
+        if key not in choices:
+            known = ", ".join(f"{name}={'|'.join(o)}" if o else name for name, o in choices.items())
+            raise UserError(f"config argument {item!r} is not known; use one of: {known}")
+        if choices[key] and value not in choices[key]:
+            raise UserError(f"config argument {key}={value!r} is not one of: {', '.join(choices[key])}")
+        if not choices[key] and value:
+            raise UserError(f"config argument {key!r} is a flag and takes no value")
+        values[key] = value if choices[key] else True
+    return values
+
+
+_ONE_OF = {
+    "data.overlong": ("default", "drop", "truncate", "error"),
+    "data.conversion": ("coin", "balanced_pair", "all"),
+    "data.sample": ("random", "first"),
+    "p_ik.stage": ("joint", "pretrain_then_joint", "frozen"),
+    "p_ik.mask": ("online", "frozen_scores", "file"),
+    "p_ik.prompt": ("bare", "instruction", "fewshot"),
+    "self_label.source": ("fewshot", "class_head", "file"),
+    "ceiling.split": ("student", "weak", "both"),
+    "training.schedule": ("cosine",),
+    "training.optimizer": ("adam",),
+    "precision.param_dtype": ("float32", "bfloat16"),
+    "precision.compute_dtype": ("float32", "bfloat16"),
+    "precision.moment_dtype": ("float32", "bfloat16"),
+    "execution.remat": ("full", "dots", "none"),
+    "execution.attention": ("xla", "cudnn"),
+}
+_POSITIVE = (
+    "data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size",
+    "p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size",
+    "training.epochs", "training.learning_rate", "training.eps", "weak.learning_rate",
+    "strong.learning_rate", "execution.score_tokens", "logging.every_steps",
+)  # fmt: skip
+_NOT_NEGATIVE = ("p_ik.weight", "p_ik.temperature")
+_UNIT_INTERVAL = ("p_ik.gamma", "graph.alpha", "training.b1", "training.b2")
+
+
+def get(config: ml_collections.ConfigDict, key: str):
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def validate(config: ml_collections.ConfigDict, *, students: tuple[str, ...]) -> None:
+    """Every check of the config alone.
+
+    Args:
+        students: names of the registered methods.
+
+    Raises:
+        UserError: the first thing that is wrong, with the remedy.
+    """
+    for key, options in _ONE_OF.items():
+        check_one_of(key, get(config, key), options)
+    for key in _POSITIVE:
+        value = get(config, key)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UserError(f"config.{key}={value} must be greater than 0")
+    for key in _NOT_NEGATIVE:
+        value = get(config, key)
+        if not (math.isfinite(value) and value >= 0):
+            raise UserError(f"config.{key}={value} must not be negative")
+    for key in _UNIT_INTERVAL:
+        if not 0 <= get(config, key) <= 1:
+            raise UserError(f"config.{key}={get(config, key)} must lie in [0, 1]")
+    _validate_lists(config, students)
+    _validate_batches(config)
+    _validate_sources(config)
+
+
+def check_one_of(key: str, value: str, options) -> None:
+    """Raises a UserError with the nearest option unless the value is one of them."""
+    if value not in options:
+        nearest = difflib.get_close_matches(str(value), options, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise UserError(f"config.{key}={value!r} is not one of: {', '.join(options)}{hint}")
+
+
+def _validate_lists(config, students) -> None:
+    for method in config.methods:
+        check_one_of("methods", method, students)
+    if len(set(config.methods)) != len(config.methods):
+        raise UserError(f"config.methods={tuple(config.methods)} names a method twice")
+    seeds = tuple(config.seeds)
+    if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) != len(seeds):
+        raise UserError(f"config.seeds={seeds} must be different integers >= 0, at least one")
+    shape = config.mesh.shape
+    if shape is not None and (len(shape) != 3 or any(type(size) is not int or size < 1 for size in shape)):
+        raise UserError(f"config.mesh.shape={tuple(shape)} must be three sizes >= 1: (data, fsdp, tensor)")
+    if config.self_label.num_shots % 2 or config.self_label.num_shots < 2:
+        raise UserError(
+            f"config.self_label.num_shots={config.self_label.num_shots} must be even and at least 2: "
+            "the shots hold as many right as wrong answers"
+        )
+
+
+def _validate_batches(config) -> None:
+    batch, micro = config.training.batch_size, config.training.micro_batch_size
+    if micro is not None and batch % micro:
+        raise UserError(
+            f"config.training.batch_size={batch} is not divisible by training.micro_batch_size={micro}; "
+            "choose a divisor of the batch size"
+        )
+    p_ik_batch = config.p_ik.batch_size
+    if micro is not None and p_ik_batch is not None and p_ik_batch % (batch // micro):
+        raise UserError(
+            f"config.p_ik.batch_size={p_ik_batch} is not divisible by the {batch // micro} micro-batches of a step"
+        )
+
+
+def _validate_sources(config) -> None:
+    for name in ("weak", "strong"):
+        if config[name].model is None:
+            raise UserError(f"config.{name}.model is not set: give a model name, a hub name or a folder")
+    if config.data.test_file is not None and config.data.train_file is None:
+        raise UserError("config.data.test_file is set without data.train_file; set both")
+    if config.self_label.source == "file" and config.self_label.file is None:
+        raise UserError("config.self_label.source=file needs self_label.file: JSONL of {example_id, label}")
+    if config.p_ik.mask == "file" and config.p_ik.scores_file is None:
+        raise UserError("config.p_ik.mask=file needs p_ik.scores_file: JSONL of {example_id, p_ik}")
+    if config.p_ik.stage == "frozen" and config.p_ik.mask == "online":
+        raise UserError(
+            "config.p_ik.stage=frozen has no head in training: set p_ik.mask=frozen_scores (or file)"
+        )
+    if config.self_label.soft and config.self_label.source == "class_head":
+        raise UserError("config.self_label.soft=True has no meaning with self_label.source=class_head")
+
+
+def dotted_keys(config: ml_collections.ConfigDict) -> list[str]:
+    """Every key that holds a value, as `section.key`, in order."""
+    keys = []
+    for name, value in config.items(preserve_field_references=True):
+        if isinstance(value, ml_collections.ConfigDict):
+            keys += [f"{name}.{inner}" for inner in dotted_keys(value)]
+        else:
+            keys.append(name)
+    return sorted(keys)
+
+
+def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A copy with `--config.methods=a,b` taken apart, which the flag parser leaves as one string."""
+    config = config.copy_and_resolve_references()
+    config.methods = tuple(name.strip() for item in config.methods for name in str(item).split(","))
+    return config

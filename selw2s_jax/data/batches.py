@@ -1,0 +1,296 @@
+"""Packed batches: several examples to a row of tokens, each with its own positions and segment.
+
+A batch holds M micro-batches of R rows of T tokens and E example slots. Examples are found by the coordinates
+of their last token; every per-example array is aligned with the slots, and a slot of weight 0 is padding.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+TASK, P_IK = 0, 1  # values of Batch.kind
+_SHORTEST_ROW = 128
+
+
+class Batch(NamedTuple):
+    """One step's examples. Leading axis M, the micro-batches; the graph spans them all."""
+
+    tokens: np.ndarray  # [M, R, T] int32
+    positions: np.ndarray  # [M, R, T] int32, restarting at each example
+    segment_ids: np.ndarray  # [M, R, T] int32, 0 where padded
+    index: np.ndarray  # [M, E] int32, into the example set of its kind
+    row: np.ndarray  # [M, E] int32
+    last: np.ndarray  # [M, E] int32, column of the last token
+    kind: np.ndarray  # [M, E] int32, TASK or P_IK
+    weight: np.ndarray  # [M, E] float32 in the loss mean; 0 for padding
+    weak_probs: np.ndarray  # [M, E, 2] float32
+    self_labels: np.ndarray  # [M, E] float32 probability of class 1
+    given_p_ik: np.ndarray  # [M, E] float32
+    ik_target: np.ndarray  # [M, E] float32 probability of IK
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleSet:
+    """Tokenised examples with what they are trained on; all of length N.
+
+    Attributes:
+        example_ids: their names.
+        tokens: one int32 array of ids each, never empty.
+        columns: arrays by field name of `Batch` (weak_probs, self_labels, given_p_ik, ik_target).
+    """
+
+    example_ids: Sequence[str]
+    tokens: Sequence[np.ndarray]
+    columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(ids) for ids in self.tokens], np.int64)
+
+
+def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+    """First-fit decreasing: which examples share a row.
+
+    Args:
+        lengths: tokens of each example, none above `row_length`.
+        row_length: tokens of a row.
+
+    Returns:
+        Rows of indices into `lengths`; every index appears once.
+    """
+    rows: list[list[int]] = []
+    space: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        row = next((r for r, free in enumerate(space) if free >= lengths[index]), None)
+        if row is None:
+            rows.append([])
+            space.append(row_length)
+            row = len(rows) - 1
+        rows[row].append(index)
+        space[row] -= lengths[index]
+    return rows
+
+
+def row_length_for(longest: int, limit: int) -> int:
+    """The length of rows that hold an example of `longest` tokens: a power of two, or the limit."""
+    length = _SHORTEST_ROW
+    while length < longest:
+        length *= 2
+    return max(min(length, limit), longest)
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _empty(num_micro: int, num_rows: int, row_length: int, num_slots: int) -> Batch:
+    grid, slots = (num_micro, num_rows, row_length), (num_micro, num_slots)
+    return Batch(
+        tokens=np.zeros(grid, np.int32),
+        positions=np.zeros(grid, np.int32),
+        segment_ids=np.zeros(grid, np.int32),
+        index=np.zeros(slots, np.int32),
+        row=np.zeros(slots, np.int32),
+        last=np.zeros(slots, np.int32),
+        kind=np.zeros(slots, np.int32),
+        weight=np.zeros(slots, np.float32),
+        weak_probs=np.full((*slots, 2), 0.5, np.float32),
+        self_labels=np.zeros(slots, np.float32),
+        given_p_ik=np.zeros(slots, np.float32),
+        ik_target=np.zeros(slots, np.float32),
+    )
+
+
+def _place(batch: Batch, micro: int, rows: list[list[int]], tokens: Sequence[np.ndarray], openai_pooling: bool):
+    """Writes packed examples into one micro-batch; slot i is example i of `tokens`."""
+    for row, members in enumerate(rows):
+        start = 0
+        for segment, slot in enumerate(members, start=1):
+            ids = tokens[slot]
+            stop = start + len(ids)
+            batch.tokens[micro, row, start:stop] = ids
+            batch.positions[micro, row, start:stop] = np.arange(len(ids))
+            batch.segment_ids[micro, row, start:stop] = segment
+            batch.row[micro, slot] = row
+            # openai/weak-to-strong takes the number of ids != 0 for the length, though id 0 is a token ("!").
+            length = max(np.count_nonzero(ids), 1) if openai_pooling else len(ids)
+            batch.last[micro, slot] = start + length - 1
+            batch.weight[micro, slot] = 1.0
+            start = stop
+
+
+class ExampleOrder:
+    """Which examples a step takes: a pure function of (seed, step).
+
+    Batches run across epoch ends; each epoch is a permutation keyed by (seed, epoch), or always the first
+    one with `reshuffle=False`.
+    """
+
+    def __init__(self, num_examples: int, batch_size: int, *, seed: int, reshuffle: bool = True):
+        if num_examples < 1:
+            raise ValueError("an order needs at least one example")
+        self._num_examples, self._batch_size = num_examples, batch_size
+        self._seed, self._reshuffle = seed, reshuffle
+        self._permutations: dict[int, np.ndarray] = {}
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        key = epoch if self._reshuffle else 0
+        if key not in self._permutations:
+            if len(self._permutations) > 8:
+                self._permutations.clear()
+            generator = np.random.default_rng([self._seed, key])
+            self._permutations[key] = generator.permutation(self._num_examples)
+        return self._permutations[key]
+
+    def indices(self, step: int) -> np.ndarray:
+        """`[batch_size]` indices of the examples of one step."""
+        stream = step * self._batch_size + np.arange(self._batch_size)
+        epochs, offsets = np.divmod(stream, self._num_examples)
+        return np.array(
+            [self._permutation(int(epoch))[offset] for epoch, offset in zip(epochs, offsets, strict=True)]
+        )
+
+
+class TrainBatches:
+    """The batches of one training run, packed into few shapes.
+
+    Rows of one length hold a step whose longest example fits them; all steps with rows of a length have the
+    same number of rows, the most that any of them needs, so each length is compiled once.
+
+    Args:
+        sets: the examples of each kind, with their labels in `columns`.
+        batch_sizes: examples of each kind in a step.
+        num_steps: steps of the run.
+        num_micro: micro-batches in a step; divides every batch size.
+        seed: of the order of batches; each kind draws a stream of its own.
+        max_length: longest example allowed, in tokens.
+        row_multiple: number of data-parallel groups, which the rows are divided over.
+    """
+
+    def __init__(
+        self,
+        sets: dict[int, ExampleSet],
+        batch_sizes: dict[int, int],
+        *,
+        num_steps: int,
+        num_micro: int = 1,
+        seed: int = 0,
+        reshuffle: bool = True,
+        max_length: int = 1024,
+        row_multiple: int = 1,
+        openai_pooling: bool = False,
+    ):
+        self.num_steps = num_steps
+        self._sets = sets
+        self._lengths = {kind: examples.lengths for kind, examples in sets.items()}
+        self._orders = {
+            kind: ExampleOrder(
+                len(examples.tokens), batch_sizes[kind], seed=_stream_seed(seed, kind), reshuffle=reshuffle
+            )
+            for kind, examples in sets.items()
+        }
+        self._num_micro, self._max_length = num_micro, max_length
+        self._openai_pooling = openai_pooling
+        self._num_rows: dict[int, int] = {}
+        for step in range(num_steps):
+            row_length, packed = self._pack_step(step)
+            most = _round_up(max(len(rows) for rows in packed), row_multiple)
+            self._num_rows[row_length] = max(most, self._num_rows.get(row_length, 0))
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """The (rows, tokens) of a micro-batch that occur in the run."""
+        return sorted((rows, length) for length, rows in self._num_rows.items())
+
+    def example_ids(self, step: int) -> list[str]:
+        """Names of the examples of one step."""
+        return [self._sets[kind].example_ids[i] for micro in self._members(step) for kind, i in micro]
+
+    def _members(self, step: int) -> list[list[tuple[int, int]]]:
+        """(kind, index) of each slot of each micro-batch."""
+        members: list[list[tuple[int, int]]] = [[] for _ in range(self._num_micro)]
+        for kind, order in self._orders.items():
+            for micro, chunk in enumerate(np.split(order.indices(step), self._num_micro)):
+                members[micro].extend((kind, int(index)) for index in chunk)
+        return members
+
+    def _pack_step(self, step: int) -> tuple[int, list[list[list[int]]]]:
+        lengths = [[int(self._lengths[k][i]) for k, i in micro] for micro in self._members(step)]
+        row_length = row_length_for(max(map(max, lengths)), self._max_length)
+        return row_length, [pack(micro, row_length) for micro in lengths]
+
+    def batch_at(self, step: int) -> Batch:
+        """The batch of one step, a pure function of the arguments of this object and the step."""
+        members = self._members(step)
+        row_length, packed = self._pack_step(step)
+        batch = _empty(self._num_micro, self._num_rows[row_length], row_length, len(members[0]))
+        for micro, (slots, rows) in enumerate(zip(members, packed, strict=True)):
+            _place(batch, micro, rows, [self._sets[k].tokens[i] for k, i in slots], self._openai_pooling)
+            batch.kind[micro] = [kind for kind, _ in slots]
+            batch.index[micro] = [index for _, index in slots]
+            for slot, (kind, index) in enumerate(slots):
+                for name, column in self._sets[kind].columns.items():
+                    getattr(batch, name)[micro, slot] = column[index]
+        return batch
+
+    def padding_efficiency(self) -> float:
+        """Share of token slots that hold a token, over the whole run."""
+        used = slots = 0
+        for step in range(self.num_steps):
+            row_length, _ = self._pack_step(step)
+            used += sum(int(self._lengths[k][i]) for micro in self._members(step) for k, i in micro)
+            slots += self._num_micro * self._num_rows[row_length] * row_length
+        return used / slots
+
+
+def _stream_seed(seed: int, kind: int) -> int:
+    digest = hashlib.sha256(f"{seed}/order/{kind}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def score_batches(
+    tokens: Sequence[np.ndarray],
+    *,
+    batch_tokens: int,
+    max_length: int,
+    row_multiple: int = 1,
+    openai_pooling: bool = False,
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Batches for scoring every example once, longest first, so that memory runs out at once or never.
+
+    Args:
+        tokens: ids of each example.
+        batch_tokens: token slots of a batch, about.
+        max_length: longest example allowed, in tokens.
+        row_multiple: number of data-parallel groups.
+
+    Yields:
+        A batch with one micro-batch, and the indices into `tokens` of its slots of weight 1, in slot order.
+    """
+    order = sorted(range(len(tokens)), key=lambda i: (-len(tokens[i]), i))
+    start = 0
+    while start < len(order):
+        longest = len(tokens[order[start]])
+        row_length = max(min(_round_up(max(longest, _SHORTEST_ROW), 64), max_length), longest)
+        num_rows = _round_up(max(batch_tokens // row_length, 1), row_multiple)
+        num_slots = num_rows * 8
+        stop, free = start, [row_length] * num_rows
+        # Next-fit over ever shorter examples: a row is left for good once the next example does not fit.
+        rows: list[list[int]] = [[] for _ in range(num_rows)]
+        while stop < len(order) and stop - start < num_slots:
+            length = len(tokens[order[stop]])
+            row = next((r for r in range(num_rows) if free[r] >= length), None)
+            if row is None:
+                break
+            rows[row].append(stop - start)
+            free[row] -= length
+            stop += 1
+        members = np.array(order[start:stop])
+        batch = _empty(1, num_rows, row_length, num_slots)
+        _place(batch, 0, rows, [tokens[i] for i in members], openai_pooling)
+        batch.index[0, : len(members)] = members
+        yield batch, members
+        start = stop

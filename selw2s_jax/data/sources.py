@@ -1,0 +1,262 @@
+"""Reads a task's questions from the Hugging Face hub or from a folder of parquet files.
+
+A folder has `{subset folder}/{split}.parquet` with the hub's columns, for example `sciq/train.parquet`,
+`boolq/validation.parquet`, `ai2_arc/ARC-Easy/train.parquet`, `winogrande/winogrande_xl/validation.parquet`.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from selw2s_jax import errors
+from selw2s_jax.data import keyed, tasks
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HUB = "hub"
+
+# Of the contexts, where one file has to serve as train and test.
+_TRAIN_SHARE_OF_CONTEXTS = 0.7
+
+
+def load_questions(
+    task: tasks.Task, split: str, *, source: str, subsets: str | None = None
+) -> list[tasks.Question]:
+    """The questions of one split, in the order of the files.
+
+    Args:
+      task: a task of the registry.
+      split: `train` or `test` (for BoolQ, CosmosQA and Winogrande the test split is their validation split).
+      source: `hub`, or a folder laid out as above.
+      subsets: names joined by `+` (ARC: `easy+challenge`, `easy`, `challenge`); None reads all of them.
+
+    Raises:
+      UserError: nothing there, no network, damaged or empty file, missing column, wrong type, bad row; one
+        line that names the file, the row (from 0, as in the example_id) and the remedy.
+    """
+    if split not in task.splits:
+        raise ValueError(f"task {task.name} has the splits {sorted(task.splits)}, not {split!r}")
+    chosen = _choose_subsets(task, subsets)
+    if source == HUB:
+        return [q for subset in chosen for q in _read_hub(task, subset, split)]
+    folder = pathlib.Path(source).expanduser()
+    if not folder.is_dir():
+        raise errors.UserError(
+            f"data.source {source!r} is neither 'hub' nor a folder; make the folder or set 'hub'"
+        )
+    return [q for subset in chosen for q in _read_folder(task, subset, split, folder)]
+
+
+def notes(task: tasks.Task, *, source: str) -> tuple[str, ...]:
+    """What a reader of the results has to know of this source, one sentence each."""
+    if source == HUB:
+        if task.hub_revision is None or task.hub_parquet:
+            return (f"{task.name}: {task.hub_name} on the hub is not pinned to a commit.",)
+        return ()
+    folder = pathlib.Path(source).expanduser()
+    return tuple(
+        f"{task.name}: {_path(folder, subset, task.splits['train'])} is not there, so "
+        f"{task.splits['test']}.parquet is divided by context, about 70 % train and 30 % test: "
+        "for trials, not comparable with published results."
+        for subset in task.subsets
+        if _must_split_by_context(task, subset, folder)
+    )
+
+
+def fingerprint_texts(examples: Iterable[tasks.Example]) -> str:
+    """SHA-256 (hex) over ids, groups and texts in order: all that a model may read without ground truth."""
+    return _fingerprint([example.example_id, example.group, example.text] for example in examples)
+
+
+def fingerprint_labels(examples: Iterable[tasks.Example]) -> str:
+    """SHA-256 (hex) over ids and ground-truth labels in order."""
+    return _fingerprint([example.example_id, example.label] for example in examples)
+
+
+def _fingerprint(rows: Iterable[list[Any]]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _choose_subsets(task: tasks.Task, names: str | None) -> list[tasks.Subset]:
+    if names is None:
+        return list(task.subsets)
+    known = {subset.name: subset for subset in task.subsets}
+    wanted = names.split("+")
+    unknown = [name for name in wanted if name not in known]
+    if unknown or len(set(wanted)) < len(wanted):
+        raise errors.UserError(
+            f"{names!r} does not name parts of task {task.name}; join some of {', '.join(known)} by '+'"
+        )
+    return [known[name] for name in wanted]
+
+
+def _path(folder: pathlib.Path, subset: tasks.Subset, file_split: str) -> pathlib.Path:
+    return folder / subset.folder / f"{file_split}.parquet"
+
+
+def _must_split_by_context(task: tasks.Task, subset: tasks.Subset, folder: pathlib.Path) -> bool:
+    train, test = (_path(folder, subset, task.splits[split]) for split in ("train", "test"))
+    return task.split_by_context and not train.exists() and test.exists()
+
+
+def _read_folder(
+    task: tasks.Task, subset: tasks.Subset, split: str, folder: pathlib.Path
+) -> list[tasks.Question]:
+    if _must_split_by_context(task, subset, folder):
+        path = _path(folder, subset, task.splits["test"])
+        questions = _parse(task, subset, split, read_parquet(path, task.columns), path)
+        questions = [q for q in questions if (_is_train_context(q.context)) == (split == "train")]
+        if not questions:
+            raise errors.UserError(f"{path} has too few contexts to divide; add the data set's train.parquet")
+        return questions
+    path = _path(folder, subset, task.splits[split])
+    if not path.exists():
+        raise errors.UserError(
+            f"{path} is missing; put split '{task.splits[split]}' of {_hub_label(task, subset)} there "
+            "as parquet, or set data.source=hub"
+        )
+    return _parse(task, subset, split, read_parquet(path, task.columns), path)
+
+
+def _is_train_context(context: str) -> bool:
+    """One fixed division for all seeds, so that every run tests on the same items."""
+    return keyed.keyed_uniform(0, "split by context", context) < _TRAIN_SHARE_OF_CONTEXTS
+
+
+def _hub_label(task: tasks.Task, subset: tasks.Subset) -> str:
+    config = "" if subset.hub_config in (None, "default") else f" ({subset.hub_config})"
+    return f"{task.hub_name}{config}"
+
+
+def _read_hub(task: tasks.Task, subset: tasks.Subset, split: str) -> list[tasks.Question]:
+    file_split = task.splits[split]
+    where = f"{_hub_label(task, subset)} split '{file_split}'"
+    try:
+        if task.hub_parquet:
+            import huggingface_hub
+
+            path = huggingface_hub.hf_hub_download(
+                task.hub_name,
+                f"{subset.hub_config}/{file_split}/0000.parquet",
+                repo_type="dataset",
+                revision=task.hub_revision,
+            )
+        else:
+            import datasets
+
+            rows = datasets.load_dataset(
+                task.hub_name, subset.hub_config, split=file_split, revision=task.hub_revision
+            )
+    except (
+        Exception
+    ) as error:  # the hub's libraries raise kinds of their own, of OSError, ValueError and httpx
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise errors.UserError(
+            f"cannot load {where} from the hub: {reason} - connect to the network, or put the split "
+            f"as parquet at FOLDER/{subset.folder}/{file_split}.parquet and set data.source=FOLDER"
+        ) from error
+    table = read_parquet(path, task.columns) if task.hub_parquet else rows.with_format("arrow")[:]
+    return _parse(task, subset, split, table, where)
+
+
+def read_parquet(path: str | pathlib.Path, columns: Collection[str] | None = None) -> "pa.Table":
+    """The table in a parquet file, of `columns` alone if it has them all, else whole.
+
+    Raises:
+      UserError: not a parquet file, or a damaged one.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # ParquetFile, as read_table takes a folder named `a=b` for a partition.
+        with pq.ParquetFile(path) as file:
+            has_all = columns is not None and set(columns) <= set(file.schema_arrow.names)
+            table = file.read(list(columns) if has_all else None)
+        table.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise errors.UserError(
+            f"{path} cannot be read as parquet ({reason}); copy, download or write it again"
+        ) from error
+    return table
+
+
+def _parse(
+    task: tasks.Task, subset: tasks.Subset, split: str, table: "pa.Table", where: str | pathlib.Path
+) -> list[tasks.Question]:
+    """Checks the columns, then reads row by row. `where` names the file in errors."""
+    remedy = f"use the columns of {_hub_label(task, subset)}"
+    for name, kind in task.columns.items():
+        if name not in table.schema.names:
+            found = ", ".join(table.schema.names) or "none"
+            raise errors.UserError(f"{where}: column '{name}' is missing (found: {found}); {remedy}")
+        column = table.column(name)
+        if not COLUMN_KINDS[kind](column.type):
+            raise errors.UserError(f"{where}: column '{name}' is {column.type}, not {kind}; {remedy}")
+        if column.null_count:
+            row = column.is_null().to_pylist().index(True)
+            raise errors.UserError(
+                f"{where}: row {row} has no value in column '{name}'; mend or remove the row"
+            )
+    if table.num_rows == 0:
+        raise errors.UserError(f"{where} has no rows; {remedy} and at least one row")
+
+    prefix = f"{subset.name}-" if len(task.subsets) > 1 else ""
+    questions = []
+    for row, values in enumerate(
+        zip(*(table.column(name).to_pylist() for name in task.columns), strict=True)
+    ):
+        try:
+            context, text, choices, answer = task.read_row(*values)
+        except ValueError as error:
+            raise errors.UserError(f"{where}: row {row}: {error}; mend or remove the row") from error
+        questions.append(tasks.Question(f"{task.name}/{split}/{prefix}{row}", text, choices, answer, context))
+    return questions
+
+
+def _is_string(column_type: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(column_type) or pa.types.is_large_string(column_type)
+
+
+def _is_integer(column_type: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_integer(column_type)
+
+
+def _is_boolean(column_type: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_boolean(column_type)
+
+
+def _is_choices_struct(column_type: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    def is_string_list(field: str) -> bool:
+        if column_type.get_field_index(field) < 0:
+            return False
+        field_type = column_type.field(field).type
+        is_list = pa.types.is_list(field_type) or pa.types.is_large_list(field_type)
+        return is_list and _is_string(field_type.value_type)
+
+    return pa.types.is_struct(column_type) and is_string_list("text") and is_string_list("label")
+
+
+# The kinds of column that `Task.columns` may name.
+COLUMN_KINDS: dict[str, Callable[["pa.DataType"], bool]] = {
+    "string": _is_string,
+    "integer": _is_integer,
+    "true/false": _is_boolean,
+    "struct of text and label lists": _is_choices_struct,
+}

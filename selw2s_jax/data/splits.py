@@ -1,0 +1,115 @@
+"""Which examples go where: the sample of the train split, its two halves, the few-shot problems.
+
+Everything is decided per group (question) by draws keyed by (seed, group): with random sampling the order of
+the rows does not matter.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from selw2s_jax import errors
+from selw2s_jax.data import keyed, tasks
+
+SAMPLES = ("random", "first")
+
+
+def sample_examples(
+    examples: Sequence[tasks.Example], num_examples: int | None, *, seed: int, sample: str = "random"
+) -> list[tasks.Example]:
+    """At most `num_examples` of the examples, whole groups only, in their given order.
+
+    Args:
+      examples: any number of examples.
+      num_examples: the limit; None takes all.
+      seed: decides which groups, where `sample` is `random`.
+      sample: `random`, or `first` (in order, as openai/weak-to-strong takes them).
+
+    Raises:
+      UserError: `sample` is unknown, or the limit leaves nothing.
+    """
+    if sample not in SAMPLES:
+        raise errors.UserError(f"data.sample is {sample!r}; choose one of {', '.join(SAMPLES)}")
+    if num_examples is None:
+        return list(examples)
+    groups = _group(examples)
+    names = list(groups) if sample == "first" else _keyed_order(groups, seed, "sample")
+    taken: set[str] = set()
+    total = 0
+    for name in names:
+        total += len(groups[name])
+        if total > num_examples:
+            break
+        taken.add(name)
+    if not taken:
+        raise errors.UserError(f"a limit of {num_examples} examples leaves no whole question; raise it")
+    return [example for example in examples if example.group in taken]
+
+
+def sample_and_halve(
+    examples: Sequence[tasks.Example], *, num_train: int | None, seed: int, sample: str = "random"
+) -> tuple[list[tasks.Example], list[tasks.Example]]:
+    """The weak model's half and the student's half of at most `num_train` examples.
+
+    The halves have equally many groups, the student's one more where the number is odd. Both come in a keyed
+    order that does not depend on the order of `examples`.
+
+    Raises:
+      UserError: fewer than two questions, or as `sample_examples`.
+    """
+    groups = _group(sample_examples(examples, num_train, seed=seed, sample=sample))
+    if len(groups) < 2:
+        raise errors.UserError(f"{len(groups)} training question(s) cannot be halved; give at least 2")
+    order = _keyed_order(groups, seed, "halves")
+    num_weak = len(order) // 2
+    weak, student = (
+        [example for name in names for example in groups[name]]
+        for names in (order[:num_weak], order[num_weak:])
+    )
+    return weak, student
+
+
+def pick_shots(examples: Iterable[tasks.Example], *, num_shots: int = 4, seed: int) -> list[tasks.Example]:
+    """The solved problems of a few-shot prompt: half of each label, one per question, in a fixed mixed order.
+
+    Raises:
+      UserError: `num_shots` is odd or negative, or there are not enough questions of a label.
+    """
+    if num_shots < 0 or num_shots % 2:
+        raise errors.UserError(f"the number of shots is {num_shots}; it must be even, half of each label")
+    groups = _group(examples)
+    shots: dict[int, list[tasks.Example]] = {0: [], 1: []}
+    for name in _keyed_order(groups, seed, "shots"):
+        # Where a question has points of both labels, it serves the label that has fewer shots so far.
+        for example in sorted(groups[name], key=lambda e: (len(shots[e.label]), e.example_id)):
+            if len(shots[example.label]) < num_shots // 2:
+                shots[example.label].append(example)
+                break
+    for label, found in shots.items():
+        if len(found) < num_shots // 2:
+            raise errors.UserError(
+                f"{num_shots} shots need {num_shots // 2} questions of label {label}, found {len(found)}; "
+                "raise data.num_train or lower the number of shots"
+            )
+    mixed = {example.example_id: example for example in shots[0] + shots[1]}
+    return [mixed[name] for name in _keyed_order(mixed, seed, "order of shots")]
+
+
+def majority_class_accuracy(labels: Sequence[int]) -> float:
+    """Accuracy of always giving the more frequent of the labels 0 and 1."""
+    if not len(labels):
+        raise ValueError("no labels")
+    share = sum(int(label) for label in labels) / len(labels)
+    return max(share, 1 - share)
+
+
+def _group(examples: Iterable[tasks.Example]) -> dict[str, list[tasks.Example]]:
+    """Examples by group, groups in order of first appearance, within a group by example_id."""
+    groups: dict[str, list[tasks.Example]] = {}
+    for example in examples:
+        groups.setdefault(example.group, []).append(example)
+    for members in groups.values():
+        members.sort(key=lambda example: example.example_id)
+    return groups
+
+
+def _keyed_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
+    return sorted(names, key=lambda name: (keyed.keyed_uniform(seed, purpose, name), name))

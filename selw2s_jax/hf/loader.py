@@ -1,0 +1,248 @@
+"""From a Hugging Face folder or hub name to a decoder: found, checked whole, streamed into sharded arrays."""
+
+import dataclasses
+import math
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from selw2s_jax import errors, sharding
+from selw2s_jax.hf import mapping, weight_files
+from selw2s_jax.models import decoder, registry
+
+# The dtypes that weights may have in a file, and what their slices are read as. JAX has no float64 by
+# default, so those are narrowed on the host.
+READ_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILES = ["*.json", "*.safetensors", "*.tiktoken", "*.model", "merges.txt"]
+
+fingerprint = weight_files.fingerprint
+
+
+def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
+    """The local folder of a checkpoint.
+
+    Args:
+        name_or_path: an existing folder, a name of `registry.MODELS`, or a hub repository "org/name", which
+            is downloaded (or found in the cache: HF_HOME and HF_HUB_OFFLINE are honoured).
+        revision: branch, tag or commit on the hub; default that of the registry.
+
+    Raises:
+        UserError: no such folder, or the repository is neither cached nor to be downloaded.
+    """
+    folder = pathlib.Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise errors.UserError(f"{folder} is a file: give the checkpoint's folder")
+    name = str(name_or_path)
+    if name in registry.MODELS:
+        entry = registry.MODELS[name]
+        return _download(entry.hub_name, revision or entry.revision)
+    if _HUB_NAME.fullmatch(name):
+        shipped = {entry.hub_name: entry.revision for entry in registry.MODELS.values()}
+        return _download(name, revision or shipped.get(name))
+    raise errors.UserError(
+        f"no checkpoint {name!r}: give an existing folder, a hub name org/name, or one of "
+        f"{', '.join(registry.MODELS)}"
+    )
+
+
+def _download(repo_id: str, revision: str | None) -> pathlib.Path:
+    import huggingface_hub
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repo_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"]
+        )
+    except Exception as error:  # network, permission, unknown name, offline: every one has the same remedy
+        at = f" at revision {revision}" if revision else ""
+        raise errors.UserError(
+            f"cannot get {repo_id}{at} from the Hugging Face hub ({type(error).__name__}): on a machine with "
+            f"network run `hf download {repo_id}{f' --revision {revision}' if revision else ''}`, copy its "
+            "cache to $HF_HOME here, or pass the downloaded folder as weak.model / strong.model"
+        ) from error
+    return pathlib.Path(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """The tensor of a file that fills one parameter, or one layer of it."""
+
+    tensor: mapping.Tensor
+    key: str  # as the file has it, with or without its prefix
+    info: weight_files.TensorInfo
+
+
+def check_checkpoint(folder, *, lm_head: bool) -> registry.ModelConfig:
+    """Checks all that config.json and the weight files' headers tell, before any device work.
+
+    Returns:
+        The model's sizes.
+
+    Raises:
+        UserError: one line naming what is missing, damaged, unknown, unused or of a wrong shape.
+    """
+    return _plan(pathlib.Path(folder), lm_head)[0]
+
+
+def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, dict[str, list[_Source]]]:
+    """The sizes, and for each parameter the tensors that fill it, in layer order."""
+    config = read_model_config(folder)
+    table = registry.get_family(config.family).key_table
+    infos = weight_files.read_tensor_infos(folder)
+    shapes = {path: v.shape for path, v in decoder.abstract_params(config, lm_head=lm_head).items()}
+    wanted = {(tensor.param, tensor.layer): tensor for tensor in mapping.tensors(table, shapes)}
+
+    faults = {"missing": [], "unknown": [], "given twice": [], "of a wrong shape": [], "of a wrong dtype": []}
+    found: dict[tuple[str, int | None], _Source] = {}
+    for key, info in infos.items():
+        matched = mapping.match(table, key)
+        in_range = matched and (matched[1] is None or matched[1] < config.num_layers)
+        if not in_range:
+            faults["unknown"].append(key)
+            continue
+        row, layer = matched
+        if row.param not in shapes:  # a deliberate skip, or a head that is tied or not asked for
+            continue
+        tensor = wanted[row.param, layer]
+        if (row.param, layer) in found:
+            faults["given twice"].append(key)
+        elif info.shape != tensor.shape:
+            faults["of a wrong shape"].append(f"{key} {list(info.shape)} for {list(tensor.shape)}")
+        elif info.dtype not in READ_DTYPES:
+            faults["of a wrong dtype"].append(f"{key} {info.dtype}")
+        found.setdefault((row.param, layer), _Source(tensor, key, info))
+    faults["missing"] = [tensor.key for place, tensor in wanted.items() if place not in found]
+
+    if any(faults.values()):
+        listed = "; ".join(f"{what}: {weight_files.capped(keys)}" for what, keys in faults.items() if keys)
+        raise errors.UserError(
+            f"checkpoint {folder} does not fit its config.json ({listed}): download the folder again, or "
+            "correct config.json"
+        )
+    sources: dict[str, list[_Source]] = {}
+    for place in wanted:
+        sources.setdefault(place[0], []).append(found[place])
+    return config, sources
+
+
+def read_model_config(folder) -> registry.ModelConfig:
+    """The sizes in a folder's config.json.
+
+    Raises:
+        UserError: no such file, an unknown model_type, a missing or an unsupported field.
+    """
+    path = pathlib.Path(folder) / weight_files.CONFIG_NAME
+    config = weight_files.read_json(path)
+    model_type = config.get("model_type")
+    if model_type not in registry.FAMILIES:
+        raise errors.UserError(
+            f"{path} has model_type {model_type!r}: supported are {', '.join(registry.FAMILIES)}"
+        )
+    try:
+        return registry.FAMILIES[model_type].parse_config(config)
+    except ValueError as error:
+        raise errors.UserError(f"{path}: {error}; use a checkpoint that this project supports") from None
+
+
+def load_decoder(
+    folder,
+    *,
+    param_dtype,
+    compute_dtype,
+    lm_head: bool,
+    remat: str = "full",
+    attention: str = "xla",
+    mesh: jax.sharding.Mesh | None = None,
+) -> decoder.Decoder:
+    """A decoder with the weights of a checkpoint folder, each tensor read straight into its shards.
+
+    Slices are read in the file's dtype and cast on the device, one parameter at a time, so the host never
+    holds the whole model. The language-model head is not read where `lm_head` is False.
+
+    Args:
+        mesh: the device mesh; default the first local device. Other arguments as for `decoder.Decoder`.
+
+    Raises:
+        UserError: as `check_checkpoint`, or sizes that the mesh does not divide.
+    """
+    config, sources = _plan(pathlib.Path(folder), lm_head)
+    mesh = sharding.single_device_mesh() if mesh is None else mesh
+    sharding.check_divisible(mesh, config)
+    model = decoder.abstract_decoder(
+        config,
+        param_dtype=param_dtype,
+        compute_dtype=compute_dtype,
+        lm_head=lm_head,
+        remat=remat,
+        attention=attention,
+        mesh=mesh,
+    )
+    graphdef, state = nnx.split(model)
+    params = decoder.flatten_params(state)
+    shardings = decoder.flatten_params(sharding.param_shardings(mesh, state))
+    loaded = [
+        (
+            tuple(path.split(".")),
+            param.replace(_load_param(sources[path], param, shardings[path].get_value())),
+        )
+        for path, param in params.items()
+    ]
+    return nnx.merge(graphdef, nnx.from_flat_state(loaded))
+
+
+def _load_param(sources: list[_Source], variable, param_sharding) -> jax.Array:
+    """One parameter, or all layers of one, as an array of the variable's shape and dtype."""
+    file_dtypes = {jnp.dtype(READ_DTYPES[source.info.dtype]) for source in sources}
+    dtype = file_dtypes.pop() if len(file_dtypes) == 1 else jnp.dtype("float32")
+    is_layered = sources[0].tensor.layer is not None
+    pieces: dict[tuple, np.ndarray] = {}  # devices that hold copies share one read
+
+    def read(index):
+        bounds = tuple(cut.indices(size)[:2] for cut, size in zip(index, variable.shape, strict=True))
+        if bounds not in pieces:
+            piece = np.empty([stop - start for start, stop in bounds], dtype)
+            if is_layered:
+                for offset, source in enumerate(sources[slice(*bounds[0])]):
+                    piece[offset] = _read_slice(source, bounds[1:])
+            else:
+                piece[...] = _read_slice(sources[0], bounds)
+            pieces[bounds] = piece
+        return pieces[bounds]
+
+    array = jax.make_array_from_callback(variable.shape, param_sharding, read, dtype=dtype)
+    return array.astype(variable.dtype)
+
+
+def _read_slice(source: _Source, bounds) -> np.ndarray:
+    """The part of one file tensor that `bounds`, (start, stop) on each axis of the parameter, select.
+
+    An axis of the file that unfolds into several of the parameter is cut in the file where the part is
+    contiguous there, and after reading where it is not (the heads of a fused q, k, v product).
+    """
+    import safetensors
+
+    file_cuts, shape, cuts = [], [], []
+    first = 0
+    for num_axes in source.tensor.unfold:
+        sizes = source.tensor.param_shape[first : first + num_axes]
+        group = bounds[first : first + num_axes]
+        first += num_axes
+        if all(cut == (0, size) for cut, size in zip(group[1:], sizes[1:], strict=True)):
+            (start, stop), inner = group[0], math.prod(sizes[1:])
+            file_cuts.append(slice(start * inner, stop * inner))
+            shape += [stop - start, *sizes[1:]]
+            cuts += [slice(None)] * num_axes
+        else:
+            file_cuts.append(slice(None))
+            shape += sizes
+            cuts += [slice(*cut) for cut in group]
+    # Opened anew for each tensor, so that the pages of a file already read do not stay mapped.
+    with safetensors.safe_open(source.info.file, framework="numpy") as file:
+        data = file.get_slice(source.key)[tuple(file_cuts)]
+    return data.reshape(shape)[tuple(cuts)]

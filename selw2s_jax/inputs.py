@@ -1,0 +1,358 @@
+"""Everything a run reads, found and checked before any device work: models, tokenizers, tasks, splits."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+
+from selw2s_jax import artifacts, smoke
+from selw2s_jax.data import prompts, sources, splits, tasks, user_files
+from selw2s_jax.errors import UserError
+from selw2s_jax.hf import loader, tokenizers, weight_files
+from selw2s_jax.models import registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A pretrained model that was found and checked.
+
+    Attributes:
+        role: "weak" or "strong".
+        name: as the config has it.
+        folder: local folder of its files.
+        fingerprint: hash of its weights, config and tokenizer.
+        max_length: longest example it is given, in tokens.
+    """
+
+    role: str
+    name: str
+    folder: pathlib.Path
+    config: registry.ModelConfig
+    tokenizer: tokenizers.Tokenizer
+    fingerprint: str
+    learning_rate: float
+    max_length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Examples with what the models read of them; ground truth apart.
+
+    Attributes:
+        examples: `data.tasks.Example`s.
+        prompt: form of the classifier input, "bare", "instruction" or "fewshot".
+        instruction, shots: of the few-shot prompt.
+    """
+
+    examples: Sequence[tasks.Example]
+    prompt: str
+    instruction: str
+    shots: Sequence[tasks.Example]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @functools.cached_property
+    def ids(self) -> list[str]:
+        return [example.example_id for example in self.examples]
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        return np.array([example.label for example in self.examples], np.int32)
+
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        """What the class head and the P(IK) head read."""
+        return [
+            prompts.classifier_input(
+                example.text, prompt=self.prompt, instruction=self.instruction, shots=self.shots
+            )
+            for example in self.examples
+        ]
+
+    def few_shot_prompts(self, num_shots: int | None = None) -> list[str]:
+        """What the language model answers, with the last `num_shots` shots."""
+        shots = self.shots if num_shots is None else self.shots[len(self.shots) - num_shots :]
+        return [prompts.few_shot_prompt(self.instruction, shots, e.text) for e in self.examples]
+
+    @functools.cached_property
+    def texts_hash(self) -> str:
+        """Of ids and classifier inputs, without ground truth."""
+        return artifacts.content_hash([self.ids, self.texts])
+
+    @functools.cached_property
+    def prompts_hash(self) -> str:
+        return artifacts.content_hash([self.ids, self.few_shot_prompts()])
+
+    @functools.cached_property
+    def labels_hash(self) -> str:
+        return artifacts.content_hash([self.ids, self.labels.tolist()])
+
+    def only(self, keep: Sequence[bool]) -> "Split":
+        kept = [example for example, wanted in zip(self.examples, keep, strict=True) if wanted]
+        return dataclasses.replace(self, examples=kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedData:
+    """The splits of one seed. Every seed tests on the same items."""
+
+    weak_half: Split
+    student_half: Split
+    test: Split
+    p_ik: Split | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Everything that the stages read.
+
+    Attributes:
+        by_seed: the splits of each base seed.
+        notes: what a reader of the results has to know.
+    """
+
+    weak: Model
+    strong: Model
+    by_seed: dict[int, SeedData]
+    notes: tuple[str, ...]
+
+
+def seed_for(config: ml_collections.ConfigDict, base: int, which: str) -> int:
+    """The seed of one purpose: `seed.<which>` where it is set, else the base seed."""
+    value = config.seed[which]
+    return base if value is None else value
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, needs_p_ik: bool) -> Inputs:
+    """Finds, reads and checks every input.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    made = workdir / "inputs"
+    source = str(smoke.data_folder(made)) if config.data.source == smoke.GENERATED else config.data.source
+    notes: list[str] = []
+    weak = _find_model(config, "weak", made, notes)
+    strong = _find_model(config, "strong", made, notes)
+    if config.data.source == smoke.GENERATED:
+        notes.append("the questions are generated and the checkpoints random: the numbers mean nothing")
+
+    task, train_questions, test_questions = _read_task(config, source, notes)
+    test = _convert(config, task, test_questions, config.seed.test_conversion)
+    test = splits.sample_examples(test, config.data.num_test, seed=config.seed.test_conversion)
+    by_seed = {}
+    for base in config.seeds:
+        data = _seed_data(config, task, train_questions, test, source, base, notes, needs_p_ik)
+        data = _drop_overlong(config, data, weak, strong, notes)
+        by_seed[base] = dataclasses.replace(data, test=_check_test_lengths(config, data.test, weak, strong, notes))
+    return Inputs(weak, strong, by_seed, tuple(dict.fromkeys(notes)))
+
+
+def _find_model(config, role: str, made: pathlib.Path, notes: list[str]) -> Model:
+    section = config[role]
+    name = section.model
+    if name in smoke.RANDOM_MODELS:
+        folder = smoke.model_folder(name, made)
+    else:
+        folder = loader.resolve(name, section.revision)
+        entry = registry.MODELS.get(name)
+        if entry is not None and entry.revision is None and section.revision is None:
+            notes.append(f"{role}.model={name}: no revision is pinned, the hub's newest was taken")
+    # The strong model answers few-shot prompts, so its language-model head must be there.
+    model_config = loader.check_checkpoint(folder, lm_head=role == "strong")
+    tokenizer_folder = folder if section.tokenizer is None else pathlib.Path(section.tokenizer)
+    tokenizer = tokenizers.load_tokenizer(tokenizer_folder)
+    tokenizers.check_tokenizer(tokenizer, model_config.vocab_size, f"{role}.model={name}")
+    weights = weight_files.fingerprint(folder, cache_dir=made.parent / ".cache")
+    learning_rate = section.learning_rate or config.training.learning_rate
+    return Model(
+        role=role,
+        name=name,
+        folder=folder,
+        config=model_config,
+        tokenizer=tokenizer,
+        fingerprint=artifacts.content_hash([weights, tokenizer.fingerprint]),
+        learning_rate=learning_rate or default_learning_rate(model_config),
+        max_length=min(config.data.max_length, model_config.max_seq_len),
+    )
+
+
+def default_learning_rate(config: registry.ModelConfig) -> float:
+    """The fine-tuning rate of openai/weak-to-strong: 5e-5 up to GPT-2 medium's width, 1e-5 above and for Qwen."""
+    medium = registry.MODELS["gpt2-medium"]
+    is_small = config.family == "gpt2" and config.embed_dim <= medium.config.embed_dim
+    return medium.learning_rate if is_small else registry.MODELS["gpt2-xl"].learning_rate
+
+
+def _read_task(config, source: str, notes: list[str]):
+    if config.data.train_file is not None:
+        train, test = user_files.load_user_splits(config.task, config.data.train_file, config.data.test_file)
+        return user_files.user_task(config.task, train, instruction=config.data.instruction), train, test
+    task = tasks.get_task(config.task)
+    if config.data.instruction is not None:
+        task = dataclasses.replace(task, instruction=config.data.instruction)
+    notes += sources.notes(task, source=source)
+    train = sources.load_questions(task, "train", source=source)
+    return task, train, sources.load_questions(task, "test", source=source)
+
+
+def _convert(config, task: tasks.Task, questions, seed: int) -> list[tasks.Example]:
+    return tasks.convert(task, questions, mode=config.data.conversion, seed=seed)
+
+
+def _seed_data(
+    config, task, train_questions, test, source, base: int, notes: list[str], needs_p_ik: bool
+) -> SeedData:
+    conversion, split_seed = seed_for(config, base, "conversion"), seed_for(config, base, "split")
+    examples = _convert(config, task, train_questions, conversion)
+    weak_half, student_half = splits.sample_and_halve(
+        examples, num_train=config.data.num_train, seed=split_seed, sample=config.data.sample
+    )
+    # Only P(IK), self labels and fewshot classifier inputs use shots.
+    uses_shots = needs_p_ik or config.p_ik.prompt == "fewshot"
+    num_shots, shot_seed = config.self_label.num_shots, seed_for(config, base, "shots")
+    shots = splits.pick_shots(weak_half, num_shots=num_shots, seed=shot_seed) if uses_shots else ()
+    p_ik = _p_ik_split(config, source, conversion, split_seed, shot_seed, notes) if needs_p_ik else None
+    make = functools.partial(Split, prompt=config.p_ik.prompt, instruction=task.instruction, shots=shots)
+    return SeedData(make(weak_half), make(student_half), make(test), p_ik)
+
+
+def _p_ik_split(config, source, conversion: int, split_seed: int, shot_seed: int, notes: list[str]) -> Split:
+    section = config.p_ik
+    if section.file is not None:
+        questions = user_files.load_user_questions(section.file, section.task, "train")
+        task = user_files.user_task(section.task, questions)
+    else:
+        task = tasks.get_task(section.task)
+        if task.name == config.task:
+            raise UserError(
+                f"config.p_ik.task={section.task} is the student's own task, whose ground truth it must not see; "
+                "choose another task"
+            )
+        notes += sources.notes(task, source=source)
+        questions = sources.load_questions(task, "train", source=source, subsets=section.data)
+    examples = _convert(config, task, questions, conversion)
+    shots = splits.pick_shots(examples, num_shots=config.self_label.num_shots, seed=shot_seed)
+    shown = {shot.group for shot in shots}
+    rest = [example for example in examples if example.group not in shown]
+    rest = splits.sample_examples(rest, section.num_train, seed=split_seed, sample=config.data.sample)
+    return Split(rest, section.prompt, task.instruction, shots)
+
+
+def is_overlong(texts: Sequence[str], tokenizer: tokenizers.Tokenizer, limit: int) -> np.ndarray:
+    """Which texts have more than `limit` tokens `[N]` bool. No token is shorter than a byte."""
+    candidates = [i for i, text in enumerate(texts) if len(text.encode(errors="surrogatepass")) >= limit]
+    overlong = np.zeros(len(texts), bool)
+    if candidates:
+        encoded = tokenizer.encode_batch([texts[i] for i in candidates])
+        overlong[candidates] = [len(ids) > limit for ids in encoded]
+    return overlong
+
+
+def _refuse_overlong(split: Split, overlong: np.ndarray, where: str, limit: int) -> None:
+    first = split.ids[int(np.flatnonzero(overlong)[0])]
+    raise UserError(
+        f"{where}: {overlong.sum()} example(s) longer than {limit} tokens (first: {first}); "
+        "raise data.max_length or set data.overlong=drop or truncate"
+    )
+
+
+def _drop_overlong(config, data: SeedData, weak: Model, strong: Model, notes: list[str]) -> SeedData:
+    """Training examples that a model in use cannot read are dropped, so that all students share one half."""
+    if config.data.overlong == "truncate":
+        return data
+    kept = {}
+    for name, models in (("weak_half", (weak,)), ("student_half", (weak, strong)), ("p_ik", (strong,))):
+        split = getattr(data, name)
+        if split is None:
+            continue
+        long = np.any([is_overlong(split.texts, m.tokenizer, m.max_length) for m in models], axis=0)
+        limit = min(model.max_length for model in models)
+        if long.any() and config.data.overlong == "error":
+            _refuse_overlong(split, long, name, limit)
+        if long.all():
+            raise UserError(f"every example of {name} is longer than {limit} tokens; raise data.max_length")
+        if long.any():
+            notes.append(f"{name}: {long.sum()} of {len(split)} examples longer than {limit} tokens dropped")
+        kept[name] = split.only(~long)
+    return dataclasses.replace(data, **kept)
+
+
+def _check_test_lengths(config, test: Split, weak: Model, strong: Model, notes: list[str]) -> Split:
+    long = {m.role: is_overlong(test.texts, m.tokenizer, m.max_length) for m in (weak, strong)}
+    either = long["weak"] | long["strong"]
+    if not either.any():
+        return test
+    limit = min(weak.max_length, strong.max_length)
+    if config.data.overlong == "error":
+        _refuse_overlong(test, either, "test", limit)
+    if config.data.overlong == "drop":
+        notes.append(f"test: {either.sum()} of {len(test)} examples longer than {limit} tokens dropped")
+        return test.only(~either)
+    for model in (weak, strong):
+        if long[model.role].any():
+            notes.append(
+                f"test: {long[model.role].sum()} of {len(test)} examples truncated from the left to "
+                f"{model.max_length} tokens for the {model.role} model"
+            )
+    return test
+
+
+def encode(split_texts: Sequence[str], model: Model) -> list[np.ndarray]:
+    """Token ids of each text, int32, truncated from the left to what the model is given.
+
+    Raises:
+        UserError: a text without any token.
+    """
+    encoded = model.tokenizer.encode_batch(list(split_texts))
+    empty = next((i for i, ids in enumerate(encoded) if not ids), None)
+    if empty is not None:
+        raise UserError(f"text {split_texts[empty]!r} has no token for the {model.role} model; remove its row")
+    return [np.array(ids[-model.max_length :], np.int32) for ids in encoded]
+
+
+def read_values_file(path: str, field: str, low: float, high: float) -> dict[str, float]:
+    """`{example_id: value}` from JSON lines of `{"example_id": ..., field: number}`.
+
+    Raises:
+        UserError: naming the line that is wrong.
+    """
+    import json
+
+    values = {}
+    try:
+        lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); give JSON lines of example_id and {field}") from error
+    for number, line in enumerate(filter(str.strip, lines), start=1):
+        try:
+            row = json.loads(line)
+            name, value = row["example_id"], float(row[field])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f'{path}, row {number}: expected {{"example_id": text, "{field}": number}}'
+            ) from error
+        if not low <= value <= high:
+            raise UserError(f"{path}, row {number}: {field}={value} is outside [{low}, {high}]")
+        values[name] = value
+    return values
+
+
+def by_example_id(values: dict[str, float], ids: Sequence[str], where: str) -> np.ndarray:
+    """Values in the order of the ids, float32.
+
+    Raises:
+        UserError: an id without a value.
+    """
+    missing = [name for name in ids if name not in values]
+    if missing:
+        raise UserError(
+            f"{where} lacks {len(missing)} of {len(ids)} example_ids (first: {missing[0]}); make it for this split"
+        )
+    return np.array([values[name] for name in ids], np.float32)
+
+

@@ -1,0 +1,100 @@
+"""Losses of the class head, by name.
+
+Every loss is a function `(logits [B, 2], weak_probs [B, 2], step_fraction, example_mask=None) -> [B]`: one
+value per example, in float32 whatever the compute dtype; the train step alone averages. `weak_probs` are
+the targets that the method's label rule chose, `step_fraction` is step / num_steps, from 0, and rows whose
+`example_mask` is False (padding, or examples of the other kind) take no part in any batch statistic.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Loss = Callable[..., jax.Array]
+LOSSES: dict[str, Callable[..., Loss]] = {}
+
+
+def register(name: str):
+    """Registers a factory of losses: `factory(**options) -> loss`."""
+
+    def add(factory):
+        if name in LOSSES:
+            raise ValueError(f"a loss named {name!r} is registered already")
+        LOSSES[name] = factory
+        return factory
+
+    return add
+
+
+def get(name: str, **options) -> Loss:
+    """The loss registered as `name`, with its options bound.
+
+    Raises:
+        KeyError: no loss of that name.
+    """
+    if name not in LOSSES:
+        raise KeyError(f"unknown loss {name!r}; registered: {', '.join(sorted(LOSSES))}")
+    return LOSSES[name](**options)
+
+
+def cross_entropy(logits: jax.Array, target_probs: jax.Array) -> jax.Array:
+    """Cross-entropy of class logits `[B, C]` against target probabilities `[B, C]`: `[B]`, float32."""
+    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    return -jnp.sum(target_probs.astype(jnp.float32) * log_probs, axis=-1)
+
+
+def masked_quantile(values: jax.Array, level: jax.Array, mask: jax.Array) -> jax.Array:
+    """Quantile of the values `[B]` whose mask is True, linearly interpolated; 0 where there are none."""
+    count = jnp.sum(mask)
+    ordered = jnp.sort(jnp.where(mask, values, jnp.inf))
+    position = jnp.clip(level, 0.0, 1.0) * jnp.maximum(count - 1, 0)
+    below = jnp.floor(position).astype(jnp.int32)
+    above = jnp.ceil(position).astype(jnp.int32)
+    low, high = ordered[below], ordered[above]
+    return jnp.where(count > 0, low + (high - low) * (position - below), 0.0)
+
+
+@register("finetune")
+def make_finetune_loss() -> Loss:
+    """Cross-entropy on the given soft labels (Burns et al. 2023, "naive finetuning")."""
+
+    def loss(logits, weak_probs, step_fraction, example_mask=None):
+        del step_fraction, example_mask
+        return cross_entropy(logits, weak_probs)
+
+    return loss
+
+
+@register("confidence")
+def make_confidence_loss(
+    *, coefficient: float = 0.5, ramp_fraction: float = 0.1, openai_ramp: bool = False
+) -> Loss:
+    """Auxiliary confidence loss (Burns et al. 2023, Eq. 1; defaults of openai/weak-to-strong).
+
+    The target is (1 - c) w + c onehot(h), with h the student's own class, hardened at the batch's quantile
+    of the probability of class 0 that gives as many rows of class 1 as the weak labels have.
+
+    Args:
+        coefficient: final weight c of the student's own prediction.
+        ramp_fraction: fraction of training over which the weight rises linearly from 0.
+        openai_ramp: the ramp of openai/weak-to-strong as released (its issue 33): the bare step fraction
+            until `ramp_fraction`, then 1.
+    """
+
+    def loss(logits, weak_probs, step_fraction, example_mask=None):
+        mask = jnp.ones(logits.shape[0], bool) if example_mask is None else example_mask.astype(bool)
+        weak_probs = weak_probs.astype(jnp.float32)
+        fraction = jnp.asarray(step_fraction, jnp.float32)
+        if openai_ramp:
+            ramp = jnp.where(fraction > ramp_fraction, 1.0, fraction)
+        else:
+            ramp = jnp.minimum(1.0, fraction / ramp_fraction)
+        weight = coefficient * ramp
+        prob_0 = jax.lax.stop_gradient(jax.nn.softmax(logits.astype(jnp.float32), axis=-1)[:, 0])
+        level = jnp.sum(jnp.where(mask, weak_probs[:, 1], 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+        is_class_0 = prob_0 >= masked_quantile(prob_0, level, mask)
+        own = jnp.stack([is_class_0, ~is_class_0], axis=-1).astype(jnp.float32)
+        return cross_entropy(logits, (1.0 - weight) * weak_probs + weight * own)
+
+    return loss

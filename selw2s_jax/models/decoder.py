@@ -1,0 +1,185 @@
+"""The decoder: token (and position) embedding, a stack of layers under scan, final norm, optional LM head."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from selw2s_jax import errors, sharding
+from selw2s_jax.models import family, layers, registry
+
+REMAT_POLICIES = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "none": jax.checkpoint_policies.everything_saveable,
+}
+ATTENTION_IMPLEMENTATIONS = ("xla", "cudnn")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Decoder(nnx.Module):
+    """A causal language model of any registered family.
+
+    Args:
+        config: sizes.
+        param_dtype: dtype of the parameters held in memory.
+        compute_dtype: dtype of the residual stream and of the matrix products; norm statistics, softmax,
+            rotary angles and logits are float32 whatever it is.
+        lm_head: whether `lm_logits` and `answer_logits` can be used.
+        remat: what the backward pass keeps, "full" (nothing), "dots" or "none".
+        attention: "xla" or "cudnn" (GPU with bfloat16 or float16 only).
+        mesh: the device mesh that activations are laid out on; default the first local device.
+        rngs: random streams; `params` initialises.
+    """
+
+    def __init__(
+        self,
+        config: family.ModelConfig,
+        *,
+        param_dtype,
+        compute_dtype,
+        lm_head: bool = False,
+        remat: str = "full",
+        attention: str = "xla",
+        mesh: jax.sharding.Mesh | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.config = config
+        self.settings = _make_settings(param_dtype, compute_dtype, remat, attention, mesh)
+        self.has_lm_head = lm_head
+        dtype, embed_dim = self.settings.param_dtype, config.embed_dim
+        entry = registry.get_family(config.family)
+        shape, axes = (config.vocab_size, embed_dim), ("vocab", "embed")
+        self.wte = layers.param(rngs, layers.embedding_init, shape, axes, dtype)
+        if config.rope_base is None:
+            shape = (config.max_seq_len, embed_dim)
+            self.wpe = layers.param(rngs, layers.embedding_init, shape, ("position", "embed"), dtype)
+        self.layers = entry.block(config, self.settings, rngs)
+        self.final_norm = entry.norm(config, self.settings, rngs)
+        if lm_head and not config.tie_embeddings:
+            shape = (config.vocab_size, embed_dim)
+            self.lm_head = layers.param(rngs, layers.weight_init, shape, ("vocab", "embed"), dtype)
+
+    @property
+    def mesh(self) -> jax.sharding.Mesh:
+        return self.settings.mesh
+
+    def hidden_states(self, tokens, segment_ids=None, positions=None):
+        """Final hidden states, after the final norm.
+
+        Args:
+            tokens: [R, T] int32.
+            segment_ids: [R, T] int32, one number per example packed in a row, 0 for padding; default one
+                example per row. Examples of a row never see each other.
+            positions: [R, T] int32; default restarting with each segment.
+
+        Returns:
+            [R, T, D] in the compute dtype; positions of padding are finite and mean nothing.
+
+        Raises:
+            UserError: rows longer than `max_seq_len` without segment ids to cut them.
+        """
+        limit = self.config.max_seq_len
+        if segment_ids is None and tokens.shape[1] > limit:
+            raise errors.UserError(
+                f"rows of {tokens.shape[1]} tokens exceed the model's context of {limit}: shorten them"
+            )
+        return _hidden_states(*nnx.split(self), tokens, segment_ids, positions)
+
+    def lm_logits(self, hidden):
+        """Next-token logits [..., V] float32 of hidden states [..., D]."""
+        self._require_lm_head()
+        return _lm_logits(*nnx.split(self), hidden)
+
+    def answer_logits(self, hidden, token_ids):
+        """Logits [E, A] float32 of vocabulary entries token_ids [E, A] for hidden states [E, D].
+
+        Equal to taking those columns of `lm_logits`, without the product over the whole vocabulary.
+        """
+        self._require_lm_head()
+        return _answer_logits(*nnx.split(self), hidden, token_ids)
+
+    def _require_lm_head(self):
+        if not self.has_lm_head:
+            raise ValueError("this decoder was built with lm_head=False")
+
+    def _head_weight(self):
+        head = self.wte if self.config.tie_embeddings else self.lm_head
+        return head[...]
+
+
+# Compiled here, so that an eager call compiles once per structure and shape; inside a caller's jit they
+# are inlined.
+@functools.partial(jax.jit, static_argnums=0)
+def _hidden_states(graphdef, state, tokens, segment_ids, positions):
+    model = nnx.merge(graphdef, state)
+    config, settings = model.config, model.settings
+    axes = ("rows", "time", "features")
+    if segment_ids is None:
+        segment_ids = jnp.ones_like(tokens)
+    if positions is None:
+        positions = layers.segment_positions(segment_ids)
+    x = jnp.take(model.wte[...], tokens, axis=0, mode="clip").astype(settings.compute_dtype)
+    if config.rope_base is None:
+        x += jnp.take(model.wpe[...], positions, axis=0, mode="clip").astype(settings.compute_dtype)
+        rotary = None
+    else:
+        rotary = layers.rotary_tables(positions, config.head_dim, config.rope_base)
+    context = layers.Context(layers.attention_mask(segment_ids), rotary)
+
+    layers_graphdef, layers_state = nnx.split(model.layers)
+
+    def run_layer(x, layer_state):
+        x = nnx.merge(layers_graphdef, layer_state)(x, context)
+        return sharding.constrain(x, axes, settings.mesh), None
+
+    # Inside a scan the loop already keeps XLA from merging the recomputation with the forward pass.
+    run_layer = jax.checkpoint(run_layer, policy=REMAT_POLICIES[settings.remat], prevent_cse=False)
+    x, _ = jax.lax.scan(run_layer, sharding.constrain(x, axes, settings.mesh), layers_state)
+    return model.final_norm(x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _lm_logits(graphdef, state, hidden):
+    model = nnx.merge(graphdef, state)
+    dtype = model.settings.compute_dtype
+    weight = model._head_weight().astype(dtype)
+    return jnp.einsum("...d,vd->...v", hidden.astype(dtype), weight, preferred_element_type=jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _answer_logits(graphdef, state, hidden, token_ids):
+    model = nnx.merge(graphdef, state)
+    dtype = model.settings.compute_dtype
+    weight = jnp.take(model._head_weight(), token_ids, axis=0, mode="clip").astype(dtype)
+    return jnp.einsum("ed,ead->ea", hidden.astype(dtype), weight, preferred_element_type=jnp.float32)
+
+
+def _make_settings(param_dtype, compute_dtype, remat, attention, mesh) -> family.Settings:
+    for value, name, choices in (
+        (jnp.dtype(param_dtype).name, "param_dtype", DTYPES),
+        (jnp.dtype(compute_dtype).name, "compute_dtype", DTYPES),
+        (remat, "remat", tuple(REMAT_POLICIES)),
+        (attention, "attention", ATTENTION_IMPLEMENTATIONS),
+    ):
+        if value not in choices:
+            raise errors.UserError(f"{name} {value!r} is not supported: choose {', '.join(choices)}")
+    mesh = sharding.single_device_mesh() if mesh is None else mesh
+    return family.Settings(jnp.dtype(param_dtype), jnp.dtype(compute_dtype), remat, attention, mesh)
+
+
+def abstract_decoder(config: family.ModelConfig, **options) -> Decoder:
+    """A `Decoder` of shapes only: no weight is made."""
+    options = {"param_dtype": "float32", "compute_dtype": "float32"} | options
+    return nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0), **options))
+
+
+def flatten_params(state: nnx.State) -> dict[str, nnx.Variable]:
+    """Parameters by dotted path, such as "layers.attn.qkv"."""
+    return {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}
+
+
+def abstract_params(config: family.ModelConfig, *, lm_head: bool) -> dict[str, nnx.Variable]:
+    """Shapes and logical axes of every parameter by dotted path."""
+    return flatten_params(nnx.state(abstract_decoder(config, lm_head=lm_head), nnx.Param))

@@ -1,0 +1,91 @@
+"""The types that a model family and the decoder share: sizes, how to compute, and what a family provides."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The sizes of a decoder: everything that fixes its parameters' shapes and its function.
+
+    Attributes:
+        mlp_dim: width of the hidden layer of the MLP (for Qwen half of config.json's intermediate_size).
+        max_seq_len: longest example, in tokens.
+        rope_base: base of the rotary embedding, or None for learned positions.
+        tie_embeddings: whether the language-model head is the token embedding.
+    """
+
+    family: str
+    num_layers: int
+    embed_dim: int
+    num_heads: int
+    head_dim: int
+    mlp_dim: int
+    vocab_size: int
+    max_seq_len: int
+    norm_eps: float
+    rope_base: float | None
+    tie_embeddings: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a decoder computes, as opposed to what (`ModelConfig`).
+
+    Attributes:
+        remat: what the backward pass keeps of each layer: "full" recomputes everything, "dots" keeps the
+            products with weights, "none" keeps everything.
+        attention: the implementation of `jax.nn.dot_product_attention`, "xla" or "cudnn".
+    """
+
+    param_dtype: jnp.dtype
+    compute_dtype: jnp.dtype
+    remat: str
+    attention: str
+    mesh: jax.sharding.Mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What a model family provides; `registry.register_family` makes it known.
+
+    Attributes:
+        name: `model_type` of config.json.
+        block: `block(config, settings, rngs)` declares all layers as one stack of parameters [L, ...];
+            called on one layer's slice as `block(x [R, T, D], context: layers.Context) -> [R, T, D]`.
+        norm: `norm(config, settings, rngs)`, the final norm.
+        parse_config: config.json -> ModelConfig; raises ValueError saying what is missing or unsupported.
+        format_config: the inverse, as the family's own code writes it.
+        key_table: a `hf.mapping.KeyTable`.
+    """
+
+    name: str
+    block: Callable[..., Any]
+    norm: Callable[..., Any]
+    parse_config: Callable[[dict], ModelConfig]
+    format_config: Callable[[ModelConfig], dict]
+    key_table: Any
+
+
+def require(config: dict, field: str, kind: type = int):
+    """`config[field]` as a positive number of `kind`; ValueError naming the field where it is not one."""
+    value = config.get(field)
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if not numeric or value <= 0 or (kind is int and value != int(value)):
+        raise ValueError(f"{field} must be a positive {kind.__name__}, not {value!r}")
+    return kind(value)
+
+
+def refuse_unsupported(config: dict, supported: dict[str, tuple]) -> None:
+    """Raises ValueError for each field whose value is given and not among the supported ones."""
+    faults = [
+        f"{field} {config[field]!r} (supported: {' or '.join(map(repr, values))})"
+        for field, values in supported.items()
+        if field in config and config[field] not in values
+    ]
+    if faults:
+        raise ValueError("unsupported " + ", ".join(faults))

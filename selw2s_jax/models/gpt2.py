@@ -1,0 +1,134 @@
+"""GPT-2 (Radford et al. 2019): pre-norm layers, learned positions, tied head.
+
+Weights keep the checkpoint's Conv1D layout, [in, out].
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from selw2s_jax import sharding
+from selw2s_jax.hf import mapping
+from selw2s_jax.models import family, layers
+
+
+class Attention(nnx.Module):
+    """Multi-head causal attention with biases."""
+
+    def __init__(self, config, settings, rngs):
+        self.settings = settings
+        D, N, H = config.embed_dim, config.num_heads, config.head_dim
+        stack = (settings.param_dtype, config.num_layers)
+        self.qkv = layers.param(
+            rngs, layers.weight_init, (D, 3, N, H), ("embed", "qkv", "heads", "head_dim"), *stack
+        )
+        self.qkv_bias = layers.param(rngs, layers.zeros_init, (3, N, H), ("qkv", "heads", "head_dim"), *stack)
+        self.out = layers.param(rngs, layers.weight_init, (N, H, D), ("heads", "head_dim", "embed"), *stack)
+        self.out_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
+
+    def __call__(self, x, context):
+        dtype = x.dtype
+        qkv = jnp.einsum("rtd,dcnh->crtnh", x, self.qkv[...].astype(dtype))
+        q, k, v = qkv + self.qkv_bias[...].astype(dtype)[:, None, None]
+        h = layers.attend(q, k, v, context.mask, self.settings)
+        return jnp.einsum("rtnh,nhd->rtd", h, self.out[...].astype(dtype)) + self.out_bias[...].astype(dtype)
+
+
+class MLP(nnx.Module):
+    """Two-layer perceptron with the tanh approximation of GELU."""
+
+    def __init__(self, config, settings, rngs):
+        self.settings = settings
+        D, F = config.embed_dim, config.mlp_dim
+        stack = (settings.param_dtype, config.num_layers)
+        self.up = layers.param(rngs, layers.weight_init, (D, F), ("embed", "mlp"), *stack)
+        self.up_bias = layers.param(rngs, layers.zeros_init, (F,), ("mlp",), *stack)
+        self.down = layers.param(rngs, layers.weight_init, (F, D), ("mlp", "embed"), *stack)
+        self.down_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
+
+    def __call__(self, x):
+        dtype = x.dtype
+        h = jnp.einsum("rtd,df->rtf", x, self.up[...].astype(dtype)) + self.up_bias[...].astype(dtype)
+        h = jax.nn.gelu(h, approximate=True)
+        h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
+        return jnp.einsum("rtf,fd->rtd", h, self.down[...].astype(dtype)) + self.down_bias[...].astype(dtype)
+
+
+class Block(nnx.Module):
+    """One layer; its parameters are declared for all layers at once."""
+
+    def __init__(self, config, settings, rngs):
+        self.attn_norm = layers.LayerNorm(config, settings, rngs, config.num_layers)
+        self.attn = Attention(config, settings, rngs)
+        self.mlp_norm = layers.LayerNorm(config, settings, rngs, config.num_layers)
+        self.mlp = MLP(config, settings, rngs)
+
+    def __call__(self, x, context):
+        x = x + self.attn(self.attn_norm(x), context)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+def parse_config(config: dict) -> family.ModelConfig:
+    """The sizes in a GPT-2 config.json; ValueError for a missing or unsupported field."""
+    family.refuse_unsupported(
+        config,
+        {
+            "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+            "scale_attn_weights": (True,),
+            "scale_attn_by_inverse_layer_idx": (False,),
+            "reorder_and_upcast_attn": (False,),
+            "add_cross_attention": (False,),
+            "quantization_config": (None,),
+        },
+    )
+    embed_dim, num_heads = family.require(config, "n_embd"), family.require(config, "n_head")
+    if embed_dim % num_heads:
+        raise ValueError(f"n_head {num_heads} does not divide n_embd {embed_dim}")
+    return family.ModelConfig(
+        family="gpt2",
+        num_layers=family.require(config, "n_layer"),
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        head_dim=embed_dim // num_heads,
+        mlp_dim=4 * embed_dim if config.get("n_inner") is None else family.require(config, "n_inner"),
+        vocab_size=family.require(config, "vocab_size"),
+        max_seq_len=family.require(config, "n_positions"),
+        norm_eps=family.require({"layer_norm_epsilon": 1e-5} | config, "layer_norm_epsilon", float),
+        rope_base=None,
+        tie_embeddings=bool(config.get("tie_word_embeddings", True)),
+    )
+
+
+def format_config(config: family.ModelConfig) -> dict:
+    """config.json as transformers writes it for GPT2LMHeadModel."""
+    return {
+        "activation_function": "gelu_new",
+        "architectures": ["GPT2LMHeadModel"],
+        "attn_pdrop": 0.1,
+        "bos_token_id": config.vocab_size - 1,
+        "embd_pdrop": 0.1,
+        "eos_token_id": config.vocab_size - 1,
+        "initializer_range": 0.02,
+        "layer_norm_epsilon": config.norm_eps,
+        "model_type": "gpt2",
+        "n_ctx": config.max_seq_len,
+        "n_embd": config.embed_dim,
+        "n_head": config.num_heads,
+        "n_inner": None if config.mlp_dim == 4 * config.embed_dim else config.mlp_dim,
+        "n_layer": config.num_layers,
+        "n_positions": config.max_seq_len,
+        "resid_pdrop": 0.1,
+        "scale_attn_weights": True,
+        "tie_word_embeddings": config.tie_embeddings,
+        "vocab_size": config.vocab_size,
+    }
+
+
+FAMILY = family.Family(
+    name="gpt2",
+    block=Block,
+    norm=layers.LayerNorm,
+    parse_config=parse_config,
+    format_config=format_config,
+    key_table=mapping.GPT2,
+)

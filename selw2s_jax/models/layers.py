@@ -1,0 +1,101 @@
+"""Parts that the decoder families share. Statistics of norms, softmax and rotary angles are float32."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from selw2s_jax import sharding
+
+embedding_init = jax.nn.initializers.normal(0.02)
+weight_init = jax.nn.initializers.normal(0.02)
+zeros_init = jax.nn.initializers.zeros
+ones_init = jax.nn.initializers.ones
+
+
+class Context(NamedTuple):
+    """What every layer of one forward pass shares: the attention mask [R, 1, T, S] and the rotary tables."""
+
+    mask: jax.Array
+    rotary: tuple[jax.Array, jax.Array] | None
+
+
+def param(rngs, init, shape, axes, dtype, num_layers=None) -> nnx.Param:
+    """A parameter: shape, logical axes and initialiser, with a leading [L] axis if `num_layers` is given."""
+    if num_layers is not None:
+        shape, axes = (num_layers, *shape), ("layers", *axes)
+    return nnx.Param(init(rngs.params(), shape, dtype), axes=axes)
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation with scale and bias, of one norm or of a stack of them."""
+
+    def __init__(self, config, settings, rngs, num_layers=None):
+        self.eps = config.norm_eps
+        shape, axes, dtype = (config.embed_dim,), ("features",), settings.param_dtype
+        self.scale = param(rngs, ones_init, shape, axes, dtype, num_layers)
+        self.bias = param(rngs, zeros_init, shape, axes, dtype, num_layers)
+
+    def __call__(self, x):
+        h = x.astype(jnp.float32)
+        h = h - jnp.mean(h, axis=-1, keepdims=True)
+        h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=-1, keepdims=True) + self.eps)
+        return (h * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square normalisation with a scale, of one norm or of a stack of them."""
+
+    def __init__(self, config, settings, rngs, num_layers=None):
+        self.eps = config.norm_eps
+        shape, axes = (config.embed_dim,), ("features",)
+        self.scale = param(rngs, ones_init, shape, axes, settings.param_dtype, num_layers)
+
+    def __call__(self, x):
+        h = x.astype(jnp.float32)
+        h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=-1, keepdims=True) + self.eps)
+        return (h * self.scale[...]).astype(x.dtype)
+
+
+def segment_positions(segment_ids):
+    """Positions [R, T] int32 that restart wherever `segment_ids` [R, T] changes."""
+    index = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)[None]
+    is_start = jnp.concatenate(
+        [jnp.ones_like(segment_ids[:, :1], bool), segment_ids[:, 1:] != segment_ids[:, :-1]], axis=1
+    )
+    return index - jax.lax.cummax(jnp.where(is_start, index, 0), axis=1)
+
+
+def attention_mask(segment_ids):
+    """Mask [R, 1, T, S]: causal and within one segment.
+
+    Padding is a segment like any other, so every position sees at least itself and no softmax is empty.
+    """
+    num_tokens = segment_ids.shape[1]
+    causal = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))
+    return (causal & (segment_ids[:, :, None] == segment_ids[:, None, :]))[:, None]
+
+
+def rotary_tables(positions, head_dim, base):
+    """Cosines and sines [R, T, 1, H] float32 of the half-split rotary embedding."""
+    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+    angles = positions[:, :, None].astype(jnp.float32) / base**exponents
+    angles = jnp.concatenate([angles, angles], axis=-1)[:, :, None]
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def apply_rotary(x, rotary):
+    """Rotates x [R, T, N, H], pairing each entry of the first half of H with its fellow in the second."""
+    cos, sin = rotary
+    h = x.astype(jnp.float32)
+    first, second = jnp.split(h, 2, axis=-1)
+    return (h * cos + jnp.concatenate([-second, first], axis=-1) * sin).astype(x.dtype)
+
+
+def attend(q, k, v, mask, settings):
+    """Scaled dot-product attention of q, k, v [R, T, N, H] under mask [R, 1, T, S] -> [R, T, N, H]."""
+    axes = ("rows", "time", "heads", "head_dim")
+    q, k, v = (sharding.constrain(x, axes, settings.mesh) for x in (q, k, v))
+    out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=settings.attention)
+    return sharding.constrain(out, axes, settings.mesh)

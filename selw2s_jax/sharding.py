@@ -1,0 +1,123 @@
+"""The device mesh and the one table from logical axes of arrays to axes of the mesh.
+
+Every parameter names its axes where it is declared (`models.layers.param`), every constrained activation
+where it is made; nothing else in the package names a mesh axis.
+"""
+
+import math
+
+import jax
+from flax import nnx
+
+from selw2s_jax import errors
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+# Logical axis -> mesh axis or axes. None: whole on every device. A name that is not here is an error.
+RULES: dict[str, str | tuple[str, ...] | None] = {
+    "layers": None,
+    "micro": None,
+    "embed": "fsdp",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "vocab": "tensor",
+    "qkv": None,
+    "head_dim": None,
+    "position": None,
+    "classes": None,
+    "rows": ("data", "fsdp"),
+    "time": None,
+    "examples": None,
+    "features": None,  # the model width where it stays whole: norms, biases, activations
+}
+
+
+def make_mesh(shape: tuple[int, int, int] | None = None, devices=None) -> jax.sharding.Mesh:
+    """A (data, fsdp, tensor) mesh over `devices` (default: all); `None` puts every device on fsdp.
+
+    Raises:
+        UserError: the product of `shape` is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    shape = (1, len(devices), 1) if shape is None else tuple(shape)
+    if len(shape) != len(MESH_AXES) or min(shape) < 1 or math.prod(shape) != len(devices):
+        raise errors.UserError(
+            f"mesh.shape {shape} does not fit {len(devices)} device(s): give three positive sizes "
+            f"(data, fsdp, tensor) whose product is {len(devices)}"
+        )
+    axis_types = (jax.sharding.AxisType.Auto,) * len(MESH_AXES)
+    return jax.make_mesh(shape, MESH_AXES, axis_types=axis_types, devices=devices)
+
+
+def single_device_mesh() -> jax.sharding.Mesh:
+    """The mesh of the first local device: the default where no mesh is given."""
+    return make_mesh((1, 1, 1), jax.local_devices()[:1])
+
+
+def logical_sharding(mesh: jax.sharding.Mesh, axes: tuple[str, ...]) -> jax.sharding.NamedSharding:
+    """The sharding of an array whose axes have these logical names.
+
+    Raises:
+        KeyError: a name that RULES does not have.
+    """
+    for axis in axes:
+        if axis not in RULES:
+            raise KeyError(f"unknown logical axis {axis!r} in {axes}; sharding.RULES has {', '.join(RULES)}")
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*(RULES[axis] for axis in axes)))
+
+
+def num_row_groups(mesh: jax.sharding.Mesh) -> int:
+    """Number of data-parallel groups: what the rows of a batch are divided over."""
+    return math.prod(mesh.shape[axis] for axis in RULES["rows"])
+
+
+def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+    """The sharding of an array that is whole on every device."""
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def constrain(x: jax.Array, axes: tuple[str, ...], mesh: jax.sharding.Mesh) -> jax.Array:
+    """`x` with the sharding of `axes` on `mesh` as a constraint; the same path on one device as on many."""
+    if len(axes) != x.ndim:
+        raise ValueError(f"{len(axes)} axis names {axes} for an array of shape {x.shape}")
+    return jax.lax.with_sharding_constraint(x, logical_sharding(mesh, axes))
+
+
+def param_shardings(mesh: jax.sharding.Mesh, abstract_state: nnx.State) -> nnx.State:
+    """The same tree with each parameter's value replaced by its sharding, for `out_shardings` and the like.
+
+    Raises:
+        KeyError: a variable without `axes` metadata, or with an unknown logical axis.
+    """
+
+    def variable_sharding(variable):
+        axes = variable.get_metadata().get("axes")
+        if axes is None:
+            raise KeyError(f"a {type(variable).__name__} of shape {variable.shape} declares no logical axes")
+        return variable.replace(logical_sharding(mesh, axes))
+
+    return jax.tree.map(variable_sharding, abstract_state, is_leaf=lambda x: isinstance(x, nnx.Variable))
+
+
+def check_divisible(mesh: jax.sharding.Mesh, model_config) -> None:
+    """Checks that the mesh divides the sharded sizes of a `models.registry.ModelConfig`.
+
+    Raises:
+        UserError: naming every size that its mesh axis does not divide.
+    """
+    wanted = {
+        "embed_dim": ("fsdp", model_config.embed_dim),
+        "num_heads": ("tensor", model_config.num_heads),
+        "mlp_dim": ("tensor", model_config.mlp_dim),
+        "vocab_size": ("tensor", model_config.vocab_size),
+    }
+    faults = [
+        f"{name} {size} by {axis} {mesh.shape[axis]}"
+        for name, (axis, size) in wanted.items()
+        if size % mesh.shape[axis]
+    ]
+    if faults:
+        raise errors.UserError(
+            f"mesh.shape {tuple(mesh.shape.values())} does not divide the {model_config.family} model: "
+            f"{', '.join(faults)}; choose mesh sizes that divide them"
+        )

@@ -1,0 +1,545 @@
+"""The stages of a run: what each is a function of, and how its artifact is made.
+
+A stage's inputs name everything that its result depends on, earlier stages by their keys, and nothing else:
+how a model is laid out over devices, micro-batched, rematerialised or logged is not among them.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from selw2s_jax import artifacts, checkpointing, inputs, sharding
+from selw2s_jax.data import batches
+from selw2s_jax.errors import UserError
+from selw2s_jax.hf import loader
+from selw2s_jax.inference import classify, fewshot
+from selw2s_jax.method import label_rules, losses, registry
+from selw2s_jax.models import heads
+from selw2s_jax.training import loop, state, step
+
+# Raised when a stage's code changes what it computes, so that older artifacts are no longer found.
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One node of the plan.
+
+    Attributes:
+        name: kind of the stage and folder of its artifacts.
+        label: what it is, for people.
+        inputs: everything its result is a function of, as JSON values.
+        write: fills the artifact's folder.
+        detail: its size, for the plan.
+    """
+
+    name: str
+    label: str
+    inputs: dict[str, Any]
+    write: Callable[[pathlib.Path], None]
+    detail: str = ""
+
+    @property
+    def key(self) -> str:
+        return artifacts.artifact_key(self.name, self.inputs)
+
+
+class Stages:
+    """Makes the stages of a run.
+
+    Args:
+        config: the validated config.
+        found: its inputs.
+        store: artifacts of the workdir.
+        workdir: for logs.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        found: inputs.Inputs,
+        store: artifacts.Store,
+        workdir: pathlib.Path,
+    ):
+        self._config, self._found, self._store = config, found, store
+        self._workdir = workdir
+        self._live: tuple[str, heads.Classifier] | None = None
+        self._train_steps: dict[Any, Any] = {}
+
+    @functools.cached_property
+    def _mesh(self) -> jax.sharding.Mesh:
+        return sharding.make_mesh(self._config.mesh.shape)
+
+    def check_devices(self) -> None:
+        """Makes the mesh and checks that it divides the models and the batch.
+
+        Raises:
+            UserError: it does not.
+        """
+        for model in (self._found.weak, self._found.strong):
+            sharding.check_divisible(self._mesh, model.config)
+
+    def weak(self, seed: int) -> Stage:
+        """The weak model: fine-tuned on the ground truth of its half."""
+        return self._supervised("weak", seed, self._found.weak, self._found.by_seed[seed].weak_half)
+
+    def ceiling(self, seed: int) -> Stage:
+        """The strong ceiling: the strong model on ground truth."""
+        data = self._found.by_seed[seed]
+        chosen = {
+            "student": data.student_half,
+            "weak": data.weak_half,
+            "both": dataclasses.replace(
+                data.student_half, examples=[*data.weak_half.examples, *data.student_half.examples]
+            ),
+        }[self._config.ceiling.split]
+        return self._supervised("ceiling", seed, self._found.strong, chosen)
+
+    def _supervised(self, name: str, seed: int, model: inputs.Model, split: inputs.Split) -> Stage:
+        num_steps = self._num_steps(len(split), self._config.training.epochs, f"{name} of seed {seed}")
+
+        def write(folder: pathlib.Path) -> None:
+            truth = np.eye(2, dtype=np.float32)[split.labels]
+            task = batches.ExampleSet(split.ids, inputs.encode(split.texts, model), {"weak_probs": truth})
+            self._train(folder, stage, model, "supervised", {batches.TASK: task}, num_steps, seed)
+
+        stage = Stage(
+            "train",
+            f"{name}, seed {seed}",
+            {
+                "role": name,
+                "texts": split.texts_hash,
+                "labels": split.labels_hash,
+                **self._training_inputs(model, seed, num_steps),
+            },
+            write,
+            f"{len(split)} examples, {num_steps} steps",
+        )
+        return stage
+
+    def answers(self, seed: int, split: inputs.Split, name: str) -> Stage:
+        """Few-shot answers of the untouched strong language model: the probability of 1 by example_id."""
+        model = self._found.strong
+        compute_dtype = self._config.precision.compute_dtype
+
+        def write(folder: pathlib.Path) -> None:
+            self._live = None
+            decoder = loader.load_decoder(
+                model.folder,
+                param_dtype=compute_dtype,
+                compute_dtype=compute_dtype,
+                lm_head=True,
+                attention=self._config.execution.attention,
+                mesh=self._mesh,
+            )
+            tokens, answer_ids, cut = fewshot.fit_prompts(
+                model.tokenizer,
+                split.few_shot_prompts,
+                num_shots=len(split.shots),
+                max_length=model.config.max_seq_len,
+            )
+            probs = fewshot.answer_probs(
+                decoder,
+                tokens,
+                answer_ids,
+                mesh=self._mesh,
+                batch_tokens=self._config.execution.score_tokens,
+                max_length=model.config.max_seq_len,
+                label=stage.label,
+            )
+            accuracy = float(np.mean((probs > 0.5) == split.labels))
+            artifacts.write_table(folder / "answers.parquet", {"example_id": split.ids, "prob_1": probs})
+            _write_json(folder / "summary.json", {"n": len(split), "cut": cut})
+            print(f"  few-shot accuracy {accuracy:.4f} on {len(split)} questions{_describe_cut(cut)}")
+
+        stage = Stage(
+            "answers",
+            f"few-shot answers on {name}, seed {seed}",
+            {
+                "version": VERSION,
+                "model": model.fingerprint,
+                "compute_dtype": compute_dtype,
+                "prompts": split.prompts_hash,
+            },
+            write,
+            f"{len(split)} prompts",
+        )
+        return stage
+
+    def p_ik_model(self, seed: int, answers: Stage) -> Stage:
+        """P(IK) trained alone, for p_ik.stage other than joint or frozen scores."""
+        split, model = self._found.by_seed[seed].p_ik, self._found.strong
+        num_steps = self._num_steps(
+            len(split), self._config.p_ik.epochs, "P(IK)", batch_size=self._p_ik_batch_size()
+        )
+
+        def write(folder: pathlib.Path) -> None:
+            sets = {batches.P_IK: self._p_ik_examples(seed, answers)}
+            self._train(folder, stage, model, "p_ik_only", sets, num_steps, seed)
+
+        stage = Stage(
+            "train",
+            f"P(IK) alone, seed {seed}",
+            {
+                "role": "p_ik",
+                **self._p_ik_inputs(seed, answers),
+                **self._training_inputs(model, seed, num_steps),
+            },
+            write,
+            f"{len(split)} examples, {num_steps} steps",
+        )
+        return stage
+
+    def student(
+        self,
+        seed: int,
+        name: str,
+        weak_labels: Stage,
+        self_labels: Stage | None,
+        p_ik_answers: Stage | None,
+        p_ik_model: Stage | None,
+        p_ik_scores: Stage | None,
+    ) -> Stage:
+        """A student by the name of its method. Its ground truth is not among its inputs."""
+        method, model = registry.METHODS[name], self._found.strong
+        split = self._found.by_seed[seed].student_half
+        num_steps = self._num_steps(len(split), self._config.training.epochs, f"{name} of seed {seed}")
+        trains_p_ik = self._trains_p_ik(method)
+        starts_from = p_ik_model if method.uses_p_ik and self._config.p_ik.stage == "pretrain_then_joint" else None
+        columns = {"self_labels": self_labels} if method.uses_self_labels else {}
+        columns |= {"given_p_ik": p_ik_scores} if method.uses_p_ik and self._config.p_ik.mask != "online" else {}
+        keys = {field: self._column_inputs(field, source) for field, source in columns.items()}
+
+        def write(folder: pathlib.Path) -> None:
+            values = {field: self._column(field, source, split) for field, source in columns.items()}
+            values["weak_probs"] = self._probs(weak_labels, "predictions.parquet", split)
+            sets = {batches.TASK: batches.ExampleSet(split.ids, inputs.encode(split.texts, model), values)}
+            if trains_p_ik:
+                sets[batches.P_IK] = self._p_ik_examples(seed, p_ik_answers)
+            self._train(folder, stage, model, name, sets, num_steps, seed, starts_from)
+
+        stage = Stage(
+            "train",
+            f"{name}, seed {seed}",
+            {
+                "role": "student",
+                "method": self._method_inputs(method),
+                "texts": split.texts_hash,
+                "weak_labels": weak_labels.key,
+                "p_ik": self._p_ik_inputs(seed, p_ik_answers) if trains_p_ik else None,
+                "starts_from": starts_from.key if starts_from else None,
+                **keys,
+                **self._training_inputs(model, seed, num_steps),
+            },
+            write,
+            f"{len(split)} examples, {num_steps} steps",
+        )
+        return stage
+
+    def predictions(self, trained: Stage, model: inputs.Model, split: inputs.Split, label: str) -> Stage:
+        """Class probabilities (and P(IK)) of a trained model by example_id."""
+
+        def write(folder: pathlib.Path) -> None:
+            probs, p_ik = classify.predict(
+                self._classifier(trained, model),
+                inputs.encode(split.texts, model),
+                mesh=self._mesh,
+                batch_tokens=self._config.execution.score_tokens,
+                max_length=model.max_length,
+                label=label,
+                openai_pooling=self._config.compat.openai_pooling,
+            )
+            columns = {"example_id": split.ids, "prob_0": probs[:, 0], "prob_1": probs[:, 1]}
+            if p_ik is not None:
+                columns["p_ik"] = p_ik
+            artifacts.write_table(folder / "predictions.parquet", columns)
+
+        return Stage(
+            "predictions",
+            label,
+            {"version": VERSION, "model": trained.key, "texts": split.texts_hash},
+            write,
+            f"{len(split)} examples",
+        )
+
+    # What a stage is a function of.
+
+    def _training_inputs(self, model: inputs.Model, seed: int, num_steps: int) -> dict[str, Any]:
+        training, precision = self._config.training, self._config.precision
+        return {
+            "version": VERSION,
+            "model": model.fingerprint,
+            "max_length": model.max_length,
+            "learning_rate": model.learning_rate,
+            "num_steps": num_steps,
+            **{k: training[k] for k in ("batch_size", "schedule", "optimizer", "b1", "b2", "eps")},
+            **precision.to_dict(),
+            "order_seed": inputs.seed_for(self._config, seed, "order"),
+            "reshuffle": self._config.data.reshuffle,
+            "openai_pooling": self._config.compat.openai_pooling,
+        }
+
+    def _method_inputs(self, method: registry.Method) -> dict[str, Any]:
+        return {
+            "label_rule": method.label_rule,
+            "rule_options": self._rule_options(method),
+            "loss": method.loss,
+            "task_weight": method.task_weight,
+            "p_ik_weight": self._p_ik_weight(method),
+        }
+
+    def _p_ik_inputs(self, seed: int, answers: Stage) -> dict[str, Any]:
+        split, section = self._found.by_seed[seed].p_ik, self._config.p_ik
+        return {
+            "p_ik_texts": split.texts_hash,
+            "p_ik_labels": split.labels_hash,
+            "p_ik_answers": answers.key,
+            "p_ik_batch_size": self._p_ik_batch_size(),
+            "num_samples": section.num_samples,
+            "temperature": section.temperature,
+            "sampling_seed": inputs.seed_for(self._config, seed, "sampling"),
+        }
+
+    def _column_inputs(self, field: str, source: Stage | None) -> Any:
+        if field == "given_p_ik":
+            if self._config.p_ik.mask == "file":
+                return inputs.read_values_file(self._config.p_ik.scores_file, "p_ik", 0, 1)
+            return source.key
+        section = self._config.self_label
+        if section.source == "file":
+            return inputs.read_values_file(section.file, "label", 0, 1)
+        return None if section.source == "class_head" else [source.key, section.soft]
+
+    def _rule_options(self, method: registry.Method) -> dict[str, Any]:
+        """The config's values for the options that the method's label rule has."""
+        available = {
+            "gamma": self._config.p_ik.gamma,
+            "mask": "online" if self._config.p_ik.mask == "online" else "given",
+            "self_label": "class_head" if self._config.self_label.source == "class_head" else "given",
+            **self._config.graph.to_dict(),
+        }
+        wanted = inspect.signature(label_rules.LABEL_RULES[method.label_rule]).parameters
+        return {name: value for name, value in available.items() if name in wanted}
+
+    def _trains_p_ik(self, method: registry.Method) -> bool:
+        return method.uses_p_ik and self._config.p_ik.stage != "frozen"
+
+    def _p_ik_weight(self, method: registry.Method) -> float:
+        return self._config.p_ik.weight if self._trains_p_ik(method) else 0.0
+
+    def _p_ik_batch_size(self) -> int:
+        return self._config.p_ik.batch_size or self._config.training.batch_size
+
+    def _num_steps(self, num_examples: int, epochs: float, what: str, batch_size: int | None = None) -> int:
+        batch_size = batch_size or self._config.training.batch_size
+        num_steps = int(epochs * num_examples / batch_size)
+        if num_steps < 1:
+            raise UserError(
+                f"{what}: {num_examples} examples and {epochs} epochs make no batch of {batch_size}; "
+                "give more examples or epochs, or lower training.batch_size"
+            )
+        return num_steps
+
+    # What a stage reads.
+
+    def _artifact(self, stage: Stage) -> artifacts.Artifact:
+        return self._store.find(stage.name, stage.inputs)
+
+    def _column(self, field: str, source: Stage | None, split: inputs.Split) -> np.ndarray:
+        given = self._column_inputs(field, source)
+        if isinstance(given, dict):
+            return inputs.by_example_id(given, split.ids, f"the file of {field}")
+        if given is None:
+            return np.zeros(len(split), np.float32)
+        if field == "given_p_ik":
+            return self._table(source, "predictions.parquet", "p_ik", split)
+        probs = self._table(source, "answers.parquet", "prob_1", split)
+        return probs if self._config.self_label.soft else (probs > 0.5).astype(np.float32)
+
+    def _table(self, stage: Stage, file: str, column: str, split: inputs.Split) -> np.ndarray:
+        """A column of an artifact, joined by example_id."""
+        table = self._artifact(stage).read_table(file)
+        values = dict(zip(table["example_id"], table[column], strict=True))
+        return inputs.by_example_id(values, split.ids, f"artifact {stage.name}/{stage.key}")
+
+    def _probs(self, stage: Stage, file: str, split: inputs.Split) -> np.ndarray:
+        return np.stack([self._table(stage, file, name, split) for name in ("prob_0", "prob_1")], axis=-1)
+
+    def _p_ik_examples(self, seed: int, answers: Stage) -> batches.ExampleSet:
+        split, section = self._found.by_seed[seed].p_ik, self._config.p_ik
+        targets = fewshot.sampled_accuracy(
+            self._table(answers, "answers.parquet", "prob_1", split),
+            split.labels,
+            split.ids,
+            seed=inputs.seed_for(self._config, seed, "sampling"),
+            num_samples=section.num_samples,
+            temperature=section.temperature,
+        )
+        print(f"  base rate of IK among the P(IK) examples: {targets.mean():.4f} (gamma {section.gamma})")
+        tokens = inputs.encode(split.texts, self._found.strong)
+        return batches.ExampleSet(split.ids, tokens, {"ik_target": targets})
+
+    # Models.
+
+    def _load_classifier(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
+        precision, execution = self._config.precision, self._config.execution
+        backbone = loader.load_decoder(
+            model.folder,
+            param_dtype=precision.param_dtype,
+            compute_dtype=precision.compute_dtype,
+            lm_head=False,
+            remat=execution.remat,
+            attention=execution.attention,
+            mesh=self._mesh,
+        )
+        return heads.Classifier(backbone, p_ik_head=p_ik_head)
+
+    def _classifier(self, trained: Stage, model: inputs.Model) -> heads.Classifier:
+        """The trained model of a stage: as training left it, or from its artifact."""
+        if self._live is None or self._live[0] != trained.key:
+            self._live = None
+            artifact = self._artifact(trained)
+            has_head = artifact.read_json("summary.json")["p_ik_head"]
+            abstract = nnx.eval_shape(lambda: self._abstract_classifier(model, p_ik_head=has_head))
+            graphdef, params = nnx.split(abstract)
+            shardings = sharding.param_shardings(self._mesh, params)
+            params = jax.tree.map(
+                lambda p, s: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s), params, shardings
+            )
+            params = checkpointing.load_params(artifact.verified("params"), params)
+            self._live = (trained.key, nnx.merge(graphdef, params))
+        return self._live[1]
+
+    def _abstract_classifier(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
+        from selw2s_jax.models import decoder
+
+        precision, execution = self._config.precision, self._config.execution
+        backbone = decoder.Decoder(
+            model.config,
+            param_dtype=precision.param_dtype,
+            compute_dtype=precision.compute_dtype,
+            remat=execution.remat,
+            attention=execution.attention,
+            mesh=self._mesh,
+            rngs=nnx.Rngs(0),
+        )
+        return heads.Classifier(backbone, p_ik_head=p_ik_head)
+
+    def _train(
+        self,
+        folder: pathlib.Path,
+        stage: Stage,
+        model: inputs.Model,
+        method_name: str,
+        sets: dict[int, batches.ExampleSet],
+        num_steps: int,
+        seed: int,
+        starts_from: Stage | None = None,
+    ) -> None:
+        """Trains a model and writes weights, metrics and trace; leaves it live for the next stage."""
+        config, method = self._config, registry.METHODS[method_name]
+        training = config.training
+        start = time.monotonic()
+        micro = training.micro_batch_size or training.batch_size
+        sizes = {batches.TASK: training.batch_size, batches.P_IK: self._p_ik_batch_size()}
+        data = batches.TrainBatches(
+            sets,
+            sizes,
+            num_steps=num_steps,
+            num_micro=training.batch_size // micro,
+            seed=inputs.seed_for(config, seed, "order"),
+            reshuffle=config.data.reshuffle,
+            max_length=model.max_length,
+            row_multiple=sharding.num_row_groups(self._mesh),
+            openai_pooling=config.compat.openai_pooling,
+        )
+        self._live = None
+        classifier = (
+            self._load_classifier(model, p_ik_head=batches.P_IK in sets)
+            if starts_from is None
+            else self._classifier(starts_from, model)
+        )
+        self._live = None
+        train_step, train_state, graphdef = self._prepare_step(classifier, method, model, num_steps)
+        with contextlib.ExitStack() as cleanup:
+            log = cleanup.enter_context(contextlib.closing(self._metrics_log(stage)))
+            train_state, metrics, trace = loop.train(
+                train_step, train_state, data, mesh=self._mesh, log=log, label=stage.label,
+                keep_trace=method.label_rule != "given",
+            )  # fmt: skip
+        checkpointing.save_params(folder / "params", train_state.params)
+        if trace:
+            trace["example_id"] = np.array(sets[batches.TASK].example_ids)[trace.pop("index")]
+            artifacts.write_table(folder / "trace.parquet", trace)
+        summary = {
+            "label": stage.label,
+            "num_steps": num_steps,
+            "p_ik_head": batches.P_IK in sets,
+            "last_step": metrics,
+            "shapes": data.shapes,
+            "padding_efficiency": data.padding_efficiency(),
+            "seconds": time.monotonic() - start,
+        }
+        _write_json(folder / "summary.json", summary)
+        self._live = (stage.key, nnx.merge(graphdef, train_state.params))
+
+    def _prepare_step(self, classifier, method: registry.Method, model: inputs.Model, num_steps: int):
+        training = self._config.training
+        optimizer = state.make_optimizer(
+            learning_rate=model.learning_rate,
+            num_steps=num_steps,
+            b1=training.b1,
+            b2=training.b2,
+            eps=training.eps,
+            moment_dtype=self._config.precision.moment_dtype,
+        )
+        graphdef, params = nnx.split(classifier)
+        param_shardings = sharding.param_shardings(self._mesh, params)
+        shardings = state.state_shardings(param_shardings, optimizer, params, sharding.replicated(self._mesh))
+        params = jax.device_put(params, param_shardings)
+        # One compilation for all seeds of a method.
+        identity = (graphdef, json.dumps(self._method_inputs(method)), model.learning_rate, num_steps)
+        if identity not in self._train_steps:
+            objective = step.Objective(
+                label_rules.get(method.label_rule, **self._rule_options(method)),
+                losses.get(method.loss),
+                method.task_weight,
+                self._p_ik_weight(method),
+            )
+            self._train_steps[identity] = step.make_train_step(
+                graphdef,
+                objective,
+                optimizer,
+                learning_rate=state.learning_rate_schedule(model.learning_rate, num_steps),
+                num_steps=num_steps,
+                mesh=self._mesh,
+                state_shardings=shardings,
+            )
+        return self._train_steps[identity], state.init_state(params, optimizer, shardings), graphdef
+
+    def _metrics_log(self, stage: Stage) -> loop.MetricsLog:
+        name = f"{stage.label.replace(', ', '-').replace(' ', '-')}-{stage.key}"
+        events = self._workdir / "tensorboard" / name if self._config.logging.tensorboard else None
+        path = self._workdir / "logs" / f"{name}.jsonl"
+        return loop.MetricsLog(path, tensorboard_dir=events, every_steps=self._config.logging.every_steps)
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def _describe_cut(cut: dict[str, int]) -> str:
+    if not cut["fewer_shots"] and not cut["truncated"]:
+        return ""
+    return f"; {cut['fewer_shots']} with fewer shots, {cut['truncated']} truncated to fit the context"

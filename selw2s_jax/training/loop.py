@@ -1,0 +1,106 @@
+"""The training loop: feeds the step, reads metrics one step late, writes them as JSON lines."""
+
+import contextlib
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from selw2s_jax import progress
+from selw2s_jax.data import batches
+from selw2s_jax.errors import UserError
+from selw2s_jax.training import state as state_lib
+from selw2s_jax.training import step as step_lib
+
+
+class MetricsLog:
+    """Metrics of each step as JSON lines, and as TensorBoard events where asked for.
+
+    Args:
+        path: of the JSON lines file; made anew.
+        tensorboard_dir: folder of the event files, or None.
+        every_steps: log one step in so many, and the last.
+    """
+
+    def __init__(self, path: pathlib.Path, *, tensorboard_dir: pathlib.Path | None, every_steps: int):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w")
+        self._every_steps = every_steps
+        self._writer = None
+        if tensorboard_dir is not None:
+            import tensorboardX
+
+            self._writer = tensorboardX.SummaryWriter(str(tensorboard_dir))
+
+    def write(self, step: int, metrics: dict[str, float], *, last: bool = False) -> None:
+        if step % self._every_steps and not last:
+            return
+        record = {"step": step} | {f"train/{name}": value for name, value in metrics.items()}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for name, value in metrics.items():
+                self._writer.add_scalar(f"train/{name}", value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def train(
+    train_step,
+    state: state_lib.TrainState,
+    data: batches.TrainBatches,
+    *,
+    mesh: jax.sharding.Mesh,
+    log: MetricsLog,
+    label: str,
+    keep_trace: bool,
+) -> tuple[state_lib.TrainState, dict[str, Any], dict[str, np.ndarray]]:
+    """Runs every step of `data`.
+
+    Args:
+        train_step: from `step.make_train_step`; donates the state.
+        label: name of the run in progress and errors.
+        keep_trace: keep what was done with each task example at each step.
+
+    Returns:
+        The final state, the metrics of the last step, and the trace: arrays over all task examples of all
+        steps (`step`, `index`, and the fields of `step.Trace`), empty unless asked for.
+
+    Raises:
+        UserError: the loss is not finite; nothing of this run is kept.
+    """
+    trace_parts: list[dict[str, np.ndarray]] = []
+    metrics: dict[str, float] = {}
+
+    def finish(step: int, device_metrics, trace, batch: batches.Batch) -> None:
+        nonlocal metrics
+        metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
+        if not np.isfinite(metrics["loss"]) or not np.isfinite(metrics["grad_norm"]):
+            names = ", ".join(data.example_ids(step)[:8])
+            raise UserError(
+                f"{label}: loss {metrics['loss']} with gradient norm {metrics['grad_norm']} at step {step} of "
+                f"{data.num_steps} (first examples: {names}); lower the learning rate or use float32"
+            )
+        log.write(step, metrics, last=step == data.num_steps - 1)
+        if keep_trace:
+            is_task = (batch.kind.reshape(-1) == batches.TASK) & (batch.weight.reshape(-1) > 0)
+            part = {name: np.asarray(value)[is_task] for name, value in jax.device_get(trace)._asdict().items()}
+            index = batch.index.reshape(-1)[is_task]
+            trace_parts.append({"step": np.full(len(index), step, np.int32), "index": index, **part})
+
+    pending = None
+    with contextlib.closing(log):
+        for step in progress.track(range(data.num_steps), total=data.num_steps, label=label, unit="steps"):
+            batch = data.batch_at(step)
+            state, device_metrics, trace = train_step(state, step_lib.device_batch(batch, mesh))
+            if pending is not None:
+                finish(*pending)
+            pending = (step, device_metrics, trace, batch)
+        finish(*pending)
+    names = trace_parts[0] if trace_parts else ()
+    return state, metrics, {name: np.concatenate([part[name] for part in trace_parts]) for name in names}

@@ -1,0 +1,163 @@
+"""The train step: one jitted function for every method (Selective W2SG, Eq. 1-4).
+
+The loss is a function of the model's outputs on the whole global batch: class logits, P(IK) logits and
+embeddings of every example. With several micro-batches, a first pass computes those outputs, the loss and
+its gradient with respect to them are taken over the full batch, and a second pass pulls that gradient back
+through the model one micro-batch at a time. So every method, the graph and batch statistics included, gives
+the full-batch gradient whatever the micro-batch size.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from selw2s_jax import sharding
+from selw2s_jax.data import batches
+from selw2s_jax.method import label_rules, losses
+from selw2s_jax.training import state as state_lib
+
+
+class Objective(NamedTuple):
+    """What a method asks of the step; plain functions and numbers."""
+
+    label_rule: label_rules.LabelRule
+    loss: losses.Loss
+    task_weight: float
+    p_ik_weight: float  # lambda of Eq. 4
+
+
+class Trace(NamedTuple):
+    """What the step did with each example, for diagnostics; leading axis M * E, in slot order."""
+
+    p_ik: jax.Array
+    ik_mask: jax.Array
+    prior: jax.Array  # [M * E] probability of class 1 before smoothing
+    target: jax.Array  # [M * E] probability of class 1 that was trained on
+
+
+def _weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+    # where: a padded slot may hold inf or NaN, which 0 * would not silence.
+    total = jnp.sum(jnp.where(weights > 0, values * weights, 0.0))
+    return total / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def batch_loss(outputs, batch: batches.Batch, step_fraction: jax.Array, objective: Objective):
+    """Loss of the global batch (Eq. 4) from the model's outputs.
+
+    Args:
+        outputs: `heads.Outputs` with leading axis N = M * E.
+        batch: its per-example fields flattened to the same axis.
+
+    Returns:
+        The scalar loss, and (metrics, Trace).
+    """
+    is_task = batch.kind == batches.TASK
+    task_weights = jnp.where(is_task, batch.weight, 0.0)
+    p_ik_weights = jnp.where(is_task, 0.0, batch.weight)
+    if outputs.p_ik_logits is None:
+        p_ik_logits = jnp.zeros_like(outputs.class_logits)
+    else:
+        p_ik_logits = outputs.p_ik_logits
+    frozen = jax.lax.stop_gradient
+    p_ik = frozen(jax.nn.softmax(p_ik_logits, axis=-1)[:, 1])
+    labels = objective.label_rule(
+        label_rules.RuleInputs(
+            class_logits=frozen(outputs.class_logits),
+            p_ik=p_ik,
+            embeddings=frozen(outputs.embeddings),
+            weak_probs=batch.weak_probs,
+            self_labels=batch.self_labels,
+            given_p_ik=batch.given_p_ik,
+            example_mask=task_weights > 0,
+            step_fraction=step_fraction,
+        )
+    )
+    targets = frozen(labels.targets)
+    per_example = objective.loss(outputs.class_logits, targets, step_fraction, task_weights > 0)
+    loss_task = _weighted_mean(per_example, task_weights)
+    ik_targets = jnp.stack([1.0 - batch.ik_target, batch.ik_target], axis=-1)
+    loss_ik = _weighted_mean(losses.cross_entropy(p_ik_logits, ik_targets), p_ik_weights)
+    loss = objective.task_weight * loss_task + objective.p_ik_weight * loss_ik
+    metrics = {"loss": loss, "loss_task": loss_task, "loss_ik": loss_ik, **labels.metrics}
+    return loss, (metrics, Trace(p_ik, labels.ik_mask, labels.prior[:, 1], targets[:, 1]))
+
+
+def loss_and_grads(graphdef, params, batch: batches.Batch, step_fraction, objective: Objective):
+    """Loss, gradients `params`-shaped, metrics and trace of one global batch, micro-batched as it comes."""
+
+    def forward(params, micro: batches.Batch):
+        model = nnx.merge(graphdef, params)
+        return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last)
+
+    num_micro = batch.tokens.shape[0]
+    flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    flat = jax.tree.map(flatten, batch)
+    value_and_grad = jax.value_and_grad(batch_loss, has_aux=True)
+    if num_micro == 1:
+        outputs, pull = jax.vjp(lambda params: forward(params, flat), params)
+        (_, aux), d_outputs = value_and_grad(outputs, flat, step_fraction, objective)
+        (grads,) = pull(d_outputs)
+        return grads, *aux
+
+    _, outputs = jax.lax.scan(lambda _, micro: (None, forward(params, micro)), None, batch)
+    (_, aux), d_outputs = value_and_grad(jax.tree.map(flatten, outputs), flat, step_fraction, objective)
+    d_outputs = jax.tree.map(lambda d, like: d.reshape(like.shape), d_outputs, outputs)
+
+    def accumulate(total, micro_and_cotangent):
+        micro, d_micro = micro_and_cotangent
+        _, pull = jax.vjp(lambda params: forward(params, micro), params)
+        (grads,) = pull(d_micro)
+        return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), None
+
+    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
+    grads, _ = jax.lax.scan(accumulate, zeros, (batch, d_outputs))
+    return grads, *aux
+
+
+def make_train_step(
+    graphdef,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    learning_rate: optax.Schedule,
+    num_steps: int,
+    mesh: jax.sharding.Mesh,
+    state_shardings: state_lib.TrainState,
+) -> Callable[[state_lib.TrainState, batches.Batch], tuple[state_lib.TrainState, dict[str, Any], Trace]]:
+    """Builds THE jitted step: `(state, batch) -> (state, metrics, trace)`. The state is donated.
+
+    Args:
+        graphdef: of the classifier (`nnx.split`).
+        learning_rate: schedule that the optimizer follows, for the log.
+        num_steps: steps of the run, for `step_fraction`.
+        mesh: devices; metrics and trace come back whole on each.
+        state_shardings: of the state, for explicit outputs.
+    """
+
+    def train_step(state: state_lib.TrainState, batch: batches.Batch):
+        step_fraction = state.step.astype(jnp.float32) / num_steps
+        grads, metrics, trace = loss_and_grads(graphdef, state.params, batch, step_fraction, objective)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics |= {"grad_norm": optax.global_norm(grads), "learning_rate": learning_rate(state.step)}
+        return state_lib.TrainState(state.step + 1, params, opt_state), metrics, trace
+
+    whole = sharding.replicated(mesh)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(state_shardings, whole, whole))
+
+
+def device_batch(batch: batches.Batch, mesh: jax.sharding.Mesh) -> batches.Batch:
+    """Puts a batch on the devices: rows of tokens split over the data-parallel axes, the rest replicated."""
+    rows = sharding.logical_sharding(mesh, ("micro", "rows", "time"))
+    whole = sharding.replicated(mesh)
+    grids = {"tokens", "positions", "segment_ids"}
+    return batches.Batch(
+        **{
+            name: jax.device_put(value, rows if name in grids else whole)
+            for name, value in batch._asdict().items()
+        }
+    )

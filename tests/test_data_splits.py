@@ -1,0 +1,122 @@
+"""Sampling, halves, shots and prompts."""
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from selw2s_jax import errors
+from selw2s_jax.data import prompts, splits, tasks
+
+
+def make_examples(group_sizes: list[int]) -> list[tasks.Example]:
+    return [
+        tasks.Example(
+            f"t/train/{group}:{point}", f"t/train/{group}", f"text {group} {point}", (group + point) % 2
+        )
+        for group, size in enumerate(group_sizes)
+        for point in range(size)
+    ]
+
+
+example_lists = st.lists(st.integers(1, 4), min_size=2, max_size=20).map(make_examples)
+
+
+@hypothesis.given(example_lists, st.integers(0, 99), st.sampled_from(splits.SAMPLES))
+def test_halves_are_disjoint_whole_and_even(examples, seed, sample):
+    weak, student = splits.sample_and_halve(examples, num_train=None, seed=seed, sample=sample)
+    assert sorted(weak + student, key=str) == sorted(examples, key=str)
+    weak_groups, student_groups = ({example.group for example in half} for half in (weak, student))
+    assert not weak_groups & student_groups
+    assert len(student_groups) - len(weak_groups) in (0, 1)
+
+
+@hypothesis.given(example_lists, st.integers(0, 99), st.integers(8, 30), st.randoms(use_true_random=False))
+def test_halves_do_not_depend_on_row_order(examples, seed, num_train, random):
+    expected = splits.sample_and_halve(examples, num_train=num_train, seed=seed)
+    shuffled = list(examples)
+    random.shuffle(shuffled)
+    assert splits.sample_and_halve(shuffled, num_train=num_train, seed=seed) == expected
+
+
+@hypothesis.given(example_lists, st.integers(4, 40), st.integers(0, 9), st.sampled_from(splits.SAMPLES))
+def test_sample_is_within_the_limit_and_of_whole_groups(examples, limit, seed, sample):
+    taken = splits.sample_examples(examples, limit, seed=seed, sample=sample)
+    assert len(taken) <= limit
+    assert len(taken) > limit - 4 or len(taken) == len(examples)
+    groups = {example.group for example in taken}
+    assert taken == [example for example in examples if example.group in groups]
+    if sample == "first":
+        assert taken == examples[: len(taken)]
+
+
+def test_one_point_per_question_gives_exact_sizes():
+    examples = make_examples([1] * 57)
+    weak, student = splits.sample_and_halve(examples, num_train=33, seed=0)
+    assert (len(weak), len(student)) == (16, 17)
+    assert len(splits.sample_examples(examples, 10, seed=0)) == 10
+    other_weak, _ = splits.sample_and_halve(examples, num_train=33, seed=1)
+    assert {example.example_id for example in weak} != {example.example_id for example in other_weak}
+
+
+def test_bad_limits_and_samples():
+    examples = make_examples([2, 2])
+    with pytest.raises(errors.UserError, match="leaves no whole question"):
+        splits.sample_examples(examples, 1, seed=0)
+    with pytest.raises(errors.UserError, match="cannot be halved"):
+        splits.sample_and_halve(examples, num_train=2, seed=0)
+    with pytest.raises(errors.UserError, match="random, first"):
+        splits.sample_examples(examples, 1, seed=0, sample="last")
+
+
+@hypothesis.given(
+    st.lists(st.integers(1, 3), min_size=14, max_size=20).map(make_examples),
+    st.sampled_from([0, 2, 4, 6]),
+    st.integers(0, 99),
+    st.randoms(use_true_random=False),
+)
+def test_shots_are_balanced_distinct_and_fixed(examples, num_shots, seed, random):
+    shots = splits.pick_shots(examples, num_shots=num_shots, seed=seed)
+    assert sorted(shot.label for shot in shots) == [0] * (num_shots // 2) + [1] * (num_shots // 2)
+    assert len({shot.group for shot in shots}) == num_shots
+    shuffled = list(examples)
+    random.shuffle(shuffled)
+    assert splits.pick_shots(shuffled, num_shots=num_shots, seed=seed) == shots
+
+
+def test_order_of_shots_is_mixed():
+    examples = make_examples([1] * 30)
+    orders = {tuple(shot.label for shot in splits.pick_shots(examples, seed=seed)) for seed in range(60)}
+    assert len(orders) == 6
+
+
+def test_shots_that_cannot_be_had():
+    examples = [example for example in make_examples([1] * 9) if example.label == 0]
+    with pytest.raises(errors.UserError, match="2 questions of label 1, found 0"):
+        splits.pick_shots(examples, seed=0)
+    with pytest.raises(errors.UserError, match="must be even"):
+        splits.pick_shots(examples, num_shots=3, seed=0)
+
+
+def test_majority_class_accuracy():
+    assert splits.majority_class_accuracy([1, 1, 0, 1]) == 0.75
+    assert splits.majority_class_accuracy([0, 0, 0]) == 1.0
+    with pytest.raises(ValueError, match="no labels"):
+        splits.majority_class_accuracy([])
+
+
+def test_few_shot_prompt():
+    shots = [tasks.Example("a", "a", "Q: x A: y", 1), tasks.Example("b", "b", "Q: z A: w", 0)]
+    assert prompts.few_shot_prompt("Judge.", shots, "Q: u A: v") == (
+        "Judge.\n\nQ: x A: y R: 1\n\nQ: z A: w R: 0\n\nQ: u A: v R:"
+    )
+    assert prompts.ANSWERS == (" 0", " 1")
+
+
+def test_classifier_input():
+    shots = [tasks.Example("a", "a", "x", 1)]
+    kwargs = {"instruction": "Judge.", "shots": shots}
+    assert prompts.classifier_input("u", prompt="bare", **kwargs) == "u"
+    assert prompts.classifier_input("u", prompt="instruction", **kwargs) == "Judge.\n\nu R:"
+    assert prompts.classifier_input("u", prompt="fewshot", **kwargs) == "Judge.\n\nx R: 1\n\nu R:"
+    with pytest.raises(errors.UserError, match="bare, instruction, fewshot"):
+        prompts.classifier_input("u", prompt="long", **kwargs)
