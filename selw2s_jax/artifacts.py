@@ -46,7 +46,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """Replaces a file at once: readers see the old text or the new, never half."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -83,7 +83,7 @@ class Artifact:
         path = self.path / name
         members = [member for member in self.files if member == name or member.startswith(f"{name}/")]
         for member in members or [name]:
-            if not (self.path / member).is_file() or _hash_file(self.path / member) != self.files[member]:
+            if not (self.path / member).is_file() or _hash_file(self.path / member) != self.files.get(member):
                 raise UserError(
                     f"artifact {self.stage}/{self.key} is damaged: {member} is not the file that was written; "
                     f"delete {self.path} to make it again"

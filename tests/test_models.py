@@ -7,12 +7,12 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parity
 import pytest
+from fixtures import make_parity
 from flax import nnx
 from safetensors.numpy import load_file
 
-import parity
-from fixtures import make_parity
 from selw2s_jax import errors
 from selw2s_jax.hf import loader
 from selw2s_jax.models import decoder, heads, layers, registry

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-import pytest
-
 import parity
+import pytest
 from fixtures import make_parity
+
 from selw2s_jax.hf import random_checkpoint
 
 pytest.importorskip("torch", reason="torch is not installed; test_models.py compares with committed outputs")

@@ -122,6 +122,12 @@ def _place(batch: Batch, micro: int, rows: list[list[int]], tokens: Sequence[np.
             start = stop
 
 
+def stream_seed(seed: int, kind: int) -> int:
+    """Seed of the order of one kind of examples."""
+    digest = hashlib.sha256(f"{seed}/order/{kind}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
 class ExampleOrder:
     """Which examples a step takes: a pure function of (seed, step).
 
@@ -188,7 +194,7 @@ class TrainBatches:
         self._lengths = {kind: examples.lengths for kind, examples in sets.items()}
         self._orders = {
             kind: ExampleOrder(
-                len(examples.tokens), batch_sizes[kind], seed=_stream_seed(seed, kind), reshuffle=reshuffle
+                len(examples.tokens), batch_sizes[kind], seed=stream_seed(seed, kind), reshuffle=reshuffle
             )
             for kind, examples in sets.items()
         }
@@ -246,11 +252,6 @@ class TrainBatches:
         return used / slots
 
 
-def _stream_seed(seed: int, kind: int) -> int:
-    digest = hashlib.sha256(f"{seed}/order/{kind}".encode()).digest()
-    return int.from_bytes(digest[:8], "big")
-
-
 def score_batches(
     tokens: Sequence[np.ndarray],
     *,
@@ -278,7 +279,7 @@ def score_batches(
         num_rows = _round_up(max(batch_tokens // row_length, 1), row_multiple)
         num_slots = num_rows * 8
         stop, free = start, [row_length] * num_rows
-        # Next-fit over ever shorter examples: a row is left for good once the next example does not fit.
+        # First-fit over ever shorter examples: the batch is full once the next one fits no row.
         rows: list[list[int]] = [[] for _ in range(num_rows)]
         while stop < len(order) and stop - start < num_slots:
             length = len(tokens[order[stop]])

@@ -47,7 +47,7 @@ def fit_prompts(
     """
     tokens, answer_ids = encode_prompts(tokenizer, build_prompts(num_shots))
     too_long = [i for i, ids in enumerate(tokens) if len(ids) > max_length]
-    cut = {"fewer_shots": len(too_long), "truncated": 0}
+    cut = {"fewer_shots": len(too_long) if num_shots else 0, "truncated": 0}
     for shots in reversed(range(num_shots)):
         if not too_long:
             break

@@ -4,7 +4,6 @@ Weights keep the checkpoint's Conv1D layout, [in, out].
 """
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -28,10 +27,10 @@ class Attention(nnx.Module):
 
     def __call__(self, x, context):
         dtype = x.dtype
-        qkv = jnp.einsum("rtd,dcnh->crtnh", x, self.qkv[...].astype(dtype))
+        qkv = layers.project("rtd,dcnh->crtnh", x, self.qkv, self.settings)
         q, k, v = qkv + self.qkv_bias[...].astype(dtype)[:, None, None]
         h = layers.attend(q, k, v, context.mask, self.settings)
-        return jnp.einsum("rtnh,nhd->rtd", h, self.out[...].astype(dtype)) + self.out_bias[...].astype(dtype)
+        return layers.project("rtnh,nhd->rtd", h, self.out, self.settings) + self.out_bias[...].astype(dtype)
 
 
 class MLP(nnx.Module):
@@ -48,10 +47,10 @@ class MLP(nnx.Module):
 
     def __call__(self, x):
         dtype = x.dtype
-        h = jnp.einsum("rtd,df->rtf", x, self.up[...].astype(dtype)) + self.up_bias[...].astype(dtype)
+        h = layers.project("rtd,df->rtf", x, self.up, self.settings) + self.up_bias[...].astype(dtype)
         h = jax.nn.gelu(h, approximate=True)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
-        return jnp.einsum("rtf,fd->rtd", h, self.down[...].astype(dtype)) + self.down_bias[...].astype(dtype)
+        return layers.project("rtf,fd->rtd", h, self.down, self.settings) + self.down_bias[...].astype(dtype)
 
 
 class Block(nnx.Module):

@@ -5,7 +5,6 @@ code act only past `seq_length`; inputs are never that long here.
 """
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -28,11 +27,11 @@ class Attention(nnx.Module):
 
     def __call__(self, x, context):
         dtype = x.dtype
-        qkv = jnp.einsum("rtd,cnhd->crtnh", x, self.qkv[...].astype(dtype))
+        qkv = layers.project("rtd,cnhd->crtnh", x, self.qkv, self.settings)
         q, k, v = qkv + self.qkv_bias[...].astype(dtype)[:, None, None]
         q, k = layers.apply_rotary(q, context.rotary), layers.apply_rotary(k, context.rotary)
         h = layers.attend(q, k, v, context.mask, self.settings)
-        return jnp.einsum("rtnh,dnh->rtd", h, self.out[...].astype(dtype))
+        return layers.project("rtnh,dnh->rtd", h, self.out, self.settings)
 
 
 class MLP(nnx.Module):
@@ -47,11 +46,10 @@ class MLP(nnx.Module):
         self.down = layers.param(rngs, layers.weight_init, (D, F), ("embed", "mlp"), *stack)
 
     def __call__(self, x):
-        dtype = x.dtype
-        up = jnp.einsum("rtd,fd->rtf", x, self.up[...].astype(dtype))
-        gate = jnp.einsum("rtd,fd->rtf", x, self.gate[...].astype(dtype))
+        up = layers.project("rtd,fd->rtf", x, self.up, self.settings)
+        gate = layers.project("rtd,fd->rtf", x, self.gate, self.settings)
         h = sharding.constrain(up * jax.nn.silu(gate), ("rows", "time", "mlp"), self.settings.mesh)
-        return jnp.einsum("rtf,df->rtd", h, self.down[...].astype(dtype))
+        return layers.project("rtf,df->rtd", h, self.down, self.settings)
 
 
 class Block(nnx.Module):

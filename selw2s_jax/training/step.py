@@ -76,7 +76,8 @@ def batch_loss(outputs, batch: batches.Batch, step_fraction: jax.Array, objectiv
             step_fraction=step_fraction,
         )
     )
-    targets = frozen(labels.targets)
+    # A slot without weight must not bring NaN into the gradient, where 0 * NaN is NaN.
+    targets = frozen(jnp.where(task_weights[:, None] > 0, labels.targets, 0.5))
     per_example = objective.loss(outputs.class_logits, targets, step_fraction, task_weights > 0)
     loss_task = _weighted_mean(per_example, task_weights)
     ik_targets = jnp.stack([1.0 - batch.ik_target, batch.ik_target], axis=-1)
@@ -143,7 +144,7 @@ def make_train_step(
         grads, metrics, trace = loss_and_grads(graphdef, state.params, batch, step_fraction, objective)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics |= {"grad_norm": optax.global_norm(grads), "learning_rate": learning_rate(state.step)}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate(state.step)}
         return state_lib.TrainState(state.step + 1, params, opt_state), metrics, trace
 
     whole = sharding.replicated(mesh)

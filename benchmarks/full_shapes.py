@@ -1,0 +1,107 @@
+"""Time and peak memory of published sizes with random weights on this machine.
+
+    python benchmarks/full_shapes.py load-and-score --model=qwen-1.8b --folder=DIR
+    python benchmarks/full_shapes.py forward-backward --model=gpt2
+
+`load-and-score` writes a random checkpoint to DIR in bfloat16 (unless it is there), loads it with its
+language-model head and scores eight short questions by two answer logits. Peak memory is the resident set
+of the process that loads and scores; writing runs in a process of its own.
+"""
+
+import argparse
+import json
+import multiprocessing
+import pathlib
+import resource
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from selw2s_jax.hf import loader, random_checkpoint, weight_files
+from selw2s_jax.models import decoder, heads, registry
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _write(folder, name):
+    start = time.perf_counter()
+    random_checkpoint.write_random_checkpoint(folder, registry.MODELS[name].config, dtype="bfloat16")
+    seconds = time.perf_counter() - start
+    print(json.dumps({"write_seconds": round(seconds, 1), "write_peak_gib": round(_peak_gib(), 2)}))
+
+
+def load_and_score(args):
+    """Loads a bfloat16 checkpoint and scores eight questions of 48 tokens, twice."""
+    if not (args.folder / weight_files.CONFIG_NAME).exists():
+        writer = multiprocessing.get_context("spawn").Process(target=_write, args=(args.folder, args.model))
+        writer.start()
+        writer.join()
+    start = time.perf_counter()
+    model = loader.load_decoder(
+        args.folder, param_dtype="bfloat16", compute_dtype="bfloat16", lm_head=True, mesh=None
+    )
+    jax.block_until_ready(nnx.state(model))
+    report = {"load_seconds": time.perf_counter() - start, "load_peak_gib": _peak_gib()}
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, model.config.vocab_size, (8, 48), dtype=np.int32)
+    token_ids = np.tile(np.array([[15, 16]], np.int32), (8, 1))
+    for run in ("first", "second"):
+        start = time.perf_counter()
+        logits = model.answer_logits(model.hidden_states(tokens)[:, -1], token_ids)
+        jax.block_until_ready(logits)
+        report[f"score_seconds_{run}"] = time.perf_counter() - start
+    probs = np.asarray(jax.nn.softmax(logits))[:, 1]
+    report |= {"peak_gib": _peak_gib(), "probs": probs.round(3).tolist()}
+    return report
+
+
+def forward_backward(args):
+    """Class-head loss and its gradients in float32 on 8 rows of 128 tokens; the best of three calls."""
+    config = registry.MODELS[args.model].config
+    backbone = decoder.Decoder(
+        config, param_dtype="float32", compute_dtype=args.compute_dtype, remat=args.remat, rngs=nnx.Rngs(0)
+    )
+    graphdef, state = nnx.split(heads.Classifier(backbone, p_ik_head=True))
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, config.vocab_size, (8, 128), dtype=np.int32)
+
+    def loss_fn(state):
+        outputs = nnx.merge(graphdef, state)(tokens, None, None, np.arange(8), np.full(8, 127))
+        return -jnp.mean(jax.nn.log_softmax(outputs.class_logits)[:, 0])
+
+    step = jax.jit(jax.value_and_grad(loss_fn))
+    start = time.perf_counter()
+    jax.block_until_ready(step(state))
+    report = {"first_seconds": time.perf_counter() - start}
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        jax.block_until_ready(step(state))
+        seconds.append(time.perf_counter() - start)
+    return report | {"seconds": min(seconds), "peak_gib": _peak_gib()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("load-and-score")
+    command.add_argument("--model", default="qwen-1.8b", choices=registry.MODELS)
+    command.add_argument("--folder", type=pathlib.Path, required=True)
+    command.set_defaults(run=load_and_score)
+    command = commands.add_parser("forward-backward")
+    command.add_argument("--model", default="gpt2", choices=registry.MODELS)
+    command.add_argument("--remat", default="full", choices=decoder.REMAT_POLICIES)
+    command.add_argument("--compute_dtype", default="float32", choices=decoder.DTYPES)
+    command.set_defaults(run=forward_backward)
+    args = parser.parse_args()
+    report = args.run(args)
+    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in report.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Metrics against worked examples and brute force; label diagnostics on six examples."""
+
+import itertools
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from selw2s_jax.analysis import diagnostics, metrics
+
+PROPERTY = hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
+# Scores from a few values, so that ties are common.
+SCORED = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=30)
+
+
+@PROPERTY
+@hypothesis.given(SCORED)
+def test_auroc_is_the_share_of_ordered_pairs(rows):
+    scores, labels = [row[0] / 5 for row in rows], [row[1] for row in rows]
+    positives = [s for s, y in zip(scores, labels, strict=True) if y]
+    negatives = [s for s, y in zip(scores, labels, strict=True) if not y]
+    found = metrics.auroc(scores, labels)
+    if not positives or not negatives:
+        assert found is None
+        return
+    wins = [1.0 if p > n else 0.5 if p == n else 0.0 for p, n in itertools.product(positives, negatives)]
+    assert found == pytest.approx(np.mean(wins), abs=1e-12)
+    assert metrics.auroc([-s for s in scores], labels) == pytest.approx(1 - found, abs=1e-12)
+
+
+def test_auroc_worked_examples():
+    assert metrics.auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]) == 0.75
+    assert metrics.auroc([0.5, 0.5, 0.5], [0, 1, 1]) == 0.5
+    assert metrics.auroc(np.array([1, 2], np.float32), np.array([True, False])) == 0.0
+    assert metrics.auroc([0.3, 0.4], [1, 1]) is None and metrics.auroc([0.3, 0.4], [0, 0]) is None
+    assert type(metrics.auroc([0.1, 0.2], [0, 1])) is float
+
+
+def test_brier_score_worked_example():
+    assert metrics.brier_score([0.0, 0.5, 1.0, 0.2], [0, 1, 1, 1]) == pytest.approx((0.25 + 0.64) / 4)
+    assert metrics.brier_score(np.float32([0.25]), np.int32([0])) == 0.0625
+
+
+def test_expected_calibration_error_worked_examples():
+    # Two bins: {0.1, 0.3} with mean label 0.5, {0.6, 0.8, 1.0} with mean label 2/3.
+    probs, labels = [0.1, 0.3, 0.6, 0.8, 1.0], [0, 1, 1, 0, 1]
+    expected = 2 / 5 * abs(0.2 - 0.5) + 3 / 5 * abs(0.8 - 2 / 3)
+    assert metrics.expected_calibration_error(probs, labels, num_bins=2) == pytest.approx(expected)
+    assert metrics.expected_calibration_error(probs, labels, num_bins=1) == pytest.approx(abs(0.56 - 0.6))
+    assert metrics.expected_calibration_error([0.0, 1.0], [0, 1]) == 0.0
+    assert metrics.expected_calibration_error([0.0, 1.0], [1, 0]) == 1.0
+    # 0.5 is an inner edge of two bins and belongs to the upper one, with 0.9.
+    assert metrics.expected_calibration_error([0.5, 0.9], [1, 0], num_bins=2) == pytest.approx(0.2)
+
+
+@PROPERTY
+@hypothesis.given(
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), min_size=1, max_size=30), st.integers(1, 15)
+)
+def test_expected_calibration_error_against_loops(rows, num_bins):
+    probs, labels = [row[0] for row in rows], [row[1] for row in rows]
+    expected = 0.0
+    for low in range(num_bins):
+        inside = [i for i, p in enumerate(probs) if min(int(p * num_bins), num_bins - 1) == low]
+        if inside:
+            gap = abs(np.mean([probs[i] for i in inside]) - np.mean([labels[i] for i in inside]))
+            expected += len(inside) / len(rows) * gap
+    found = metrics.expected_calibration_error(probs, labels, num_bins=num_bins)
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert 0.0 <= found <= 1.0
+    assert found >= abs(np.mean(probs) - np.mean(labels)) - 1e-12
+
+
+def test_performance_gap_recovered():
+    assert metrics.performance_gap_recovered(0.6, 0.7, 0.8) == pytest.approx(0.5)
+    assert metrics.performance_gap_recovered(0.5, 0.45, 0.75) == pytest.approx(-0.2)
+    assert metrics.performance_gap_recovered(0.5, 1.0, 0.75) == pytest.approx(2.0)
+    assert metrics.performance_gap_recovered(0.6, 0.7, 0.6) is None
+    assert metrics.performance_gap_recovered(0.6, 0.7, 0.5) is None
+
+
+def test_wilson_interval_against_its_formula():
+    # Newcombe (1998), Table I, method 3: 81 of 263.
+    assert metrics.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    z, n, p = 1.959963984540054, 1000, 0.833
+    centre, half = (p + z**2 / (2 * n)), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    expected = ((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
+    assert metrics.wilson_interval(833, 1000) == pytest.approx(expected, rel=1e-9)
+    assert metrics.wilson_interval(0, 10)[0] == pytest.approx(0.0, abs=1e-12)
+    assert metrics.wilson_interval(10, 10)[1] == pytest.approx(1.0, abs=1e-12)
+
+
+def test_mean_interval_is_students_t():
+    # t(0.975, 2) = 4.302653; standard error of (1, 2, 3) is 1 / sqrt(3).
+    assert metrics.mean_interval([1, 2, 3]) == pytest.approx(
+        (2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), rel=1e-6
+    )
+    assert metrics.mean_interval([0.5, 0.5]) == (0.5, 0.5)
+    assert metrics.mean_interval([0.5]) is None and metrics.mean_interval([]) is None
+
+
+@pytest.mark.parametrize("metric", [metrics.auroc, metrics.brier_score, metrics.expected_calibration_error])
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [([], []), ([0.5], [0, 1]), ([[0.5, 0.5]], [[0, 1]])],
+    ids=["empty", "lengths", "shape"],
+)
+def test_metrics_refuse_empty_and_mismatched_arrays(metric, scores, labels):
+    with pytest.raises(ValueError, match="two non-empty arrays of one length"):
+        metric(scores, labels)
+
+
+def worked_trace() -> dict[str, np.ndarray]:
+    """Three examples in each of two steps; floats that float32 holds exactly."""
+    return {
+        "step": np.array([0, 0, 0, 1, 1, 1], np.int32),
+        "example_id": np.array(["a", "b", "c", "d", "a", "b"], object),
+        "p_ik": np.array([0.5, 0.25, 0.5, 0.875, 0.75, 0.25], np.float32),
+        "ik_mask": np.array([False, False, False, True, True, False]),
+        "prior": np.array([0.25, 0.75, 0.625, 0.0, 1.0, 0.75], np.float32),
+        "target": np.array([0.5, 0.75, 0.375, 0.0, 1.0, 0.625], np.float32),
+    }
+
+
+WEAK = {"a": 0.25, "b": 0.75, "c": 0.625, "d": 0.875}
+SELF = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0}
+TRUTH = {"a": 1, "b": 1, "c": 0, "d": 1}
+
+
+def test_label_diagnostics_of_a_worked_trace():
+    found = diagnostics.label_diagnostics(worked_trace(), WEAK, SELF, TRUTH)
+    assert found["first_half"] == {
+        "rows": 3,
+        "ik_rate": 0.0,
+        "self_accuracy_on_ik": None,
+        "weak_accuracy_on_ik": None,
+        "self_accuracy": pytest.approx(2 / 3),
+        "weak_accuracy": pytest.approx(1 / 3),
+        "prior_accuracy": pytest.approx(1 / 3),
+        "target_accuracy": pytest.approx(
+            2 / 3
+        ),  # smoothing mended c; a stands at 0.5, which predicts class 0
+        "smoothing_move": pytest.approx((0.25 + 0 + 0.25) / 3),
+        "smoothing_flips": pytest.approx(1 / 3),
+        "p_ik_auroc": 1.0,
+    }
+    assert found["second_half"] == {
+        "rows": 3,
+        "ik_rate": pytest.approx(2 / 3),
+        "self_accuracy_on_ik": 0.5,
+        "weak_accuracy_on_ik": 0.5,
+        "self_accuracy": pytest.approx(1 / 3),
+        "weak_accuracy": pytest.approx(2 / 3),
+        "prior_accuracy": pytest.approx(2 / 3),
+        "target_accuracy": pytest.approx(2 / 3),
+        "smoothing_move": pytest.approx(0.125 / 3),
+        "smoothing_flips": 0.0,
+        "p_ik_auroc": 0.5,  # a above b, below d
+    }
+    assert found["all"]["rows"] == 6 and found["all"]["ik_rate"] == pytest.approx(1 / 3)
+    assert found["all"]["self_accuracy"] == 0.5
+
+
+def test_label_diagnostics_of_a_single_step_have_an_empty_half():
+    trace = {name: values[:3] for name, values in worked_trace().items()}
+    found = diagnostics.label_diagnostics(trace, WEAK, SELF, TRUTH)
+    assert found["all"] == found["first_half"]
+    assert found["second_half"].pop("rows") == 0
+    assert set(found["second_half"].values()) == {None}
+
+
+def test_label_diagnostics_do_not_depend_on_the_order_of_rows():
+    trace = worked_trace()
+    shuffled = {name: values[[4, 2, 0, 5, 1, 3]] for name, values in trace.items()}
+    found, same = (diagnostics.label_diagnostics(t, WEAK, SELF, TRUTH) for t in (trace, shuffled))
+    for part, values in found.items():
+        assert same[part] == pytest.approx(values)

@@ -1,0 +1,166 @@
+"""results.json, the table and progress lines on worked numbers."""
+
+import io
+import re
+
+import pytest
+
+from selw2s_jax import progress, results
+from selw2s_jax.analysis import metrics
+from selw2s_jax.method import registry
+
+CORRECT = {"weak": 647, "ceiling": 934, "finetune": 779, "selective": 833}
+
+
+def records(seed: int = 0, weak: str = "gpt2", strong: str = "qwen-14b", task: str = "sciq", **correct):
+    return results.make_records(
+        task=task, weak=weak, strong=strong, seed=seed, total=1000, correct=CORRECT | correct
+    )
+
+
+def test_records_of_one_seed():
+    found = {record["method"]: record for record in records(seed=3)}
+    low, high = metrics.wilson_interval(833, 1000)
+    assert found["selective"] == {
+        "task": "sciq",
+        "method": "selective",
+        "weak": "gpt2",
+        "strong": "qwen-14b",
+        "seed": 3,
+        "n": 1000,
+        "correct": 833,
+        "accuracy": 0.833,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "pgr": pytest.approx((833 - 647) / (934 - 647)),
+        "pgr_reason": None,
+    }
+    assert list(found) == list(CORRECT)
+    for name in ("weak", "ceiling"):
+        assert found[name]["pgr"] is None and "reference" in found[name]["pgr_reason"]
+
+
+@pytest.mark.parametrize("ceiling", [647, 500])
+def test_pgr_without_a_gap_is_null_with_its_reason(ceiling):
+    found = {record["method"]: record for record in records(ceiling=ceiling)}
+    for name in ("finetune", "selective"):
+        assert found[name]["pgr"] is None
+        assert found[name]["pgr_reason"] == "undefined: the ceiling is not above the weak model"
+
+
+def test_summary_of_one_seed_has_the_interval_over_items():
+    rows = {row["method"]: row for row in results.summarize(records())}
+    assert list(rows) == list(CORRECT)
+    row = rows["finetune"]
+    assert (row["seeds"], row["n"], row["accuracy"], row["pgr_seeds"]) == (1, 1000, 0.779, 1)
+    assert row["interval"] == metrics.wilson_interval(779, 1000)
+
+
+def test_summary_of_several_seeds_has_the_interval_over_seeds():
+    several = records(0) + records(1, selective=843) + records(2, selective=853, ceiling=600)
+    row = next(row for row in results.summarize(several) if row["method"] == "selective")
+    assert (row["seeds"], row["pgr_seeds"]) == (3, 2)
+    assert row["accuracy"] == pytest.approx(0.843)
+    assert row["interval"] == pytest.approx(
+        (0.843 - 4.302653 * 0.01 / 3**0.5, 0.843 + 4.302653 * 0.01 / 3**0.5)
+    )
+    assert row["pgr"] == pytest.approx(((833 - 647) + (843 - 647)) / (934 - 647) / 2)
+    assert row["pgr_reason"] is not None
+
+
+def cells(text: str) -> dict[str, list[str]]:
+    """Cells of the header and of each of the four methods' lines, by their first cell."""
+    rows = [re.split(r" {2,}", line) for line in text.splitlines()[1:6]]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_tableof_a_pair_of_the_paper():
+    text = results.format_table(records(), 0.5)
+    assert text.splitlines()[0] == "sciq: gpt2 teaches qwen-14b (accuracy in per cent)"
+    assert cells(text) == {
+        "method": ["accuracy", "95 % interval", "n", "seeds", "PGR", "paper's accuracy"],
+        "weak": ["64.70", "61.69 to 67.60", "1000", "1", "-", "64.70"],
+        "ceiling": ["93.40", "91.69 to 94.78", "1000", "1", "-", "93.40"],
+        "finetune": ["77.90", "75.22 to 80.36", "1000", "1", "0.460", "77.90"],
+        "selective": ["83.30", "80.86 to 85.48", "1000", "1", "0.648", "83.30"],
+    }
+    assert text.splitlines()[-1] == "majority class: 50.00"
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_tableof_another_pair_has_no_paper_column():
+    for other in (
+        {"strong": "gpt2-xl"},
+        {"weak": "gpt2-medium"},
+        {"task": "arc"},
+        {"strong": "/models/qwen-14b"},
+    ):
+        assert "paper" not in results.format_table(records(**other), 0.5)
+
+
+def test_tablesays_why_pgr_is_undefined():
+    text = results.format_table(records(ceiling=600), 0.625)
+    assert cells(text)["selective"][-2:] == ["undefined", "83.30"]
+    assert text.splitlines()[-2:] == [
+        "majority class: 62.50",
+        "PGR undefined: the ceiling is not above the weak model",
+    ]
+
+
+def test_tablesays_where_some_seeds_have_no_pgr():
+    text = results.format_table(records(0) + records(1, ceiling=600), 0.5)
+    assert "0.648 (1 of 2 seeds)" in text
+
+
+def test_tablekeeps_intervals_within_accuracies():
+    """Student's t over two seeds that differ much would leave [0, 1]."""
+    text = results.format_table(records(0, selective=990) + records(1, selective=500), 0.5)
+    assert cells(text)["selective"][1] == "0.00 to 100.00"
+
+
+@pytest.mark.parametrize(
+    ("cell", "accuracy"),
+    [
+        (("sciq", "gpt2", "selective"), 83.30),
+        (("boolq", "gpt2", "product"), 61.02),
+        (("cosmos_qa", "gpt2", "reverse_kl"), 74.10),
+        (("boolq", "qwen-1.8b", "jensen_shannon"), 83.33),
+        (("cosmos_qa", "qwen-1.8b", "adaptive"), 80.13),
+        (("sciq", "qwen-1.8b", "ceiling"), 93.40),
+        (("arc", "gpt2", "selective"), None),
+        (("sciq", "gpt2-xl", "selective"), None),
+        (("sciq", "gpt2", "random_mask"), None),
+    ],
+)
+def test_paper_accuracy(cell, accuracy):
+    task, weak, method = cell
+    assert results.paper_accuracy(task, weak, "qwen-14b", method) == accuracy
+    assert results.paper_accuracy(task, weak, "qwen-7b", method) is None
+
+
+def test_the_papers_rows_are_whole():
+    for table in results.PAPER.values():
+        assert set(table) >= {"weak", "ceiling", *registry.STUDENTS}
+        for row in table.values():
+            assert len(row) == 3 and all(60 < value < 95 for value in row)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_tracked_items_come_through_in_order(monkeypatch, terminal):
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    assert list(progress.track(iter(range(4)), total=4, label="weak", unit="steps")) == [0, 1, 2, 3]
+    assert ("weak" in stream.getvalue()) == terminal  # quick work prints no plain line
+
+
+def test_plain_progress_lines_tell_done_total_and_time_left(monkeypatch):
+    stream, clock = io.StringIO(), iter([0.0, 10.0, 20.0, 30.0, 40.0])
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    assert list(progress.track("abcd", total=4, label="weak", unit="steps")) == list("abcd")
+    assert stream.getvalue() == "weak: 2/4 steps, about 20 s left\n"

@@ -1,0 +1,276 @@
+"""The train step: micro-batched = full batch, packed = padded, ours = torch's over 16 steps."""
+
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fixtures import make_parity, make_training_run
+from flax import nnx
+from safetensors.numpy import load_file
+
+from selw2s_jax import sharding
+from selw2s_jax.data import batches
+from selw2s_jax.errors import UserError
+from selw2s_jax.hf import loader
+from selw2s_jax.inference import classify
+from selw2s_jax.method import label_rules, losses, registry
+from selw2s_jax.models import heads
+from selw2s_jax.training import loop, state, step
+
+RULE_OPTIONS = {
+    "given": {},
+    "selective": dict(gamma=0.5, alpha=0.7, tau=0.1, normalize=True, center=False, include_self=True),
+}
+
+
+def make_objective(name: str) -> step.Objective:
+    method = registry.METHODS[name]
+    rule = label_rules.get(method.label_rule, **RULE_OPTIONS[method.label_rule])
+    return step.Objective(rule, losses.get(method.loss), method.task_weight, 0.7 if method.uses_p_ik else 0.0)
+
+
+def make_classifier(fixtures, family: str, *, p_ik_head: bool, **options) -> heads.Classifier:
+    """A parity checkpoint under heads that are not zero, so that selection and every gradient have work."""
+    settings = {"param_dtype": "float32", "compute_dtype": "float32"} | options
+    backbone = loader.load_decoder(fixtures / f"parity_{family}", lm_head=False, **settings)
+    model = heads.Classifier(backbone, p_ik_head=p_ik_head)
+    rng = np.random.default_rng(3)
+    for head in filter(None, (model.class_head, model.p_ik_head)):
+        head[...] = jnp.asarray(rng.standard_normal(head.shape), jnp.float32)
+    return model
+
+
+def make_sets(config, num_task: int = 37, num_p_ik: int = 29) -> dict[int, batches.ExampleSet]:
+    rng = np.random.default_rng(17)
+
+    def draw(count, prefix, **columns):
+        lengths = rng.integers(1, config.max_seq_len + 1, count)
+        tokens = [rng.integers(0, config.vocab_size, length, dtype=np.int32) for length in lengths]
+        return batches.ExampleSet([f"{prefix}/{i}" for i in range(count)], tokens, columns)
+
+    prob_1 = rng.random(num_task, dtype=np.float32)
+    task = draw(
+        num_task,
+        "task",
+        weak_probs=np.stack([1 - prob_1, prob_1], -1),
+        self_labels=rng.integers(0, 2, num_task).astype(np.float32),
+    )
+    p_ik = draw(num_p_ik, "p_ik", ik_target=rng.integers(0, 2, num_p_ik).astype(np.float32))
+    return {batches.TASK: task, batches.P_IK: p_ik}
+
+
+def make_data(config, name: str, **options) -> batches.TrainBatches:
+    method = registry.METHODS[name]
+    sets = make_sets(config)
+    if not method.uses_p_ik:
+        del sets[batches.P_IK]
+    if method.task_weight == 0:
+        del sets[batches.TASK]
+    settings = {"num_steps": 3, "seed": 1, "max_length": config.max_seq_len} | options
+    return batches.TrainBatches(sets, {batches.TASK: 12, batches.P_IK: 12}, **settings)
+
+
+def gradients(model, batch, objective, fraction=0.25):
+    graphdef, params = nnx.split(model)
+    run = jax.jit(
+        lambda params, batch: step.loss_and_grads(graphdef, params, batch, jnp.float32(fraction), objective)
+    )
+    grads, metrics, trace = run(params, batch)
+    return jax.tree.map(np.asarray, nnx.to_pure_dict(grads)), jax.tree.map(float, metrics), trace
+
+
+def assert_trees_close(actual, expected, tolerance):
+    scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(expected))
+    jax.tree.map(
+        lambda a, e: np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance * scale), actual, expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "num_micro"),
+    [("qwen", name, 3) for name in sorted(registry.METHODS)] + [("gpt2", "selective", 12)],
+)
+def test_micro_batches_give_the_full_batch_gradient(fixtures, family, name, num_micro):
+    config = make_parity.CONFIGS[family]
+    model = make_classifier(fixtures, family, p_ik_head=registry.METHODS[name].uses_p_ik)
+    objective = make_objective(name)
+    full = make_data(config, name).batch_at(2)
+    expected, metrics, trace = gradients(model, full, objective)
+    assert any(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(expected))
+    if registry.METHODS[name].label_rule == "selective":
+        assert 0 < metrics["ik_rate"] < 1, "the test should see both kinds of rows"
+    micro = make_data(config, name, num_micro=num_micro).batch_at(2)
+    assert micro.tokens.shape[0] == num_micro
+    actual, micro_metrics, micro_trace = gradients(model, micro, objective)
+    assert_trees_close(actual, expected, 1e-5)
+    for key, value in metrics.items():
+        assert micro_metrics[key] == pytest.approx(value, rel=1e-5, abs=1e-6), key
+    by_slot = dict(zip(_names(full), np.asarray(trace.target), strict=True))
+    by_slot_micro = dict(zip(_names(micro), np.asarray(micro_trace.target), strict=True))
+    assert by_slot.keys() == by_slot_micro.keys()
+    for key, value in by_slot.items():
+        assert by_slot_micro[key] == pytest.approx(value, abs=1e-5)
+
+
+def _names(batch):
+    return list(zip(batch.kind.reshape(-1).tolist(), batch.index.reshape(-1).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen"])
+def test_packed_rows_give_the_gradient_of_one_example_per_row(fixtures, family):
+    config = make_parity.CONFIGS[family]
+    model = make_classifier(fixtures, family, p_ik_head=True)
+    objective = make_objective("selective")
+    packed = make_data(config, "selective", max_length=61).batch_at(1)
+    num_slots = packed.row.shape[1]
+    assert packed.tokens.shape[1] < num_slots
+    padded = packed._replace(
+        **{
+            name: np.zeros((1, num_slots, config.max_seq_len), np.int32)
+            for name in ("tokens", "positions", "segment_ids")
+        },
+        row=np.arange(num_slots, dtype=np.int32)[None],
+        last=np.zeros((1, num_slots), np.int32),
+    )
+    for slot in range(num_slots):
+        row, last = packed.row[0, slot], packed.last[0, slot]
+        length = packed.positions[0, row, last] + 1
+        padded.tokens[0, slot, :length] = packed.tokens[0, row, last - length + 1 : last + 1]
+        padded.positions[0, slot, :length] = np.arange(length)
+        padded.segment_ids[0, slot, :length] = 1
+        padded.last[0, slot] = length - 1
+    actual, metrics, _ = gradients(model, packed, objective)
+    expected, padded_metrics, _ = gradients(model, padded, objective)
+    assert_trees_close(actual, expected, 1e-5)
+    assert metrics == pytest.approx(padded_metrics, rel=1e-5)
+
+
+def test_padded_slots_change_nothing(fixtures):
+    config = make_parity.QWEN_CONFIG
+    model = make_classifier(fixtures, "qwen", p_ik_head=True)
+    objective = make_objective("selective")
+    batch = make_data(config, "selective").batch_at(0)
+    extended = batch._replace(
+        **{
+            name: np.concatenate([getattr(batch, name), getattr(batch, name)[:, :5] * 0], axis=1)
+            for name in batch._fields
+            if name not in ("tokens", "positions", "segment_ids")
+        }
+    )
+    extended.weak_probs[:, -5:] = np.nan
+    actual, metrics, _ = gradients(model, extended, objective)
+    expected, plain_metrics, _ = gradients(model, batch, objective)
+    assert_trees_close(actual, expected, 1e-6)
+    assert metrics == pytest.approx(plain_metrics, rel=1e-6)
+
+
+def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
+    """16 steps of `finetune` on the fixture's examples: losses and final class logits."""
+    config = make_parity.CONFIGS[family]
+    seed = list(make_parity.CONFIGS).index(family)
+    tokens, soft_labels = make_training_run.make_examples(config, seed)
+    ids = [f"toy/{i}" for i in range(len(tokens))]
+    num_steps, rate = make_training_run.NUM_STEPS, make_training_run.LEARNING_RATE
+    data = batches.TrainBatches(
+        {batches.TASK: batches.ExampleSet(ids, tokens, {"weak_probs": soft_labels})},
+        {batches.TASK: make_training_run.BATCH_SIZE},
+        num_steps=num_steps,
+        num_micro=num_micro,
+        seed=make_training_run.ORDER_SEED,
+        max_length=config.max_seq_len,
+    )
+    mesh = sharding.single_device_mesh()
+    backbone = loader.load_decoder(
+        fixtures / f"parity_{family}", param_dtype="float32", compute_dtype="float32", lm_head=False, mesh=mesh
+    )
+    graphdef, params = nnx.split(heads.Classifier(backbone, p_ik_head=False))
+    optimizer = state.make_optimizer(
+        learning_rate=rate, num_steps=num_steps, b1=0.9, b2=0.999, eps=1e-8, moment_dtype="float32"
+    )
+    shardings = state.state_shardings(
+        sharding.param_shardings(mesh, params), optimizer, params, sharding.replicated(mesh)
+    )
+    train_step = step.make_train_step(
+        graphdef,
+        make_objective("finetune"),
+        optimizer,
+        learning_rate=state.learning_rate_schedule(rate, num_steps),
+        num_steps=num_steps,
+        mesh=mesh,
+        state_shardings=shardings,
+    )
+    log = loop.MetricsLog(tmp_path / f"{family}-{num_micro}.jsonl", tensorboard_dir=None, every_steps=1)
+    final, _, _ = loop.train(
+        train_step,
+        state.init_state(params, optimizer, shardings),
+        data,
+        mesh=mesh,
+        log=log,
+        label="test",
+        keep_trace=False,
+    )
+    import json
+
+    lines = (tmp_path / f"{family}-{num_micro}.jsonl").read_text().splitlines()
+    model = nnx.merge(graphdef, final.params)
+    probs, _ = classify.predict(
+        model, tokens, mesh=mesh, batch_tokens=777, max_length=config.max_seq_len, label="test"
+    )
+    losses_seen = [json.loads(line)["train/loss"] for line in lines]
+    log_odds = np.log(probs[:, 1].astype(np.float64)) - np.log(probs[:, 0].astype(np.float64))
+    return np.array(losses_seen), log_odds, make_training_run.example_batches(), data
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen"])
+def test_sixteen_steps_follow_torch(fixtures, tmp_path, family):
+    expected = load_file(fixtures / "training_run" / f"{family}.safetensors")
+    seen, log_odds, indices, data = train_run(fixtures, family, tmp_path)
+    for k, batch in enumerate(indices):
+        np.testing.assert_array_equal(np.sort(data.batch_at(k).index.reshape(-1)), np.sort(batch))
+    assert np.abs(expected["logits"]).max() > 0.1, "the fixture should have learned something"
+    np.testing.assert_allclose(seen, expected["losses"], atol=1e-5)
+    logits = expected["logits"].astype(np.float64)
+    np.testing.assert_allclose(log_odds, logits[:, 1] - logits[:, 0], atol=1e-4)
+
+
+def test_sixteen_micro_batched_steps_follow_torch(fixtures, tmp_path):
+    expected = load_file(fixtures / "training_run" / "gpt2.safetensors")
+    seen, _, _, _ = train_run(fixtures, "gpt2", tmp_path, num_micro=4)
+    np.testing.assert_allclose(seen, expected["losses"], atol=1e-5)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("family", ["gpt2", "qwen"])
+def test_committed_training_run_is_what_torch_computes(fixtures, family):
+    pytest.importorskip("torch", reason="torch is not installed; the committed run stands in for it")
+    expected = load_file(fixtures / "training_run" / f"{family}.safetensors")
+    seed = list(make_parity.CONFIGS).index(family)
+    config, folder = make_parity.CONFIGS[family], fixtures / f"parity_{family}"
+    live = make_training_run.run_torch(folder, config, seed, make_training_run.example_batches())
+    np.testing.assert_allclose(live["losses"], expected["losses"], atol=1e-6)
+    np.testing.assert_allclose(live["logits"], expected["logits"], atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_examples(fixtures, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_training_run, "LEARNING_RATE", 1e30)
+    with pytest.raises(UserError, match=r"test: loss .* at step \d+ of 16 \(first examples: toy/\d+"):
+        train_run(fixtures, "gpt2", tmp_path)
+
+
+def test_moments_are_kept_in_the_dtype_asked_for(fixtures):
+    model = make_classifier(fixtures, "gpt2", p_ik_head=False)
+    _, params = nnx.split(model)
+    optimizer = state.make_optimizer(
+        learning_rate=1e-3, num_steps=4, b1=0.9, b2=0.999, eps=1e-8, moment_dtype="bfloat16"
+    )
+    moments = state.init_state(params, optimizer).opt_state[0]
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((moments.mu, moments.nu))} == {"bfloat16"}
+
+
+def test_schedule_is_half_a_cosine_from_the_base_rate_to_zero():
+    schedule = state.learning_rate_schedule(2e-5, 7)
+    expected = [2e-5 * (1 + np.cos(np.pi * k / 7)) / 2 for k in range(8)]
+    np.testing.assert_allclose([schedule(k) for k in range(8)], expected, atol=1e-11)
+
+
