@@ -1,8 +1,8 @@
 """GPT-2 teaches GPT-2 xl, for one GPU.
 
-    --config=configs/gpt2.py                      small to xl
-    --config=configs/gpt2.py:strong=gpt2-large    small to large
-    --config=configs/gpt2.py:smoke                the same at toy size, offline
+--config=configs/gpt2.py                      small to xl
+--config=configs/gpt2.py:strong=gpt2-large    small to large
+--config=configs/gpt2.py:smoke                the same at toy size, offline
 """
 
 from selw2s_jax import config as config_lib

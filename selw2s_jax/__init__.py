@@ -23,9 +23,7 @@ def load_model(path, *, param_dtype="float32", compute_dtype="float32", lm_head=
     from selw2s_jax.hf import loader
 
     folder = loader.resolve(path)
-    return loader.load_decoder(
-        folder, param_dtype=param_dtype, compute_dtype=compute_dtype, lm_head=lm_head
-    )
+    return loader.load_decoder(folder, param_dtype=param_dtype, compute_dtype=compute_dtype, lm_head=lm_head)
 
 
 def load_tokenizer(path):

@@ -1,6 +1,7 @@
 """What the commands share: the config flag, and errors as one line with exit status 2."""
 
 import difflib
+import logging as std_logging
 import pathlib
 import sys
 import traceback
@@ -13,19 +14,24 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
-_OVERRIDE = "--config."
+_OVERRIDE = "config."
 
 
 def define_config_flag() -> None:
     """Defines `--config=FILE[:arguments]` and `--config.KEY=VALUE`."""
     config_flags.DEFINE_config_file(
-        "config", None, "Config file, as configs/qwen.py or configs/qwen.py:weak=qwen-1.8b,smoke.", lock_config=True
+        "config",
+        None,
+        "Config file, as configs/qwen.py or configs/qwen.py:weak=qwen-1.8b,smoke.",
+        lock_config=True,
     )
 
 
 def run(main: Callable[[], None]) -> None:
     """Parses the command line, runs `main` and turns a UserError into one line and exit status 2."""
     logging.set_verbosity(logging.WARNING)
+    # Its retries without a network end in one line of ours.
+    std_logging.getLogger("huggingface_hub").setLevel(std_logging.ERROR)
     app.run(lambda argv: _guard(main), flags_parser=lambda argv: _guard(lambda: _parse(argv)))
 
 
@@ -39,48 +45,81 @@ def _guard(function: Callable):
 
 def _parse(argv: list[str]) -> list[str]:
     _check_override_keys(argv)
+    path = _config_path(argv)
+    if path and not pathlib.Path(path).is_file():
+        raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
     try:
         rest = flags.FLAGS(argv)
-        config = flags.FLAGS.config  # the file is read here
+        config = flags.FLAGS.config
+        # A file that could not be read is reported at the first use of its config.
+        keys = None if config is None else config_lib.dotted_keys(config)
     except UserError:
         raise
     except flags.Error as error:
         raise UserError(f"{error}{_expected_type(str(error))}; see --help") from error
-    except FileNotFoundError as error:
-        name = _config_path(argv)
-        raise UserError(f"config file {name} is not there; the shipped ones are in configs/") from error
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"config {_config_path(argv)} could not be read: {type(error).__name__}: {error} "
-            f"({pathlib.Path(last.filename).name}, line {last.lineno})"
-        ) from error
+        raise UserError(f"config {path} could not be read: {_describe(error, path)}") from error
     if len(rest) > 1:
         raise UserError(f"argument {rest[1]!r} is not understood; options start with --, see --help")
-    if config is None:
+    if keys is None:
         raise UserError("no config given; pass --config=configs/qwen.py or another config file")
+    _check_file_keys(keys, path)
     return rest
 
 
-def _config_path(argv: list[str]) -> str:
-    values = [arg.partition("=")[2] for arg in argv if arg.startswith("--config=")]
-    values += [after for arg, after in zip(argv, argv[1:], strict=False) if arg == "--config"]
-    return values[-1].partition(":")[0] if values else "?"
+def _config_path(argv: list[str]) -> str | None:
+    """The file that `--config=FILE:arguments` or `--config FILE:arguments` names."""
+    path = None
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == "config" and argument.startswith("-"):
+            path = (value if equals else following).partition(":")[0]
+    return path
+
+
+def _describe(error: Exception, path: str | None) -> str:
+    """The error, and the line where it came up: of the config file where it ran so far."""
+    if isinstance(error, OSError) and error.__cause__ is not None:
+        error = error.__cause__
+    frames = traceback.extract_tb(error.__traceback__)
+    here = [
+        frame for frame in frames if path and pathlib.Path(frame.filename).name == pathlib.Path(path).name
+    ]
+    frame = (here or frames)[-1]
+    return f"{type(error).__name__}: {error} ({pathlib.Path(frame.filename).name}, line {frame.lineno})"
+
+
+def _unknown_key(key: str, known: list[str]) -> UserError:
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
+    return UserError(f"config key {key!r} is not known; did you mean config.{nearest[0]}?")
 
 
 def _check_override_keys(argv: list[str]) -> None:
     known = config_lib.dotted_keys(config_lib.default_config())
     sections = {key.rpartition(".")[0] for key in known} - {""}
     for argument in argv[1:]:
-        if not argument.startswith(_OVERRIDE):
+        name = argument.lstrip("-")  # one dash is as good as two
+        if not argument.startswith("-") or not name.startswith(_OVERRIDE):
             continue
-        key = argument.removeprefix(_OVERRIDE).partition("=")[0]
+        key = name.removeprefix(_OVERRIDE).partition("=")[0]
         if key in sections:
             inside = ", ".join(name for name in known if name.startswith(f"{key}."))
             raise UserError(f"config.{key} is a section, not a value; set one of: {inside}")
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-            raise UserError(f"config key {key!r} is not known; did you mean config.{nearest[0]}?")
+            raise _unknown_key(key, known)
+
+
+def _check_file_keys(found: list[str], path: str | None) -> None:
+    """A config file can set a key that nothing reads, or lack one that it did not take from the defaults."""
+    known = config_lib.dotted_keys(config_lib.default_config())
+    for key in found:
+        if key not in known:
+            raise UserError(f"{path}: {_unknown_key(key, known)}")
+    missing = [key for key in known if key not in found]
+    if missing:
+        raise UserError(
+            f"{path}: config.{missing[0]} is missing; start from selw2s_jax.config.default_config()"
+        )
 
 
 def _expected_type(message: str) -> str:

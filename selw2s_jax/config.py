@@ -170,7 +170,9 @@ _POSITIVE = (
     "strong.learning_rate", "execution.score_tokens", "logging.every_steps",
 )  # fmt: skip
 _NOT_NEGATIVE = ("p_ik.weight", "p_ik.temperature")
-_UNIT_INTERVAL = ("p_ik.gamma", "graph.alpha", "training.b1", "training.b2")
+_UNIT_INTERVAL = ("p_ik.gamma", "graph.alpha")
+_BELOW_ONE = ("training.b1", "training.b2")  # Adam divides by 1 - b
+_SEED_LIMIT = 2**32  # jax.random.key tells no more apart
 
 
 def get(config: ml_collections.ConfigDict, key: str):
@@ -202,6 +204,9 @@ def validate(config: ml_collections.ConfigDict, *, students: tuple[str, ...]) ->
     for key in _UNIT_INTERVAL:
         if not 0 <= get(config, key) <= 1:
             raise UserError(f"config.{key}={get(config, key)} must lie in [0, 1]")
+    for key in _BELOW_ONE:
+        if not 0 <= get(config, key) < 1:
+            raise UserError(f"config.{key}={get(config, key)} must lie in [0, 1)")
     _validate_lists(config, students)
     _validate_batches(config)
     _validate_sources(config)
@@ -221,8 +226,11 @@ def _validate_lists(config, students) -> None:
     if len(set(config.methods)) != len(config.methods):
         raise UserError(f"config.methods={tuple(config.methods)} names a method twice")
     seeds = tuple(config.seeds)
-    if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) != len(seeds):
-        raise UserError(f"config.seeds={seeds} must be different integers >= 0, at least one")
+    if not seeds or not all(map(_is_seed, seeds)) or len(set(seeds)) != len(seeds):
+        raise UserError(f"config.seeds={seeds} must be different integers in [0, 2**32), at least one")
+    for which, seed in config.seed.items():
+        if seed is not None and not _is_seed(seed):
+            raise UserError(f"config.seed.{which}={seed} must be an integer in [0, 2**32)")
     shape = config.mesh.shape
     if shape is not None and (len(shape) != 3 or any(type(size) is not int or size < 1 for size in shape)):
         raise UserError(f"config.mesh.shape={tuple(shape)} must be three sizes >= 1: (data, fsdp, tensor)")
@@ -231,6 +239,10 @@ def _validate_lists(config, students) -> None:
             f"config.self_label.num_shots={config.self_label.num_shots} must be even and at least 2: "
             "the shots hold as many right as wrong answers"
         )
+
+
+def _is_seed(value) -> bool:
+    return type(value) is int and 0 <= value < _SEED_LIMIT
 
 
 def _validate_batches(config) -> None:

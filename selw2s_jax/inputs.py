@@ -148,7 +148,9 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, needs_p
     for base in config.seeds:
         data = _seed_data(config, task, train_questions, test, source, base, notes, needs_p_ik)
         data = _drop_overlong(config, data, weak, strong, notes)
-        by_seed[base] = dataclasses.replace(data, test=_check_test_lengths(config, data.test, weak, strong, notes))
+        by_seed[base] = dataclasses.replace(
+            data, test=_check_test_lengths(config, data.test, weak, strong, notes)
+        )
     return Inputs(weak, strong, by_seed, tuple(dict.fromkeys(notes)))
 
 
@@ -311,7 +313,9 @@ def encode(split_texts: Sequence[str], model: Model) -> list[np.ndarray]:
     encoded = model.tokenizer.encode_batch(list(split_texts))
     empty = next((i for i, ids in enumerate(encoded) if not ids), None)
     if empty is not None:
-        raise UserError(f"text {split_texts[empty]!r} has no token for the {model.role} model; remove its row")
+        raise UserError(
+            f"text {split_texts[empty]!r} has no token for the {model.role} model; remove its row"
+        )
     return [np.array(ids[-model.max_length :], np.int32) for ids in encoded]
 
 
@@ -327,7 +331,9 @@ def read_values_file(path: str, field: str, low: float, high: float) -> dict[str
     try:
         lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); give JSON lines of example_id and {field}") from error
+        raise UserError(
+            f"{path} cannot be read ({error}); give JSON lines of example_id and {field}"
+        ) from error
     for number, line in enumerate(filter(str.strip, lines), start=1):
         try:
             row = json.loads(line)
@@ -354,5 +360,3 @@ def by_example_id(values: dict[str, float], ids: Sequence[str], where: str) -> n
             f"{where} lacks {len(missing)} of {len(ids)} example_ids (first: {missing[0]}); make it for this split"
         )
     return np.array([values[name] for name in ids], np.float32)
-
-

@@ -18,13 +18,25 @@ from selw2s_jax.analysis import diagnostics
 from selw2s_jax.data import splits
 from selw2s_jax.method import registry
 
-_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "tiktoken", "numpy")
+_LIBRARIES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "transformers",
+    "tokenizers",
+    "tiktoken",
+    "numpy",
+)
 
 
 class SeedPlan:
     """The stages of one seed, in order, and those that results are read from."""
 
-    def __init__(self, config: ml_collections.ConfigDict, found: inputs.Inputs, make: stages_lib.Stages, seed: int):
+    def __init__(
+        self, config: ml_collections.ConfigDict, found: inputs.Inputs, make: stages_lib.Stages, seed: int
+    ):
         self.seed, self.data = seed, found.by_seed[seed]
         self.stages: list[stages_lib.Stage] = []
         self.students: dict[str, stages_lib.Stage] = {}
@@ -40,7 +52,9 @@ class SeedPlan:
         uses_answers = config.self_label.source == "fewshot"
         self.self_labels = p_ik_answers = p_ik_model = p_ik_scores = None
         if uses_answers and any(method.uses_self_labels for method in methods.values()):
-            self.self_labels = self._add(make.answers(seed, self.data.student_half, f"{config.task} (student's half)"))
+            self.self_labels = self._add(
+                make.answers(seed, self.data.student_half, f"{config.task} (student's half)")
+            )
         if uses_p_ik and needs_p_ik_data(config):
             p_ik_answers = self._add(make.answers(seed, self.data.p_ik, f"{config.p_ik.task} (P(IK))"))
             if config.p_ik.stage != "joint" or config.p_ik.mask == "frozen_scores":
@@ -96,7 +110,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
         _print_plan(found, stages, missing, workdir)
         if missing:
             make.check_devices()
-            artifacts.write_text(workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True))
+            artifacts.write_text(
+                workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True)
+            )
             _make_all(missing, store)
         report = _collect(config, found, plans, store)
         artifacts.write_text(workdir / "results.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
@@ -173,7 +189,9 @@ def _diagnose(plan: SeedPlan, store: artifacts.Store) -> list[dict[str, Any]]:
     for name, stage in plan.students.items():
         artifact = store.find(stage.name, stage.inputs)
         if "trace.parquet" in artifact.files:
-            summary = diagnostics.label_diagnostics(artifact.read_table("trace.parquet"), weak, answers, truth)
+            summary = diagnostics.label_diagnostics(
+                artifact.read_table("trace.parquet"), weak, answers, truth
+            )
             found.append({"method": name, "seed": plan.seed, **summary})
     return found
 

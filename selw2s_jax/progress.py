@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 import tqdm
 
 
-def track(items: Iterable, *, total: int, label: str, unit: str = "it", seconds_per_line: float = 15.0) -> Iterator:
+def track(
+    items: Iterable, *, total: int, label: str, unit: str = "it", seconds_per_line: float = 15.0
+) -> Iterator:
     """Yields the items and shows how far they are, on standard error.
 
     Args:

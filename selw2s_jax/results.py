@@ -132,8 +132,13 @@ def format_table(records: Sequence[dict[str, Any]], majority_class_accuracy: flo
         cells.append(line + [("-" if row["paper"] is None else f"{row['paper']:.2f}")] * with_paper)
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
     lines = [f"{first['task']}: {first['weak']} teaches {first['strong']} (accuracy in per cent)"]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    lines += [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
     lines.append(f"majority class: {100 * majority_class_accuracy:.2f}")
-    undefined = {row["pgr_reason"] for row in rows if row["pgr"] is None and row["method"] not in ("weak", "ceiling")}
+    undefined = {
+        row["pgr_reason"] for row in rows if row["pgr"] is None and row["method"] not in ("weak", "ceiling")
+    }
     lines += [f"PGR {reason}" for reason in sorted(filter(None, undefined))]
     return "\n".join(lines)

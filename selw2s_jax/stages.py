@@ -4,29 +4,22 @@ A stage's inputs name everything that its result depends on, earlier stages by t
 how a model is laid out over devices, micro-batched, rematerialised or logged is not among them.
 """
 
-import contextlib
 import dataclasses
-import functools
 import inspect
 import json
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
-from flax import nnx
 
-from selw2s_jax import artifacts, checkpointing, inputs, sharding
+from selw2s_jax import artifacts, inputs, sharding, trainer
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
-from selw2s_jax.hf import loader
 from selw2s_jax.inference import classify, fewshot
 from selw2s_jax.method import label_rules, losses, registry
-from selw2s_jax.models import heads
-from selw2s_jax.training import loop, state, step
+from selw2s_jax.training import step
 
 # Raised when a stage's code changes what it computes, so that older artifacts are no longer found.
 VERSION = 1
@@ -73,13 +66,7 @@ class Stages:
         workdir: pathlib.Path,
     ):
         self._config, self._found, self._store = config, found, store
-        self._workdir = workdir
-        self._live: tuple[str, heads.Classifier] | None = None
-        self._train_steps: dict[Any, Any] = {}
-
-    @functools.cached_property
-    def _mesh(self) -> jax.sharding.Mesh:
-        return sharding.make_mesh(self._config.mesh.shape)
+        self._trainer = trainer.Trainer(config, workdir)
 
     def check_devices(self) -> None:
         """Makes the mesh and checks that it divides the models and the batch.
@@ -88,7 +75,7 @@ class Stages:
             UserError: it does not.
         """
         for model in (self._found.weak, self._found.strong):
-            sharding.check_divisible(self._mesh, model.config)
+            sharding.check_divisible(self._trainer.mesh, model.config)
 
     def weak(self, seed: int) -> Stage:
         """The weak model: fine-tuned on the ground truth of its half."""
@@ -131,18 +118,9 @@ class Stages:
     def answers(self, seed: int, split: inputs.Split, name: str) -> Stage:
         """Few-shot answers of the untouched strong language model: the probability of 1 by example_id."""
         model = self._found.strong
-        compute_dtype = self._config.precision.compute_dtype
 
         def write(folder: pathlib.Path) -> None:
-            self._live = None
-            decoder = loader.load_decoder(
-                model.folder,
-                param_dtype=compute_dtype,
-                compute_dtype=compute_dtype,
-                lm_head=True,
-                attention=self._config.execution.attention,
-                mesh=self._mesh,
-            )
+            decoder = self._trainer.load_language_model(model)
             tokens, answer_ids, cut = fewshot.fit_prompts(
                 model.tokenizer,
                 split.few_shot_prompts,
@@ -153,7 +131,7 @@ class Stages:
                 decoder,
                 tokens,
                 answer_ids,
-                mesh=self._mesh,
+                mesh=self._trainer.mesh,
                 batch_tokens=self._config.execution.score_tokens,
                 max_length=model.config.max_seq_len,
                 label=stage.label,
@@ -169,7 +147,7 @@ class Stages:
             {
                 "version": VERSION,
                 "model": model.fingerprint,
-                "compute_dtype": compute_dtype,
+                "compute_dtype": self._config.precision.compute_dtype,
                 "prompts": split.prompts_hash,
             },
             write,
@@ -216,9 +194,13 @@ class Stages:
         split = self._found.by_seed[seed].student_half
         num_steps = self._num_steps(len(split), self._config.training.epochs, f"{name} of seed {seed}")
         trains_p_ik = self._trains_p_ik(method)
-        starts_from = p_ik_model if method.uses_p_ik and self._config.p_ik.stage == "pretrain_then_joint" else None
+        starts_from = (
+            p_ik_model if method.uses_p_ik and self._config.p_ik.stage == "pretrain_then_joint" else None
+        )
         columns = {"self_labels": self_labels} if method.uses_self_labels else {}
-        columns |= {"given_p_ik": p_ik_scores} if method.uses_p_ik and self._config.p_ik.mask != "online" else {}
+        columns |= (
+            {"given_p_ik": p_ik_scores} if method.uses_p_ik and self._config.p_ik.mask != "online" else {}
+        )
         keys = {field: self._column_inputs(field, source) for field, source in columns.items()}
 
         def write(folder: pathlib.Path) -> None:
@@ -252,9 +234,9 @@ class Stages:
 
         def write(folder: pathlib.Path) -> None:
             probs, p_ik = classify.predict(
-                self._classifier(trained, model),
+                self._trainer.classifier(self._artifact(trained), model),
                 inputs.encode(split.texts, model),
-                mesh=self._mesh,
+                mesh=self._trainer.mesh,
                 batch_tokens=self._config.execution.score_tokens,
                 max_length=model.max_length,
                 label=label,
@@ -271,6 +253,42 @@ class Stages:
             {"version": VERSION, "model": trained.key, "texts": split.texts_hash},
             write,
             f"{len(split)} examples",
+        )
+
+    def _train(
+        self,
+        folder: pathlib.Path,
+        stage: Stage,
+        model: inputs.Model,
+        name: str,
+        sets: dict[int, batches.ExampleSet],
+        num_steps: int,
+        seed: int,
+        starts_from: Stage | None = None,
+    ) -> None:
+        method = registry.METHODS[name]
+        objective = step.Objective(
+            label_rules.get(method.label_rule, **self._rule_options(method)),
+            losses.get(method.loss),
+            method.task_weight,
+            self._p_ik_weight(method),
+        )
+        self._trainer.train(
+            folder,
+            key=stage.key,
+            label=stage.label,
+            model=model,
+            method=method,
+            objective=objective,
+            identity=artifacts.canonical_json(self._method_inputs(method)),
+            sets=sets,
+            batch_sizes={
+                batches.TASK: self._config.training.batch_size,
+                batches.P_IK: self._p_ik_batch_size(),
+            },
+            num_steps=num_steps,
+            order_seed=inputs.seed_for(self._config, seed, "order"),
+            starts_from=self._artifact(starts_from) if starts_from else None,
         )
 
     # What a stage is a function of.
@@ -389,150 +407,6 @@ class Stages:
         print(f"  base rate of IK among the P(IK) examples: {targets.mean():.4f} (gamma {section.gamma})")
         tokens = inputs.encode(split.texts, self._found.strong)
         return batches.ExampleSet(split.ids, tokens, {"ik_target": targets})
-
-    # Models.
-
-    def _load_classifier(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
-        precision, execution = self._config.precision, self._config.execution
-        backbone = loader.load_decoder(
-            model.folder,
-            param_dtype=precision.param_dtype,
-            compute_dtype=precision.compute_dtype,
-            lm_head=False,
-            remat=execution.remat,
-            attention=execution.attention,
-            mesh=self._mesh,
-        )
-        return heads.Classifier(backbone, p_ik_head=p_ik_head)
-
-    def _classifier(self, trained: Stage, model: inputs.Model) -> heads.Classifier:
-        """The trained model of a stage: as training left it, or from its artifact."""
-        if self._live is None or self._live[0] != trained.key:
-            self._live = None
-            artifact = self._artifact(trained)
-            has_head = artifact.read_json("summary.json")["p_ik_head"]
-            abstract = nnx.eval_shape(lambda: self._abstract_classifier(model, p_ik_head=has_head))
-            graphdef, params = nnx.split(abstract)
-            shardings = sharding.param_shardings(self._mesh, params)
-            params = jax.tree.map(
-                lambda p, s: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s), params, shardings
-            )
-            params = checkpointing.load_params(artifact.verified("params"), params)
-            self._live = (trained.key, nnx.merge(graphdef, params))
-        return self._live[1]
-
-    def _abstract_classifier(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
-        from selw2s_jax.models import decoder
-
-        precision, execution = self._config.precision, self._config.execution
-        backbone = decoder.Decoder(
-            model.config,
-            param_dtype=precision.param_dtype,
-            compute_dtype=precision.compute_dtype,
-            remat=execution.remat,
-            attention=execution.attention,
-            mesh=self._mesh,
-            rngs=nnx.Rngs(0),
-        )
-        return heads.Classifier(backbone, p_ik_head=p_ik_head)
-
-    def _train(
-        self,
-        folder: pathlib.Path,
-        stage: Stage,
-        model: inputs.Model,
-        method_name: str,
-        sets: dict[int, batches.ExampleSet],
-        num_steps: int,
-        seed: int,
-        starts_from: Stage | None = None,
-    ) -> None:
-        """Trains a model and writes weights, metrics and trace; leaves it live for the next stage."""
-        config, method = self._config, registry.METHODS[method_name]
-        training = config.training
-        start = time.monotonic()
-        micro = training.micro_batch_size or training.batch_size
-        sizes = {batches.TASK: training.batch_size, batches.P_IK: self._p_ik_batch_size()}
-        data = batches.TrainBatches(
-            sets,
-            sizes,
-            num_steps=num_steps,
-            num_micro=training.batch_size // micro,
-            seed=inputs.seed_for(config, seed, "order"),
-            reshuffle=config.data.reshuffle,
-            max_length=model.max_length,
-            row_multiple=sharding.num_row_groups(self._mesh),
-            openai_pooling=config.compat.openai_pooling,
-        )
-        self._live = None
-        classifier = (
-            self._load_classifier(model, p_ik_head=batches.P_IK in sets)
-            if starts_from is None
-            else self._classifier(starts_from, model)
-        )
-        self._live = None
-        train_step, train_state, graphdef = self._prepare_step(classifier, method, model, num_steps)
-        with contextlib.ExitStack() as cleanup:
-            log = cleanup.enter_context(contextlib.closing(self._metrics_log(stage)))
-            train_state, metrics, trace = loop.train(
-                train_step, train_state, data, mesh=self._mesh, log=log, label=stage.label,
-                keep_trace=method.label_rule != "given",
-            )  # fmt: skip
-        checkpointing.save_params(folder / "params", train_state.params)
-        if trace:
-            trace["example_id"] = np.array(sets[batches.TASK].example_ids)[trace.pop("index")]
-            artifacts.write_table(folder / "trace.parquet", trace)
-        summary = {
-            "label": stage.label,
-            "num_steps": num_steps,
-            "p_ik_head": batches.P_IK in sets,
-            "last_step": metrics,
-            "shapes": data.shapes,
-            "padding_efficiency": data.padding_efficiency(),
-            "seconds": time.monotonic() - start,
-        }
-        _write_json(folder / "summary.json", summary)
-        self._live = (stage.key, nnx.merge(graphdef, train_state.params))
-
-    def _prepare_step(self, classifier, method: registry.Method, model: inputs.Model, num_steps: int):
-        training = self._config.training
-        optimizer = state.make_optimizer(
-            learning_rate=model.learning_rate,
-            num_steps=num_steps,
-            b1=training.b1,
-            b2=training.b2,
-            eps=training.eps,
-            moment_dtype=self._config.precision.moment_dtype,
-        )
-        graphdef, params = nnx.split(classifier)
-        param_shardings = sharding.param_shardings(self._mesh, params)
-        shardings = state.state_shardings(param_shardings, optimizer, params, sharding.replicated(self._mesh))
-        params = jax.device_put(params, param_shardings)
-        # One compilation for all seeds of a method.
-        identity = (graphdef, json.dumps(self._method_inputs(method)), model.learning_rate, num_steps)
-        if identity not in self._train_steps:
-            objective = step.Objective(
-                label_rules.get(method.label_rule, **self._rule_options(method)),
-                losses.get(method.loss),
-                method.task_weight,
-                self._p_ik_weight(method),
-            )
-            self._train_steps[identity] = step.make_train_step(
-                graphdef,
-                objective,
-                optimizer,
-                learning_rate=state.learning_rate_schedule(model.learning_rate, num_steps),
-                num_steps=num_steps,
-                mesh=self._mesh,
-                state_shardings=shardings,
-            )
-        return self._train_steps[identity], state.init_state(params, optimizer, shardings), graphdef
-
-    def _metrics_log(self, stage: Stage) -> loop.MetricsLog:
-        name = f"{stage.label.replace(', ', '-').replace(' ', '-')}-{stage.key}"
-        events = self._workdir / "tensorboard" / name if self._config.logging.tensorboard else None
-        path = self._workdir / "logs" / f"{name}.jsonl"
-        return loop.MetricsLog(path, tensorboard_dir=events, every_steps=self._config.logging.every_steps)
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:

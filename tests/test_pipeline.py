@@ -43,7 +43,8 @@ def stage_states(capsys) -> dict[str, bool]:
     """Label of each stage in the printed plan -> whether it was done already."""
     lines = capsys.readouterr().out.splitlines()
     return {
-        line.split("  ")[2].strip() if line.startswith("  done") else line[10:].split("  ")[0]: "done" in line[:8]
+        line.split("  ")[2].strip() if line.startswith("  done") else line[10:].split("  ")[0]: "done"
+        in line[:8]
         for line in lines
         if line.startswith(("  done", "  to run"))
     }
@@ -158,7 +159,9 @@ def test_ground_truth_of_the_students_half_reaches_no_student(finished, tmp_path
         dict(ceiling__split="both", compat__openai_pooling=True, p_ik__temperature=0.0),
         dict(task="boolq", p_ik__task="cosmos_qa", data__overlong="truncate", data__max_length=40),
         dict(methods=("confidence",), seeds=(3, 4), task="cosmos_qa", precision__compute_dtype="bfloat16"),
-        dict(precision__param_dtype="bfloat16", precision__moment_dtype="bfloat16", logging__tensorboard=True),
+        dict(
+            precision__param_dtype="bfloat16", precision__moment_dtype="bfloat16", logging__tensorboard=True
+        ),
     ],
     ids=lambda overrides: ",".join(overrides),
 )
@@ -174,7 +177,9 @@ def test_label_files_are_joined_by_example_id(tmp_path, finished):
     config = make_config(methods=("selective",))
     found = inputs.prepare(config_lib.normalize(config), finished, needs_p_ik=True)
     half = found.by_seed[0].student_half
-    rows = [{"example_id": name, "label": int(label)} for name, label in zip(half.ids, half.labels, strict=True)]
+    rows = [
+        {"example_id": name, "label": int(label)} for name, label in zip(half.ids, half.labels, strict=True)
+    ]
     scores = [{"example_id": name, "p_ik": 0.95} for name in half.ids]
     (tmp_path / "self.jsonl").write_text("\n".join(map(json.dumps, reversed(rows))))
     (tmp_path / "scores.jsonl").write_text("\n".join(map(json.dumps, scores)))
@@ -188,7 +193,9 @@ def test_label_files_are_joined_by_example_id(tmp_path, finished):
     table = artifact.read_table("trace.parquet")
     truth = dict(zip(half.ids, half.labels.tolist(), strict=True))
     assert table["ik_mask"].all()
-    assert all(target == truth[name] for name, target in zip(table["example_id"], table["target"], strict=True))
+    assert all(
+        target == truth[name] for name, target in zip(table["example_id"], table["target"], strict=True)
+    )
 
     (tmp_path / "self.jsonl").write_text("\n".join(map(json.dumps, rows[1:])))
     with pytest.raises(UserError, match=f"lacks 1 of 32 example_ids .first: {rows[0]['example_id']}"):

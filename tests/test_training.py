@@ -1,6 +1,5 @@
 """The train step: micro-batched = full batch, packed = padded, ours = torch's over 16 steps."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +82,9 @@ def gradients(model, batch, objective, fraction=0.25):
 def assert_trees_close(actual, expected, tolerance):
     scale = max(float(np.abs(x).max()) for x in jax.tree.leaves(expected))
     jax.tree.map(
-        lambda a, e: np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance * scale), actual, expected
+        lambda a, e: np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance * scale),
+        actual,
+        expected,
     )
 
 
@@ -182,7 +183,11 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
     )
     mesh = sharding.single_device_mesh()
     backbone = loader.load_decoder(
-        fixtures / f"parity_{family}", param_dtype="float32", compute_dtype="float32", lm_head=False, mesh=mesh
+        fixtures / f"parity_{family}",
+        param_dtype="float32",
+        compute_dtype="float32",
+        lm_head=False,
+        mesh=mesh,
     )
     graphdef, params = nnx.split(heads.Classifier(backbone, p_ik_head=False))
     optimizer = state.make_optimizer(
@@ -272,5 +277,3 @@ def test_schedule_is_half_a_cosine_from_the_base_rate_to_zero():
     schedule = state.learning_rate_schedule(2e-5, 7)
     expected = [2e-5 * (1 + np.cos(np.pi * k / 7)) / 2 for k in range(8)]
     np.testing.assert_allclose([schedule(k) for k in range(8)], expected, atol=1e-11)
-
-

@@ -104,7 +104,9 @@ def _empty(num_micro: int, num_rows: int, row_length: int, num_slots: int) -> Ba
     )
 
 
-def _place(batch: Batch, micro: int, rows: list[list[int]], tokens: Sequence[np.ndarray], openai_pooling: bool):
+def _place(
+    batch: Batch, micro: int, rows: list[list[int]], tokens: Sequence[np.ndarray], openai_pooling: bool
+):
     """Writes packed examples into one micro-batch; slot i is example i of `tokens`."""
     for row, members in enumerate(rows):
         start = 0

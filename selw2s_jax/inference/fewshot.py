@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from selw2s_jax.data import batches, keyed, prompts as prompts_lib
+from selw2s_jax.data import batches, keyed
+from selw2s_jax.data import prompts as prompts_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify
 
@@ -133,7 +134,10 @@ def sampled_accuracy(
         with np.errstate(over="ignore"):
             tempered = 1 / (1 + np.exp(-logits / temperature))
         draws = np.array(
-            [[keyed.keyed_uniform(seed, f"answer/{s}", name) for s in range(num_samples)] for name in example_ids]
+            [
+                [keyed.keyed_uniform(seed, f"answer/{s}", name) for s in range(num_samples)]
+                for name in example_ids
+            ]
         )
         answers = draws < tempered[:, None]
     return (answers == np.asarray(labels, bool)[:, None]).mean(axis=1).astype(np.float32)

@@ -89,7 +89,9 @@ def graph_diagnostics(weights: jax.Array, example_mask: jax.Array | None = None)
     """Mean self-weight and mean effective number of neighbours (exp of the entropy) of unmasked rows."""
     mask = jnp.ones(weights.shape[0], bool) if example_mask is None else example_mask.astype(bool)
     count = jnp.maximum(jnp.sum(mask), 1)
-    entropy = -jnp.sum(jnp.where(weights > 0, weights * jnp.log(jnp.where(weights > 0, weights, 1.0)), 0.0), -1)
+    entropy = -jnp.sum(
+        jnp.where(weights > 0, weights * jnp.log(jnp.where(weights > 0, weights, 1.0)), 0.0), -1
+    )
     return {
         "self_weight": jnp.sum(jnp.where(mask, jnp.diagonal(weights), 0.0)) / count,
         "effective_neighbours": jnp.sum(jnp.where(mask, jnp.exp(entropy), 0.0)) / count,

@@ -1,6 +1,5 @@
 """The training loop: feeds the step, reads metrics one step late, writes them as JSON lines."""
 
-import contextlib
 import json
 import pathlib
 from typing import Any
@@ -89,18 +88,19 @@ def train(
         log.write(step, metrics, last=step == data.num_steps - 1)
         if keep_trace:
             is_task = (batch.kind.reshape(-1) == batches.TASK) & (batch.weight.reshape(-1) > 0)
-            part = {name: np.asarray(value)[is_task] for name, value in jax.device_get(trace)._asdict().items()}
+            part = {
+                name: np.asarray(value)[is_task] for name, value in jax.device_get(trace)._asdict().items()
+            }
             index = batch.index.reshape(-1)[is_task]
             trace_parts.append({"step": np.full(len(index), step, np.int32), "index": index, **part})
 
     pending = None
-    with contextlib.closing(log):
-        for step in progress.track(range(data.num_steps), total=data.num_steps, label=label, unit="steps"):
-            batch = data.batch_at(step)
-            state, device_metrics, trace = train_step(state, step_lib.device_batch(batch, mesh))
-            if pending is not None:
-                finish(*pending)
-            pending = (step, device_metrics, trace, batch)
-        finish(*pending)
+    for step in progress.track(range(data.num_steps), total=data.num_steps, label=label, unit="steps"):
+        batch = data.batch_at(step)
+        state, device_metrics, trace = train_step(state, step_lib.device_batch(batch, mesh))
+        if pending is not None:
+            finish(*pending)
+        pending = (step, device_metrics, trace, batch)
+    finish(*pending)
     names = trace_parts[0] if trace_parts else ()
     return state, metrics, {name: np.concatenate([part[name] for part in trace_parts]) for name in names}

@@ -1,0 +1,206 @@
+"""Trains classifiers for the stages, and hands trained ones to the stages that use them."""
+
+import contextlib
+import functools
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax
+import ml_collections
+from flax import nnx
+
+from selw2s_jax import artifacts, checkpointing, inputs, sharding
+from selw2s_jax.data import batches
+from selw2s_jax.hf import loader
+from selw2s_jax.method import registry
+from selw2s_jax.models import decoder, heads
+from selw2s_jax.training import loop, state, step
+
+
+class Trainer:
+    """Makes classifiers from pretrained models; holds at most one trained model on the devices.
+
+    Args:
+        config: the validated config.
+        workdir: for logs.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
+        self._config, self._workdir = config, workdir
+        self._live: tuple[str, heads.Classifier] | None = None
+        self._train_steps: dict[Any, Any] = {}
+
+    @functools.cached_property
+    def mesh(self) -> jax.sharding.Mesh:
+        return sharding.make_mesh(self._config.mesh.shape)
+
+    def release(self) -> None:
+        """Lets go of the trained model, to make room for another."""
+        self._live = None
+
+    def load_language_model(self, model: inputs.Model) -> decoder.Decoder:
+        """The untouched model with its language-model head, held in the compute dtype: it is only read."""
+        self.release()
+        execution, dtype = self._config.execution, self._config.precision.compute_dtype
+        return loader.load_decoder(
+            model.folder,
+            param_dtype=dtype,
+            compute_dtype=dtype,
+            lm_head=True,
+            attention=execution.attention,
+            mesh=self.mesh,
+        )
+
+    def classifier(self, trained: artifacts.Artifact, model: inputs.Model) -> heads.Classifier:
+        """The trained model of an artifact: as training left it, or from its files."""
+        if self._live is None or self._live[0] != trained.key:
+            self.release()
+            p_ik_head = trained.read_json("summary.json")["p_ik_head"]
+            abstract = nnx.eval_shape(lambda: self._build(model, p_ik_head=p_ik_head))
+            graphdef, params = nnx.split(abstract)
+            shardings = sharding.param_shardings(self.mesh, params)
+            params = jax.tree.map(
+                lambda p, s: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s), params, shardings
+            )
+            params = checkpointing.load_params(trained.verified("params"), params)
+            self._live = (trained.key, nnx.merge(graphdef, params))
+        return self._live[1]
+
+    def train(
+        self,
+        folder: pathlib.Path,
+        *,
+        key: str,
+        label: str,
+        model: inputs.Model,
+        method: registry.Method,
+        objective: step.Objective,
+        identity: str,
+        sets: dict[int, batches.ExampleSet],
+        batch_sizes: dict[int, int],
+        num_steps: int,
+        order_seed: int,
+        starts_from: artifacts.Artifact | None = None,
+    ) -> None:
+        """Trains a model, writes weights, trace and summary, and keeps it for the next stage.
+
+        Args:
+            folder: of the artifact that is being made.
+            key, label: of its stage.
+            identity: equal for objectives that compute the same, so that seeds share a compilation.
+            starts_from: artifact of a trained model to start from; None: the pretrained one.
+        """
+        start = time.monotonic()
+        data = self._batches(model, sets, batch_sizes, num_steps, order_seed)
+        if starts_from is None:
+            self.release()
+            classifier = self._load_pretrained(model, p_ik_head=batches.P_IK in sets)
+        else:
+            classifier = self.classifier(starts_from, model)
+            self.release()
+        train_step, train_state, graphdef = self._prepare(classifier, model, objective, identity, num_steps)
+        del classifier
+        with contextlib.closing(self._metrics_log(label, key)) as log:
+            train_state, metrics, trace = loop.train(
+                train_step,
+                train_state,
+                data,
+                mesh=self.mesh,
+                log=log,
+                label=label,
+                keep_trace=method.label_rule != "given",
+            )
+        checkpointing.save_params(folder / "params", train_state.params)
+        if trace:
+            ids = sets[batches.TASK].example_ids
+            trace["example_id"] = [ids[index] for index in trace.pop("index")]
+            artifacts.write_table(folder / "trace.parquet", trace)
+        summary = {
+            "label": label,
+            "num_steps": num_steps,
+            "p_ik_head": batches.P_IK in sets,
+            "last_step": metrics,
+            "shapes": data.shapes,
+            "padding_efficiency": data.padding_efficiency(),
+            "seconds": time.monotonic() - start,
+        }
+        (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+        self._live = (key, nnx.merge(graphdef, train_state.params))
+
+    def _batches(self, model, sets, batch_sizes, num_steps: int, order_seed: int) -> batches.TrainBatches:
+        training = self._config.training
+        micro = training.micro_batch_size or training.batch_size
+        return batches.TrainBatches(
+            sets,
+            batch_sizes,
+            num_steps=num_steps,
+            num_micro=training.batch_size // micro,
+            seed=order_seed,
+            reshuffle=self._config.data.reshuffle,
+            max_length=model.max_length,
+            row_multiple=sharding.num_row_groups(self.mesh),
+            openai_pooling=self._config.compat.openai_pooling,
+        )
+
+    def _load_pretrained(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
+        precision, execution = self._config.precision, self._config.execution
+        backbone = loader.load_decoder(
+            model.folder,
+            param_dtype=precision.param_dtype,
+            compute_dtype=precision.compute_dtype,
+            lm_head=False,
+            remat=execution.remat,
+            attention=execution.attention,
+            mesh=self.mesh,
+        )
+        return heads.Classifier(backbone, p_ik_head=p_ik_head)
+
+    def _build(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
+        """A classifier as `_load_pretrained` makes it, to be evaluated for its shapes only."""
+        precision, execution = self._config.precision, self._config.execution
+        backbone = decoder.Decoder(
+            model.config,
+            param_dtype=precision.param_dtype,
+            compute_dtype=precision.compute_dtype,
+            remat=execution.remat,
+            attention=execution.attention,
+            mesh=self.mesh,
+            rngs=nnx.Rngs(0),
+        )
+        return heads.Classifier(backbone, p_ik_head=p_ik_head)
+
+    def _prepare(self, classifier, model: inputs.Model, objective: step.Objective, identity: str, num_steps):
+        training = self._config.training
+        optimizer = state.make_optimizer(
+            learning_rate=model.learning_rate,
+            num_steps=num_steps,
+            b1=training.b1,
+            b2=training.b2,
+            eps=training.eps,
+            moment_dtype=self._config.precision.moment_dtype,
+        )
+        graphdef, params = nnx.split(classifier)
+        param_shardings = sharding.param_shardings(self.mesh, params)
+        shardings = state.state_shardings(param_shardings, optimizer, params, sharding.replicated(self.mesh))
+        params = jax.device_put(params, param_shardings)
+        cache_key = (graphdef, identity, model.learning_rate, num_steps)
+        if cache_key not in self._train_steps:
+            self._train_steps[cache_key] = step.make_train_step(
+                graphdef,
+                objective,
+                optimizer,
+                learning_rate=state.learning_rate_schedule(model.learning_rate, num_steps),
+                num_steps=num_steps,
+                mesh=self.mesh,
+                state_shardings=shardings,
+            )
+        return self._train_steps[cache_key], state.init_state(params, optimizer, shardings), graphdef
+
+    def _metrics_log(self, label: str, key: str) -> loop.MetricsLog:
+        name = f"{label.replace(', ', '-').replace(' ', '-')}-{key}"
+        logging = self._config.logging
+        events = self._workdir / "tensorboard" / name if logging.tensorboard else None
+        path = self._workdir / "logs" / f"{name}.jsonl"
+        return loop.MetricsLog(path, tensorboard_dir=events, every_steps=logging.every_steps)

@@ -1,0 +1,538 @@
+"""The config: its frozen list of keys, the command line, and one line for every wrong value."""
+
+import functools
+import importlib.util
+import math
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from selw2s_jax import cli
+from selw2s_jax import config as config_lib
+from selw2s_jax.errors import UserError
+from selw2s_jax.method import registry
+
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+
+# Every key with its default; a type stands for a null default that takes a value of this type. A renamed key
+# or a changed default breaks the commands and the comparisons of users: change this table knowingly.
+GOLDEN = {
+    "ceiling.split": "student",
+    "compat.openai_pooling": False,
+    "data.conversion": "coin",
+    "data.instruction": str,
+    "data.max_length": 1024,
+    "data.num_test": int,
+    "data.num_train": 20_000,
+    "data.overlong": "default",
+    "data.reshuffle": True,
+    "data.sample": "random",
+    "data.source": "hub",
+    "data.test_file": str,
+    "data.train_file": str,
+    "execution.attention": "xla",
+    "execution.remat": "full",
+    "execution.score_tokens": 16_384,
+    "graph.alpha": 0.9,
+    "graph.center": False,
+    "graph.include_self": True,
+    "graph.normalize": True,
+    "graph.tau": 0.1,
+    "logging.every_steps": 1,
+    "logging.tensorboard": False,
+    "mesh.shape": tuple,
+    "methods": ("finetune", "selective"),
+    "p_ik.batch_size": int,
+    "p_ik.data": str,
+    "p_ik.epochs": 2.0,
+    "p_ik.file": str,
+    "p_ik.gamma": 0.8,
+    "p_ik.mask": "online",
+    "p_ik.num_samples": 1,
+    "p_ik.num_train": int,
+    "p_ik.prompt": "bare",
+    "p_ik.scores_file": str,
+    "p_ik.stage": "joint",
+    "p_ik.task": "arc",
+    "p_ik.temperature": 1.0,
+    "p_ik.weight": 1.0,
+    "precision.compute_dtype": "bfloat16",
+    "precision.moment_dtype": "float32",
+    "precision.param_dtype": "float32",
+    "seed.conversion": int,
+    "seed.init": int,
+    "seed.order": int,
+    "seed.sampling": int,
+    "seed.shots": int,
+    "seed.split": int,
+    "seed.test_conversion": 20251114,
+    "seeds": (0, 1, 2),
+    "self_label.file": str,
+    "self_label.num_shots": 4,
+    "self_label.soft": False,
+    "self_label.source": "fewshot",
+    "strong.learning_rate": float,
+    "strong.model": str,
+    "strong.revision": str,
+    "strong.tokenizer": str,
+    "task": "sciq",
+    "training.b1": 0.9,
+    "training.b2": 0.999,
+    "training.batch_size": 32,
+    "training.epochs": 2.0,
+    "training.eps": 1e-08,
+    "training.learning_rate": float,
+    "training.micro_batch_size": int,
+    "training.optimizer": "adam",
+    "training.schedule": "cosine",
+    "weak.learning_rate": float,
+    "weak.model": str,
+    "weak.revision": str,
+    "weak.tokenizer": str,
+}
+
+# What the command line gives for every key of the contract: text and parsed value.
+COMMAND_LINE = {
+    "task": ("boolq", "boolq"),
+    "methods": ("finetune,selective", ("finetune", "selective")),
+    "seeds": ("0,1", (0, 1)),
+    "data.source": ("/some/folder", "/some/folder"),
+    "data.num_train": ("100", 100),
+    "data.num_test": ("50", 50),
+    "data.conversion": ("all", "all"),
+    "data.overlong": ("truncate", "truncate"),
+    "data.sample": ("first", "first"),
+    "data.reshuffle": ("false", False),
+    "weak.model": ("gpt2-medium", "gpt2-medium"),
+    "strong.model": ("/models/mine", "/models/mine"),
+    "p_ik.task": ("cosmos_qa", "cosmos_qa"),
+    "p_ik.data": ("easy", "easy"),
+    "p_ik.gamma": ("0.7", 0.7),
+    "p_ik.weight": ("2", 2.0),
+    "p_ik.num_samples": ("4", 4),
+    "p_ik.temperature": ("0", 0.0),
+    "p_ik.stage": ("frozen", "frozen"),
+    "p_ik.mask": ("frozen_scores", "frozen_scores"),
+    "p_ik.prompt": ("instruction", "instruction"),
+    "self_label.source": ("class_head", "class_head"),
+    "self_label.soft": ("true", True),
+    "graph.alpha": ("1", 1.0),
+    "graph.tau": ("0.05", 0.05),
+    "graph.normalize": ("False", False),
+    "graph.center": ("True", True),
+    "graph.include_self": ("0", False),
+    "ceiling.split": ("both", "both"),
+    "mesh.shape": ("1,1,1", (1, 1, 1)),
+    "training.batch_size": ("16", 16),
+    "training.epochs": ("1", 1.0),
+    "training.learning_rate": ("1e-4", 1e-4),
+    "training.micro_batch_size": ("8", 8),
+    "precision.param_dtype": ("bfloat16", "bfloat16"),
+    "precision.compute_dtype": ("float32", "float32"),
+    "compat.openai_pooling": ("true", True),
+    "logging.tensorboard": ("true", True),
+    "seed.split": ("5", 5),
+    "seed.conversion": ("5", 5),
+    "seed.order": ("5", 5),
+    "seed.init": ("5", 5),
+    "seed.sampling": ("5", 5),
+    "seed.test_conversion": ("5", 5),
+}
+
+
+def valid_config():
+    config = config_lib.default_config()
+    config.weak.model, config.strong.model = "gpt2", "qwen-14b"
+    return config
+
+
+def set_key(config, key: str, value) -> None:
+    section, _, leaf = key.rpartition(".")
+    (config_lib.get(config, section) if section else config)[leaf] = value
+
+
+def validate(config) -> None:
+    config_lib.validate(config_lib.normalize(config), students=registry.STUDENTS)
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Parses arguments as the commands do, with flags of its own for every call."""
+
+    def run(*arguments: str):
+        values = flags.FlagValues()
+        define = functools.partial(config_flags.DEFINE_config_file, flag_values=values)
+        monkeypatch.setattr(flags, "FLAGS", values)
+        argv = ["main", *arguments]
+        monkeypatch.setattr(sys, "argv", argv)
+        monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the config file read before
+        with monkeypatch.context() as patch:
+            patch.setattr(config_flags, "DEFINE_config_file", define)
+            cli.define_config_flag()
+        cli._parse(argv)
+        return config_lib.normalize(values.config)
+
+    return run
+
+
+def test_keys_and_defaults_are_frozen():
+    config = config_lib.default_config()
+    found = {}
+    for key in config_lib.dotted_keys(config):
+        section, _, leaf = key.rpartition(".")
+        value = config_lib.get(config, key)
+        section = config_lib.get(config, section) if section else config
+        found[key] = section.get_type(leaf) if value is None else value
+    assert found == GOLDEN
+    assert {key: type(value) for key, value in found.items()} == {
+        key: type(value) for key, value in GOLDEN.items()
+    }
+
+
+def test_dotted_keys_are_whole_and_sorted():
+    keys = config_lib.dotted_keys(config_lib.default_config())
+    assert keys == sorted(keys) and len(set(keys)) == len(keys)
+    assert "data" not in keys
+
+
+@pytest.mark.parametrize("key", COMMAND_LINE)
+def test_every_key_of_the_contract_on_the_command_line(parse, key):
+    text, expected = COMMAND_LINE[key]
+    value = config_lib.get(parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.{key}={text}"), key)
+    assert value == expected and type(value) is type(expected)
+
+
+def test_many_keys_at_once_make_a_valid_config(parse):
+    overrides = [
+        f"--config.{key}={text}" for key, (text, _) in COMMAND_LINE.items() if key != "self_label.soft"
+    ]
+    config = parse(*overrides, f"--config={CONFIGS / 'qwen.py'}:weak=qwen-1.8b")
+    validate(config)
+    assert config.weak.model == "gpt2-medium" and config.seeds == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "methods"),
+    [
+        ("selective", ("selective",)),
+        ("finetune, confidence", ("finetune", "confidence")),
+        ("('finetune', 'selective')", ("finetune", "selective")),
+        ("()", ()),
+    ],
+)
+def test_forms_of_methods_on_the_command_line(parse, text, methods):
+    config = parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.methods={text}")
+    assert config.methods == methods
+    validate(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.p_ik.gama=0.7"], "config key 'p_ik.gama' is not known; did you mean config.p_ik.gamma?"),
+        (["--config.grph.tau", "1"], "config key 'grph.tau' is not known; did you mean config.graph.tau?"),
+        (["--config.zzz=1"], r"config key 'zzz' is not known; did you mean config\.\S+\?"),
+        (
+            ["--config.graph=1"],
+            "config.graph is a section, not a value; set one of: graph.alpha, graph.center",
+        ),
+        (
+            ["--config.data.num_train=many"],
+            r"data\.num_train.*many.*\(config\.data\.num_train takes .* type int\)",
+        ),
+        (["--config.data.num_test=1.5"], r"\(config\.data\.num_test takes a value of type int\)"),
+        (
+            ["--config.training.learning_rate=x"],
+            r"\(config\.training\.learning_rate takes a value of type float\)",
+        ),
+        (["--config.graph.normalize=maybe"], r"\(config\.graph\.normalize takes a value of type bool\)"),
+        (["--wrkdir=x"], "Unknown command line flag 'wrkdir'"),
+        (["-config.p_ik.gama=0.7"], "p_ik.gama"),
+        (["extra"], "argument 'extra' is not understood"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_error(parse, arguments, message):
+    with pytest.raises(UserError, match=message):
+        parse(f"--config={CONFIGS / 'gpt2.py'}", *arguments)
+
+
+MINE = "from selw2s_jax import config\n\n\ndef get_config():\n    c = config.default_config()\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "config file .*mine.py is not there; the shipped ones are in configs/"),
+        ("def get_config(:", r"config .*mine.py could not be read: SyntaxError"),
+        (
+            "def get_config():\n    return 1 / 0",
+            r"mine.py could not be read: ZeroDivisionError: .*\(mine.py, line 2\)",
+        ),
+        ("x = 1", "mine.py could not be read: AttributeError"),
+        (
+            MINE + "    c.graph.taw = 1.0\n    return c",
+            "mine.py: config key 'graph.taw' is not known; .*graph.tau?",
+        ),
+        (MINE + "    c.extra = dict(a=1)\n    return c", "mine.py: config key 'extra.a' is not known"),
+        (
+            MINE + "    c.graph.tau = 'x'\n    return c",
+            r"mine.py could not be read: TypeError: .*\(mine.py, line 6\)",
+        ),
+        (
+            MINE + "    del c.seeds\n    return c",
+            "mine.py: config.seeds is missing; start from selw2s_jax.config",
+        ),
+        (
+            MINE + "    return open('absent')",
+            r"mine.py could not be read: FileNotFoundError: .*\(mine.py, line 6\)",
+        ),
+        (MINE, "mine.py could not be read: "),
+    ],
+    ids=[
+        "missing",
+        "syntax",
+        "raises",
+        "no get_config",
+        "key",
+        "section",
+        "type",
+        "incomplete",
+        "file",
+        "none",
+    ],
+)
+@pytest.mark.parametrize("override", [[], ["--config.graph.tau=0.2"]], ids=["plain", "override"])
+def test_a_config_file_that_cannot_be_read_is_one_clear_error(parse, tmp_path, text, message, override):
+    path = tmp_path / "mine.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        parse(f"--config={path}", *override)
+
+
+def test_no_config_is_an_error(parse):
+    with pytest.raises(UserError, match=r"no config given; pass --config=configs/qwen\.py"):
+        parse()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("qwen.py:weak=gpt3", "config argument weak='gpt3' is not one of: gpt2, qwen-1.8b"),
+        ("qwen.py:smok", r"config argument 'smok' is not known; use one of: weak=gpt2\|qwen-1.8b, smoke"),
+        ("gpt2.py:smoke=yes", "config argument 'smoke' is a flag and takes no value"),
+        ("gpt2.py:strong", "config argument strong='' is not one of"),
+    ],
+)
+@pytest.mark.parametrize("override", [[], ["--config.graph.tau=0.2"]], ids=["plain", "override"])
+def test_wrong_config_arguments(parse, arguments, message, override):
+    with pytest.raises(UserError, match=message):
+        parse(f"--config={CONFIGS / arguments}", *override)
+
+
+def test_config_arguments():
+    choices = {"weak": ("gpt2", "qwen-1.8b"), "smoke": ()}
+    default = {"weak": "gpt2", "smoke": False}
+    for text in (None, "", " , "):
+        assert config_lib.parse_arguments(text, choices=choices) == default
+    parsed = config_lib.parse_arguments("smoke, weak=qwen-1.8b", choices=choices)
+    assert parsed == {"weak": "qwen-1.8b", "smoke": True}
+
+
+def shipped(name: str, arguments: str | None):
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(arguments)
+
+
+SHIPPED = {
+    ("qwen", None): ("gpt2", "qwen-14b"),
+    ("qwen", "weak=gpt2"): ("gpt2", "qwen-14b"),
+    ("qwen", "weak=qwen-1.8b"): ("qwen-1.8b", "qwen-14b"),
+    ("gpt2", None): ("gpt2", "gpt2-xl"),
+    ("gpt2", "weak=gpt2-medium"): ("gpt2-medium", "gpt2-xl"),
+    ("gpt2", "weak=gpt2-large"): ("gpt2-large", "gpt2-xl"),
+    ("gpt2", "strong=gpt2-large"): ("gpt2", "gpt2-large"),
+    ("gpt2", "weak=gpt2,strong=gpt2-medium"): ("gpt2", "gpt2-medium"),
+}
+
+
+@pytest.mark.parametrize(("name", "arguments"), SHIPPED)
+def test_shipped_configs_are_the_papers_settings(name, arguments):
+    config = shipped(name, arguments)
+    validate(config)
+    assert (config.weak.model, config.strong.model) == SHIPPED[name, arguments]
+    assert config_lib.dotted_keys(config) == sorted(GOLDEN)
+    assert (config.p_ik.gamma, config.p_ik.weight, config.graph.alpha, config.graph.tau) == (
+        0.8,
+        1.0,
+        0.9,
+        0.1,
+    )
+    assert (config.training.batch_size, config.training.epochs, config.data.num_train) == (32, 2.0, 20_000)
+    assert len(config.seeds) == 3
+
+
+@pytest.mark.parametrize(("name", "arguments"), SHIPPED)
+def test_smoke_makes_a_toy_of_every_shipped_config(name, arguments):
+    config = shipped(name, ",".join(filter(None, [arguments, "smoke"])))
+    validate(config)
+    assert config.data.source == "generated" and config.data.num_train <= 256
+    assert config.weak.model.startswith("random-tiny-") and config.strong.model.startswith("random-small-")
+    assert config.methods == config_lib.default_config().methods
+
+
+def test_normalize_leaves_the_config_alone():
+    config = valid_config()
+    config.methods = ("finetune,selective",)
+    config.lock()
+    assert config_lib.normalize(config).methods == ("finetune", "selective")
+    assert config.methods == ("finetune,selective",)
+
+
+POSITIVE = [
+    *("data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size"),
+    *("p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size"),
+    *("training.epochs", "training.learning_rate", "training.eps", "weak.learning_rate"),
+    *("strong.learning_rate", "execution.score_tokens", "logging.every_steps"),
+]
+ONE_OF = {
+    "data.overlong": ("trunc", "truncate"),
+    "data.conversion": ("coins", "coin"),
+    "data.sample": ("randm", "random"),
+    "p_ik.stage": ("joined", "joint"),
+    "p_ik.mask": ("frozen_score", "frozen_scores"),
+    "p_ik.prompt": ("few_shot", "fewshot"),
+    "self_label.source": ("files", "file"),
+    "ceiling.split": ("students", "student"),
+    "training.schedule": ("cosin", "cosine"),
+    "training.optimizer": ("adamw", "adam"),
+    "precision.param_dtype": ("flot32", "float32"),
+    "precision.compute_dtype": ("bf16", "bfloat16"),
+    "precision.moment_dtype": ("float16", "bfloat16"),
+    "execution.remat": ("ful", "full"),
+    "execution.attention": ("cudn", "cudnn"),
+    "methods": (("selectiv",), "selective"),
+}
+
+
+@pytest.mark.parametrize("key", POSITIVE)
+def test_numbers_that_must_be_positive(key):
+    config = valid_config()
+    kind = GOLDEN[key] if isinstance(GOLDEN[key], type) else type(GOLDEN[key])
+    for value in (0, -1) if kind is int else (0.0, -1e-3, math.inf, math.nan):
+        set_key(config, key, value)
+        with pytest.raises(UserError, match=rf"config\.{key}={value} must be greater than 0"):
+            validate(config)
+
+
+@pytest.mark.parametrize("key", ONE_OF)
+def test_names_offer_the_nearest(key):
+    config = valid_config()
+    value, nearest = ONE_OF[key]
+    set_key(config, key, value)
+    with pytest.raises(UserError, match=rf"config\.{key}='.*' is not one of: .*did you mean '{nearest}'\?"):
+        validate(config)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"p_ik.weight": -0.5}, r"config.p_ik.weight=-0.5 must not be negative"),
+        ({"p_ik.temperature": math.nan}, "config.p_ik.temperature=nan must not be negative"),
+        ({"p_ik.gamma": 1.1}, r"config.p_ik.gamma=1.1 must lie in \[0, 1\]"),
+        ({"graph.alpha": -0.1}, r"config.graph.alpha=-0.1 must lie in \[0, 1\]"),
+        ({"graph.alpha": math.nan}, r"config.graph.alpha=nan must lie in \[0, 1\]"),
+        ({"training.b1": 1.0}, r"config.training.b1=1.0 must lie in \[0, 1\)"),
+        ({"training.b2": -0.1}, r"config.training.b2=-0.1 must lie in \[0, 1\)"),
+        ({"methods": ("weak",)}, "config.methods='weak' is not one of: finetune"),
+        ({"methods": ("supervised",)}, "config.methods='supervised' is not one of"),
+        (
+            {"methods": ("finetune", "finetune")},
+            r"config.methods=\('finetune', 'finetune'\) names a method twice",
+        ),
+        ({"seeds": ()}, "config.seeds=.* must be different integers .*, at least one"),
+        ({"seeds": (0, 0)}, "must be different integers"),
+        ({"seeds": (-1,)}, "must be different integers"),
+        ({"seeds": (0.5,)}, "must be different integers"),
+        ({"seeds": ("a",)}, "must be different integers"),
+        ({"seeds": (True,)}, "must be different integers"),
+        ({"seeds": (0, 2**32)}, r"must be different integers in \[0, 2\*\*32\)"),
+        ({"seed.init": -1}, r"config.seed.init=-1 must be an integer in \[0, 2\*\*32\)"),
+        ({"seed.order": 2**64}, "config.seed.order=18446744073709551616 must be an integer"),
+        ({"mesh.shape": (1, 1)}, "config.mesh.shape=.* must be three sizes >= 1"),
+        ({"mesh.shape": (1, 0, 1)}, "must be three sizes >= 1"),
+        ({"mesh.shape": ("a", "b", "c")}, "must be three sizes >= 1"),
+        ({"self_label.num_shots": 3}, "config.self_label.num_shots=3 must be even and at least 2"),
+        ({"self_label.num_shots": 0}, "must be even and at least 2"),
+        (
+            {"training.micro_batch_size": 5},
+            "config.training.batch_size=32 is not divisible by .*micro_batch_size=5",
+        ),
+        ({"training.micro_batch_size": 64}, "is not divisible by training.micro_batch_size=64"),
+        (
+            {"training.micro_batch_size": 8, "p_ik.batch_size": 6},
+            "config.p_ik.batch_size=6 is not divisible by the 4 micro-batches of a step",
+        ),
+        ({"weak.model": None}, "config.weak.model is not set: give a model name, a hub name or a folder"),
+        ({"strong.model": None}, "config.strong.model is not set"),
+        ({"data.test_file": "a.csv"}, "config.data.test_file is set without data.train_file"),
+        ({"self_label.source": "file"}, "config.self_label.source=file needs self_label.file"),
+        ({"p_ik.mask": "file"}, "config.p_ik.mask=file needs p_ik.scores_file"),
+        (
+            {"p_ik.stage": "frozen"},
+            "config.p_ik.stage=frozen has no head in training: set p_ik.mask=frozen_scores",
+        ),
+        ({"self_label.soft": True, "self_label.source": "class_head"}, "self_label.soft=True has no meaning"),
+    ],
+)
+def test_wrong_values_are_one_line_with_the_remedy(values, message):
+    config = valid_config()
+    for key, value in values.items():
+        set_key(config, key, value)
+    with pytest.raises(UserError, match=message) as raised:
+        validate(config)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"methods": ()},
+        {"seeds": (2**32 - 1,)},
+        {"p_ik.weight": 0.0, "p_ik.temperature": 0.0},
+        {"p_ik.gamma": 1.0, "graph.alpha": 0.0, "training.b1": 0.0},
+        {"training.micro_batch_size": 32},
+        {"training.micro_batch_size": 8, "p_ik.batch_size": 12},
+        {"p_ik.stage": "frozen", "p_ik.mask": "frozen_scores"},
+        {"p_ik.mask": "file", "p_ik.scores_file": "scores.jsonl"},
+        {"self_label.source": "file", "self_label.file": "labels.jsonl", "self_label.soft": True},
+        {"mesh.shape": (2, 4, 1)},
+    ],
+)
+def test_values_at_the_edge_are_allowed(values):
+    config = valid_config()
+    for key, value in values.items():
+        set_key(config, key, value)
+    validate(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/gpt2.py", "--config.trainig.epochs=1"], "did you mean config.training.epochs?"),
+        (["--config=configs/gpt2.py:smok"], "config argument 'smok' is not known"),
+    ],
+)
+def test_the_command_prints_one_line_and_exits_with_2(arguments, message):
+    command = [sys.executable, "-m", "selw2s_jax.main", *arguments]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=CONFIGS.parent)
+    assert found.returncode == cli.EXIT_USER_ERROR == 2
+    assert found.stdout == ""
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
