@@ -15,6 +15,7 @@ from selw2s_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
 _OVERRIDE = "config."
+_IN_CONFIG_FILE = "Error whilst parsing config file"  # ml_collections' words for an error of get_config
 
 
 def define_config_flag() -> None:
@@ -55,12 +56,14 @@ def _parse(argv: list[str]) -> list[str]:
         keys = None if config is None else config_lib.dotted_keys(config)
     except UserError:
         raise
-    except flags.Error as error:
-        raise UserError(f"{error}{_expected_type(str(error))}; see --help") from error
     except Exception as error:
+        if isinstance(error, flags.Error) and _IN_CONFIG_FILE not in str(error):
+            raise UserError(f"{error}{_expected_type(str(error))}; see --help") from error
         raise UserError(f"config {path} could not be read: {_describe(error, path)}") from error
     if len(rest) > 1:
         raise UserError(f"argument {rest[1]!r} is not understood; options start with --, see --help")
+    if keys is None and path:
+        raise UserError(f"config {path} could not be read: get_config() returned nothing")
     if keys is None:
         raise UserError("no config given; pass --config=configs/qwen.py or another config file")
     _check_file_keys(keys, path)
@@ -77,16 +80,19 @@ def _config_path(argv: list[str]) -> str | None:
     return path
 
 
-def _describe(error: Exception, path: str | None) -> str:
-    """The error, and the line where it came up: of the config file where it ran so far."""
-    if isinstance(error, OSError) and error.__cause__ is not None:
-        error = error.__cause__
-    frames = traceback.extract_tb(error.__traceback__)
-    here = [
-        frame for frame in frames if path and pathlib.Path(frame.filename).name == pathlib.Path(path).name
-    ]
-    frame = (here or frames)[-1]
-    return f"{type(error).__name__}: {error} ({pathlib.Path(frame.filename).name}, line {frame.lineno})"
+def _describe(error: BaseException, path: str | None) -> str:
+    """An error of reading a config: among those that led to it, the outermost that came up in the file."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    for candidate in chain:
+        frames = traceback.extract_tb(candidate.__traceback__)
+        lines = [
+            f.lineno for f in frames if path and pathlib.Path(f.filename).name == pathlib.Path(path).name
+        ]
+        if lines:
+            return f"{type(candidate).__name__}: {candidate} (line {lines[-1]})"
+    return f"{type(chain[-1]).__name__}: {chain[-1]}"
 
 
 def _unknown_key(key: str, known: list[str]) -> UserError:

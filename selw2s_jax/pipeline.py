@@ -118,6 +118,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
         artifacts.write_text(workdir / "results.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
         print()
         print(results.format_table(report["records"], report["majority_class_accuracy"]))
+        if report["diagnostics"]:
+            print(results.format_diagnostics(report["diagnostics"]))
         print(f"results in {workdir / 'results.json'}; {time.monotonic() - start:.0f} s")
     return report
 

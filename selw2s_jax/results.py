@@ -142,3 +142,22 @@ def format_table(records: Sequence[dict[str, Any]], majority_class_accuracy: flo
     }
     lines += [f"PGR {reason}" for reason in sorted(filter(None, undefined))]
     return "\n".join(lines)
+
+
+def format_diagnostics(diagnostics: Sequence[dict[str, Any]]) -> str:
+    """One line for each student that chose among labels: what it chose in the second half of training."""
+
+    def show(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    lines = []
+    for entry in diagnostics:
+        late = entry["second_half"]
+        lines.append(
+            f"{entry['method']}, seed {entry['seed']}, labels in the second half of training: "
+            f"IK rate {show(late['ik_rate'])}; right on IK rows: self {show(late['self_accuracy_on_ik'])}, "
+            f"weak {show(late['weak_accuracy_on_ik'])}; right on all rows: weak {show(late['weak_accuracy'])}, "
+            f"selected {show(late['prior_accuracy'])}, smoothed {show(late['target_accuracy'])}; "
+            f"P(IK) AUROC {show(late['p_ik_auroc'])}"
+        )
+    return "\n".join(lines)

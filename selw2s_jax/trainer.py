@@ -18,6 +18,8 @@ from selw2s_jax.method import registry
 from selw2s_jax.models import decoder, heads
 from selw2s_jax.training import loop, state, step
 
+_LONELY = 0.99  # mean self-weight above which a graph has no neighbours to speak of
+
 
 class Trainer:
     """Makes classifiers from pretrained models; holds at most one trained model on the devices.
@@ -100,17 +102,28 @@ class Trainer:
         else:
             classifier = self.classifier(starts_from, model)
             self.release()
-        train_step, train_state, graphdef = self._prepare(classifier, model, objective, identity, num_steps)
+        settings = self._optimizer_settings(model, num_steps)
+        graphdef, train_state, shardings = state.start(classifier, settings, self.mesh)
         del classifier
+        compiled = (graphdef, identity, settings)
+        if compiled not in self._train_steps:
+            self._train_steps[compiled] = step.make_train_step(
+                graphdef, objective, settings, mesh=self.mesh, state_shardings=shardings
+            )
         with contextlib.closing(self._metrics_log(label, key)) as log:
             train_state, metrics, trace = loop.train(
-                train_step,
+                self._train_steps[compiled],
                 train_state,
                 data,
                 mesh=self.mesh,
                 log=log,
                 label=label,
                 keep_trace=method.label_rule != "given",
+            )
+        if metrics.get("self_weight", 0) > _LONELY:
+            print(
+                f"  warning: mean self-weight {metrics['self_weight']:.4f} in the last batch: smoothing does next to "
+                "nothing; raise graph.tau, or set graph.normalize=True or graph.include_self=False"
             )
         checkpointing.save_params(folder / "params", train_state.params)
         if trace:
@@ -144,6 +157,17 @@ class Trainer:
             openai_pooling=self._config.compat.openai_pooling,
         )
 
+    def _optimizer_settings(self, model: inputs.Model, num_steps: int) -> state.OptimizerSettings:
+        training = self._config.training
+        return state.OptimizerSettings(
+            learning_rate=model.learning_rate,
+            num_steps=num_steps,
+            b1=training.b1,
+            b2=training.b2,
+            eps=training.eps,
+            moment_dtype=self._config.precision.moment_dtype,
+        )
+
     def _load_pretrained(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
         precision, execution = self._config.precision, self._config.execution
         backbone = loader.load_decoder(
@@ -170,33 +194,6 @@ class Trainer:
             rngs=nnx.Rngs(0),
         )
         return heads.Classifier(backbone, p_ik_head=p_ik_head)
-
-    def _prepare(self, classifier, model: inputs.Model, objective: step.Objective, identity: str, num_steps):
-        training = self._config.training
-        optimizer = state.make_optimizer(
-            learning_rate=model.learning_rate,
-            num_steps=num_steps,
-            b1=training.b1,
-            b2=training.b2,
-            eps=training.eps,
-            moment_dtype=self._config.precision.moment_dtype,
-        )
-        graphdef, params = nnx.split(classifier)
-        param_shardings = sharding.param_shardings(self.mesh, params)
-        shardings = state.state_shardings(param_shardings, optimizer, params, sharding.replicated(self.mesh))
-        params = jax.device_put(params, param_shardings)
-        cache_key = (graphdef, identity, model.learning_rate, num_steps)
-        if cache_key not in self._train_steps:
-            self._train_steps[cache_key] = step.make_train_step(
-                graphdef,
-                objective,
-                optimizer,
-                learning_rate=state.learning_rate_schedule(model.learning_rate, num_steps),
-                num_steps=num_steps,
-                mesh=self.mesh,
-                state_shardings=shardings,
-            )
-        return self._train_steps[cache_key], state.init_state(params, optimizer, shardings), graphdef
 
     def _metrics_log(self, label: str, key: str) -> loop.MetricsLog:
         name = f"{label.replace(', ', '-').replace(' ', '-')}-{key}"

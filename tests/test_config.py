@@ -1,17 +1,11 @@
-"""The config: its frozen list of keys, the command line, and one line for every wrong value."""
+"""The config: its frozen list of keys, the shipped files, and one line for every wrong value."""
 
-import functools
 import importlib.util
 import math
 import pathlib
-import subprocess
-import sys
 
 import pytest
-from absl import flags
-from ml_collections import config_flags
 
-from selw2s_jax import cli
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
@@ -95,54 +89,6 @@ GOLDEN = {
     "weak.tokenizer": str,
 }
 
-# What the command line gives for every key of the contract: text and parsed value.
-COMMAND_LINE = {
-    "task": ("boolq", "boolq"),
-    "methods": ("finetune,selective", ("finetune", "selective")),
-    "seeds": ("0,1", (0, 1)),
-    "data.source": ("/some/folder", "/some/folder"),
-    "data.num_train": ("100", 100),
-    "data.num_test": ("50", 50),
-    "data.conversion": ("all", "all"),
-    "data.overlong": ("truncate", "truncate"),
-    "data.sample": ("first", "first"),
-    "data.reshuffle": ("false", False),
-    "weak.model": ("gpt2-medium", "gpt2-medium"),
-    "strong.model": ("/models/mine", "/models/mine"),
-    "p_ik.task": ("cosmos_qa", "cosmos_qa"),
-    "p_ik.data": ("easy", "easy"),
-    "p_ik.gamma": ("0.7", 0.7),
-    "p_ik.weight": ("2", 2.0),
-    "p_ik.num_samples": ("4", 4),
-    "p_ik.temperature": ("0", 0.0),
-    "p_ik.stage": ("frozen", "frozen"),
-    "p_ik.mask": ("frozen_scores", "frozen_scores"),
-    "p_ik.prompt": ("instruction", "instruction"),
-    "self_label.source": ("class_head", "class_head"),
-    "self_label.soft": ("true", True),
-    "graph.alpha": ("1", 1.0),
-    "graph.tau": ("0.05", 0.05),
-    "graph.normalize": ("False", False),
-    "graph.center": ("True", True),
-    "graph.include_self": ("0", False),
-    "ceiling.split": ("both", "both"),
-    "mesh.shape": ("1,1,1", (1, 1, 1)),
-    "training.batch_size": ("16", 16),
-    "training.epochs": ("1", 1.0),
-    "training.learning_rate": ("1e-4", 1e-4),
-    "training.micro_batch_size": ("8", 8),
-    "precision.param_dtype": ("bfloat16", "bfloat16"),
-    "precision.compute_dtype": ("float32", "float32"),
-    "compat.openai_pooling": ("true", True),
-    "logging.tensorboard": ("true", True),
-    "seed.split": ("5", 5),
-    "seed.conversion": ("5", 5),
-    "seed.order": ("5", 5),
-    "seed.init": ("5", 5),
-    "seed.sampling": ("5", 5),
-    "seed.test_conversion": ("5", 5),
-}
-
 
 def valid_config():
     config = config_lib.default_config()
@@ -157,26 +103,6 @@ def set_key(config, key: str, value) -> None:
 
 def validate(config) -> None:
     config_lib.validate(config_lib.normalize(config), students=registry.STUDENTS)
-
-
-@pytest.fixture
-def parse(monkeypatch):
-    """Parses arguments as the commands do, with flags of its own for every call."""
-
-    def run(*arguments: str):
-        values = flags.FlagValues()
-        define = functools.partial(config_flags.DEFINE_config_file, flag_values=values)
-        monkeypatch.setattr(flags, "FLAGS", values)
-        argv = ["main", *arguments]
-        monkeypatch.setattr(sys, "argv", argv)
-        monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the config file read before
-        with monkeypatch.context() as patch:
-            patch.setattr(config_flags, "DEFINE_config_file", define)
-            cli.define_config_flag()
-        cli._parse(argv)
-        return config_lib.normalize(values.config)
-
-    return run
 
 
 def test_keys_and_defaults_are_frozen():
@@ -197,141 +123,6 @@ def test_dotted_keys_are_whole_and_sorted():
     keys = config_lib.dotted_keys(config_lib.default_config())
     assert keys == sorted(keys) and len(set(keys)) == len(keys)
     assert "data" not in keys
-
-
-@pytest.mark.parametrize("key", COMMAND_LINE)
-def test_every_key_of_the_contract_on_the_command_line(parse, key):
-    text, expected = COMMAND_LINE[key]
-    value = config_lib.get(parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.{key}={text}"), key)
-    assert value == expected and type(value) is type(expected)
-
-
-def test_many_keys_at_once_make_a_valid_config(parse):
-    overrides = [
-        f"--config.{key}={text}" for key, (text, _) in COMMAND_LINE.items() if key != "self_label.soft"
-    ]
-    config = parse(*overrides, f"--config={CONFIGS / 'qwen.py'}:weak=qwen-1.8b")
-    validate(config)
-    assert config.weak.model == "gpt2-medium" and config.seeds == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("text", "methods"),
-    [
-        ("selective", ("selective",)),
-        ("finetune, confidence", ("finetune", "confidence")),
-        ("('finetune', 'selective')", ("finetune", "selective")),
-        ("()", ()),
-    ],
-)
-def test_forms_of_methods_on_the_command_line(parse, text, methods):
-    config = parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.methods={text}")
-    assert config.methods == methods
-    validate(config)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--config.p_ik.gama=0.7"], "config key 'p_ik.gama' is not known; did you mean config.p_ik.gamma?"),
-        (["--config.grph.tau", "1"], "config key 'grph.tau' is not known; did you mean config.graph.tau?"),
-        (["--config.zzz=1"], r"config key 'zzz' is not known; did you mean config\.\S+\?"),
-        (
-            ["--config.graph=1"],
-            "config.graph is a section, not a value; set one of: graph.alpha, graph.center",
-        ),
-        (
-            ["--config.data.num_train=many"],
-            r"data\.num_train.*many.*\(config\.data\.num_train takes .* type int\)",
-        ),
-        (["--config.data.num_test=1.5"], r"\(config\.data\.num_test takes a value of type int\)"),
-        (
-            ["--config.training.learning_rate=x"],
-            r"\(config\.training\.learning_rate takes a value of type float\)",
-        ),
-        (["--config.graph.normalize=maybe"], r"\(config\.graph\.normalize takes a value of type bool\)"),
-        (["--wrkdir=x"], "Unknown command line flag 'wrkdir'"),
-        (["-config.p_ik.gama=0.7"], "p_ik.gama"),
-        (["extra"], "argument 'extra' is not understood"),
-    ],
-)
-def test_a_wrong_command_line_is_one_clear_error(parse, arguments, message):
-    with pytest.raises(UserError, match=message):
-        parse(f"--config={CONFIGS / 'gpt2.py'}", *arguments)
-
-
-MINE = "from selw2s_jax import config\n\n\ndef get_config():\n    c = config.default_config()\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "config file .*mine.py is not there; the shipped ones are in configs/"),
-        ("def get_config(:", r"config .*mine.py could not be read: SyntaxError"),
-        (
-            "def get_config():\n    return 1 / 0",
-            r"mine.py could not be read: ZeroDivisionError: .*\(mine.py, line 2\)",
-        ),
-        ("x = 1", "mine.py could not be read: AttributeError"),
-        (
-            MINE + "    c.graph.taw = 1.0\n    return c",
-            "mine.py: config key 'graph.taw' is not known; .*graph.tau?",
-        ),
-        (MINE + "    c.extra = dict(a=1)\n    return c", "mine.py: config key 'extra.a' is not known"),
-        (
-            MINE + "    c.graph.tau = 'x'\n    return c",
-            r"mine.py could not be read: TypeError: .*\(mine.py, line 6\)",
-        ),
-        (
-            MINE + "    del c.seeds\n    return c",
-            "mine.py: config.seeds is missing; start from selw2s_jax.config",
-        ),
-        (
-            MINE + "    return open('absent')",
-            r"mine.py could not be read: FileNotFoundError: .*\(mine.py, line 6\)",
-        ),
-        (MINE, "mine.py could not be read: "),
-    ],
-    ids=[
-        "missing",
-        "syntax",
-        "raises",
-        "no get_config",
-        "key",
-        "section",
-        "type",
-        "incomplete",
-        "file",
-        "none",
-    ],
-)
-@pytest.mark.parametrize("override", [[], ["--config.graph.tau=0.2"]], ids=["plain", "override"])
-def test_a_config_file_that_cannot_be_read_is_one_clear_error(parse, tmp_path, text, message, override):
-    path = tmp_path / "mine.py"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(UserError, match=message):
-        parse(f"--config={path}", *override)
-
-
-def test_no_config_is_an_error(parse):
-    with pytest.raises(UserError, match=r"no config given; pass --config=configs/qwen\.py"):
-        parse()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("qwen.py:weak=gpt3", "config argument weak='gpt3' is not one of: gpt2, qwen-1.8b"),
-        ("qwen.py:smok", r"config argument 'smok' is not known; use one of: weak=gpt2\|qwen-1.8b, smoke"),
-        ("gpt2.py:smoke=yes", "config argument 'smoke' is a flag and takes no value"),
-        ("gpt2.py:strong", "config argument strong='' is not one of"),
-    ],
-)
-@pytest.mark.parametrize("override", [[], ["--config.graph.tau=0.2"]], ids=["plain", "override"])
-def test_wrong_config_arguments(parse, arguments, message, override):
-    with pytest.raises(UserError, match=message):
-        parse(f"--config={CONFIGS / arguments}", *override)
 
 
 def test_config_arguments():
@@ -520,19 +311,3 @@ def test_values_at_the_edge_are_allowed(values):
     for key, value in values.items():
         set_key(config, key, value)
     validate(config)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--config=configs/gpt2.py", "--config.trainig.epochs=1"], "did you mean config.training.epochs?"),
-        (["--config=configs/gpt2.py:smok"], "config argument 'smok' is not known"),
-    ],
-)
-def test_the_command_prints_one_line_and_exits_with_2(arguments, message):
-    command = [sys.executable, "-m", "selw2s_jax.main", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=CONFIGS.parent)
-    assert found.returncode == cli.EXIT_USER_ERROR == 2
-    assert found.stdout == ""
-    (line,) = found.stderr.splitlines()
-    assert line.startswith("error: ") and message in line

@@ -1,4 +1,4 @@
-"""Losses, graph smoothing and selection against float64 formulas written apart from the code."""
+"""Graph smoothing, selection and label rules against float64 loops written apart from the code."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -6,215 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import random_arrays
 
 from selw2s_jax.method import graph_smoothing, label_rules, losses, registry, selection
 
 PROPERTY = hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
 SEEDS = st.integers(0, 2**32 - 1)
-GARBAGE = (np.nan, np.inf, -np.inf, 1e30)
-
-
-def log_softmax64(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
-def random_batch(seed: int, num_rows: int, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits `[B, 2]` and weak probabilities `[B, 2]`, float32."""
-    rng = np.random.default_rng(seed)
-    prob_1 = rng.random(num_rows).astype(np.float32)
-    logits = scale * rng.standard_normal((num_rows, 2)).astype(np.float32)
-    return logits, np.stack([np.float32(1) - prob_1, prob_1], axis=-1)
-
-
-def random_mask(seed: int, num_rows: int, count: int | None = None) -> np.ndarray:
-    """A mask `[B]` with `count` rows True, by default a random number of at least one."""
-    rng = np.random.default_rng([seed, 1])
-    return rng.permutation(num_rows) < (count or rng.integers(1, num_rows + 1))
-
-
-def with_garbage(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A copy whose masked rows hold NaN, infinities and huge values."""
-    array = array.copy()
-    for i, row in enumerate(np.flatnonzero(~mask)):
-        array[row] = GARBAGE[i % len(GARBAGE)]
-    return array
-
-
-def confidence_targets64(logits, weak_probs, weight: float) -> np.ndarray:
-    """(1 - c) w + c onehot(h) of method.md section 5, one row at a time."""
-    prob_0 = np.exp(log_softmax64(logits))[:, 0]
-    threshold = np.quantile(prob_0, weak_probs[:, 1].astype(np.float64).mean())
-    targets = []
-    for p, w in zip(prob_0, weak_probs.astype(np.float64), strict=True):
-        own = np.array([1.0, 0.0]) if p >= threshold else np.array([0.0, 1.0])
-        targets.append((1 - weight) * w + weight * own)
-    return np.array(targets)
-
-
-def assert_loss_and_gradient(loss, logits, weak_probs, fraction, targets64):
-    """The loss is the cross-entropy on fixed targets, and its gradient softmax - targets."""
-    values = loss(logits, weak_probs, fraction)
-    assert values.dtype == jnp.float32 and values.shape == (len(logits),)
-    np.testing.assert_allclose(values, -(targets64 * log_softmax64(logits)).sum(-1), rtol=1e-6, atol=1e-6)
-    grads = jax.grad(lambda x: jnp.sum(loss(x, weak_probs, fraction)))(jnp.asarray(logits))
-    np.testing.assert_allclose(grads, np.exp(log_softmax64(logits)) - targets64, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("num_rows", [1, 11])
-@pytest.mark.parametrize("fraction", [0.0, 0.03, 0.7])
-def test_finetune_is_cross_entropy_on_soft_labels(num_rows, fraction):
-    logits, weak_probs = random_batch(num_rows, num_rows)
-    assert_loss_and_gradient(
-        losses.get("finetune"), logits, weak_probs, fraction, weak_probs.astype(np.float64)
-    )
-
-
-@pytest.mark.parametrize("num_rows", [1, 11])
-@pytest.mark.parametrize(
-    ("options", "fraction", "weight"),
-    [
-        ({}, 0.0, 0.0),
-        ({}, 0.03, 0.15),
-        ({}, 0.1, 0.5),
-        ({}, 0.9, 0.5),
-        ({"coefficient": 0.8, "ramp_fraction": 0.25}, 0.125, 0.4),
-        ({"openai_ramp": True}, 0.03, 0.015),
-        ({"openai_ramp": True}, 0.1, 0.05),
-        ({"openai_ramp": True}, 0.11, 0.5),
-    ],
-)
-def test_confidence_against_its_definition(num_rows, options, fraction, weight):
-    logits, weak_probs = random_batch(num_rows + 100, num_rows)
-    targets = confidence_targets64(logits, weak_probs, weight)
-    assert_loss_and_gradient(losses.get("confidence", **options), logits, weak_probs, fraction, targets)
-
-
-def test_confidence_gradient_by_finite_differences():
-    """Threshold and own class are constants of the gradient: check against differences of the formula."""
-    logits, weak_probs = random_batch(5, 11)
-    targets = confidence_targets64(logits, weak_probs, 0.5)
-    grads = jax.grad(lambda x: jnp.sum(losses.get("confidence")(x, weak_probs, 1.0)))(jnp.asarray(logits))
-    eps = 1e-5
-    for index in np.ndindex(logits.shape):
-        step = np.zeros(logits.shape)
-        step[index] = eps
-        up, down = (-(targets * log_softmax64(logits + s * step)).sum() for s in (1, -1))
-        assert abs(float(grads[index]) - (up - down) / (2 * eps)) < 1e-6
-
-
-def test_confidence_hardens_as_many_rows_as_the_weak_labels_have():
-    logits, _ = random_batch(3, 11)
-    weak_probs = np.eye(2, dtype=np.float32)[[1] * 4 + [0] * 7]
-    only_own = losses.get("confidence", coefficient=1.0)
-    own_1 = np.argsort(logits[:, 0] - logits[:, 1])[:4]  # the four least likely to be class 0
-    expected = -log_softmax64(logits)[np.arange(11), np.isin(np.arange(11), own_1).astype(int)]
-    np.testing.assert_allclose(only_own(logits, weak_probs, 1.0), expected, rtol=1e-6, atol=1e-6)
-
-
-@PROPERTY
-@hypothesis.given(SEEDS, st.sampled_from([1, 11]), st.floats(0, 1))
-def test_masked_quantile_is_the_quantile_of_unmasked_values(seed, num_rows, level):
-    rng = np.random.default_rng(seed)
-    values = rng.random(num_rows).astype(np.float32)
-    mask = random_mask(seed, num_rows)
-    found = losses.masked_quantile(
-        jnp.asarray(with_garbage(values, mask)), jnp.float32(level), jnp.asarray(mask)
-    )
-    expected = np.quantile(values[mask].astype(np.float64), np.float64(np.float32(level)))
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-6)
-
-
-def test_masked_quantile_of_ties_ends_and_nothing():
-    values, mask = jnp.array([0.3, 0.3, 0.9]), jnp.ones(3, bool)
-    assert [float(losses.masked_quantile(values, level, mask)) for level in (0.0, 0.5)] == [values[0]] * 2
-    assert float(losses.masked_quantile(values, 1.0, mask)) == values[2]
-    assert float(losses.masked_quantile(values, 0.5, jnp.zeros(3, bool))) == 0.0
-
-
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
-@PROPERTY
-@hypothesis.given(seed=SEEDS)
-def test_masked_rows_change_no_loss_and_no_gradient(name, seed):
-    loss = losses.get(name)
-    logits, weak_probs = random_batch(seed, 11)
-    mask = random_mask(seed, 11, count=7)
-
-    def losses_and_grads(logits, weak_probs, mask):
-        def total(x):
-            values = loss(x, weak_probs, 0.5, mask)
-            return jnp.sum(jnp.where(mask, values, 0.0)), values
-
-        grads, values = jax.grad(total, has_aux=True)(jnp.asarray(logits))
-        return np.asarray(values)[mask], np.asarray(grads)[mask]
-
-    clean = losses_and_grads(logits, weak_probs, mask)
-    dirty = losses_and_grads(with_garbage(logits, mask), with_garbage(weak_probs, mask), mask)
-    alone = losses_and_grads(logits[mask], weak_probs[mask], np.ones(mask.sum(), bool))
-    for expected, found, without in zip(clean, dirty, alone, strict=True):
-        np.testing.assert_array_equal(found, expected)
-        np.testing.assert_allclose(without, expected, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
-@PROPERTY
-@hypothesis.given(seed=SEEDS)
-def test_losses_are_permutation_equivariant(name, seed):
-    loss = losses.get(name)
-    logits, weak_probs = random_batch(seed, 11)
-    mask, order = random_mask(seed, 11), np.random.default_rng([seed, 2]).permutation(11)
-    values = np.asarray(loss(logits, weak_probs, 0.5, mask))
-    permuted = np.asarray(loss(logits[order], weak_probs[order], 0.5, mask[order]))
-    np.testing.assert_allclose(permuted[mask[order]], values[order][mask[order]], rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
-def test_losses_are_float32_of_bfloat16_logits(name):
-    logits, weak_probs = random_batch(1, 11)
-    rounded = jnp.asarray(logits, jnp.bfloat16)
-    values = losses.get(name)(rounded, weak_probs, jnp.float32(0.5))
-    assert values.dtype == jnp.float32
-    np.testing.assert_array_equal(values, losses.get(name)(rounded.astype(jnp.float32), weak_probs, 0.5))
-
-
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
-def test_losses_are_finite_at_certain_probabilities(name):
-    certain = np.eye(2, dtype=np.float32)
-    logits = np.array([[200.0, -200.0], [-200.0, 200.0], [200.0, -200.0], [0.0, 0.0]], np.float32)
-    logits, weak_probs = np.resize(logits, (11, 2)), certain[np.arange(11) // 2 % 2]
-    loss = losses.get(name)
-    values, pull = jax.vjp(lambda x: loss(x, weak_probs, 0.5), jnp.asarray(logits))
-    assert np.isfinite(values).all() and np.isfinite(pull(jnp.ones(11))[0]).all()
-
-
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
-def test_losses_run_under_jit_with_a_traced_step(name):
-    loss = losses.get(name)
-    logits, weak_probs = random_batch(2, 11)
-    mask = random_mask(2, 11)
-    jitted = jax.jit(loss)(logits, weak_probs, jnp.float32(0.05), mask)
-    np.testing.assert_allclose(jitted, loss(logits, weak_probs, 0.05, mask), rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize(("module", "kind"), [(losses, "loss"), (label_rules, "label rule")])
-def test_registries_name_what_they_hold_and_take_no_name_twice(module, kind):
-    with pytest.raises(KeyError, match=f"unknown {kind} 'none'; registered: "):
-        module.get("none")
-    names = module.LOSSES if module is losses else module.LABEL_RULES
-    with pytest.raises(ValueError, match="registered already"):
-        module.register(next(iter(names)))(lambda: None)
-
-
-def test_an_unknown_option_of_a_loss_is_an_error():
-    with pytest.raises(TypeError, match="strength"):
-        losses.get("confidence", strength=1.0)
-
-
-def test_methods_name_registered_parts():
-    for method in registry.METHODS.values():
-        assert method.label_rule in label_rules.LABEL_RULES and method.loss in losses.LOSSES
-    assert set(registry.STUDENTS) >= {"finetune", "selective"}
-    assert not set(registry.STUDENTS) & {"supervised", "p_ik_only", "weak", "ceiling"}
 
 
 def smooth64(
@@ -247,7 +44,11 @@ def random_graph(seed: int, num_rows: int, dim: int = 5, scale: float = 1.0):
     """Embeddings with a common direction `[B, D]`, priors `[B, 2]` and a mask `[B]`."""
     rng = np.random.default_rng(seed)
     embeddings = scale * (rng.standard_normal((num_rows, dim)) + rng.standard_normal(dim)).astype(np.float32)
-    return embeddings, random_batch(seed, num_rows)[1], random_mask(seed, num_rows)
+    return (
+        embeddings,
+        random_arrays.random_batch(seed, num_rows)[1],
+        random_arrays.random_mask(seed, num_rows),
+    )
 
 
 @PROPERTY
@@ -306,7 +107,7 @@ def test_smoothed_labels_minimise_equation_1_and_are_convex(seed, alpha, include
 @hypothesis.given(seed=SEEDS, center=st.booleans(), normalize=st.booleans(), include_self=st.booleans())
 def test_masked_rows_are_outside_the_graph(seed, center, normalize, include_self):
     embeddings, prior, _ = random_graph(seed, 11, scale=1.0 if normalize else 0.3)
-    mask = random_mask(seed, 11, count=7)
+    mask = random_arrays.random_mask(seed, 11, count=7)
     options = {
         "alpha": 0.4,
         "tau": 0.5,
@@ -316,7 +117,10 @@ def test_masked_rows_are_outside_the_graph(seed, center, normalize, include_self
     }
     clean, weights = graph_smoothing.smooth_labels(embeddings, prior, example_mask=mask, **options)
     dirty, dirty_weights = graph_smoothing.smooth_labels(
-        with_garbage(embeddings, mask), with_garbage(prior, mask), example_mask=mask, **options
+        random_arrays.with_garbage(embeddings, mask),
+        random_arrays.with_garbage(prior, mask),
+        example_mask=mask,
+        **options,
     )
     alone, alone_weights = graph_smoothing.smooth_labels(embeddings[mask], prior[mask], **options)
     np.testing.assert_array_equal(dirty_weights, weights)
@@ -377,7 +181,7 @@ def test_bfloat16_embeddings_make_a_float32_graph():
 
 
 def test_known_numbers_of_a_batch_of_32():
-    """method.md section 4: cosine 0.9 and tau 0.1 give a self-weight of 1 / (1 + 31 / e), about 0.08."""
+    """Cosine 0.9 and tau 0.1 give a self-weight of 1 / (1 + 31 / e), about 0.08."""
     cosines = 0.1 * np.eye(32) + 0.9
     embeddings = 40.0 * np.linalg.cholesky(cosines).astype(np.float32)
     found = graph_smoothing.graph_diagnostics(graph_smoothing.neighbour_weights(embeddings, tau=0.1))
@@ -457,7 +261,7 @@ def test_masked_rows_change_no_target(seed):
     p_ik, weak_probs, self_labels, embeddings, mask = random_selection(seed, 11)
     clean, ik = selection.make_targets(p_ik, weak_probs, self_labels, embeddings, example_mask=mask, **PAPER)
     dirty, dirty_ik = selection.make_targets(
-        *(with_garbage(x, mask) for x in (p_ik, weak_probs, self_labels, embeddings)),
+        *(random_arrays.with_garbage(x, mask) for x in (p_ik, weak_probs, self_labels, embeddings)),
         example_mask=mask,
         **PAPER,
     )
@@ -539,7 +343,7 @@ def test_targets_are_the_same_under_jit():
 def rule_inputs(seed: int, num_rows: int) -> label_rules.RuleInputs:
     p_ik, weak_probs, self_labels, embeddings, mask = random_selection(seed, num_rows)
     return label_rules.RuleInputs(
-        class_logits=jnp.asarray(random_batch(seed + 1, num_rows)[0]),
+        class_logits=jnp.asarray(random_arrays.random_batch(seed + 1, num_rows)[0]),
         p_ik=jnp.asarray(p_ik),
         embeddings=jnp.asarray(embeddings),
         weak_probs=jnp.asarray(weak_probs),
@@ -601,3 +405,19 @@ def test_selective_rule_of_a_batch_without_task_examples_is_finite():
     labels = label_rules.get("selective", **options)(inputs)
     np.testing.assert_array_equal(labels.targets, inputs.weak_probs)
     assert all(np.isfinite(value) for value in labels.metrics.values())
+
+
+@pytest.mark.parametrize(("module", "kind"), [(losses, "loss"), (label_rules, "label rule")])
+def test_registries_name_what_they_hold_and_take_no_name_twice(module, kind):
+    with pytest.raises(KeyError, match=f"unknown {kind} 'none'; registered: "):
+        module.get("none")
+    names = module.LOSSES if module is losses else module.LABEL_RULES
+    with pytest.raises(ValueError, match="registered already"):
+        module.register(next(iter(names)))(lambda: None)
+
+
+def test_methods_name_registered_parts():
+    for method in registry.METHODS.values():
+        assert method.label_rule in label_rules.LABEL_RULES and method.loss in losses.LOSSES
+    assert set(registry.STUDENTS) >= {"finetune", "selective"}
+    assert not set(registry.STUDENTS) & {"supervised", "p_ik_only", "weak", "ceiling"}

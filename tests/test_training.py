@@ -189,26 +189,15 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
         lm_head=False,
         mesh=mesh,
     )
-    graphdef, params = nnx.split(heads.Classifier(backbone, p_ik_head=False))
-    optimizer = state.make_optimizer(
-        learning_rate=rate, num_steps=num_steps, b1=0.9, b2=0.999, eps=1e-8, moment_dtype="float32"
-    )
-    shardings = state.state_shardings(
-        sharding.param_shardings(mesh, params), optimizer, params, sharding.replicated(mesh)
-    )
+    settings = state.OptimizerSettings(rate, num_steps)
+    graphdef, start, shardings = state.start(heads.Classifier(backbone, p_ik_head=False), settings, mesh)
     train_step = step.make_train_step(
-        graphdef,
-        make_objective("finetune"),
-        optimizer,
-        learning_rate=state.learning_rate_schedule(rate, num_steps),
-        num_steps=num_steps,
-        mesh=mesh,
-        state_shardings=shardings,
+        graphdef, make_objective("finetune"), settings, mesh=mesh, state_shardings=shardings
     )
     log = loop.MetricsLog(tmp_path / f"{family}-{num_micro}.jsonl", tensorboard_dir=None, every_steps=1)
     final, _, _ = loop.train(
         train_step,
-        state.init_state(params, optimizer, shardings),
+        start,
         data,
         mesh=mesh,
         log=log,
@@ -265,15 +254,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_examples(fixtures
 
 def test_moments_are_kept_in_the_dtype_asked_for(fixtures):
     model = make_classifier(fixtures, "gpt2", p_ik_head=False)
-    _, params = nnx.split(model)
-    optimizer = state.make_optimizer(
-        learning_rate=1e-3, num_steps=4, b1=0.9, b2=0.999, eps=1e-8, moment_dtype="bfloat16"
-    )
-    moments = state.init_state(params, optimizer).opt_state[0]
+    settings = state.OptimizerSettings(1e-3, 4, moment_dtype="bfloat16")
+    _, start, _ = state.start(model, settings, sharding.single_device_mesh())
+    moments = start.opt_state[0]
     assert {leaf.dtype.name for leaf in jax.tree.leaves((moments.mu, moments.nu))} == {"bfloat16"}
 
 
 def test_schedule_is_half_a_cosine_from_the_base_rate_to_zero():
-    schedule = state.learning_rate_schedule(2e-5, 7)
+    schedule = state.learning_rate_schedule(state.OptimizerSettings(2e-5, 7))
     expected = [2e-5 * (1 + np.cos(np.pi * k / 7)) / 2 for k in range(8)]
     np.testing.assert_allclose([schedule(k) for k in range(8)], expected, atol=1e-11)

@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
+
+from selw2s_jax import sharding
 
 
 class TrainState(NamedTuple):
@@ -15,23 +18,33 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-def learning_rate_schedule(base: float, num_steps: int) -> optax.Schedule:
-    """Learning rate of step k: base (1 + cos(pi k / num_steps)) / 2, no warm-up."""
-    return optax.cosine_decay_schedule(base, decay_steps=num_steps)
+class OptimizerSettings(NamedTuple):
+    """Adam with a cosine schedule, as in openai/weak-to-strong.
 
-
-def make_optimizer(
-    *, learning_rate: float, num_steps: int, b1: float, b2: float, eps: float, moment_dtype: str
-) -> optax.GradientTransformation:
-    """Adam as torch.optim.Adam computes it (eps outside the root), without decay or clipping.
-
-    Args:
+    Attributes:
         learning_rate: of step 0.
-        moment_dtype: dtype of both moments; they are updated in float32.
+        num_steps: steps of the run, over which the rate falls to 0.
+        moment_dtype: dtype that both moments are stored in; they are updated in float32.
     """
+
+    learning_rate: float
+    num_steps: int
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    moment_dtype: str = "float32"
+
+
+def learning_rate_schedule(settings: OptimizerSettings) -> optax.Schedule:
+    """Learning rate of step k: base (1 + cos(pi k / num_steps)) / 2, no warm-up."""
+    return optax.cosine_decay_schedule(settings.learning_rate, decay_steps=settings.num_steps)
+
+
+def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
+    """Adam as torch.optim.Adam computes it (eps outside the root), without decay or clipping."""
     return optax.chain(
-        scale_by_adam(b1=b1, b2=b2, eps=eps, moment_dtype=moment_dtype),
-        optax.scale_by_learning_rate(learning_rate_schedule(learning_rate, num_steps)),
+        scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps, moment_dtype=settings.moment_dtype),
+        optax.scale_by_learning_rate(learning_rate_schedule(settings)),
     )
 
 
@@ -53,31 +66,31 @@ def scale_by_adam(*, b1: float, b2: float, eps: float, moment_dtype: str) -> opt
     return optax.GradientTransformation(init, update)
 
 
-def init_state(params, optimizer: optax.GradientTransformation, shardings=None) -> TrainState:
-    """A fresh state around the given parameters; moments take the parameters' shardings."""
+def start(classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh):
+    """A fresh state around a classifier's parameters, which it takes over (their buffers are donated).
+
+    Returns:
+        The classifier's graphdef, the `TrainState`, and the state's shardings on the mesh.
+    """
+    optimizer = make_optimizer(settings)
+    graphdef, params = nnx.split(classifier)
+    shardings = _state_shardings(params, optimizer, mesh)
+    params = jax.device_put(params, shardings.params)
 
     def make(params):
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    if shardings is None:
-        return jax.jit(make, donate_argnums=0)(params)
-    return jax.jit(make, donate_argnums=0, out_shardings=shardings)(params)
+    return graphdef, jax.jit(make, donate_argnums=0, out_shardings=shardings)(params), shardings
 
 
-def state_shardings(params_shardings, optimizer, params, replicated) -> TrainState:
-    """Shardings of a `TrainState`: moments as their parameters, counters replicated.
-
-    Args:
-        params_shardings: of every parameter, in the structure of `params`.
-        params: the parameters or their shapes.
-        replicated: the sharding of counters.
-    """
-    abstract = jax.eval_shape(optimizer.init, params)
+def _state_shardings(params, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
+    """Moments are laid out as their parameters, counters are whole on every device."""
+    of_params, whole = sharding.param_shardings(mesh, params), sharding.replicated(mesh)
     opt_state = optax.tree.map_params(
         optimizer,
-        lambda _, sharding: sharding,
-        abstract,
-        params_shardings,
-        transform_non_params=lambda _: replicated,
+        lambda _, param_sharding: param_sharding,
+        jax.eval_shape(optimizer.init, params),
+        of_params,
+        transform_non_params=lambda _: whole,
     )
-    return TrainState(replicated, params_shardings, opt_state)
+    return TrainState(whole, of_params, opt_state)

@@ -122,25 +122,21 @@ def loss_and_grads(graphdef, params, batch: batches.Batch, step_fraction, object
 def make_train_step(
     graphdef,
     objective: Objective,
-    optimizer: optax.GradientTransformation,
+    settings: state_lib.OptimizerSettings,
     *,
-    learning_rate: optax.Schedule,
-    num_steps: int,
     mesh: jax.sharding.Mesh,
     state_shardings: state_lib.TrainState,
 ) -> Callable[[state_lib.TrainState, batches.Batch], tuple[state_lib.TrainState, dict[str, Any], Trace]]:
     """Builds THE jitted step: `(state, batch) -> (state, metrics, trace)`. The state is donated.
 
     Args:
-        graphdef: of the classifier (`nnx.split`).
-        learning_rate: schedule that the optimizer follows, for the log.
-        num_steps: steps of the run, for `step_fraction`.
+        graphdef, state_shardings: as `state.start` returns them.
         mesh: devices; metrics and trace come back whole on each.
-        state_shardings: of the state, for explicit outputs.
     """
+    optimizer, learning_rate = state_lib.make_optimizer(settings), state_lib.learning_rate_schedule(settings)
 
     def train_step(state: state_lib.TrainState, batch: batches.Batch):
-        step_fraction = state.step.astype(jnp.float32) / num_steps
+        step_fraction = state.step.astype(jnp.float32) / settings.num_steps
         grads, metrics, trace = loss_and_grads(graphdef, state.params, batch, step_fraction, objective)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
