@@ -232,3 +232,19 @@ def test_real_files_are_read_in_place(tmp_path):
     config = make_config(data__source=str(tmp_path / "data"), methods=("finetune",), data__num_test=None)
     report = pipeline.run(config, tmp_path / "run")
     assert report["records"][0]["n"] == 20
+
+
+def test_weights_come_back_from_their_artifact_as_training_left_them(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "results.json").read_text())
+    labels = ("evaluation of weak, seed 0", "evaluation of selective, seed 0")
+    keys = {entry["label"]: entry["key"] for entry in report["manifest"]["stages"]}
+    before = {}
+    for label in labels:
+        folder = tmp_path / "run" / "artifacts" / "predictions" / keys[label]
+        before[label] = (folder / "predictions.parquet").read_bytes()
+        shutil.rmtree(folder)
+    assert pipeline.run(make_config(), tmp_path / "run")["records"] == report["records"]
+    for label in labels:
+        folder = tmp_path / "run" / "artifacts" / "predictions" / keys[label]
+        assert (folder / "predictions.parquet").read_bytes() == before[label]

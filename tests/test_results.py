@@ -118,6 +118,18 @@ def test_tablekeeps_intervals_within_accuracies():
     assert cells(text)["selective"][1] == "0.00 to 100.00"
 
 
+def test_diagnostics_are_a_line_per_student_with_dashes_for_nothing():
+    late = {"ik_rate": 0.0, "self_accuracy_on_ik": None, "weak_accuracy_on_ik": None, "p_ik_auroc": 0.75}
+    late |= {"weak_accuracy": 0.7, "prior_accuracy": 0.7, "target_accuracy": 0.713}
+    entries = [{"method": "selective", "seed": seed, "second_half": late} for seed in (0, 1)]
+    first, second = results.format_diagnostics(entries).splitlines()
+    assert first == (
+        "selective, seed 0, labels in the second half of training: IK rate 0.000; right on IK rows: self -, weak -; "
+        "right on all rows: weak 0.700, selected 0.700, smoothed 0.713; P(IK) AUROC 0.750"
+    )
+    assert second == first.replace("seed 0", "seed 1")
+
+
 @pytest.mark.parametrize(
     ("cell", "accuracy"),
     [
