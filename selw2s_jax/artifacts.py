@@ -97,7 +97,9 @@ class Artifact:
         """Columns of a parquet file."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.verified(name))
+        # ParquetFile, as read_table takes a workdir named `qwen-weak=gpt2` for a partition.
+        with pq.ParquetFile(self.verified(name)) as file:
+            table = file.read()
         return {column: table[column].to_numpy() for column in table.column_names}
 
 

@@ -1,15 +1,26 @@
 """Trained weights on disk, through Orbax."""
 
+import os
 import pathlib
+import re
 
 import jax
 import orbax.checkpoint as ocp
 
 
 def save_params(folder: pathlib.Path, params) -> None:
-    """Writes parameters (a pytree of arrays, sharded or not) to a folder that does not exist yet."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), jax.tree.map(lambda x: x, _pure(params)))
+    """Writes parameters (a pytree of arrays, sharded or not) to a folder that does not exist yet.
+
+    Raises:
+        OSError: the file system refused, for example a full disk.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute(), jax.tree.map(lambda x: x, _pure(params)))
+    except ValueError as error:  # TensorStore's kind for the errors of the system
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
+        raise
 
 
 def load_params(folder: pathlib.Path, abstract_params):

@@ -1,11 +1,13 @@
 """What the commands share: the config flag, and errors as one line with exit status 2."""
 
 import difflib
-import logging as std_logging
+import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -14,6 +16,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # as shells give it
 _OVERRIDE = "config."
 _IN_CONFIG_FILE = "Error whilst parsing config file"  # ml_collections' words for an error of get_config
 
@@ -29,22 +32,42 @@ def define_config_flag() -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the command line, runs `main` and turns a UserError into one line and exit status 2."""
+    """Parses the command line and runs `main`, both as `guard` does."""
     logging.set_verbosity(logging.WARNING)
-    # Its retries without a network end in one line of ours.
-    std_logging.getLogger("huggingface_hub").setLevel(std_logging.ERROR)
-    app.run(lambda argv: _guard(main), flags_parser=lambda argv: _guard(lambda: _parse(argv)))
+    # What Orbax logs with a traceback it raises as well.
+    logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
+    # Read when huggingface_hub is imported: its retries without a network end in one line of ours.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    app.run(lambda argv: guard(main), flags_parser=lambda argv: guard(lambda: _parse(argv)))
 
 
-def _guard(function: Callable):
+def guard(function: Callable[[], Any]) -> Any:
+    """`function()`, or the process ends with one line on standard error.
+
+    Exit status 2 for a UserError and for errors of the file system, 130 for an interrupt.
+    """
     try:
         return function()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        _exit(str(error), EXIT_USER_ERROR)
+    except OSError as error:
+        _exit(
+            f"{error}; free space or correct permissions, then run the same command again: finished stages "
+            "are kept",
+            EXIT_USER_ERROR,
+        )
+    except KeyboardInterrupt:
+        _exit("interrupted; the same command continues after the finished stages", EXIT_INTERRUPTED)
+
+
+def _exit(message: str, status: int) -> NoReturn:
+    sys.stdout.flush()
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _parse(argv: list[str]) -> list[str]:
+    argv = [re.sub(r"(?<=^--config=)~(?=/)", str(pathlib.Path.home()), argument) for argument in argv]
     _check_override_keys(argv)
     path = _config_path(argv)
     if path and not pathlib.Path(path).is_file():

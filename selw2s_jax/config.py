@@ -4,6 +4,7 @@ Config files build on `default_config()`; nothing else in the package knows a de
 """
 
 import difflib
+import importlib.util
 import math
 
 import ml_collections
@@ -210,6 +211,7 @@ def validate(config: ml_collections.ConfigDict, *, students: tuple[str, ...]) ->
     _validate_lists(config, students)
     _validate_batches(config)
     _validate_sources(config)
+    _validate_environment(config)
 
 
 def check_one_of(key: str, value: str, options) -> None:
@@ -275,6 +277,15 @@ def _validate_sources(config) -> None:
         )
     if config.self_label.soft and config.self_label.source == "class_head":
         raise UserError("config.self_label.soft=True has no meaning with self_label.source=class_head")
+
+
+def _validate_environment(config) -> None:
+    if config.logging.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise UserError(
+            "config.logging.tensorboard=True needs tensorboardX: pip install 'selw2s-jax[tensorboard]'"
+        )
+    if config.execution.attention == "cudnn" and config.precision.compute_dtype != "bfloat16":
+        raise UserError("config.execution.attention=cudnn computes in bfloat16: set precision.compute_dtype")
 
 
 def dotted_keys(config: ml_collections.ConfigDict) -> list[str]:

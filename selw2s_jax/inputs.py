@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 from collections.abc import Sequence
 
@@ -136,17 +137,20 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, needs_p
     made = workdir / "inputs"
     source = str(smoke.data_folder(made)) if config.data.source == smoke.GENERATED else config.data.source
     notes: list[str] = []
-    weak = _find_model(config, "weak", made, notes)
-    strong = _find_model(config, "strong", made, notes)
     if config.data.source == smoke.GENERATED:
         notes.append("the questions are generated and the checkpoints random: the numbers mean nothing")
 
+    # The data first: models can be long downloads.
     task, train_questions, test_questions = _read_task(config, source, notes)
     test = _convert(config, task, test_questions, config.seed.test_conversion)
     test = splits.sample_examples(test, config.data.num_test, seed=config.seed.test_conversion)
-    by_seed = {}
-    for base in config.seeds:
-        data = _seed_data(config, task, train_questions, test, source, base, notes, needs_p_ik)
+    by_seed = {
+        base: _seed_data(config, task, train_questions, test, source, base, notes, needs_p_ik)
+        for base in config.seeds
+    }
+    weak = _find_model(config, "weak", made, notes)
+    strong = _find_model(config, "strong", made, notes)
+    for base, data in by_seed.items():
         data = _drop_overlong(config, data, weak, strong, notes)
         by_seed[base] = dataclasses.replace(
             data, test=_check_test_lengths(config, data.test, weak, strong, notes)
@@ -194,7 +198,7 @@ def _read_task(config, source: str, notes: list[str]):
     if config.data.train_file is not None:
         train, test = user_files.load_user_splits(config.task, config.data.train_file, config.data.test_file)
         return user_files.user_task(config.task, train, instruction=config.data.instruction), train, test
-    task = tasks.get_task(config.task)
+    task = tasks.get_task(config.task, role="config.task")
     if config.data.instruction is not None:
         task = dataclasses.replace(task, instruction=config.data.instruction)
     notes += sources.notes(task, source=source)
@@ -229,7 +233,7 @@ def _p_ik_split(config, source, conversion: int, split_seed: int, shot_seed: int
         questions = user_files.load_user_questions(section.file, section.task, "train")
         task = user_files.user_task(section.task, questions)
     else:
-        task = tasks.get_task(section.task)
+        task = tasks.get_task(section.task, role="config.p_ik.task")
         if task.name == config.task:
             raise UserError(
                 f"config.p_ik.task={section.task} is the student's own task, whose ground truth it must not see; "
@@ -325,25 +329,29 @@ def read_values_file(path: str, field: str, low: float, high: float) -> dict[str
     Raises:
         UserError: naming the line that is wrong.
     """
-    import json
-
     values = {}
     try:
-        lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}); give JSON lines of example_id and {field}"
         ) from error
-    for number, line in enumerate(filter(str.strip, lines), start=1):
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
             name, value = row["example_id"], float(row[field])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(
-                f'{path}, row {number}: expected {{"example_id": text, "{field}": number}}'
+                f'{path}, line {number}: expected {{"example_id": text, "{field}": number}}'
             ) from error
+        if not isinstance(name, str):
+            raise UserError(f"{path}, line {number}: example_id {name!r} must be a text")
         if not low <= value <= high:
-            raise UserError(f"{path}, row {number}: {field}={value} is outside [{low}, {high}]")
+            raise UserError(f"{path}, line {number}: {field}={value} is outside [{low}, {high}]")
+        if values.get(name, value) != value:
+            raise UserError(f"{path}, line {number}: {name} has another {field} above; remove one of the two")
         values[name] = value
     return values
 

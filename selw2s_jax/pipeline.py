@@ -4,9 +4,11 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+import shutil
 import time
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -16,6 +18,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax import stages as stages_lib
 from selw2s_jax.analysis import diagnostics
 from selw2s_jax.data import splits
+from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
 
 _LIBRARIES = (
@@ -97,6 +100,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
         UserError: config, data, models or workdir are not fit; nothing has been trained then.
     """
     start = time.monotonic()
+    workdir = workdir.expanduser()
     config = config_lib.normalize(config)
     config_lib.validate(config, students=registry.STUDENTS)
     with artifacts.locked_workdir(workdir):
@@ -107,9 +111,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
         plans = [SeedPlan(config, found, make, seed) for seed in config.seeds]
         stages = [stage for plan in plans for stage in plan.stages]
         missing = [stage for stage in stages if store.find(stage.name, stage.inputs) is None]
-        _print_plan(found, stages, missing, workdir)
         if missing:
             make.check_devices()
+            _check_space(missing, workdir)
+        _print_plan(found, stages, missing, workdir)
+        if missing:
             artifacts.write_text(
                 workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True)
             )
@@ -122,6 +128,16 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
             print(results.format_diagnostics(report["diagnostics"]))
         print(f"results in {workdir / 'results.json'}; {time.monotonic() - start:.0f} s")
     return report
+
+
+def _check_space(missing: list[stages_lib.Stage], workdir: pathlib.Path) -> None:
+    needed = sum({stage.key: stage.num_bytes for stage in missing}.values())
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise UserError(
+            f"workdir {workdir} has {free / 1e9:.3f} GB free, and the weights of the stages to run need "
+            f"{needed / 1e9:.3f} GB; free space or choose another --workdir"
+        )
 
 
 def _print_plan(found: inputs.Inputs, stages, missing, workdir: pathlib.Path) -> None:
@@ -141,7 +157,15 @@ def _make_all(missing: list[stages_lib.Stage], store: artifacts.Store) -> None:
         print(f"[{number}/{len(missing)}] {stage.label}", flush=True)
         # Two stages of one plan can be the same computation; the first made it.
         if store.find(stage.name, stage.inputs) is None:
-            store.make(stage.name, stage.inputs, stage.write)
+            try:
+                store.make(stage.name, stage.inputs, stage.write)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                raise UserError(
+                    f"{stage.label}: the device is out of memory; lower training.micro_batch_size or "
+                    "execution.score_tokens, or use more devices; finished stages are kept"
+                ) from error
         print(f"  {time.monotonic() - start:.1f} s", flush=True)
 
 

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -19,6 +20,7 @@ from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, fewshot
 from selw2s_jax.method import label_rules, losses, registry
+from selw2s_jax.models import registry as model_registry
 from selw2s_jax.training import step
 
 # Raised when a stage's code changes what it computes, so that older artifacts are no longer found.
@@ -35,6 +37,7 @@ class Stage:
         inputs: everything its result is a function of, as JSON values.
         write: fills the artifact's folder.
         detail: its size, for the plan.
+        num_bytes: of the weights it writes.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Stage:
     inputs: dict[str, Any]
     write: Callable[[pathlib.Path], None]
     detail: str = ""
+    num_bytes: int = 0
 
     @property
     def key(self) -> str:
@@ -69,11 +73,14 @@ class Stages:
         self._trainer = trainer.Trainer(config, workdir)
 
     def check_devices(self) -> None:
-        """Makes the mesh and checks that it divides the models and the batch.
+        """Makes the mesh and checks that it divides the models, and that the devices have the attention asked for.
 
         Raises:
-            UserError: it does not.
+            UserError: they do not.
         """
+        platform = self._trainer.mesh.devices.flat[0].platform
+        if self._config.execution.attention == "cudnn" and platform != "gpu":
+            raise UserError(f"config.execution.attention=cudnn needs a GPU, found {platform}: set it to xla")
         for model in (self._found.weak, self._found.strong):
             sharding.check_divisible(self._trainer.mesh, model.config)
 
@@ -112,12 +119,18 @@ class Stages:
             },
             write,
             f"{len(split)} examples, {num_steps} steps",
+            self._weight_bytes(model),
         )
         return stage
 
     def answers(self, seed: int, split: inputs.Split, name: str) -> Stage:
-        """Few-shot answers of the untouched strong language model: the probability of 1 by example_id."""
+        """Few-shot answers of the untouched strong language model: the probability of 1 by example_id.
+
+        Raises:
+            UserError: the model's tokenizer has no tokens for the answers.
+        """
         model = self._found.strong
+        fewshot.encode_prompts(model.tokenizer, split.few_shot_prompts()[:1])
 
         def write(folder: pathlib.Path) -> None:
             decoder = self._trainer.load_language_model(model)
@@ -176,6 +189,7 @@ class Stages:
             },
             write,
             f"{len(split)} examples, {num_steps} steps",
+            self._weight_bytes(model),
         )
         return stage
 
@@ -201,7 +215,7 @@ class Stages:
         columns |= (
             {"given_p_ik": p_ik_scores} if method.uses_p_ik and self._config.p_ik.mask != "online" else {}
         )
-        keys = {field: self._column_inputs(field, source) for field, source in columns.items()}
+        keys = {field: self._column_inputs(field, source, split) for field, source in columns.items()}
 
         def write(folder: pathlib.Path) -> None:
             values = {field: self._column(field, source, split) for field, source in columns.items()}
@@ -226,6 +240,7 @@ class Stages:
             },
             write,
             f"{len(split)} examples, {num_steps} steps",
+            self._weight_bytes(model),
         )
         return stage
 
@@ -329,14 +344,12 @@ class Stages:
             "sampling_seed": inputs.seed_for(self._config, seed, "sampling"),
         }
 
-    def _column_inputs(self, field: str, source: Stage | None) -> Any:
+    def _column_inputs(self, field: str, source: Stage | None, split: inputs.Split) -> Any:
+        if (values := self._file_column(field, split)) is not None:
+            return artifacts.content_hash(values.tolist())
         if field == "given_p_ik":
-            if self._config.p_ik.mask == "file":
-                return inputs.read_values_file(self._config.p_ik.scores_file, "p_ik", 0, 1)
             return source.key
         section = self._config.self_label
-        if section.source == "file":
-            return inputs.read_values_file(section.file, "label", 0, 1)
         return None if section.source == "class_head" else [source.key, section.soft]
 
     def _rule_options(self, method: registry.Method) -> dict[str, Any]:
@@ -359,6 +372,10 @@ class Stages:
     def _p_ik_batch_size(self) -> int:
         return self._config.p_ik.batch_size or self._config.training.batch_size
 
+    def _weight_bytes(self, model: inputs.Model) -> int:
+        num_params = model_registry.num_params(model.config, lm_head=False)
+        return num_params * jnp.dtype(self._config.precision.param_dtype).itemsize
+
     def _num_steps(self, num_examples: int, epochs: float, what: str, batch_size: int | None = None) -> int:
         batch_size = batch_size or self._config.training.batch_size
         num_steps = int(epochs * num_examples / batch_size)
@@ -375,15 +392,25 @@ class Stages:
         return self._store.find(stage.name, stage.inputs)
 
     def _column(self, field: str, source: Stage | None, split: inputs.Split) -> np.ndarray:
-        given = self._column_inputs(field, source)
-        if isinstance(given, dict):
-            return inputs.by_example_id(given, split.ids, f"the file of {field}")
-        if given is None:
-            return np.zeros(len(split), np.float32)
+        if (values := self._file_column(field, split)) is not None:
+            return values
         if field == "given_p_ik":
             return self._table(source, "predictions.parquet", "p_ik", split)
+        if self._config.self_label.source == "class_head":
+            return np.zeros(len(split), np.float32)
         probs = self._table(source, "answers.parquet", "prob_1", split)
         return probs if self._config.self_label.soft else (probs > 0.5).astype(np.float32)
+
+    def _file_column(self, field: str, split: inputs.Split) -> np.ndarray | None:
+        """The column from the user's own file, where the config names one for it."""
+        section, self_label = self._config.p_ik, self._config.self_label
+        if field == "given_p_ik" and section.mask == "file":
+            path, name = section.scores_file, "p_ik"
+        elif field == "self_labels" and self_label.source == "file":
+            path, name = self_label.file, "label"
+        else:
+            return None
+        return inputs.by_example_id(inputs.read_values_file(path, name, 0, 1), split.ids, path)
 
     def _table(self, stage: Stage, file: str, column: str, split: inputs.Split) -> np.ndarray:
         """A column of an artifact, joined by example_id."""

@@ -98,7 +98,8 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(finished, capsy
     assert sorted(finished.glob("artifacts/*/*")) == made
 
 
-def test_fields_that_change_no_result_retrain_nothing(finished, capsys):
+def test_fields_that_change_no_result_retrain_nothing(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "run")
     config = make_config(
         training__micro_batch_size=4,
         execution__score_tokens=999,
@@ -107,7 +108,7 @@ def test_fields_that_change_no_result_retrain_nothing(finished, capsys):
         mesh__shape=(1, 1, 1),
         methods=("selective",),
     )
-    pipeline.run(config, finished)
+    pipeline.run(config, tmp_path / "run")
     states = stage_states(capsys)
     assert states and all(states.values())
 
@@ -236,7 +237,7 @@ def test_real_files_are_read_in_place(tmp_path):
 
 def test_weights_come_back_from_their_artifact_as_training_left_them(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
-    report = json.loads((tmp_path / "run" / "results.json").read_text())
+    report = pipeline.run(make_config(), tmp_path / "run")
     labels = ("evaluation of weak, seed 0", "evaluation of selective, seed 0")
     keys = {entry["label"]: entry["key"] for entry in report["manifest"]["stages"]}
     before = {}

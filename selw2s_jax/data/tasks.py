@@ -110,8 +110,12 @@ def register(task: Task) -> Task:
     return task
 
 
-def get_task(name: str) -> Task:
+def get_task(name: str, *, role: str = "task") -> Task:
     """The registered task of that name (`cosmosqa` is accepted for `cosmos_qa`).
+
+    Args:
+      name: of the task.
+      role: what errors call it, such as the config key that named it.
 
     Raises:
       UserError: unknown name, with the nearest one offered.
@@ -121,7 +125,7 @@ def get_task(name: str) -> Task:
         return TASKS[key]
     nearest = difflib.get_close_matches(name.lower(), TASKS, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise errors.UserError(f"unknown task {name!r}{hint} (known: {', '.join(sorted(TASKS))})")
+    raise errors.UserError(f"unknown {role} {name!r}{hint} (known: {', '.join(sorted(TASKS))})")
 
 
 def wrong_choices(question: Question) -> list[int]:

@@ -116,7 +116,7 @@ def _write_safetensors(path, tensors, read_chunks, dtype_name, dtype) -> None:
         for tensor in tensors:
             start = file.tell()
             for chunk in read_chunks(tensor):
-                np.ascontiguousarray(chunk.astype(dtype, copy=False)).view(np.uint8).tofile(file)
+                file.write(np.ascontiguousarray(chunk.astype(dtype, copy=False)).view(np.uint8).data)
             if file.tell() - start != math.prod(tensor.shape) * dtype.itemsize:
                 raise ValueError(
                     f"{tensor.key} of shape {tensor.shape} was given {file.tell() - start} bytes"

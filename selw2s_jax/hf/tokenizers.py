@@ -176,7 +176,7 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         UserError: no such folder, no tokenizer in it, a damaged file, or a tokenizer that only code
             shipped with the model could build.
     """
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(folder).expanduser()
     if not folder.is_dir():
         raise errors.UserError(
             f"no tokenizer folder at {folder}: give a folder that holds the tokenizer files"
@@ -256,7 +256,7 @@ def train_byte_level_bpe(texts: Iterable[str], vocab_size: int, folder: str | os
 
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    backend.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer.json").write_text(backend.to_str(pretty=True), encoding="utf-8")
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end_of_text}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return load_tokenizer(folder)
