@@ -34,11 +34,17 @@ def define_config_flag() -> None:
 def run(main: Callable[[], None]) -> None:
     """Parses the command line and runs `main`, both as `guard` does."""
     logging.set_verbosity(logging.WARNING)
-    # What Orbax logs with a traceback it raises as well.
+    # A write that fails is raised; what Orbax logs and TensorStore calls back about it besides is left out.
     logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
+    sys.unraisablehook = _report_unraisable
     # Read when huggingface_hub is imported: its retries without a network end in one line of ours.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     app.run(lambda argv: guard(main), flags_parser=lambda argv: guard(lambda: _parse(argv)))
+
+
+def _report_unraisable(unraisable) -> None:
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def guard(function: Callable[[], Any]) -> Any:

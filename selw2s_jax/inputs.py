@@ -196,6 +196,11 @@ def default_learning_rate(config: registry.ModelConfig) -> float:
 
 def _read_task(config, source: str, notes: list[str]):
     if config.data.train_file is not None:
+        if config.task in tasks.TASKS:
+            notes.append(
+                f"task {config.task} is {config.data.train_file} here, not the data set of that name: "
+                "call it otherwise by config.task=NAME"
+            )
         train, test = user_files.load_user_splits(config.task, config.data.train_file, config.data.test_file)
         return user_files.user_task(config.task, train, instruction=config.data.instruction), train, test
     task = tasks.get_task(config.task, role="config.task")
