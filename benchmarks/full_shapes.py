@@ -23,7 +23,6 @@ from flax import nnx
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.hf import loader, random_checkpoint, weight_files
-from selw2s_jax.method import label_rules, losses
 from selw2s_jax.models import decoder, heads, registry
 from selw2s_jax.training import state, step
 
@@ -84,12 +83,12 @@ def train(args):
     settings = state.OptimizerSettings(1e-5, data.num_steps)
     classifier = heads.Classifier(backbone, p_ik_head=False)
     graphdef, train_state, shardings = state.start(classifier, settings, mesh)
-    objective = step.Objective(label_rules.get("given"), losses.get("finetune"), 1.0, 0.0)
-    train_step = step.make_train_step(graphdef, objective, settings, mesh=mesh, state_shardings=shardings)
+    computation = step.classification(step.Objective("given", (), "finetune", (), 1.0, 0.0))
+    train_step = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     report = {"shapes": data.shapes, "padding_efficiency": data.padding_efficiency(), "losses": []}
     for k in range(data.num_steps):
         start = time.perf_counter()
-        batch = step.device_batch(data.batch_at(k), mesh)
+        batch = batches.device_batch(data.batch_at(k), mesh)
         train_state, metrics, _ = train_step(train_state, batch)
         report["losses"].append(round(float(metrics["loss"]), 6))
         report[f"step_{k}_seconds"] = time.perf_counter() - start

@@ -6,6 +6,7 @@ import re
 
 import jax
 import orbax.checkpoint as ocp
+from flax import nnx
 
 
 def save_params(folder: pathlib.Path, params) -> None:
@@ -16,7 +17,7 @@ def save_params(folder: pathlib.Path, params) -> None:
     """
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.absolute(), jax.tree.map(lambda x: x, _pure(params)))
+            checkpointer.save(folder.absolute(), _pure(params))
     except ValueError as error:  # TensorStore's kind for the errors of the system
         if code := re.search(r"os_error_code='(\d+)'", str(error)):
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
@@ -39,6 +40,4 @@ def load_params(folder: pathlib.Path, abstract_params):
 
 def _pure(params) -> dict:
     """Nested dict of arrays by parameter path: what the files hold, whatever modules use it."""
-    from flax import nnx
-
     return nnx.to_pure_dict(params)

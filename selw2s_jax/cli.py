@@ -37,8 +37,9 @@ def run(main: Callable[[], None]) -> None:
     # A write that fails is raised; what Orbax logs and TensorStore calls back about it besides is left out.
     logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     sys.unraisablehook = _report_unraisable
-    # Read when huggingface_hub is imported: its retries without a network end in one line of ours.
+    # Read when they are imported: retries without a network end in one line of ours, PyTorch is not wanted.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     app.run(lambda argv: guard(main), flags_parser=lambda argv: guard(lambda: _parse(argv)))
 
 

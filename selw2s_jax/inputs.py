@@ -13,6 +13,7 @@ from selw2s_jax import artifacts, smoke
 from selw2s_jax.data import prompts, sources, splits, tasks, user_files
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, tokenizers, weight_files
+from selw2s_jax.method import registry as method_registry
 from selw2s_jax.models import registry
 
 
@@ -114,12 +115,14 @@ class Inputs:
     Attributes:
         by_seed: the splits of each base seed.
         notes: what a reader of the results has to know.
+        is_papers_data: whether data and conversion are those of the paper's tables.
     """
 
     weak: Model
     strong: Model
     by_seed: dict[int, SeedData]
     notes: tuple[str, ...]
+    is_papers_data: bool
 
 
 def seed_for(config: ml_collections.ConfigDict, base: int, which: str) -> int:
@@ -128,7 +131,19 @@ def seed_for(config: ml_collections.ConfigDict, base: int, which: str) -> int:
     return base if value is None else value
 
 
-def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, needs_p_ik: bool) -> Inputs:
+def trains_p_ik(config: ml_collections.ConfigDict, method: method_registry.Method) -> bool:
+    """Whether a student has a P(IK) head and P(IK) examples of its own."""
+    return method.uses_p_ik and config.p_ik.stage != "frozen"
+
+
+def _needs_p_ik_data(config: ml_collections.ConfigDict) -> bool:
+    """Whether P(IK) is trained at all, rather than read from a file."""
+    methods = [method_registry.METHODS[name] for name in config.methods]
+    scored_by_model = config.p_ik.mask == "frozen_scores"
+    return any(trains_p_ik(config, method) or (method.uses_p_ik and scored_by_model) for method in methods)
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Inputs:
     """Finds, reads and checks every input.
 
     Raises:
@@ -145,17 +160,20 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path, *, needs_p
     test = _convert(config, task, test_questions, config.seed.test_conversion)
     test = splits.sample_examples(test, config.data.num_test, seed=config.seed.test_conversion)
     by_seed = {
-        base: _seed_data(config, task, train_questions, test, source, base, notes, needs_p_ik)
-        for base in config.seeds
+        base: _seed_data(config, task, train_questions, test, source, base, notes) for base in config.seeds
     }
     weak = _find_model(config, "weak", made, notes)
     strong = _find_model(config, "strong", made, notes)
     for base, data in by_seed.items():
-        data = _drop_overlong(config, data, weak, strong, notes)
-        by_seed[base] = dataclasses.replace(
-            data, test=_check_test_lengths(config, data.test, weak, strong, notes)
-        )
-    return Inputs(weak, strong, by_seed, tuple(dict.fromkeys(notes)))
+        by_seed[base] = _fit_lengths(config, data, weak, strong, notes)
+    is_papers_data = (
+        config.data.train_file is None
+        and config.data.source != smoke.GENERATED
+        and (config.data.num_train, config.data.num_test) == (20_000, None)
+        and config.data.conversion == "coin"
+        and not sources.is_divided(task, source=source)
+    )
+    return Inputs(weak, strong, by_seed, tuple(dict.fromkeys(notes)), is_papers_data)
 
 
 def _find_model(config, role: str, made: pathlib.Path, notes: list[str]) -> Model:
@@ -215,31 +233,59 @@ def _convert(config, task: tasks.Task, questions, seed: int) -> list[tasks.Examp
     return tasks.convert(task, questions, mode=config.data.conversion, seed=seed)
 
 
-def _seed_data(
-    config, task, train_questions, test, source, base: int, notes: list[str], needs_p_ik: bool
-) -> SeedData:
+def _seed_data(config, task, train_questions, test, source, base: int, notes: list[str]) -> SeedData:
     conversion, split_seed = seed_for(config, base, "conversion"), seed_for(config, base, "split")
     examples = _convert(config, task, train_questions, conversion)
     weak_half, student_half = splits.sample_and_halve(
         examples, num_train=config.data.num_train, seed=split_seed, sample=config.data.sample
     )
-    # Only P(IK), self labels and fewshot classifier inputs use shots.
-    uses_shots = needs_p_ik or config.p_ik.prompt == "fewshot"
+    # Only self labels and fewshot classifier inputs use shots.
+    methods = [method_registry.METHODS[name] for name in config.methods]
+    answers = config.self_label.source == "fewshot" and any(method.uses_self_labels for method in methods)
+    uses_shots = answers or config.p_ik.prompt == "fewshot"
     num_shots, shot_seed = config.self_label.num_shots, seed_for(config, base, "shots")
     shots = splits.pick_shots(weak_half, num_shots=num_shots, seed=shot_seed) if uses_shots else ()
+    needs_p_ik = _needs_p_ik_data(config)
     p_ik = _p_ik_split(config, source, conversion, split_seed, shot_seed, notes) if needs_p_ik else None
     make = functools.partial(Split, prompt=config.p_ik.prompt, instruction=task.instruction, shots=shots)
-    return SeedData(make(weak_half), make(student_half), make(test), p_ik)
+    data = SeedData(make(weak_half), make(student_half), make(test), p_ik)
+    return data if p_ik is None else _without_shared_texts(data, notes)
+
+
+def _without_shared_texts(data: SeedData, notes: list[str]) -> SeedData:
+    """P(IK) is trained with ground truth: none of its texts may be the student's or the test's."""
+    elsewhere = {example.text for split in (data.student_half, data.test) for example in split.examples}
+    keep = [example.text not in elsewhere for example in data.p_ik.examples]
+    if all(keep):
+        return data
+    notes.append(
+        f"p_ik: {keep.count(False)} of {len(keep)} examples dropped, as the student or the test has them"
+    )
+    if not any(keep):
+        raise UserError(
+            "every P(IK) example is one of the student's or the test's; choose another p_ik.task or file"
+        )
+    return dataclasses.replace(data, p_ik=data.p_ik.only(keep))
 
 
 def _p_ik_split(config, source, conversion: int, split_seed: int, shot_seed: int, notes: list[str]) -> Split:
     section = config.p_ik
     if section.file is not None:
+        own = [
+            pathlib.Path(path).expanduser()
+            for path in (config.data.train_file, config.data.test_file)
+            if path
+        ]
+        if any(path.exists() and path.samefile(pathlib.Path(section.file).expanduser()) for path in own):
+            raise UserError(
+                f"config.p_ik.file={section.file} is the student's own file, whose ground truth it must not see; "
+                "choose another file"
+            )
         questions = user_files.load_user_questions(section.file, section.task, "train")
         task = user_files.user_task(section.task, questions)
     else:
         task = tasks.get_task(section.task, role="config.p_ik.task")
-        if task.name == config.task:
+        if task.name == tasks.canonical_name(config.task) and config.data.train_file is None:
             raise UserError(
                 f"config.p_ik.task={section.task} is the student's own task, whose ground truth it must not see; "
                 "choose another task"
@@ -254,63 +300,66 @@ def _p_ik_split(config, source, conversion: int, split_seed: int, shot_seed: int
     return Split(rest, section.prompt, task.instruction, shots)
 
 
-def is_overlong(texts: Sequence[str], tokenizer: tokenizers.Tokenizer, limit: int) -> np.ndarray:
-    """Which texts have more than `limit` tokens `[N]` bool. No token is shorter than a byte."""
-    candidates = [i for i, text in enumerate(texts) if len(text.encode(errors="surrogatepass")) >= limit]
+def is_overlong(texts: Sequence[str], model: Model) -> np.ndarray:
+    """Which texts have more tokens than the model is given: `[N]` bool."""
+    # No token is shorter than a byte, and NFC, which Qwen's tokenizer applies, at most triples a text.
+    candidates = [
+        i for i, text in enumerate(texts) if 3 * len(text.encode(errors="surrogatepass")) >= model.max_length
+    ]
     overlong = np.zeros(len(texts), bool)
     if candidates:
-        encoded = tokenizer.encode_batch([texts[i] for i in candidates])
-        overlong[candidates] = [len(ids) > limit for ids in encoded]
+        encoded = model.tokenizer.encode_batch([texts[i] for i in candidates])
+        overlong[candidates] = [len(ids) > model.max_length for ids in encoded]
     return overlong
 
 
-def _refuse_overlong(split: Split, overlong: np.ndarray, where: str, limit: int) -> None:
-    first = split.ids[int(np.flatnonzero(overlong)[0])]
-    raise UserError(
-        f"{where}: {overlong.sum()} example(s) longer than {limit} tokens (first: {first}); "
-        "raise data.max_length or set data.overlong=drop or truncate"
-    )
+def _fit_lengths(config, data: SeedData, weak: Model, strong: Model, notes: list[str]) -> SeedData:
+    """Drops, counts or refuses examples that a model which reads them cannot read whole.
 
-
-def _drop_overlong(config, data: SeedData, weak: Model, strong: Model, notes: list[str]) -> SeedData:
-    """Training examples that a model in use cannot read are dropped, so that all students share one half."""
-    if config.data.overlong == "truncate":
-        return data
-    kept = {}
-    for name, models in (("weak_half", (weak,)), ("student_half", (weak, strong)), ("p_ik", (strong,))):
+    Training examples are dropped for all models at once, so that all students share one half.
+    """
+    readers = {
+        "weak_half": (weak,) if config.ceiling.split == "student" else (weak, strong),
+        "student_half": (weak, strong),
+        "p_ik": (strong,),
+        "test": (weak, strong),
+    }
+    fitted = {}
+    for name, models in readers.items():
         split = getattr(data, name)
         if split is None:
             continue
-        long = np.any([is_overlong(split.texts, m.tokenizer, m.max_length) for m in models], axis=0)
-        limit = min(model.max_length for model in models)
-        if long.any() and config.data.overlong == "error":
-            _refuse_overlong(split, long, name, limit)
-        if long.all():
+        action = config.data.overlong
+        if action == "default":
+            action = "truncate" if name == "test" else "drop"
+        fitted[name] = _fit_split(split, name, models, action, notes)
+    return dataclasses.replace(data, **fitted)
+
+
+def _fit_split(split: Split, name: str, models: Sequence[Model], action: str, notes: list[str]) -> Split:
+    long = {model.role: is_overlong(split.texts, model) for model in models}
+    any_long = np.any(list(long.values()), axis=0)
+    if not any_long.any():
+        return split
+    limit = min(model.max_length for model in models)
+    if action == "error":
+        first = split.ids[int(np.flatnonzero(any_long)[0])]
+        raise UserError(
+            f"{name}: {any_long.sum()} example(s) longer than {limit} tokens (first: {first}); "
+            "raise data.max_length or set data.overlong=drop or truncate"
+        )
+    if action == "drop":
+        if any_long.all():
             raise UserError(f"every example of {name} is longer than {limit} tokens; raise data.max_length")
-        if long.any():
-            notes.append(f"{name}: {long.sum()} of {len(split)} examples longer than {limit} tokens dropped")
-        kept[name] = split.only(~long)
-    return dataclasses.replace(data, **kept)
-
-
-def _check_test_lengths(config, test: Split, weak: Model, strong: Model, notes: list[str]) -> Split:
-    long = {m.role: is_overlong(test.texts, m.tokenizer, m.max_length) for m in (weak, strong)}
-    either = long["weak"] | long["strong"]
-    if not either.any():
-        return test
-    limit = min(weak.max_length, strong.max_length)
-    if config.data.overlong == "error":
-        _refuse_overlong(test, either, "test", limit)
-    if config.data.overlong == "drop":
-        notes.append(f"test: {either.sum()} of {len(test)} examples longer than {limit} tokens dropped")
-        return test.only(~either)
-    for model in (weak, strong):
-        if long[model.role].any():
+        notes.append(f"{name}: {any_long.sum()} of {len(split)} examples longer than {limit} tokens dropped")
+        return split.only(~any_long)
+    for model in models:
+        if count := int(long[model.role].sum()):
             notes.append(
-                f"test: {long[model.role].sum()} of {len(test)} examples truncated from the left to "
-                f"{model.max_length} tokens for the {model.role} model"
+                f"{name}: {count} of {len(split)} examples truncated from the left to {model.max_length} tokens "
+                f"for the {model.role} model"
             )
-    return test
+    return split
 
 
 def encode(split_texts: Sequence[str], model: Model) -> list[np.ndarray]:

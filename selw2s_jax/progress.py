@@ -2,29 +2,44 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import tqdm
 
 
 def track(
-    items: Iterable, *, total: int, label: str, unit: str = "it", seconds_per_line: float = 15.0
+    items: Iterable,
+    *,
+    total: int,
+    label: str,
+    unit: str = "it",
+    status: Callable[[], str] = lambda: "",
+    seconds_per_line: float = 15.0,
 ) -> Iterator:
     """Yields the items and shows how far they are, on standard error.
 
     Args:
         total: number of items.
         label: what is being done.
+        status: what else to show, such as the last loss.
         seconds_per_line: least time between two plain lines, where standard error is no terminal.
     """
     if sys.stderr.isatty():
-        yield from tqdm.tqdm(items, total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True)
+        with tqdm.tqdm(items, total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True) as bar:
+            for item in bar:
+                yield item
+                bar.set_postfix_str(status(), refresh=False)
         return
     start = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= seconds_per_line and done < total:
-            left = (now - start) / done * (total - done)
-            print(f"{label}: {done}/{total} {unit}, about {left:.0f} s left", file=sys.stderr, flush=True)
+        if done == 1:
+            start = now  # the first item compiles, and says nothing about the others
+        elif now - last >= seconds_per_line and done < total:
+            left = (now - start) / (done - 1) * (total - done)
+            more = f", {status()}" if status() else ""
+            print(
+                f"{label}: {done}/{total} {unit}{more}, about {left:.0f} s left", file=sys.stderr, flush=True
+            )
             last = now

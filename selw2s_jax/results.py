@@ -1,10 +1,13 @@
 """results.json and the table: accuracies with intervals, PGR, and the paper's numbers beside them."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from selw2s_jax.analysis import metrics
+
+REFERENCES = ("weak", "ceiling")  # what PGR is measured against
 
 # Tables 2 and 3 of Selective Weak-to-Strong Generalization: accuracy in per cent on SciQ, BoolQ, CosmosQA.
 _PAPER_TASKS = ("sciq", "boolq", "cosmos_qa")
@@ -36,11 +39,11 @@ PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
 
 
 def paper_accuracy(task: str, weak: str, strong: str, method: str) -> float | None:
-    """The paper's accuracy in per cent for this cell, or None where it has none."""
+    """The paper's accuracy of this cell, or None where it has none."""
     if strong != _PAPER_STRONG or task not in _PAPER_TASKS:
         return None
     row = PAPER.get(weak, {}).get(method)
-    return None if row is None else row[_PAPER_TASKS.index(task)]
+    return None if row is None else row[_PAPER_TASKS.index(task)] / 100
 
 
 def make_records(
@@ -56,7 +59,7 @@ def make_records(
     records = []
     for method, count in correct.items():
         pgr, reason = None, None
-        if method in ("weak", "ceiling"):
+        if method in REFERENCES:
             reason = "the reference that PGR is measured against"
         else:
             pgr = metrics.performance_gap_recovered(accuracy["weak"], accuracy[method], accuracy["ceiling"])
@@ -82,82 +85,111 @@ def make_records(
     return records
 
 
-def summarize(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per method, over seeds: mean accuracy and PGR with a 95 % interval, in the order of the records.
+def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) -> list[dict[str, Any]]:
+    """Per method, over seeds: mean accuracy with a 95 % interval and mean PGR, in the order of the records.
 
-    One seed: the Wilson interval over items. Several: Student's t over seeds, which share the test items.
+    One seed has the Wilson interval over test items. Several seeds share the items: the half-width of their
+    Student-t interval and that of the Wilson interval at the mean accuracy add in squares.
+
+    Args:
+        with_paper: whether the paper's numbers are of the same data and may stand beside these.
     """
     rows = []
     for method in dict.fromkeys(record["method"] for record in records):
         mine = [record for record in records if record["method"] == method]
-        interval = metrics.mean_interval([record["accuracy"] for record in mine])
+        first = mine[0]
+        low, high = accuracy_interval([record["correct"] for record in mine], first["n"])
         pgrs = [record["pgr"] for record in mine if record["pgr"] is not None]
         rows.append(
             {
                 "method": method,
-                "seeds": len(mine),
-                "n": mine[0]["n"],
+                "num_seeds": len(mine),
+                "n": first["n"],
                 "accuracy": statistics.fmean(record["accuracy"] for record in mine),
-                "interval": interval or (mine[0]["accuracy_low"], mine[0]["accuracy_high"]),
+                "accuracy_low": low,
+                "accuracy_high": high,
                 "pgr": statistics.fmean(pgrs) if pgrs else None,
-                "pgr_seeds": len(pgrs),
+                "pgr_num_seeds": len(pgrs),
                 "pgr_reason": next((r["pgr_reason"] for r in mine if r["pgr_reason"]), None),
-                "paper": paper_accuracy(mine[0]["task"], mine[0]["weak"], mine[0]["strong"], method),
+                "paper_accuracy": paper_accuracy(first["task"], first["weak"], first["strong"], method)
+                if with_paper
+                else None,
             }
         )
     return rows
 
 
-def format_table(records: Sequence[dict[str, Any]], majority_class_accuracy: float) -> str:
-    """The table that a run ends with; the paper's column only where it has this pair and task."""
-    rows = summarize(records)
+def accuracy_interval(correct: Sequence[int], total: int) -> tuple[float, float]:
+    """The 95 % interval of `summarize`, from the numbers of right items of each seed."""
+    mean = statistics.fmean(correct) / total
+    low, high = metrics.wilson_interval(round(statistics.fmean(correct)), total)
+    over_seeds = metrics.mean_interval([count / total for count in correct])
+    if over_seeds is None:
+        return low, high
+    spread = over_seeds[1] - mean
+    return max(mean - math.hypot(mean - low, spread), 0.0), min(mean + math.hypot(high - mean, spread), 1.0)
+
+
+def format_table(
+    records: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], majority_class_accuracy: float
+) -> str:
+    """The table that a run ends with, from its records and their summary."""
     first = records[0]
-    with_paper = any(row["paper"] is not None for row in rows)
+    with_paper = any(row["paper_accuracy"] is not None for row in rows)
     header = ["method", "accuracy", "95 % interval", "n", "seeds", "PGR"] + ["paper's accuracy"] * with_paper
-    cells = [header]
+    cells, undefined = [header], set()
     for row in rows:
-        low, high = (min(max(bound, 0.0), 1.0) for bound in row["interval"])
-        reference = row["method"] in ("weak", "ceiling")
-        pgr = "-" if reference else "undefined" if row["pgr"] is None else f"{row['pgr']:.3f}"
-        if row["pgr"] is not None and row["pgr_seeds"] < row["seeds"]:
-            pgr += f" ({row['pgr_seeds']} of {row['seeds']} seeds)"
+        is_student = row["method"] not in REFERENCES
+        if row["pgr"] is None:
+            pgr = "undefined" if is_student else "-"
+            undefined |= {row["pgr_reason"]} if is_student else set()
+        else:
+            pgr = f"{row['pgr']:.3f}"
+            if row["pgr_num_seeds"] < row["num_seeds"]:
+                pgr += f" ({row['pgr_num_seeds']} of {row['num_seeds']} seeds)"
         line = [
             row["method"],
-            f"{100 * row['accuracy']:.2f}",
-            f"{100 * low:.2f} to {100 * high:.2f}",
+            _percent(row["accuracy"]),
+            f"{_percent(row['accuracy_low'])} to {_percent(row['accuracy_high'])}",
             str(row["n"]),
-            str(row["seeds"]),
+            str(row["num_seeds"]),
             pgr,
         ]
-        cells.append(line + [("-" if row["paper"] is None else f"{row['paper']:.2f}")] * with_paper)
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    lines = [f"{first['task']}: {first['weak']} teaches {first['strong']} (accuracy in per cent)"]
-    lines += [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
-    lines.append(f"majority class: {100 * majority_class_accuracy:.2f}")
-    undefined = {
-        row["pgr_reason"] for row in rows if row["pgr"] is None and row["method"] not in ("weak", "ceiling")
-    }
-    lines += [f"PGR {reason}" for reason in sorted(filter(None, undefined))]
-    return "\n".join(lines)
+        cells.append(line + [_percent(row["paper_accuracy"])] * with_paper)
+    return "\n".join(
+        [
+            f"{first['task']}: {first['weak']} teaches {first['strong']} (accuracy in per cent)",
+            *_aligned(cells),
+            f"majority class: {_percent(majority_class_accuracy)}",
+            *(f"PGR {reason}" for reason in sorted(undefined)),
+        ]
+    )
 
 
 def format_diagnostics(diagnostics: Sequence[dict[str, Any]]) -> str:
-    """One line for each student that chose among labels: what it chose in the second half of training."""
-
-    def show(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
-
-    lines = []
+    """What each student that chose among labels chose in the second half of training, in per cent."""
+    header = [
+        "labels, 2nd half", "seed", "IK rate", "self right (IK)", "weak right (IK)", "weak right", "selected right",
+        "smoothed right", "P(IK) AUROC",
+    ]  # fmt: skip
+    names = (
+        "ik_rate", "self_accuracy_on_ik", "weak_accuracy_on_ik", "weak_accuracy", "prior_accuracy",
+        "target_accuracy", "p_ik_auroc",
+    )  # fmt: skip
+    cells = [header]
     for entry in diagnostics:
         late = entry["second_half"]
-        lines.append(
-            f"{entry['method']}, seed {entry['seed']}, labels in the second half of training: "
-            f"IK rate {show(late['ik_rate'])}; right on IK rows: self {show(late['self_accuracy_on_ik'])}, "
-            f"weak {show(late['weak_accuracy_on_ik'])}; right on all rows: weak {show(late['weak_accuracy'])}, "
-            f"selected {show(late['prior_accuracy'])}, smoothed {show(late['target_accuracy'])}; "
-            f"P(IK) AUROC {show(late['p_ik_auroc'])}"
-        )
-    return "\n".join(lines)
+        cells.append([entry["method"], str(entry["seed"]), *(_percent(late[name]) for name in names)])
+    return "\n".join(_aligned(cells))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]

@@ -14,11 +14,10 @@ from flax import nnx
 from selw2s_jax import artifacts, checkpointing, inputs, sharding
 from selw2s_jax.data import batches
 from selw2s_jax.hf import loader
-from selw2s_jax.method import registry
 from selw2s_jax.models import decoder, heads
 from selw2s_jax.training import loop, state, step
 
-_LONELY = 0.99  # mean self-weight above which a graph has no neighbours to speak of
+_MAX_SELF_WEIGHT = 0.99  # mean self-weight above which a graph has no neighbours to speak of
 
 
 class Trainer:
@@ -37,6 +36,15 @@ class Trainer:
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
         return sharding.make_mesh(self._config.mesh.shape)
+
+    def describe_devices(self) -> str:
+        """Devices, mesh and dtypes of the run, for people."""
+        devices, precision = self.mesh.devices, self._config.precision
+        shape = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
+        return (
+            f"{devices.size} {devices.flat[0].device_kind} device(s) as {shape}; "
+            f"{precision.param_dtype} weights, {precision.compute_dtype} compute"
+        )
 
     def release(self) -> None:
         """Lets go of the trained model, to make room for another."""
@@ -77,9 +85,7 @@ class Trainer:
         key: str,
         label: str,
         model: inputs.Model,
-        method: registry.Method,
         objective: step.Objective,
-        identity: str,
         sets: dict[int, batches.ExampleSet],
         batch_sizes: dict[int, int],
         num_steps: int,
@@ -91,7 +97,10 @@ class Trainer:
         Args:
             folder: of the artifact that is being made.
             key, label: of its stage.
-            identity: equal for objectives that compute the same, so that seeds share a compilation.
+            model: the pretrained model.
+            objective: the method; seeds of one objective share a compilation.
+            sets, batch_sizes: examples of each kind, and how many of them a step takes.
+            order_seed: of the order of batches.
             starts_from: artifact of a trained model to start from; None: the pretrained one.
         """
         start = time.monotonic()
@@ -105,10 +114,11 @@ class Trainer:
         settings = self._optimizer_settings(model, num_steps)
         graphdef, train_state, shardings = state.start(classifier, settings, self.mesh)
         del classifier
-        compiled = (graphdef, identity, settings)
+        compiled = (graphdef, objective, settings)
         if compiled not in self._train_steps:
+            print("  compiling the train step with its first batch", flush=True)
             self._train_steps[compiled] = step.make_train_step(
-                graphdef, objective, settings, mesh=self.mesh, state_shardings=shardings
+                graphdef, step.classification(objective), settings, mesh=self.mesh, state_shardings=shardings
             )
         with contextlib.closing(self._metrics_log(label, key)) as log:
             train_state, metrics, trace = loop.train(
@@ -118,13 +128,9 @@ class Trainer:
                 mesh=self.mesh,
                 log=log,
                 label=label,
-                keep_trace=method.label_rule != "given",
+                keep_trace=objective.label_rule != "given",
             )
-        if metrics.get("self_weight", 0) > _LONELY:
-            print(
-                f"  warning: mean self-weight {metrics['self_weight']:.4f} in the last batch: smoothing does next to "
-                "nothing; raise graph.tau, or set graph.normalize=True or graph.include_self=False"
-            )
+        _warn_of_lonely_rows(metrics)
         checkpointing.save_params(folder / "params", train_state.params)
         if trace:
             ids = sets[batches.TASK].example_ids
@@ -137,6 +143,7 @@ class Trainer:
             "last_step": metrics,
             "shapes": data.shapes,
             "padding_efficiency": data.padding_efficiency(),
+            "devices": self.describe_devices(),
             "seconds": time.monotonic() - start,
         }
         (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
@@ -169,31 +176,23 @@ class Trainer:
         )
 
     def _load_pretrained(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
-        precision, execution = self._config.precision, self._config.execution
-        backbone = loader.load_decoder(
-            model.folder,
-            param_dtype=precision.param_dtype,
-            compute_dtype=precision.compute_dtype,
-            lm_head=False,
-            remat=execution.remat,
-            attention=execution.attention,
-            mesh=self.mesh,
-        )
+        backbone = loader.load_decoder(model.folder, lm_head=False, **self._decoder_options())
         return heads.Classifier(backbone, p_ik_head=p_ik_head)
 
     def _build(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
         """A classifier as `_load_pretrained` makes it, to be evaluated for its shapes only."""
-        precision, execution = self._config.precision, self._config.execution
-        backbone = decoder.Decoder(
-            model.config,
-            param_dtype=precision.param_dtype,
-            compute_dtype=precision.compute_dtype,
-            remat=execution.remat,
-            attention=execution.attention,
-            mesh=self.mesh,
-            rngs=nnx.Rngs(0),
-        )
+        backbone = decoder.Decoder(model.config, rngs=nnx.Rngs(0), **self._decoder_options())
         return heads.Classifier(backbone, p_ik_head=p_ik_head)
+
+    def _decoder_options(self) -> dict[str, Any]:
+        precision, execution = self._config.precision, self._config.execution
+        return {
+            "param_dtype": precision.param_dtype,
+            "compute_dtype": precision.compute_dtype,
+            "remat": execution.remat,
+            "attention": execution.attention,
+            "mesh": self.mesh,
+        }
 
     def _metrics_log(self, label: str, key: str) -> loop.MetricsLog:
         name = f"{label.replace(', ', '-').replace(' ', '-')}-{key}"
@@ -201,3 +200,11 @@ class Trainer:
         events = self._workdir / "tensorboard" / name if logging.tensorboard else None
         path = self._workdir / "logs" / f"{name}.jsonl"
         return loop.MetricsLog(path, tensorboard_dir=events, every_steps=logging.every_steps)
+
+
+def _warn_of_lonely_rows(metrics: dict[str, float]) -> None:
+    if metrics.get("self_weight", 0) > _MAX_SELF_WEIGHT:
+        print(
+            f"  warning: mean self-weight {metrics['self_weight']:.4f} in the last batch: smoothing does next to "
+            "nothing; raise graph.tau, or set graph.normalize=True or graph.include_self=False"
+        )

@@ -100,7 +100,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
         f"--config.{key}={text}" for key, (text, _) in COMMAND_LINE.items() if key != "self_label.soft"
     ]
     config = parse(f"--config={CONFIGS / 'qwen.py'}:weak=qwen-1.8b", *overrides)
-    config_lib.validate(config, students=registry.STUDENTS)
+    config_lib.validate(config, students=registry.students())
     assert config.weak.model == "gpt2-medium" and config.seeds == (0, 1)
 
 
@@ -116,7 +116,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
 def test_forms_of_methods_on_the_command_line(parse, text, methods):
     config = parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.methods={text}")
     assert config.methods == methods
-    config_lib.validate(config, students=registry.STUDENTS)
+    config_lib.validate(config, students=registry.students())
 
 
 @pytest.mark.parametrize(

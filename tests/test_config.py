@@ -102,7 +102,7 @@ def set_key(config, key: str, value) -> None:
 
 
 def validate(config) -> None:
-    config_lib.validate(config_lib.normalize(config), students=registry.STUDENTS)
+    config_lib.validate(config_lib.normalize(config), students=registry.students())
 
 
 def test_keys_and_defaults_are_frozen():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 
 from selw2s_jax import errors
-from selw2s_jax.data import keyed, sources, tasks
+from selw2s_jax.data import keyed, tasks
 
 NONE_OF_THE_ABOVE = "None of the above choices ."
 
@@ -174,14 +174,3 @@ def test_keyed_uniform():
     assert all(0 <= draw < 1 for draw in draws)
     assert abs(sum(draws) / 3000 - 0.5) < 0.03
     assert keyed.keyed_uniform(1, "a:b", "c") != keyed.keyed_uniform(1, "a", "b:c")
-
-
-def test_fingerprints_separate_texts_and_labels():
-    examples = tasks.convert(tasks.get_task("sciq"), make_questions(9), mode="coin", seed=0)
-    flipped = [dataclasses.replace(example, label=1 - example.label) for example in examples]
-    assert sources.fingerprint_texts(flipped) == sources.fingerprint_texts(examples)
-    assert sources.fingerprint_labels(flipped) != sources.fingerprint_labels(examples)
-    other = [dataclasses.replace(examples[0], text="other"), *examples[1:]]
-    assert sources.fingerprint_texts(other) != sources.fingerprint_texts(examples)
-    assert sources.fingerprint_labels(other) == sources.fingerprint_labels(examples)
-    assert sources.fingerprint_texts(examples[::-1]) != sources.fingerprint_texts(examples)

@@ -208,7 +208,7 @@ def test_real_qwen_7b_config_and_index(real_data):
     index = json.loads((folder / weight_files.INDEX_NAME).read_text())
     shapes = {path: v.shape for path, v in decoder.abstract_params(config, lm_head=True).items()}
     assert {tensor.key for tensor in mapping.tensors(mapping.QWEN, shapes)} == set(index["weight_map"])
-    assert index["metadata"]["total_size"] == 2 * registry.num_params(config, lm_head=True)
+    assert index["metadata"]["total_size"] == 2 * decoder.num_params(config, lm_head=True)
 
 
 def test_random_checkpoints_do_not_depend_on_layout_but_on_seed(tmp_path, config):
@@ -278,23 +278,23 @@ def test_hub_without_network_or_cache(monkeypatch, tmp_path):
 
 
 def test_fingerprint_follows_content(gpt2, tmp_path):
-    first = loader.fingerprint(gpt2)
-    assert loader.fingerprint(shutil.copytree(gpt2, tmp_path / "copy")) == first
+    first = weight_files.fingerprint(gpt2)
+    assert weight_files.fingerprint(shutil.copytree(gpt2, tmp_path / "copy")) == first
     edits.edit_weights(gpt2, lambda t: t["transformer.ln_f.bias"].__setitem__(0, 1.5))
-    second = loader.fingerprint(gpt2)
+    second = weight_files.fingerprint(gpt2)
     edits.edit_config(gpt2, n_ctx=7)
-    assert len({first, second, loader.fingerprint(gpt2)}) == 3
+    assert len({first, second, weight_files.fingerprint(gpt2)}) == 3
 
 
 def test_fingerprint_reads_a_file_once(gpt2, tmp_path, monkeypatch):
     cache = tmp_path / "hashes"
-    first = loader.fingerprint(gpt2, cache)
+    first = weight_files.fingerprint(gpt2, cache)
     monkeypatch.setattr(weight_files.hashlib, "file_digest", None)
-    assert loader.fingerprint(gpt2, cache) == first
+    assert weight_files.fingerprint(gpt2, cache) == first
 
 
 def test_fingerprint_takes_the_name_of_a_cache_blob(gpt2, tmp_path, monkeypatch):
-    expected = loader.fingerprint(gpt2)
+    expected = weight_files.fingerprint(gpt2)
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
     blobs.mkdir()
     snapshot.mkdir()
@@ -303,7 +303,7 @@ def test_fingerprint_takes_the_name_of_a_cache_blob(gpt2, tmp_path, monkeypatch)
         shutil.copy(gpt2 / name, blobs / digest)
         (snapshot / name).symlink_to(blobs / digest)
     monkeypatch.setattr(weight_files.hashlib, "file_digest", None)
-    assert loader.fingerprint(snapshot) == expected
+    assert weight_files.fingerprint(snapshot) == expected
 
 
 def test_load_model_is_the_public_door(fixtures):

@@ -419,5 +419,5 @@ def test_registries_name_what_they_hold_and_take_no_name_twice(module, kind):
 def test_methods_name_registered_parts():
     for method in registry.METHODS.values():
         assert method.label_rule in label_rules.LABEL_RULES and method.loss in losses.LOSSES
-    assert set(registry.STUDENTS) >= {"finetune", "selective"}
-    assert not set(registry.STUDENTS) & {"supervised", "p_ik_only", "weak", "ceiling"}
+    assert set(registry.students()) >= {"finetune", "selective"}
+    assert not set(registry.students()) & {"supervised", "p_ik_only", "weak", "ceiling"}

@@ -209,15 +209,15 @@ def test_initialised_decoder_runs():
     ],
 )
 def test_num_params(name, total):
-    assert registry.num_params(registry.MODELS[name].config, lm_head=True) == total
+    assert decoder.num_params(registry.MODELS[name].config, lm_head=True) == total
 
 
 def test_num_params_without_head():
     config = registry.MODELS["qwen-72b"].config
-    difference = registry.num_params(config, True) - registry.num_params(config, False)
+    difference = decoder.num_params(config, lm_head=True) - decoder.num_params(config, lm_head=False)
     assert difference == config.vocab_size * config.embed_dim
     config = registry.MODELS["gpt2"].config
-    assert registry.num_params(config, True) == registry.num_params(config, False)
+    assert decoder.num_params(config, lm_head=True) == decoder.num_params(config, lm_head=False)
 
 
 def test_registered_configs_survive_config_json():

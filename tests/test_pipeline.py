@@ -133,8 +133,8 @@ def test_ground_truth_of_the_students_half_reaches_no_student(finished, tmp_path
     """Flipping the labels (not the texts) of the student's half changes no student's weights."""
     real_prepare = inputs.prepare
 
-    def flipped_prepare(config, workdir, **options):
-        found = real_prepare(config, workdir, **options)
+    def flipped_prepare(config, workdir):
+        found = real_prepare(config, workdir)
         for data in found.by_seed.values():
             labels = data.student_half.labels
             labels[:] = 1 - labels
@@ -176,7 +176,7 @@ def test_every_switch_runs(tmp_path, overrides):
 
 def test_label_files_are_joined_by_example_id(tmp_path, finished):
     config = make_config(methods=("selective",))
-    found = inputs.prepare(config_lib.normalize(config), finished, needs_p_ik=True)
+    found = inputs.prepare(config_lib.normalize(config), finished)
     half = found.by_seed[0].student_half
     rows = [
         {"example_id": name, "label": int(label)} for name, label in zip(half.ids, half.labels, strict=True)

@@ -14,6 +14,7 @@ import test_training
 from flax import nnx
 
 from selw2s_jax import sharding
+from selw2s_jax.data import batches
 from selw2s_jax.hf import loader, random_checkpoint
 from selw2s_jax.models import heads
 from selw2s_jax.training import state, step
@@ -36,19 +37,19 @@ def run_steps(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> dict:
     )
     settings = state.OptimizerSettings(1e-6, data.num_steps)
     graphdef, train_state, shardings = state.start(model, settings, mesh)
-    objective = test_training.make_objective("selective")
-    batch = step.device_batch(data.batch_at(0), mesh)
-    grads, _, _ = jax.jit(lambda params, batch: step.loss_and_grads(graphdef, params, batch, 0.0, objective))(
-        train_state.params, batch
-    )
+    computation = test_training.make_computation("selective")
+    batch = batches.device_batch(data.batch_at(0), mesh)
+    grads, _, _ = jax.jit(
+        lambda params, batch: step.loss_and_grads(graphdef, params, batch, 0.0, computation)
+    )(train_state.params, batch)
     flat = {
         ".".join(map(str, path)): np.asarray(variable[...]).tolist()
         for path, variable in nnx.to_flat_state(grads)
     }
-    train_step = step.make_train_step(graphdef, objective, settings, mesh=mesh, state_shardings=shardings)
+    train_step = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     seen = []
     for k in range(2):
-        train_state, metrics, _ = train_step(train_state, step.device_batch(data.batch_at(k), mesh))
+        train_state, metrics, _ = train_step(train_state, batches.device_batch(data.batch_at(k), mesh))
         seen.append({name: float(value) for name, value in metrics.items()})
     layouts = {
         ".".join(map(str, path)): list(variable[...].sharding.spec)

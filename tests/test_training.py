@@ -13,7 +13,7 @@ from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader
 from selw2s_jax.inference import classify
-from selw2s_jax.method import label_rules, losses, registry
+from selw2s_jax.method import registry
 from selw2s_jax.models import heads
 from selw2s_jax.training import loop, state, step
 
@@ -23,10 +23,18 @@ RULE_OPTIONS = {
 }
 
 
-def make_objective(name: str) -> step.Objective:
+def make_computation(name: str) -> step.Computation:
     method = registry.METHODS[name]
-    rule = label_rules.get(method.label_rule, **RULE_OPTIONS[method.label_rule])
-    return step.Objective(rule, losses.get(method.loss), method.task_weight, 0.7 if method.uses_p_ik else 0.0)
+    return step.classification(
+        step.Objective(
+            label_rule=method.label_rule,
+            rule_options=tuple(RULE_OPTIONS[method.label_rule].items()),
+            loss=method.loss,
+            loss_options=(),
+            task_weight=method.task_weight,
+            p_ik_weight=0.7 if method.uses_p_ik else 0.0,
+        )
+    )
 
 
 def make_classifier(fixtures, family: str, *, p_ik_head: bool, **options) -> heads.Classifier:
@@ -70,10 +78,10 @@ def make_data(config, name: str, **options) -> batches.TrainBatches:
     return batches.TrainBatches(sets, {batches.TASK: 12, batches.P_IK: 12}, **settings)
 
 
-def gradients(model, batch, objective, fraction=0.25):
+def gradients(model, batch, computation, fraction=0.25):
     graphdef, params = nnx.split(model)
     run = jax.jit(
-        lambda params, batch: step.loss_and_grads(graphdef, params, batch, jnp.float32(fraction), objective)
+        lambda params, batch: step.loss_and_grads(graphdef, params, batch, jnp.float32(fraction), computation)
     )
     grads, metrics, trace = run(params, batch)
     return jax.tree.map(np.asarray, nnx.to_pure_dict(grads)), jax.tree.map(float, metrics), trace
@@ -95,15 +103,15 @@ def assert_trees_close(actual, expected, tolerance):
 def test_micro_batches_give_the_full_batch_gradient(fixtures, family, name, num_micro):
     config = make_parity.CONFIGS[family]
     model = make_classifier(fixtures, family, p_ik_head=registry.METHODS[name].uses_p_ik)
-    objective = make_objective(name)
+    computation = make_computation(name)
     full = make_data(config, name).batch_at(2)
-    expected, metrics, trace = gradients(model, full, objective)
+    expected, metrics, trace = gradients(model, full, computation)
     assert any(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(expected))
     if registry.METHODS[name].label_rule == "selective":
         assert 0 < metrics["ik_rate"] < 1, "the test should see both kinds of rows"
     micro = make_data(config, name, num_micro=num_micro).batch_at(2)
     assert micro.tokens.shape[0] == num_micro
-    actual, micro_metrics, micro_trace = gradients(model, micro, objective)
+    actual, micro_metrics, micro_trace = gradients(model, micro, computation)
     assert_trees_close(actual, expected, 1e-5)
     for key, value in metrics.items():
         assert micro_metrics[key] == pytest.approx(value, rel=1e-5, abs=1e-6), key
@@ -122,7 +130,7 @@ def _names(batch):
 def test_packed_rows_give_the_gradient_of_one_example_per_row(fixtures, family):
     config = make_parity.CONFIGS[family]
     model = make_classifier(fixtures, family, p_ik_head=True)
-    objective = make_objective("selective")
+    computation = make_computation("selective")
     packed = make_data(config, "selective", max_length=61).batch_at(1)
     num_slots = packed.row.shape[1]
     assert packed.tokens.shape[1] < num_slots
@@ -141,8 +149,8 @@ def test_packed_rows_give_the_gradient_of_one_example_per_row(fixtures, family):
         padded.positions[0, slot, :length] = np.arange(length)
         padded.segment_ids[0, slot, :length] = 1
         padded.last[0, slot] = length - 1
-    actual, metrics, _ = gradients(model, packed, objective)
-    expected, padded_metrics, _ = gradients(model, padded, objective)
+    actual, metrics, _ = gradients(model, packed, computation)
+    expected, padded_metrics, _ = gradients(model, padded, computation)
     assert_trees_close(actual, expected, 1e-5)
     assert metrics == pytest.approx(padded_metrics, rel=1e-5)
 
@@ -150,7 +158,7 @@ def test_packed_rows_give_the_gradient_of_one_example_per_row(fixtures, family):
 def test_padded_slots_change_nothing(fixtures):
     config = make_parity.QWEN_CONFIG
     model = make_classifier(fixtures, "qwen", p_ik_head=True)
-    objective = make_objective("selective")
+    computation = make_computation("selective")
     batch = make_data(config, "selective").batch_at(0)
     extended = batch._replace(
         **{
@@ -160,8 +168,8 @@ def test_padded_slots_change_nothing(fixtures):
         }
     )
     extended.weak_probs[:, -5:] = np.nan
-    actual, metrics, _ = gradients(model, extended, objective)
-    expected, plain_metrics, _ = gradients(model, batch, objective)
+    actual, metrics, _ = gradients(model, extended, computation)
+    expected, plain_metrics, _ = gradients(model, batch, computation)
     assert_trees_close(actual, expected, 1e-6)
     assert metrics == pytest.approx(plain_metrics, rel=1e-6)
 
@@ -192,7 +200,7 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
     settings = state.OptimizerSettings(rate, num_steps)
     graphdef, start, shardings = state.start(heads.Classifier(backbone, p_ik_head=False), settings, mesh)
     train_step = step.make_train_step(
-        graphdef, make_objective("finetune"), settings, mesh=mesh, state_shardings=shardings
+        graphdef, make_computation("finetune"), settings, mesh=mesh, state_shardings=shardings
     )
     log = loop.MetricsLog(tmp_path / f"{family}-{num_micro}.jsonl", tensorboard_dir=None, every_steps=1)
     final, _, _ = loop.train(

@@ -9,7 +9,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
+
+from selw2s_jax import sharding
 
 TASK, P_IK = 0, 1  # values of Batch.kind
 _SHORTEST_ROW = 128
@@ -297,3 +300,16 @@ def score_batches(
         batch.index[0, : len(members)] = members
         yield batch, members
         start = stop
+
+
+def device_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
+    """Puts a batch on the devices: rows of tokens split over the data-parallel axes, the rest replicated."""
+    rows = sharding.logical_sharding(mesh, ("micro", "rows", "time"))
+    whole = sharding.replicated(mesh)
+    grids = {"tokens", "positions", "segment_ids"}
+    return Batch(
+        **{
+            name: jax.device_put(value, rows if name in grids else whole)
+            for name, value in batch._asdict().items()
+        }
+    )

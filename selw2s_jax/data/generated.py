@@ -39,9 +39,9 @@ def write_generated_data(
     """Writes SciQ-, BoolQ-, CosmosQA-, ARC- and Winogrande-like files, train and test split, under `folder`.
 
     Args:
-      folder: made if needed; laid out as `sources` reads it. Files there of the same names are replaced.
-      seed: with the sizes, decides every question.
-      num_train, num_test: rows per split, at least 2; ARC's are divided between ARC-Easy and ARC-Challenge.
+        folder: made if needed; laid out as `sources` reads it. Files there of the same names are replaced.
+        seed: with the sizes, decides every question.
+        num_train, num_test: rows per split, at least 2; ARC's are divided between ARC-Easy and ARC-Challenge.
     """
     easy = {"train": num_train // 2, "test": num_test // 2}
     makers = (

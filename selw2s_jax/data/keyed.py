@@ -10,9 +10,9 @@ def keyed_uniform(seed: int, purpose: str, key: str) -> float:
     """A uniform draw in [0, 1), 53 bits, the same on every machine and Python version.
 
     Args:
-      seed: the base seed.
-      purpose: what the draw decides (`coin`, `halves`, ...); draws of different purposes are independent.
-      key: what it is drawn for, usually an example_id.
+        seed: the base seed.
+        purpose: what the draw decides (`coin`, `halves`, ...); draws of different purposes are independent.
+        key: what it is drawn for, usually an example_id.
     """
     # The text parts are joined with a separator and the length of the purpose, so no two triples collide.
     message = f"{seed}:{len(purpose)}:{purpose}:{key}".encode()

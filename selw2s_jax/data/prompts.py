@@ -26,14 +26,14 @@ def classifier_input(
     """What the class head and the P(IK) head read for one example (config key `p_ik.prompt`).
 
     Args:
-      text: the example's text.
-      prompt: `bare`, the text alone, as openai/weak-to-strong; `instruction`, the prompt without shots;
-        `fewshot`, the whole prompt that the language model answers.
-      instruction: the task's instruction; not used by `bare`.
-      shots: solved problems; used by `fewshot` alone.
+        text: the example's text.
+        prompt: `bare`, the text alone, as openai/weak-to-strong; `instruction`, the prompt without shots;
+          `fewshot`, the whole prompt that the language model answers.
+        instruction: the task's instruction; not used by `bare`.
+        shots: solved problems; used by `fewshot` alone.
 
     Raises:
-      UserError: `prompt` is not one of `CLASSIFIER_PROMPTS`.
+        UserError: `prompt` is not one of `CLASSIFIER_PROMPTS`.
     """
     if prompt == "bare":
         return text

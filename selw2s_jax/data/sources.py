@@ -4,11 +4,9 @@ A folder has `{subset folder}/{split}.parquet` with the hub's columns, for examp
 `boolq/validation.parquet`, `ai2_arc/ARC-Easy/train.parquet`, `winogrande/winogrande_xl/validation.parquet`.
 """
 
-import hashlib
-import json
 import pathlib
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from selw2s_jax import errors
 from selw2s_jax.data import keyed, tasks
@@ -28,14 +26,14 @@ def load_questions(
     """The questions of one split, in the order of the files.
 
     Args:
-      task: a task of the registry.
-      split: `train` or `test` (for BoolQ, CosmosQA and Winogrande the test split is their validation split).
-      source: `hub`, or a folder laid out as above.
-      subsets: names joined by `+` (ARC: `easy+challenge`, `easy`, `challenge`); None reads all of them.
+        task: a task of the registry.
+        split: `train` or `test` (for BoolQ, CosmosQA and Winogrande the test split is their validation split).
+        source: `hub`, or a folder laid out as above.
+        subsets: names joined by `+` (ARC: `easy+challenge`, `easy`, `challenge`); None reads all of them.
 
     Raises:
-      UserError: nothing there, no network, damaged or empty file, missing column, wrong type, bad row; one
-        line that names the file, the row (from 0, as in the example_id) and the remedy.
+        UserError: nothing there, no network, damaged or empty file, missing column, wrong type, bad row; one
+          line that names the file, the row (from 0, as in the example_id) and the remedy.
     """
     if split not in task.splits:
         raise ValueError(f"task {task.name} has the splits {sorted(task.splits)}, not {split!r}")
@@ -66,22 +64,10 @@ def notes(task: tasks.Task, *, source: str) -> tuple[str, ...]:
     )
 
 
-def fingerprint_texts(examples: Iterable[tasks.Example]) -> str:
-    """SHA-256 (hex) over ids, groups and texts in order: all that a model may read without ground truth."""
-    return _fingerprint([example.example_id, example.group, example.text] for example in examples)
-
-
-def fingerprint_labels(examples: Iterable[tasks.Example]) -> str:
-    """SHA-256 (hex) over ids and ground-truth labels in order."""
-    return _fingerprint([example.example_id, example.label] for example in examples)
-
-
-def _fingerprint(rows: Iterable[list[Any]]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(row).encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
+def is_divided(task: tasks.Task, *, source: str) -> bool:
+    """Whether train and test are parts of one file here, as no other place has them."""
+    folder = pathlib.Path(source).expanduser()
+    return source != HUB and any(_must_split_by_context(task, subset, folder) for subset in task.subsets)
 
 
 def _choose_subsets(task: tasks.Task, names: str | None) -> list[tasks.Subset]:
@@ -170,7 +156,7 @@ def read_parquet(path: str | pathlib.Path, columns: Collection[str] | None = Non
     """The table in a parquet file, of `columns` alone if it has them all, else whole.
 
     Raises:
-      UserError: not a parquet file, or a damaged one.
+        UserError: not a parquet file, or a damaged one.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

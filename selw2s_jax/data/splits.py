@@ -18,13 +18,13 @@ def sample_examples(
     """At most `num_examples` of the examples, whole groups only, in their given order.
 
     Args:
-      examples: any number of examples.
-      num_examples: the limit; None takes all.
-      seed: decides which groups, where `sample` is `random`.
-      sample: `random`, or `first` (in order, as openai/weak-to-strong takes them).
+        examples: any number of examples.
+        num_examples: the limit; None takes all.
+        seed: decides which groups, where `sample` is `random`.
+        sample: `random`, or `first` (in order, as openai/weak-to-strong takes them).
 
     Raises:
-      UserError: `sample` is unknown, or the limit leaves nothing.
+        UserError: `sample` is unknown, or the limit leaves nothing.
     """
     if sample not in SAMPLES:
         raise errors.UserError(f"data.sample is {sample!r}; choose one of {', '.join(SAMPLES)}")
@@ -53,7 +53,7 @@ def sample_and_halve(
     order that does not depend on the order of `examples`.
 
     Raises:
-      UserError: fewer than two questions, or as `sample_examples`.
+        UserError: fewer than two questions, or as `sample_examples`.
     """
     groups = _group(sample_examples(examples, num_train, seed=seed, sample=sample))
     if len(groups) < 2:
@@ -71,7 +71,7 @@ def pick_shots(examples: Iterable[tasks.Example], *, num_shots: int = 4, seed: i
     """The solved problems of a few-shot prompt: half of each label, one per question, in a fixed mixed order.
 
     Raises:
-      UserError: `num_shots` is odd or negative, or there are not enough questions of a label.
+        UserError: `num_shots` is odd or negative, or there are not enough questions of a label.
     """
     if num_shots < 0 or num_shots % 2:
         raise errors.UserError(f"the number of shots is {num_shots}; it must be even, half of each label")

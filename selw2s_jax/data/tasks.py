@@ -20,12 +20,12 @@ class Question:
     """One row of a data set, as its ground truth has it.
 
     Attributes:
-      question_id: `"{task}/{split}/{row}"`, row = index in the source file from 0 (for ARC with the subset's
-        name: `arc/train/easy-17`). It names the row for good, whatever else is read or sampled.
-      text: the question, or the sentence with `_` for the blank (Winogrande).
-      choices: the answers to choose from; None for a yes/no question.
-      answer: index into `choices` of the right one; the label 0 or 1 where `choices` is None.
-      context: the passage that the question is about, or "".
+        question_id: `"{task}/{split}/{row}"`, row = index in the source file from 0 (for ARC with the subset's
+          name: `arc/train/easy-17`). It names the row for good, whatever else is read or sampled.
+        text: the question, or the sentence with `_` for the blank (Winogrande).
+        choices: the answers to choose from; None for a yes/no question.
+        answer: index into `choices` of the right one; the label 0 or 1 where `choices` is None.
+        context: the passage that the question is about, or "".
     """
 
     question_id: str
@@ -40,10 +40,10 @@ class Example:
     """One binary data point.
 
     Attributes:
-      example_id: the question_id, followed by `:{choice}` where a question gives several points.
-      group: the question_id; the points of one group never go to different halves.
-      text: what the models read, without instruction or shots.
-      label: 1 where the answer shown is right (the answer is yes), else 0.
+        example_id: the question_id, followed by `:{choice}` where a question gives several points.
+        group: the question_id; the points of one group never go to different halves.
+        text: what the models read, without instruction or shots.
+        label: 1 where the answer shown is right (the answer is yes), else 0.
     """
 
     example_id: str
@@ -70,18 +70,18 @@ class Task:
     """A data set and its binary form.
 
     Attributes:
-      name: the registry name, first part of every example_id.
-      instruction: the sentence before the problems of a few-shot prompt.
-      format: (question, shown choice or "") -> text of the example.
-      hub_name, hub_revision: the Hugging Face data set and its commit.
-      hub_parquet: read the hub's parquet conversion at `hub_revision` (the data set is a loading script).
-      subsets: where the rows are; all of them are read, in order, unless some are chosen by name.
-      splits: our `train` and `test` -> the data set's own split names, which are also its file names.
-      columns: column name -> kind, one of `sources.COLUMN_KINDS`.
-      read_row: the values of `columns`, in order -> (context, text, choices, answer); raises ValueError
-        with what is wrong.
-      split_by_context: where a folder lacks the train file, divide the test file by context (for trials).
-      never_right: an answer containing this text (ignoring case) is never shown as label 1.
+        name: the registry name, first part of every example_id.
+        instruction: the sentence before the problems of a few-shot prompt.
+        format: (question, shown choice or "") -> text of the example.
+        hub_name, hub_revision: the Hugging Face data set and its commit.
+        hub_parquet: read the hub's parquet conversion at `hub_revision` (the data set is a loading script).
+        subsets: where the rows are; all of them are read, in order, unless some are chosen by name.
+        splits: our `train` and `test` -> the data set's own split names, which are also its file names.
+        columns: column name -> kind, one of `sources.COLUMN_KINDS`.
+        read_row: the values of `columns`, in order -> (context, text, choices, answer); raises ValueError
+          with what is wrong.
+        split_by_context: where a folder lacks the train file, divide the test file by context (for trials).
+        never_right: an answer containing this text (ignoring case) is never shown as label 1.
     """
 
     name: str
@@ -110,18 +110,22 @@ def register(task: Task) -> Task:
     return task
 
 
+def canonical_name(name: str) -> str:
+    """The one spelling of a task's name that ids and results use."""
+    return _ALIASES.get(name, name)
+
+
 def get_task(name: str, *, role: str = "task") -> Task:
     """The registered task of that name (`cosmosqa` is accepted for `cosmos_qa`).
 
     Args:
-      name: of the task.
-      role: what errors call it, such as the config key that named it.
+        name: of the task.
+        role: what errors call it, such as the config key that named it.
 
     Raises:
-      UserError: unknown name, with the nearest one offered.
+        UserError: unknown name, with the nearest one offered.
     """
-    key = _ALIASES.get(name, name)
-    if key in TASKS:
+    if (key := canonical_name(name)) in TASKS:
         return TASKS[key]
     nearest = difflib.get_close_matches(name.lower(), TASKS, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
@@ -159,7 +163,7 @@ def convert(task: Task, questions: Iterable[Question], *, mode: str, seed: int) 
     Every draw is keyed by (seed, question_id): a question's examples do not depend on the other rows.
 
     Raises:
-      UserError: `mode` is not one of `CONVERSIONS`.
+        UserError: `mode` is not one of `CONVERSIONS`.
     """
     if mode not in CONVERSIONS:
         raise errors.UserError(f"data.conversion is {mode!r}; choose one of {', '.join(CONVERSIONS)}")

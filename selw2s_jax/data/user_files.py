@@ -58,7 +58,7 @@ def load_user_splits(
     rows for every seed, and rows of one text stay together.
 
     Raises:
-      UserError: as `load_user_questions`; or the files differ in form; or nothing can be held out.
+        UserError: as `load_user_questions`; or the files differ in form; or nothing can be held out.
     """
     train = load_user_questions(train_path, task_name, "train")
     if test_path is not None:
@@ -84,8 +84,8 @@ def load_user_questions(path: str, task_name: str, split: str) -> list[tasks.Que
     """Reads one file; question_id is `"{task_name}/{split}/{row}"`, rows counted from 0.
 
     Raises:
-      UserError: no such file, unknown format, empty, missing columns (those found are named), or bad rows:
-        every one of them with its line and fault in one message (the first ten, then their number).
+        UserError: no such file, unknown format, empty, missing columns (those found are named), or bad rows:
+          every one of them with its line and fault in one message (the first ten, then their number).
     """
     file = pathlib.Path(path).expanduser()
     read = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}.get(file.suffix.lower())

@@ -8,7 +8,6 @@ from flax import nnx
 
 from selw2s_jax import progress, sharding
 from selw2s_jax.data import batches
-from selw2s_jax.training import step as step_lib
 
 
 def predict(
@@ -86,7 +85,7 @@ def score(
     )
     parts, order, pending = [], [], None
     for batch, members in progress.track(planned, total=len(planned), label=label, unit="batches"):
-        outputs = run(static, params, step_lib.device_batch(batch, mesh))
+        outputs = run(static, params, batches.device_batch(batch, mesh))
         if pending is not None:
             parts.append(_take(*pending))
         pending = (outputs, len(members))

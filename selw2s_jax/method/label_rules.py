@@ -31,6 +31,7 @@ class Labels(NamedTuple):
     targets: jax.Array  # [E, 2]
     prior: jax.Array  # [E, 2] before any smoothing
     ik_mask: jax.Array  # [E] bool
+    p_ik: jax.Array  # [E] the scores that made the mask
     metrics: dict[str, jax.Array]  # scalars to log
 
 
@@ -67,6 +68,6 @@ def make_given_rule() -> LabelRule:
 
     def rule(inputs: RuleInputs) -> Labels:
         weak_probs = inputs.weak_probs.astype(jnp.float32)
-        return Labels(weak_probs, weak_probs, jnp.zeros_like(inputs.example_mask), {})
+        return Labels(weak_probs, weak_probs, jnp.zeros_like(inputs.example_mask), inputs.p_ik, {})
 
     return rule

@@ -35,7 +35,13 @@ def get(name: str, **options) -> Loss:
     """
     if name not in LOSSES:
         raise KeyError(f"unknown loss {name!r}; registered: {', '.join(sorted(LOSSES))}")
-    return LOSSES[name](**options)
+    loss = LOSSES[name](**options)
+
+    def on_arrays(logits, weak_probs, step_fraction, example_mask=None):
+        mask = None if example_mask is None else jnp.asarray(example_mask)
+        return loss(jnp.asarray(logits), jnp.asarray(weak_probs), step_fraction, mask)
+
+    return on_arrays
 
 
 def cross_entropy(logits: jax.Array, target_probs: jax.Array) -> jax.Array:
@@ -89,7 +95,7 @@ def make_confidence_loss(
         if openai_ramp:
             ramp = jnp.where(fraction > ramp_fraction, 1.0, fraction)
         else:
-            ramp = jnp.minimum(1.0, fraction / ramp_fraction)
+            ramp = jnp.minimum(1.0, fraction / ramp_fraction) if ramp_fraction > 0 else 1.0
         weight = coefficient * ramp
         prob_0 = jax.lax.stop_gradient(jax.nn.softmax(logits.astype(jnp.float32), axis=-1)[:, 0])
         level = jnp.sum(jnp.where(mask, weak_probs[:, 1], 0.0)) / jnp.maximum(jnp.sum(mask), 1)

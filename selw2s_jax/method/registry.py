@@ -1,8 +1,10 @@
 """The methods by name: each a label rule, a loss, and what it needs. A new method is a new row."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-from selw2s_jax.method import losses, selection  # noqa: F401  (selection registers its label rules)
+from selw2s_jax.method import selection  # noqa: F401  (registers its label rule)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,26 +14,41 @@ class Method:
     Attributes:
         label_rule: name in `label_rules.LABEL_RULES`.
         loss: name in `losses.LOSSES`.
+        rule_options, loss_options: options that are part of the method; a rule's other options come from
+            the config.
         uses_p_ik: whether the model has a P(IK) head and P(IK) examples in its batches.
-        uses_self_labels: whether the strong model's few-shot answers are among its inputs.
+        uses_self_labels: whether the strong model's own labels are among its inputs.
         task_weight: weight of the class-head loss (0: P(IK) alone is trained, "P(IK) only").
         is_student: whether it may be listed in `methods` of a config.
     """
 
     label_rule: str = "given"
     loss: str = "finetune"
+    rule_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    loss_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     uses_p_ik: bool = False
     uses_self_labels: bool = False
     task_weight: float = 1.0
     is_student: bool = True
 
 
-METHODS: dict[str, Method] = {
-    "supervised": Method(is_student=False),
-    "p_ik_only": Method(uses_p_ik=True, task_weight=0.0, is_student=False),
-    "finetune": Method(),
-    "confidence": Method(loss="confidence"),
-    "selective": Method(label_rule="selective", uses_p_ik=True, uses_self_labels=True),
-}
+METHODS: dict[str, Method] = {}
 
-STUDENTS = tuple(name for name, method in METHODS.items() if method.is_student)
+
+def register(name: str, method: Method) -> None:
+    """Makes a method known under its name."""
+    if name in METHODS:
+        raise ValueError(f"a method named {name!r} is registered already")
+    METHODS[name] = method
+
+
+def students() -> tuple[str, ...]:
+    """Names that `methods` of a config may list."""
+    return tuple(name for name, method in METHODS.items() if method.is_student)
+
+
+register("supervised", Method(is_student=False))
+register("p_ik_only", Method(uses_p_ik=True, task_weight=0.0, is_student=False))
+register("finetune", Method())
+register("confidence", Method(loss="confidence"))
+register("selective", Method(label_rule="selective", uses_p_ik=True, uses_self_labels=True))

@@ -30,28 +30,19 @@ def select_labels(
     embeddings: jax.Array,
     *,
     gamma: float,
-    alpha: float,
-    tau: float,
-    normalize: bool = True,
-    include_self: bool = True,
     smooth: bool = True,
     example_mask: jax.Array | None = None,
-    center: bool = False,
+    **graph,
 ) -> Selection:
-    """As `make_targets`, with the prior labels and the neighbour weights beside the targets."""
+    """`make_targets` with the prior labels and the neighbour weights beside the targets.
+
+    Args:
+        **graph: alpha, tau, normalize, include_self, center of `graph_smoothing.smooth_labels`.
+    """
     mask = jnp.ones(p_ik.shape[0], bool) if example_mask is None else example_mask.astype(bool)
     ik_mask = (p_ik.astype(jnp.float32) > jnp.float32(gamma)) & mask
     prior = jnp.where(ik_mask[:, None], as_probs(self_labels), weak_probs.astype(jnp.float32))
-    smoothed, weights = graph_smoothing.smooth_labels(
-        embeddings,
-        prior,
-        alpha=alpha,
-        tau=tau,
-        normalize=normalize,
-        include_self=include_self,
-        example_mask=mask,
-        center=center,
-    )
+    smoothed, weights = graph_smoothing.smooth_labels(embeddings, prior, example_mask=mask, **graph)
     targets = jnp.where(ik_mask[:, None], prior, smoothed) if smooth else prior
     return jax.tree.map(jax.lax.stop_gradient, Selection(targets, ik_mask, prior, weights))
 
@@ -130,8 +121,9 @@ def make_selective_rule(
 
     def rule(inputs: label_rules.RuleInputs) -> label_rules.Labels:
         own_class = jnp.argmax(inputs.class_logits, axis=-1).astype(jnp.float32)
+        p_ik = inputs.p_ik if mask == "online" else inputs.given_p_ik
         selection = select_labels(
-            inputs.p_ik if mask == "online" else inputs.given_p_ik,
+            p_ik,
             inputs.weak_probs,
             inputs.self_labels if self_label == "given" else own_class,
             inputs.embeddings,
@@ -147,6 +139,6 @@ def make_selective_rule(
         count = jnp.maximum(jnp.sum(inputs.example_mask), 1)
         metrics = graph_smoothing.graph_diagnostics(selection.weights, inputs.example_mask)
         metrics["ik_rate"] = jnp.sum(selection.ik_mask) / count
-        return label_rules.Labels(selection.targets, selection.prior, selection.ik_mask, metrics)
+        return label_rules.Labels(selection.targets, selection.prior, selection.ik_mask, p_ik, metrics)
 
     return rule

@@ -1,6 +1,8 @@
 """The decoder: token (and position) embedding, a stack of layers under scan, final norm, optional LM head."""
 
+import contextlib
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -85,12 +87,14 @@ class Decoder(nnx.Module):
             raise errors.UserError(
                 f"rows of {tokens.shape[1]} tokens exceed the model's context of {limit}: shorten them"
             )
-        return _hidden_states(*nnx.split(self), tokens, segment_ids, positions)
+        with self._precision():
+            return _hidden_states(*nnx.split(self), tokens, segment_ids, positions)
 
     def lm_logits(self, hidden):
         """Next-token logits [..., V] float32 of hidden states [..., D]."""
         self._require_lm_head()
-        return _lm_logits(*nnx.split(self), hidden)
+        with self._precision():
+            return _lm_logits(*nnx.split(self), hidden)
 
     def answer_logits(self, hidden, token_ids):
         """Logits [E, A] float32 of vocabulary entries token_ids [E, A] for hidden states [E, D].
@@ -98,7 +102,14 @@ class Decoder(nnx.Module):
         Equal to taking those columns of `lm_logits`, without the product over the whole vocabulary.
         """
         self._require_lm_head()
-        return _answer_logits(*nnx.split(self), hidden, token_ids)
+        with self._precision():
+            return _answer_logits(*nnx.split(self), hidden, token_ids)
+
+    def _precision(self):
+        """float32 means float32, also where products default to less (TF32 on GPUs, bfloat16 on TPUs)."""
+        if self.settings.compute_dtype == jnp.float32:
+            return jax.default_matmul_precision("highest")
+        return contextlib.nullcontext()
 
     def _require_lm_head(self):
         if not self.has_lm_head:
@@ -183,3 +194,8 @@ def flatten_params(state: nnx.State) -> dict[str, nnx.Variable]:
 def abstract_params(config: family.ModelConfig, *, lm_head: bool) -> dict[str, nnx.Variable]:
     """Shapes and logical axes of every parameter by dotted path."""
     return flatten_params(nnx.state(abstract_decoder(config, lm_head=lm_head), nnx.Param))
+
+
+def num_params(config: family.ModelConfig, *, lm_head: bool) -> int:
+    """The number of parameters of a decoder, with or without a language-model head of its own."""
+    return sum(math.prod(variable.shape) for variable in abstract_params(config, lm_head=lm_head).values())

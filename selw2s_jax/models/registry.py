@@ -1,7 +1,6 @@
 """The model families and the models that ship with a name."""
 
 import dataclasses
-import math
 
 from selw2s_jax import errors
 from selw2s_jax.models import family, gpt2, qwen
@@ -99,11 +98,3 @@ MODELS: dict[str, ModelEntry] = {
     "qwen-14b": _qwen("Qwen/Qwen-14B", _QWEN_14B_REVISION, 40, 5120, 13696, 40, 152064, 2048),
     "qwen-72b": _qwen("Qwen/Qwen-72B", _QWEN_72B_REVISION, 80, 8192, 24576, 64, 152064, 32768, 1000000.0),
 }
-
-
-def num_params(config: ModelConfig, lm_head: bool) -> int:
-    """The number of parameters of the decoder, with or without a language-model head of its own."""
-    from selw2s_jax.models import decoder  # the decoder looks its family up here
-
-    shapes = decoder.abstract_params(config, lm_head=lm_head)
-    return sum(math.prod(variable.shape) for variable in shapes.values())

@@ -11,7 +11,6 @@ from selw2s_jax import progress
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.training import state as state_lib
-from selw2s_jax.training import step as step_lib
 
 
 class MetricsLog:
@@ -59,10 +58,13 @@ def train(
     label: str,
     keep_trace: bool,
 ) -> tuple[state_lib.TrainState, dict[str, Any], dict[str, np.ndarray]]:
-    """Runs every step of `data`.
+    """Runs the steps of `data` that the state has not done.
 
     Args:
         train_step: from `step.make_train_step`; donates the state.
+        state: from `state.start`.
+        mesh: devices of the run.
+        log: where metrics go.
         label: name of the run in progress and errors.
         keep_trace: keep what was done with each task example at each step.
 
@@ -94,10 +96,14 @@ def train(
             index = batch.index.reshape(-1)[is_task]
             trace_parts.append({"step": np.full(len(index), step, np.int32), "index": index, **part})
 
+    def status() -> str:
+        return f"loss {metrics['loss']:.4f}" if metrics else ""
+
     pending = None
-    for step in progress.track(range(data.num_steps), total=data.num_steps, label=label, unit="steps"):
+    steps = range(int(state.step), data.num_steps)
+    for step in progress.track(steps, total=len(steps), label=label, unit="steps", status=status):
         batch = data.batch_at(step)
-        state, device_metrics, trace = train_step(state, step_lib.device_batch(batch, mesh))
+        state, device_metrics, trace = train_step(state, batches.device_batch(batch, mesh))
         if pending is not None:
             finish(*pending)
         pending = (step, device_metrics, trace, batch)

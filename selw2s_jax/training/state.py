@@ -60,6 +60,7 @@ def scale_by_adam(*, b1: float, b2: float, eps: float, moment_dtype: str) -> opt
         return store(inner.init(params), moment_dtype)
 
     def update(grads, state, params=None):
+        grads = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
         updates, state = inner.update(grads, store(state, jnp.float32), params)
         return updates, store(state, moment_dtype)
 

@@ -7,6 +7,7 @@ through the model one micro-batch at a time. So every method, the graph and batc
 the full-batch gradient whatever the micro-batch size.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,12 +23,37 @@ from selw2s_jax.training import state as state_lib
 
 
 class Objective(NamedTuple):
-    """What a method asks of the step; plain functions and numbers."""
+    """What a method asks of the step; hashable, and all that the method adds to a stage's inputs."""
 
-    label_rule: label_rules.LabelRule
-    loss: losses.Loss
+    label_rule: str  # name in label_rules.LABEL_RULES
+    rule_options: tuple[tuple[str, Any], ...]
+    loss: str  # name in losses.LOSSES
+    loss_options: tuple[tuple[str, Any], ...]
     task_weight: float
     p_ik_weight: float  # lambda of Eq. 4
+
+
+class Computation(NamedTuple):
+    """What a step trains: `forward(model, micro_batch) -> outputs` and a loss of the global batch's outputs.
+
+    `loss(outputs, batch, step_fraction) -> (scalar, (metrics, trace))` sees outputs and per-example fields with
+    the micro-batches joined; it alone couples examples, so that micro-batching is exact.
+    """
+
+    forward: Callable[..., Any]
+    loss: Callable[..., Any]
+
+
+def classification(objective: Objective) -> Computation:
+    """The computation of every method: both heads, a label rule and a loss."""
+    rule = label_rules.get(objective.label_rule, **dict(objective.rule_options))
+    loss = losses.get(objective.loss, **dict(objective.loss_options))
+    return Computation(classify, functools.partial(batch_loss, rule=rule, loss=loss, objective=objective))
+
+
+def classify(model, micro: batches.Batch):
+    """`heads.Outputs` of the examples of one micro-batch."""
+    return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last)
 
 
 class Trace(NamedTuple):
@@ -45,7 +71,15 @@ def _weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
     return total / jnp.maximum(jnp.sum(weights), 1.0)
 
 
-def batch_loss(outputs, batch: batches.Batch, step_fraction: jax.Array, objective: Objective):
+def batch_loss(
+    outputs,
+    batch: batches.Batch,
+    step_fraction: jax.Array,
+    *,
+    rule: label_rules.LabelRule,
+    loss: losses.Loss,
+    objective: Objective,
+):
     """Loss of the global batch (Eq. 4) from the model's outputs.
 
     Args:
@@ -64,7 +98,7 @@ def batch_loss(outputs, batch: batches.Batch, step_fraction: jax.Array, objectiv
         p_ik_logits = outputs.p_ik_logits
     frozen = jax.lax.stop_gradient
     p_ik = frozen(jax.nn.softmax(p_ik_logits, axis=-1)[:, 1])
-    labels = objective.label_rule(
+    labels = rule(
         label_rules.RuleInputs(
             class_logits=frozen(outputs.class_logits),
             p_ik=p_ik,
@@ -78,34 +112,33 @@ def batch_loss(outputs, batch: batches.Batch, step_fraction: jax.Array, objectiv
     )
     # A slot without weight must not bring NaN into the gradient, where 0 * NaN is NaN.
     targets = frozen(jnp.where(task_weights[:, None] > 0, labels.targets, 0.5))
-    per_example = objective.loss(outputs.class_logits, targets, step_fraction, task_weights > 0)
+    per_example = loss(outputs.class_logits, targets, step_fraction, task_weights > 0)
     loss_task = _weighted_mean(per_example, task_weights)
     ik_targets = jnp.stack([1.0 - batch.ik_target, batch.ik_target], axis=-1)
     loss_ik = _weighted_mean(losses.cross_entropy(p_ik_logits, ik_targets), p_ik_weights)
-    loss = objective.task_weight * loss_task + objective.p_ik_weight * loss_ik
-    metrics = {"loss": loss, "loss_task": loss_task, "loss_ik": loss_ik, **labels.metrics}
-    return loss, (metrics, Trace(p_ik, labels.ik_mask, labels.prior[:, 1], targets[:, 1]))
+    total = objective.task_weight * loss_task + objective.p_ik_weight * loss_ik
+    metrics = {"loss": total, "loss_task": loss_task, "loss_ik": loss_ik, **labels.metrics}
+    return total, (metrics, Trace(labels.p_ik, labels.ik_mask, labels.prior[:, 1], targets[:, 1]))
 
 
-def loss_and_grads(graphdef, params, batch: batches.Batch, step_fraction, objective: Objective):
-    """Loss, gradients `params`-shaped, metrics and trace of one global batch, micro-batched as it comes."""
+def loss_and_grads(graphdef, params, batch: batches.Batch, step_fraction, computation: Computation):
+    """Gradients of one global batch in the structure of `params`, metrics and trace."""
 
     def forward(params, micro: batches.Batch):
-        model = nnx.merge(graphdef, params)
-        return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last)
+        return computation.forward(nnx.merge(graphdef, params), micro)
 
     num_micro = batch.tokens.shape[0]
     flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
     flat = jax.tree.map(flatten, batch)
-    value_and_grad = jax.value_and_grad(batch_loss, has_aux=True)
+    value_and_grad = jax.value_and_grad(computation.loss, has_aux=True)
     if num_micro == 1:
         outputs, pull = jax.vjp(lambda params: forward(params, flat), params)
-        (_, aux), d_outputs = value_and_grad(outputs, flat, step_fraction, objective)
+        (_, aux), d_outputs = value_and_grad(outputs, flat, step_fraction)
         (grads,) = pull(d_outputs)
         return grads, *aux
 
     _, outputs = jax.lax.scan(lambda _, micro: (None, forward(params, micro)), None, batch)
-    (_, aux), d_outputs = value_and_grad(jax.tree.map(flatten, outputs), flat, step_fraction, objective)
+    (_, aux), d_outputs = value_and_grad(jax.tree.map(flatten, outputs), flat, step_fraction)
     d_outputs = jax.tree.map(lambda d, like: d.reshape(like.shape), d_outputs, outputs)
 
     def accumulate(total, micro_and_cotangent):
@@ -121,7 +154,7 @@ def loss_and_grads(graphdef, params, batch: batches.Batch, step_fraction, object
 
 def make_train_step(
     graphdef,
-    objective: Objective,
+    computation: Computation,
     settings: state_lib.OptimizerSettings,
     *,
     mesh: jax.sharding.Mesh,
@@ -131,13 +164,14 @@ def make_train_step(
 
     Args:
         graphdef, state_shardings: as `state.start` returns them.
+        computation: what is trained, as `classification(objective)`.
         mesh: devices; metrics and trace come back whole on each.
     """
     optimizer, learning_rate = state_lib.make_optimizer(settings), state_lib.learning_rate_schedule(settings)
 
     def train_step(state: state_lib.TrainState, batch: batches.Batch):
         step_fraction = state.step.astype(jnp.float32) / settings.num_steps
-        grads, metrics, trace = loss_and_grads(graphdef, state.params, batch, step_fraction, objective)
+        grads, metrics, trace = loss_and_grads(graphdef, state.params, batch, step_fraction, computation)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate(state.step)}
@@ -145,16 +179,3 @@ def make_train_step(
 
     whole = sharding.replicated(mesh)
     return jax.jit(train_step, donate_argnums=0, out_shardings=(state_shardings, whole, whole))
-
-
-def device_batch(batch: batches.Batch, mesh: jax.sharding.Mesh) -> batches.Batch:
-    """Puts a batch on the devices: rows of tokens split over the data-parallel axes, the rest replicated."""
-    rows = sharding.logical_sharding(mesh, ("micro", "rows", "time"))
-    whole = sharding.replicated(mesh)
-    grids = {"tokens", "positions", "segment_ids"}
-    return batches.Batch(
-        **{
-            name: jax.device_put(value, rows if name in grids else whole)
-            for name, value in batch._asdict().items()
-        }
-    )
