@@ -522,7 +522,7 @@ def _num_steps(num_examples: int, epochs: float, batch_size: int, label: str) ->
     if num_steps < 1:
         raise UserError(
             f"{label}: {num_examples} examples and {epochs} epochs make no batch of {batch_size}; "
-            "give more examples or epochs, or lower training.batch_size"
+            "give more examples or epochs, or lower training.batch_size or p_ik.batch_size"
         )
     return num_steps
 

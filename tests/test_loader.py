@@ -265,11 +265,11 @@ def test_hub_names_and_revisions(monkeypatch, tmp_path, name, revision, asked):
 
 
 def test_hub_without_network_or_cache(monkeypatch, tmp_path):
-    import huggingface_hub
+    from huggingface_hub import constants
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(errors.UserError) as info:
         loader.resolve("qwen-1.8b")
     for part in ("Qwen/Qwen-1_8B", "5fde88df", "hf download", "$HF_HOME", "strong.model"):

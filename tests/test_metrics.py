@@ -128,8 +128,22 @@ SELF = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0}
 TRUTH = {"a": 1, "b": 1, "c": 0, "d": 1}
 
 
+def diagnose(trace, own=SELF):
+    ids = sorted(TRUTH, reverse=True)
+    order = lambda values: None if values is None else np.array([values[name] for name in ids])  # noqa: E731
+    return diagnostics.label_diagnostics(trace, ids, truth=order(TRUTH), weak=order(WEAK), own=order(own))
+
+
+def test_label_diagnostics_without_self_labels_still_know_those_of_ik_rows():
+    with_own, without = (
+        diagnose(worked_trace())["second_half"],
+        diagnose(worked_trace(), own=None)["second_half"],
+    )
+    assert without == with_own | {"self_accuracy": None, "p_ik_auroc": None}
+
+
 def test_label_diagnostics_of_a_worked_trace():
-    found = diagnostics.label_diagnostics(worked_trace(), WEAK, SELF, TRUTH)
+    found = diagnose(worked_trace())
     assert found["first_half"] == {
         "rows": 3,
         "ik_rate": 0.0,
@@ -164,7 +178,7 @@ def test_label_diagnostics_of_a_worked_trace():
 
 def test_label_diagnostics_of_a_single_step_have_an_empty_half():
     trace = {name: values[:3] for name, values in worked_trace().items()}
-    found = diagnostics.label_diagnostics(trace, WEAK, SELF, TRUTH)
+    found = diagnose(trace)
     assert found["all"] == found["first_half"]
     assert found["second_half"].pop("rows") == 0
     assert set(found["second_half"].values()) == {None}
@@ -173,6 +187,6 @@ def test_label_diagnostics_of_a_single_step_have_an_empty_half():
 def test_label_diagnostics_do_not_depend_on_the_order_of_rows():
     trace = worked_trace()
     shuffled = {name: values[[4, 2, 0, 5, 1, 3]] for name, values in trace.items()}
-    found, same = (diagnostics.label_diagnostics(t, WEAK, SELF, TRUTH) for t in (trace, shuffled))
+    found, same = map(diagnose, (trace, shuffled))
     for part, values in found.items():
         assert same[part] == pytest.approx(values)

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from selw2s_jax import artifacts, inputs, pipeline
@@ -68,6 +69,12 @@ def weights(workdir: pathlib.Path, label: str) -> dict[str, bytes]:
                     flat[name] = np.asarray(node).tobytes()
             return flat
     raise AssertionError(f"no stage {label!r} in {workdir}")
+
+
+def read_parquet(path: pathlib.Path):
+    # read_table would take a folder named `a=b` for a partition.
+    with pq.ParquetFile(path) as file:
+        return file.read()
 
 
 def test_results_hold_every_method_and_the_counts_of_its_predictions(finished):
@@ -172,6 +179,63 @@ def test_every_switch_runs(tmp_path, overrides):
     seeds = overrides.get("seeds", (0,))
     assert len(report["records"]) == (2 + len(methods)) * len(seeds)
     assert all(np.isfinite(record["accuracy"]) for record in report["records"])
+
+
+@pytest.mark.slow
+def test_p_ik_alone_is_trained_where_the_student_does_not_train_it(tmp_path):
+    """And its scores make the mask and are the ones that the diagnostics judge."""
+    config = make_config(p_ik__stage="frozen", p_ik__mask="frozen_scores", methods=("selective",))
+    config.p_ik.gamma = 0.48
+    report = pipeline.run(config, tmp_path)
+    keys = {entry["label"]: entry["key"] for entry in report["manifest"]["stages"]}
+    folder = tmp_path / "artifacts" / "train" / keys["P(IK) alone, seed 0"]
+    assert json.loads((folder / "summary.json").read_text())["last_step"]["grad_norm"] > 0.01
+    scores = read_parquet(tmp_path / "artifacts" / "predictions" / keys["P(IK) scores, seed 0"] / "predictions.parquet")
+    by_id = dict(zip(scores["example_id"].to_pylist(), scores["p_ik"].to_pylist(), strict=True))
+    assert np.ptp(list(by_id.values())) > 1e-3
+    trace = read_parquet(tmp_path / "artifacts" / "train" / keys["selective, seed 0"] / "trace.parquet")
+    ids, traced = trace["example_id"].to_pylist(), trace["p_ik"].to_numpy()
+    np.testing.assert_array_equal(traced, np.array([by_id[name] for name in ids], np.float32))
+    np.testing.assert_array_equal(trace["ik_mask"].to_numpy(), traced > np.float32(0.48))
+
+
+def test_no_p_ik_text_is_the_students_or_the_tests(tmp_path):
+    """P(IK) is trained with ground truth, so a text of the student's half would leak its label."""
+    rows = [{"text": f"number {i} is even", "label": 1 - i % 2} for i in range(120)]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "p_ik.jsonl").write_text("\n".join(map(json.dumps, rows[:60] + [
+        {"text": f"figure {i} is odd", "label": i % 2} for i in range(40)
+    ])))  # fmt: skip
+    config = make_config(task="parity", data__train_file=str(tmp_path / "own.jsonl"))
+    config.p_ik.task, config.p_ik.file = "figures", str(tmp_path / "p_ik.jsonl")
+    found = inputs.prepare(config, tmp_path / "run")
+    data = found.by_seed[0]
+    mine = {example.text for split in (data.student_half, data.test) for example in split.examples}
+    assert not mine & {example.text for example in data.p_ik.examples}
+    assert any("p_ik:" in note and "dropped" in note for note in found.notes)
+    config.p_ik.file = str(tmp_path / "own.jsonl")
+    with pytest.raises(UserError, match="student's own file"):
+        inputs.prepare(config, tmp_path / "run")
+
+
+def test_a_tasks_other_spelling_is_the_same_task(tmp_path):
+    config = make_config(task="cosmosqa", p_ik__task="cosmos_qa")
+    with pytest.raises(UserError, match="student's own task"):
+        pipeline.run(config, tmp_path)
+
+
+def test_examples_too_long_for_any_model_that_reads_them_are_dropped_and_counted(tmp_path):
+    config = make_config(task="boolq", data__max_length=24, ceiling__split="both")
+    found = inputs.prepare(config, tmp_path)
+    data = found.by_seed[0]
+    for split in (data.weak_half, data.student_half):
+        for model in (found.weak, found.strong):
+            assert not inputs.is_overlong(split.texts, model).any()
+    assert any(note.startswith("weak_half:") and "dropped" in note for note in found.notes)
+    assert len(data.test) == 33
+    config.data.overlong = "truncate"
+    notes = inputs.prepare(config, tmp_path).notes
+    assert any(note.startswith("student_half:") and "truncated" in note for note in notes)
 
 
 def test_label_files_are_joined_by_example_id(tmp_path, finished):

@@ -1,6 +1,7 @@
 """results.json, the table and progress lines on worked numbers."""
 
 import io
+import math
 import re
 
 import pytest
@@ -52,20 +53,30 @@ def test_summary_of_one_seed_has_the_interval_over_items():
     rows = {row["method"]: row for row in results.summarize(records())}
     assert list(rows) == list(CORRECT)
     row = rows["finetune"]
-    assert (row["seeds"], row["n"], row["accuracy"], row["pgr_seeds"]) == (1, 1000, 0.779, 1)
-    assert row["interval"] == metrics.wilson_interval(779, 1000)
+    assert (row["num_seeds"], row["n"], row["accuracy"], row["pgr_num_seeds"]) == (1, 1000, 0.779, 1)
+    assert (row["accuracy_low"], row["accuracy_high"]) == metrics.wilson_interval(779, 1000)
 
 
-def test_summary_of_several_seeds_has_the_interval_over_seeds():
+def test_summary_of_several_seeds_adds_the_spread_over_seeds_to_that_over_items():
     several = records(0) + records(1, selective=843) + records(2, selective=853, ceiling=600)
     row = next(row for row in results.summarize(several) if row["method"] == "selective")
-    assert (row["seeds"], row["pgr_seeds"]) == (3, 2)
+    assert (row["num_seeds"], row["pgr_num_seeds"]) == (3, 2)
     assert row["accuracy"] == pytest.approx(0.843)
-    assert row["interval"] == pytest.approx(
-        (0.843 - 4.302653 * 0.01 / 3**0.5, 0.843 + 4.302653 * 0.01 / 3**0.5)
-    )
+    over_seeds = 4.302653 * 0.01 / 3**0.5
+    low, high = metrics.wilson_interval(843, 1000)
+    assert row["accuracy_low"] == pytest.approx(0.843 - math.hypot(over_seeds, 0.843 - low))
+    assert row["accuracy_high"] == pytest.approx(0.843 + math.hypot(over_seeds, high - 0.843))
     assert row["pgr"] == pytest.approx(((833 - 647) + (843 - 647)) / (934 - 647) / 2)
     assert row["pgr_reason"] is not None
+
+
+def test_equal_seeds_still_have_the_error_of_the_items():
+    interval = results.accuracy_interval([647, 647, 647], 1000)
+    assert interval == pytest.approx(metrics.wilson_interval(647, 1000))
+
+
+def table(some, majority: float = 0.5, with_paper: bool = True) -> str:
+    return results.format_table(some, results.summarize(some, with_paper=with_paper), majority)
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -74,8 +85,8 @@ def cells(text: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows}
 
 
-def test_tableof_a_pair_of_the_paper():
-    text = results.format_table(records(), 0.5)
+def test_table_of_a_pair_of_the_paper():
+    text = table(records(), 0.5)
     assert text.splitlines()[0] == "sciq: gpt2 teaches qwen-14b (accuracy in per cent)"
     assert cells(text) == {
         "method": ["accuracy", "95 % interval", "n", "seeds", "PGR", "paper's accuracy"],
@@ -88,18 +99,22 @@ def test_tableof_a_pair_of_the_paper():
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
-def test_tableof_another_pair_has_no_paper_column():
+def test_table_of_another_pair_has_no_paper_column():
     for other in (
         {"strong": "gpt2-xl"},
         {"weak": "gpt2-medium"},
         {"task": "arc"},
         {"strong": "/models/qwen-14b"},
     ):
-        assert "paper" not in results.format_table(records(**other), 0.5)
+        assert "paper" not in table(records(**other), 0.5)
 
 
-def test_tablesays_why_pgr_is_undefined():
-    text = results.format_table(records(ceiling=600), 0.625)
+def test_table_of_other_data_than_the_papers_has_no_paper_column():
+    assert "paper" not in table(records(), with_paper=False)
+
+
+def test_table_says_why_pgr_is_undefined():
+    text = table(records(ceiling=600), 0.625)
     assert cells(text)["selective"][-2:] == ["undefined", "83.30"]
     assert text.splitlines()[-2:] == [
         "majority class: 62.50",
@@ -107,14 +122,14 @@ def test_tablesays_why_pgr_is_undefined():
     ]
 
 
-def test_tablesays_where_some_seeds_have_no_pgr():
-    text = results.format_table(records(0) + records(1, ceiling=600), 0.5)
+def test_table_says_where_some_seeds_have_no_pgr():
+    text = table(records(0) + records(1, ceiling=600), 0.5)
     assert "0.648 (1 of 2 seeds)" in text
 
 
-def test_tablekeeps_intervals_within_accuracies():
+def test_table_keeps_intervals_within_accuracies():
     """Student's t over two seeds that differ much would leave [0, 1]."""
-    text = results.format_table(records(0, selective=990) + records(1, selective=500), 0.5)
+    text = table(records(0, selective=990) + records(1, selective=500), 0.5)
     assert cells(text)["selective"][1] == "0.00 to 100.00"
 
 
@@ -122,12 +137,12 @@ def test_diagnostics_are_a_line_per_student_with_dashes_for_nothing():
     late = {"ik_rate": 0.0, "self_accuracy_on_ik": None, "weak_accuracy_on_ik": None, "p_ik_auroc": 0.75}
     late |= {"weak_accuracy": 0.7, "prior_accuracy": 0.7, "target_accuracy": 0.713}
     entries = [{"method": "selective", "seed": seed, "second_half": late} for seed in (0, 1)]
-    first, second = results.format_diagnostics(entries).splitlines()
-    assert first == (
-        "selective, seed 0, labels in the second half of training: IK rate 0.000; right on IK rows: self -, weak -; "
-        "right on all rows: weak 0.700, selected 0.700, smoothed 0.713; P(IK) AUROC 0.750"
+    header, first, second = (
+        re.split(r" {2,}", line) for line in results.format_diagnostics(entries).splitlines()
     )
-    assert second == first.replace("seed 0", "seed 1")
+    assert len(header) == len(first)
+    assert first == ["selective", "0", "0.00", "-", "-", "70.00", "70.00", "71.30", "75.00"]
+    assert second == ["selective", "1", *first[2:]]
 
 
 @pytest.mark.parametrize(
@@ -146,14 +161,15 @@ def test_diagnostics_are_a_line_per_student_with_dashes_for_nothing():
 )
 def test_paper_accuracy(cell, accuracy):
     task, weak, method = cell
-    assert results.paper_accuracy(task, weak, "qwen-14b", method) == accuracy
+    expected = None if accuracy is None else pytest.approx(accuracy / 100)
+    assert results.paper_accuracy(task, weak, "qwen-14b", method) == expected
     assert results.paper_accuracy(task, weak, "qwen-7b", method) is None
 
 
 def test_the_papers_rows_are_whole():
-    for table in results.PAPER.values():
-        assert set(table) >= {"weak", "ceiling", *registry.students()}
-        for row in table.values():
+    for rows in results.PAPER.values():
+        assert set(rows) >= {"weak", "ceiling", *registry.students()}
+        for row in rows.values():
             assert len(row) == 3 and all(60 < value < 95 for value in row)
 
 
@@ -171,8 +187,13 @@ def test_tracked_items_come_through_in_order(monkeypatch, terminal):
 
 
 def test_plain_progress_lines_tell_done_total_and_time_left(monkeypatch):
-    stream, clock = io.StringIO(), iter([0.0, 10.0, 20.0, 30.0, 40.0])
+    stream, clock = io.StringIO(), iter([0.0, 99.0, 119.0, 139.0, 159.0])
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    assert list(progress.track("abcd", total=4, label="weak", unit="steps")) == list("abcd")
-    assert stream.getvalue() == "weak: 2/4 steps, about 20 s left\n"
+    tracked = progress.track("abcd", total=4, label="weak", unit="steps", status=lambda: "loss 0.7")
+    assert list(tracked) == list("abcd")
+    # The first item, which compiles, took 99 s and does not count.
+    assert (
+        stream.getvalue()
+        == "weak: 2/4 steps, loss 0.7, about 40 s left\nweak: 3/4 steps, loss 0.7, about 20 s left\n"
+    )
