@@ -12,7 +12,9 @@ train step; the first one compiles.
 import argparse
 import json
 import multiprocessing
+import os
 import pathlib
+import platform
 import resource
 import time
 
@@ -59,7 +61,7 @@ def load_and_score(args):
         jax.block_until_ready(logits)
         report[f"score_seconds_{run}"] = time.perf_counter() - start
     probs = np.asarray(jax.nn.softmax(logits))[:, 1]
-    report |= {"peak_gib": _peak_gib(), "probs": probs.round(3).tolist()}
+    report |= {"peak_gib": _peak_gib(), "probs": [round(float(p), 3) for p in probs]}
     return report
 
 
@@ -97,6 +99,7 @@ def train(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--output", type=pathlib.Path, help="also write the JSON here")
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("load-and-score")
     command.add_argument("--model", default="qwen-1.8b", choices=registry.MODELS)
@@ -108,8 +111,13 @@ def main():
     command.add_argument("--compute_dtype", default="float32", choices=decoder.DTYPES)
     command.set_defaults(run=train)
     args = parser.parse_args()
-    report = args.run(args)
-    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in report.items()}))
+    machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}", "model": args.model}
+    report = {k: round(v, 3) if isinstance(v, float) else v for k, v in (machine | args.run(args)).items()}
+    text = json.dumps(report, indent=1) + "\n"
+    print(text)
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(text)
 
 
 if __name__ == "__main__":

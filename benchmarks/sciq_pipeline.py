@@ -79,7 +79,7 @@ def main() -> None:
     stages = dict(re.findall(r"^\[\d+/\d+\] (.*)\n(?:  .*\n)*?  ([\d.]+) s$", output, re.MULTILINE))
     report = {
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-        "command": "python benchmarks/sciq_pipeline.py --data=FOLDER " + " ".join(arguments.overrides),
+        "command": " ".join(["python benchmarks/sciq_pipeline.py --data=FOLDER", *arguments.overrides]),
         "seconds": round(seconds, 1),
         "seconds_of_second_run": round(again, 1),
         "peak_host_memory_gb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9, 2),
