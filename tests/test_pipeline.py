@@ -190,7 +190,9 @@ def test_p_ik_alone_is_trained_where_the_student_does_not_train_it(tmp_path):
     keys = {entry["label"]: entry["key"] for entry in report["manifest"]["stages"]}
     folder = tmp_path / "artifacts" / "train" / keys["P(IK) alone, seed 0"]
     assert json.loads((folder / "summary.json").read_text())["last_step"]["grad_norm"] > 0.01
-    scores = read_parquet(tmp_path / "artifacts" / "predictions" / keys["P(IK) scores, seed 0"] / "predictions.parquet")
+    scores = read_parquet(
+        tmp_path / "artifacts" / "predictions" / keys["P(IK) scores, seed 0"] / "predictions.parquet"
+    )
     by_id = dict(zip(scores["example_id"].to_pylist(), scores["p_ik"].to_pylist(), strict=True))
     assert np.ptp(list(by_id.values())) > 1e-3
     trace = read_parquet(tmp_path / "artifacts" / "train" / keys["selective, seed 0"] / "trace.parquet")
