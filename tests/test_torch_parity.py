@@ -8,6 +8,7 @@ from fixtures import make_parity
 
 from selw2s_jax.hf import random_checkpoint
 
+pytestmark = pytest.mark.torch
 pytest.importorskip("torch", reason="torch is not installed; test_models.py compares with committed outputs")
 
 
