@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 import selw2s_jax
-from selw2s_jax import artifacts, inputs, results
+from selw2s_jax import artifacts, experiment, inputs, results
 from selw2s_jax import config as config_lib
 from selw2s_jax import stages as stages_lib
 from selw2s_jax.analysis import diagnostics
@@ -53,12 +53,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
         print("reading and checking data, models and tokenizers", flush=True)
         found = inputs.prepare(config, workdir)
         store = artifacts.Store(workdir)
-        make = stages_lib.Stages(config, found, store, workdir)
-        evaluations = {seed: {name: make.evaluation(seed, name) for name in names} for seed in config.seeds}
+        make = stages_lib.StageFactory(config, found, store, workdir)
+        study = experiment.Experiment(config, found, make)
+        evaluations = {seed: {name: study.evaluation(seed, name) for name in names} for seed in config.seeds}
         targets = []
         for seed in config.seeds:
             # The labels are asked for beside the weak model, which is then still on the devices.
-            targets += [make.weak_labels(seed), *evaluations[seed].values()]
+            targets += [study.weak_labels(seed), *evaluations[seed].values()]
         stages = stages_lib.in_order(targets)
         missing = [stage for stage in stages if store.find(stage.name, stage.inputs) is None]
         devices = make.check_devices() if missing else None
@@ -70,7 +71,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
                 workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True)
             )
             _make_all(missing, store)
-        report = _collect(config, found, make, evaluations, store)
+        report = _collect(config, found, study, evaluations, store)
         report["notes"] += _notes_on_prompts(stages, store)
         report["manifest"] = _manifest(config, found, stages)
         artifacts.write_text(workdir / "results.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
@@ -127,7 +128,7 @@ def _make_all(missing: list[stages_lib.Stage], store: artifacts.Store) -> None:
 def _collect(
     config,
     found: inputs.Inputs,
-    make: stages_lib.Stages,
+    study: experiment.Experiment,
     evaluations: dict[int, dict[str, stages_lib.Stage]],
     store: artifacts.Store,
 ) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def _collect(
             total=len(test),
             correct=correct,
         )
-        selection += _diagnose(config, found, make, seed, store)
+        selection += _diagnose(config, found, study, seed, store)
     labels = found.by_seed[config.seeds[0]].test.labels
     return {
         "records": records,
@@ -170,16 +171,16 @@ def _notes_on_prompts(stages: list[stages_lib.Stage], store: artifacts.Store) ->
 
 
 def _diagnose(
-    config, found: inputs.Inputs, make: stages_lib.Stages, seed: int, store
+    config, found: inputs.Inputs, study: experiment.Experiment, seed: int, store
 ) -> list[dict[str, Any]]:
     """Label diagnostics of the students whose rule chose among labels."""
     half = found.by_seed[seed].student_half
     diagnoses = []
     for name in config.methods:
-        stage = make.student(seed, name)
+        stage = study.student(seed, name)
         artifact = store.find(stage.name, stage.inputs)
         if "trace.parquet" in artifact.files:
-            weak, own = make.label_columns(seed)
+            weak, own = study.label_columns(seed)
             summary = diagnostics.label_diagnostics(
                 artifact.read_table("trace.parquet"), half.ids, truth=half.labels, weak=weak, own=own
             )

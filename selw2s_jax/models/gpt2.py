@@ -3,6 +3,8 @@
 Weights keep the checkpoint's Conv1D layout, [in, out].
 """
 
+import functools
+
 import jax
 from flax import nnx
 
@@ -51,20 +53,6 @@ class MLP(nnx.Module):
         h = jax.nn.gelu(h, approximate=True)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
         return layers.project("rtf,fd->rtd", h, self.down, self.settings) + self.down_bias[...].astype(dtype)
-
-
-class Block(nnx.Module):
-    """One layer; its parameters are declared for all layers at once."""
-
-    def __init__(self, config, settings, rngs):
-        self.attn_norm = layers.LayerNorm(config, settings, rngs, config.num_layers)
-        self.attn = Attention(config, settings, rngs)
-        self.mlp_norm = layers.LayerNorm(config, settings, rngs, config.num_layers)
-        self.mlp = MLP(config, settings, rngs)
-
-    def __call__(self, x, context):
-        x = x + self.attn(self.attn_norm(x), context)
-        return x + self.mlp(self.mlp_norm(x))
 
 
 def parse_config(config: dict) -> family.ModelConfig:
@@ -125,7 +113,7 @@ def format_config(config: family.ModelConfig) -> dict:
 
 FAMILY = family.Family(
     name="gpt2",
-    block=Block,
+    block=functools.partial(layers.Block, layers.LayerNorm, Attention, MLP),
     norm=layers.LayerNorm,
     parse_config=parse_config,
     format_config=format_config,

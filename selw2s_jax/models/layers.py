@@ -109,3 +109,21 @@ def attend(q, k, v, mask, settings):
     q, k, v = (sharding.constrain(x, axes, settings.mesh) for x in (q, k, v))
     out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=settings.attention)
     return sharding.constrain(out, axes, settings.mesh)
+
+
+class Block(nnx.Module):
+    """One pre-norm layer; its parameters are declared for all layers at once.
+
+    Args:
+        norm, attention, mlp: classes of the family's parts.
+    """
+
+    def __init__(self, norm, attention, mlp, config, settings, rngs):
+        self.attn_norm = norm(config, settings, rngs, config.num_layers)
+        self.attn = attention(config, settings, rngs)
+        self.mlp_norm = norm(config, settings, rngs, config.num_layers)
+        self.mlp = mlp(config, settings, rngs)
+
+    def __call__(self, x, context):
+        x = x + self.attn(self.attn_norm(x), context)
+        return x + self.mlp(self.mlp_norm(x))

@@ -4,6 +4,8 @@ Weights keep the checkpoint's Linear layout, [out, in]. The logn scaling and dyn
 code act only past `seq_length`; inputs are never that long here.
 """
 
+import functools
+
 import jax
 from flax import nnx
 
@@ -50,20 +52,6 @@ class MLP(nnx.Module):
         gate = layers.project("rtd,fd->rtf", x, self.gate, self.settings)
         h = sharding.constrain(up * jax.nn.silu(gate), ("rows", "time", "mlp"), self.settings.mesh)
         return layers.project("rtf,df->rtd", h, self.down, self.settings)
-
-
-class Block(nnx.Module):
-    """One layer; its parameters are declared for all layers at once."""
-
-    def __init__(self, config, settings, rngs):
-        self.attn_norm = layers.RMSNorm(config, settings, rngs, config.num_layers)
-        self.attn = Attention(config, settings, rngs)
-        self.mlp_norm = layers.RMSNorm(config, settings, rngs, config.num_layers)
-        self.mlp = MLP(config, settings, rngs)
-
-    def __call__(self, x, context):
-        x = x + self.attn(self.attn_norm(x), context)
-        return x + self.mlp(self.mlp_norm(x))
 
 
 def parse_config(config: dict) -> family.ModelConfig:
@@ -142,7 +130,7 @@ def format_config(config: family.ModelConfig) -> dict:
 
 FAMILY = family.Family(
     name="qwen",
-    block=Block,
+    block=functools.partial(layers.Block, layers.RMSNorm, Attention, MLP),
     norm=layers.RMSNorm,
     parse_config=parse_config,
     format_config=format_config,
