@@ -1,6 +1,7 @@
 """What the commands share: the config flag, and errors as one line with exit status 2."""
 
 import difflib
+import logging as std_logging
 import os
 import pathlib
 import re
@@ -34,13 +35,22 @@ def define_config_flag() -> None:
 def run(main: Callable[[], None]) -> None:
     """Parses the command line and runs `main`, both as `guard` does."""
     logging.set_verbosity(logging.WARNING)
-    # A write that fails is raised; what Orbax logs and TensorStore calls back about it besides is left out.
-    logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
+    # A write that fails is raised; what Orbax, asyncio and TensorStore say about it besides is left out.
+    for logger in (logging.get_absl_logger(), std_logging.getLogger("asyncio")):
+        logger.addFilter(lambda record: not record.exc_info)
     sys.unraisablehook = _report_unraisable
     # Read when they are imported: retries without a network end in one line of ours, PyTorch is not wanted.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    app.run(lambda argv: guard(main), flags_parser=lambda argv: guard(lambda: _parse(argv)))
+    try:
+        app.run(lambda argv: guard(main), flags_parser=lambda argv: guard(lambda: _parse(argv)))
+    except SystemExit as end:
+        if end.code in (EXIT_USER_ERROR, EXIT_INTERRUPTED) and "orbax" in sys.modules:
+            # Orbax's threads would go on about the same error while the interpreter shuts down.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise
 
 
 def _report_unraisable(unraisable) -> None:
