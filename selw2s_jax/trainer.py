@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import json
 import pathlib
 import time
@@ -49,6 +50,7 @@ class Trainer:
     def release(self) -> None:
         """Lets go of the trained model, to make room for another."""
         self._live = None
+        gc.collect()  # nnx.merge leaves reference cycles, which would keep the arrays on the devices
 
     def load_language_model(self, model: inputs.Model) -> decoder.Decoder:
         """The untouched model with its language-model head, held in the compute dtype: it is only read."""
