@@ -122,9 +122,9 @@ class Store:
         self._root = workdir / "artifacts"
         self._found: dict[tuple[str, str], Artifact] = {}
 
-    def _path(self, stage: str, inputs: Any) -> tuple[str, pathlib.Path]:
-        key = artifact_key(stage, inputs)
-        return key, self._root / stage / key
+    def path(self, stage: str, inputs: Any) -> pathlib.Path:
+        """Where the artifact of a stage for these inputs is, or will be."""
+        return self._root / stage / artifact_key(stage, inputs)
 
     def find(self, stage: str, inputs: Any) -> Artifact | None:
         """The finished artifact of a stage for these inputs, or None.
@@ -132,7 +132,8 @@ class Store:
         Raises:
             UserError: it is there, but incomplete or made from other inputs than its name says.
         """
-        key, path = self._path(stage, inputs)
+        path = self.path(stage, inputs)
+        key = path.name
         if (stage, key) in self._found:
             return self._found[stage, key]
         if not path.is_dir():
@@ -158,7 +159,8 @@ class Store:
 
         A failure, or a process killed, leaves at most a hidden folder that the next run removes.
         """
-        key, path = self._path(stage, inputs)
+        path = self.path(stage, inputs)
+        key = path.name
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{key}.*"):
             shutil.rmtree(stale, ignore_errors=True)
@@ -181,6 +183,20 @@ class Store:
             raise
         self._found[stage, key] = Artifact(stage, key, path, files)
         return self._found[stage, key]
+
+
+def fill_once(path: pathlib.Path, write: Callable[[pathlib.Path], None]) -> pathlib.Path:
+    """`path`, filled by `write(folder)` and put in place by one rename where it is missing."""
+    if not path.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            write(temporary)
+            temporary.chmod(0o755)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return path
 
 
 def _sync_folder(path: pathlib.Path) -> None:

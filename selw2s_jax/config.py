@@ -56,6 +56,32 @@ def default_config() -> ml_collections.ConfigDict:
             learning_rate=placeholder(float),  # null: training.learning_rate, else the model's own default
         )
 
+    # A generated world (data.source="world"); see data/toy_world.py.
+    config.world = dict(
+        seed=0,
+        num_entities=1500,
+        zipf_exponent=1.2,
+        zipf_offset=2.0,
+        shown_share=0.5,
+        test_share=0.3,
+        judged_share=0.2,
+        stated_share=0.3,
+        task_shares=(3.0, 3.0, 2.0, 2.0, 2.0),
+    )
+    # Of the language models of a world (weak.model="world", strong.model="world").
+    config.pretraining = dict(
+        seed=0,
+        row_length=96,  # tokens
+        batch_rows=10,
+        learning_rate=6e-3,
+        warmup_steps=100,
+        final_fraction=0.05,  # of the learning rate, at the end of its cosine
+        b2=0.98,
+        clip_norm=1.0,
+        fact_weight=10.0,  # in the loss, of a word that tells a fact or a judgement
+        weak=dict(num_layers=3, embed_dim=32, num_heads=4, mlp_dim=64, num_steps=1500),
+        strong=dict(num_layers=3, embed_dim=64, num_heads=4, mlp_dim=128, num_steps=3000),
+    )
     config.p_ik = dict(
         task="arc",
         data=placeholder(str),  # arc: easy+challenge | easy | challenge
@@ -71,6 +97,7 @@ def default_config() -> ml_collections.ConfigDict:
         mask="online",  # online | frozen_scores | file
         scores_file=placeholder(str),  # for mask=file: JSONL of {example_id, p_ik}
         prompt="bare",  # classifier input: bare | instruction | fewshot
+        num_test=0,  # questions of p_ik.task's test split that P(IK) is tested on; 0: P(IK) is not tested
     )
     config.self_label = dict(
         source="fewshot",  # fewshot | class_head | file
@@ -123,6 +150,28 @@ def smoke_settings(config: ml_collections.ConfigDict, *, weak: str, strong: str)
     config.precision.compute_dtype = "float32"
 
 
+def world_settings(config: ml_collections.ConfigDict) -> None:
+    """Turns a config into a run in a generated world: its questions, and language models pretrained on its text."""
+    config.data.source = config.weak.model = config.strong.model = "world"
+    config.task = "world_facts"
+    config.p_ik.task = "world_traits"
+    config.data.conversion = "balanced_pair"
+    # The language models have read problems only behind an instruction; the paper's bare pair is new to them.
+    config.p_ik.prompt = "instruction"
+    config.p_ik.num_test = 1000
+    config.methods = (
+        "p_ik_only",
+        "finetune",
+        "confidence",
+        "selective",
+        "self_training",
+        "random_selection",
+    )
+    config.training.learning_rate = 1e-3
+    config.precision.compute_dtype = "float32"
+    config.execution.remat = "none"
+
+
 def parse_arguments(text: str | None, *, choices: dict[str, tuple[str, ...]]) -> dict[str, str | bool]:
     """The arguments of a config file, `--config=file.py:weak=gpt2,smoke`.
 
@@ -171,7 +220,7 @@ _POSITIVE = (
     "training.epochs", "training.learning_rate", "training.eps", "weak.learning_rate",
     "strong.learning_rate", "execution.score_tokens", "logging.every_steps",
 )  # fmt: skip
-_NOT_NEGATIVE = ("p_ik.weight", "p_ik.temperature")
+_NOT_NEGATIVE = ("p_ik.weight", "p_ik.temperature", "p_ik.num_test")
 _UNIT_INTERVAL = ("p_ik.gamma", "graph.alpha")
 _BELOW_ONE = ("training.b1", "training.b2")  # Adam divides by 1 - b
 _SEED_LIMIT = 2**32  # jax.random.key tells no more apart
@@ -270,6 +319,10 @@ def _validate_sources(config) -> None:
         raise UserError("config.data.test_file is set without data.train_file; set both")
     if config.self_label.source == "file" and config.self_label.file is None:
         raise UserError("config.self_label.source=file needs self_label.file: JSONL of {example_id, label}")
+    if config.p_ik.num_test and config.p_ik.file is not None:
+        raise UserError(
+            "config.p_ik.num_test tests P(IK) on p_ik.task's test split: set it to 0 with p_ik.file"
+        )
     if config.p_ik.mask == "file" and config.p_ik.scores_file is None:
         raise UserError("config.p_ik.mask=file needs p_ik.scores_file: JSONL of {example_id, p_ik}")
     if config.p_ik.stage == "frozen" and config.p_ik.mask == "online":

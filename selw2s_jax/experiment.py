@@ -20,6 +20,7 @@ class _Column:
     inputs: Any
     needs: tuple[stages.Stage, ...]
     read: Callable[[], np.ndarray]
+    by_step: bool = False  # [num_steps, N] rather than [N]
 
 
 class Experiment:
@@ -33,6 +34,56 @@ class Experiment:
 
     def __init__(self, config: ml_collections.ConfigDict, found: inputs.Inputs, make: stages.StageFactory):
         self._config, self._found, self._make = config, found, make
+
+    def targets(self) -> list[stages.Stage]:
+        """The stages that results are read from, in the order in which they are best made."""
+        chosen: list[stages.Stage] = []
+        for seed in self._config.seeds:
+            # The labels are asked for beside the weak model, which is then still on the devices.
+            chosen.append(self.weak_labels(seed))
+            if self.has_answers("test"):
+                chosen.append(self.answers(seed, "test"))
+            for name in self.classifiers():
+                chosen.append(self.evaluation(seed, name))
+                chosen += [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
+            if "p_ik_only" in self._config.methods:
+                chosen += [stage for _, stage in self._p_ik_tests_of(seed, "p_ik_only").values()]
+        if self.has_answers("test"):
+            chosen += [self.answers(seed, "p_ik_test") for seed in self._config.seeds]
+        return chosen
+
+    def classifiers(self) -> tuple[str, ...]:
+        """The models that are tested on the task: weak model, ceiling, and students with a class head."""
+        methods = [name for name in self._config.methods if registry.METHODS[name].task_weight > 0]
+        return ("weak", "ceiling", *methods)
+
+    def has_answers(self, split_name: str) -> bool:
+        """Whether the strong model's few-shot answers on a split are part of the results."""
+        tested = self._found.by_seed[self._config.seeds[0]].p_ik_test is not None
+        return tested and split_name in ("test", "p_ik_test")
+
+    def p_ik_tests(self) -> list[tuple[int, str, str]]:
+        """The tests of P(IK): seed, method, and "in" or "out" of the distribution it was trained on."""
+        return [
+            (seed, name, distribution)
+            for seed in self._config.seeds
+            for name in self._config.methods
+            for distribution in self._p_ik_tests_of(seed, name)
+        ]
+
+    def p_ik_test(self, seed: int, name: str, distribution: str) -> tuple[str, stages.Stage]:
+        """The split that P(IK) of a student is tested on, and its scores there."""
+        return self._p_ik_tests_of(seed, name)[distribution]
+
+    def _p_ik_tests_of(self, seed: int, name: str) -> dict[str, tuple[str, stages.Stage]]:
+        data, method = self._found.by_seed[seed], registry.METHODS.get(name)
+        if data.p_ik_test is None or method is None or method.mask_of is not None:
+            return {}
+        if not (method.task_weight == 0 or inputs.trains_p_ik(self._config, method)):
+            return {}
+        label = f"P(IK) test of {name}, seed {seed}"
+        held_out = self._make.predictions(self.student(seed, name), self._found.strong, data.p_ik_test, label)
+        return {"in": ("p_ik_test", held_out), "out": ("test", self.evaluation(seed, name))}
 
     # Models.
 
@@ -69,7 +120,7 @@ class Experiment:
 
     def p_ik_model(self, seed: int) -> stages.Stage:
         """P(IK) trained alone, for p_ik.stage other than joint and for frozen scores."""
-        answers = self.p_ik_answers(seed)
+        answers = self.answers(seed, "p_ik")
         return self._make.training(
             f"P(IK) alone, seed {seed}",
             seed,
@@ -84,22 +135,28 @@ class Experiment:
     def student(self, seed: int, name: str) -> stages.Stage:
         """A student by the name of its method. The ground truth of its half is not among its inputs."""
         method, model = registry.METHODS[name], self._found.strong
+        if method.task_weight == 0:
+            return self.p_ik_model(seed)
         split = self._found.by_seed[seed].student_half
         columns = {"weak_probs": self._weak_column(seed)}
         if method.uses_self_labels:
             columns["self_labels"] = self._self_column(seed)
-        if method.uses_p_ik and self._config.p_ik.mask != "online":
+        if method.mask_of is not None:
+            columns["given_p_ik"] = self._shuffled_masks_column(seed, name)
+        elif method.uses_p_ik and self._config.p_ik.mask != "online":
             columns["given_p_ik"] = self._scores_column(seed)
         trains_p_ik = inputs.trains_p_ik(self._config, method)
         starts_from = None
         if trains_p_ik and self._config.p_ik.stage == "pretrain_then_joint":
             starts_from = self.p_ik_model(seed)
         needs = [stage for column in columns.values() for stage in column.needs]
-        needs += [self.p_ik_answers(seed)] if trains_p_ik else []
+        needs += [self.answers(seed, "p_ik")] if trains_p_ik else []
 
         def read_sets() -> dict[int, batches.ExampleSet]:
-            values = {field: column.read() for field, column in columns.items()}
-            sets = {batches.TASK: batches.ExampleSet(split.ids, inputs.encode(split.texts, model), values)}
+            values = {field: column.read() for field, column in columns.items() if not column.by_step}
+            by_step = {field: column.read() for field, column in columns.items() if column.by_step}
+            tokens = inputs.encode(split.texts, model)
+            sets = {batches.TASK: batches.ExampleSet(split.ids, tokens, values, by_step)}
             if trains_p_ik:
                 sets[batches.P_IK] = self._p_ik_examples(seed)
             return sets
@@ -141,21 +198,20 @@ class Experiment:
         trained = supervised[name](seed) if name in supervised else self.student(seed, name)
         model = self._found.weak if name == "weak" else self._found.strong
         label = f"evaluation of {name}, seed {seed}"
+        has_classes = name in supervised or registry.METHODS[name].task_weight > 0
         return self._make.predictions(
-            trained, model, self._found.by_seed[seed].test, label, show_accuracy=True
+            trained, model, self._found.by_seed[seed].test, label, show_accuracy=has_classes
         )
 
-    def self_answers(self, seed: int) -> stages.Stage:
-        """Few-shot answers on the student's half."""
-        split = self._found.by_seed[seed].student_half
+    def answers(self, seed: int, split_name: str) -> stages.Stage:
+        """Few-shot answers on a split, by its name in `inputs.SeedData`."""
+        is_p_ik = split_name.startswith("p_ik")
+        task = self._config.p_ik.task if is_p_ik else self._config.task
+        of_split = {"student_half": "student's half", "p_ik": "P(IK)", "p_ik_test": "P(IK) test"}
         return self._make.answers(
-            split, f"few-shot answers on {self._config.task} (student's half), seed {seed}"
+            getattr(self._found.by_seed[seed], split_name),
+            f"few-shot answers on {task} ({of_split.get(split_name, split_name)}), seed {seed}",
         )
-
-    def p_ik_answers(self, seed: int) -> stages.Stage:
-        """Few-shot answers on the P(IK) examples."""
-        split = self._found.by_seed[seed].p_ik
-        return self._make.answers(split, f"few-shot answers on {self._config.p_ik.task} (P(IK)), seed {seed}")
 
     # What a student's examples carry.
 
@@ -177,7 +233,7 @@ class Experiment:
             return self._file_column(section.file, "label", split, hard=not section.soft)
         if section.source == "class_head":
             return _Column(None, (), lambda: np.zeros(len(split), np.float32))
-        stage = self.self_answers(seed)
+        stage = self.answers(seed, "student_half")
 
         def read() -> np.ndarray:
             probs = self._make.table(stage, "answers.parquet", "prob_1", split)
@@ -194,6 +250,27 @@ class Experiment:
             stage.key, (stage,), lambda: self._make.table(stage, "predictions.parquet", "p_ik", split)
         )
 
+    def _shuffled_masks_column(self, seed: int, name: str) -> _Column:
+        """IK masks of another student, each step's shuffled among the examples of its batch."""
+        other, split = (
+            self.student(seed, registry.METHODS[name].mask_of),
+            self._found.by_seed[seed].student_half,
+        )
+        order_seed = inputs.seed_for(self._config, seed, "sampling")
+
+        def read() -> np.ndarray:
+            trace = self._make.artifact(other).read_table("trace.parquet")
+            place = {example_id: index for index, example_id in enumerate(split.ids)}
+            masks = np.zeros((int(trace["step"].max()) + 1, len(split)), np.float32)
+            for step in range(len(masks)):
+                members = np.flatnonzero(trace["step"] == step)
+                members = members[np.argsort(trace["example_id"][members])]
+                shuffled = np.random.default_rng([order_seed, step]).permutation(trace["ik_mask"][members])
+                masks[step, [place[example_id] for example_id in trace["example_id"][members]]] = shuffled
+            return masks
+
+        return _Column({"masks_of": other.key, "seed": order_seed}, (other,), read, by_step=True)
+
     def _file_column(self, path: str, field: str, split: inputs.Split, hard: bool = False) -> _Column:
         values = inputs.by_example_id(inputs.read_values_file(path, field, 0, 1), split.ids, path)
         values = (values > 0.5).astype(np.float32) if hard else values
@@ -204,7 +281,7 @@ class Experiment:
         return {
             "p_ik_texts": split.texts_hash,
             "p_ik_labels": split.labels_hash,
-            "p_ik_answers": self.p_ik_answers(seed).key,
+            "p_ik_answers": self.answers(seed, "p_ik").key,
             "p_ik_batch_size": self._make.p_ik_batch_size(),
             "num_samples": section.num_samples,
             "temperature": section.temperature,
@@ -214,7 +291,7 @@ class Experiment:
     def _p_ik_examples(self, seed: int) -> batches.ExampleSet:
         split, section = self._found.by_seed[seed].p_ik, self._config.p_ik
         targets = fewshot.sampled_accuracy(
-            self._make.table(self.p_ik_answers(seed), "answers.parquet", "prob_1", split),
+            self._make.table(self.answers(seed, "p_ik"), "answers.parquet", "prob_1", split),
             split.labels,
             split.ids,
             seed=inputs.seed_for(self._config, seed, "sampling"),

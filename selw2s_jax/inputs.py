@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from selw2s_jax import artifacts, smoke
+from selw2s_jax import artifacts, smoke, world
 from selw2s_jax.data import prompts, sources, splits, tasks, user_files
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, tokenizers, weight_files
 from selw2s_jax.method import registry as method_registry
 from selw2s_jax.models import registry
+
+PRETRAINING = "pretrain"  # name of the stage that makes a language model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Model:
         role: "weak" or "strong".
         name: as the config has it.
         folder: local folder of its files.
-        fingerprint: hash of its weights, config and tokenizer.
+        fingerprint: hash of its weights, config and tokenizer; of its recipe where it is yet to be made.
+        recipe: how the run itself makes it, None for a model that is there.
         max_length: longest example it is given, in tokens.
     """
 
@@ -37,6 +40,7 @@ class Model:
     fingerprint: str
     learning_rate: float
     max_length: int
+    recipe: world.Recipe | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +110,7 @@ class SeedData:
     student_half: Split
     test: Split
     p_ik: Split | None
+    p_ik_test: Split | None  # held-out questions of p_ik.task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,10 +155,12 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Inputs:
         UserError: the first thing that is wrong.
     """
     made = workdir / "inputs"
-    source = str(smoke.data_folder(made)) if config.data.source == smoke.GENERATED else config.data.source
-    notes: list[str] = []
-    if config.data.source == smoke.GENERATED:
+    source, notes = config.data.source, []
+    if source == smoke.GENERATED:
+        source = str(smoke.data_folder(made))
         notes.append("the questions are generated and the checkpoints random: the numbers mean nothing")
+    elif source == world.NAME:
+        source = str(world.data_folder(world.world_config(config), made))
 
     # The data first: models can be long downloads.
     task, train_questions, test_questions = _read_task(config, source, notes)
@@ -168,7 +175,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Inputs:
         by_seed[base] = _fit_lengths(config, data, weak, strong, notes)
     is_papers_data = (
         config.data.train_file is None
-        and config.data.source != smoke.GENERATED
+        and config.data.source not in (smoke.GENERATED, world.NAME)
         and (config.data.num_train, config.data.num_test) == (20_000, None)
         and config.data.conversion == "coin"
         and not sources.is_divided(task, source=source)
@@ -179,6 +186,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Inputs:
 def _find_model(config, role: str, made: pathlib.Path, notes: list[str]) -> Model:
     section = config[role]
     name = section.model
+    if name == world.NAME:
+        return _world_model(config, role, made)
     if name in smoke.RANDOM_MODELS:
         folder = smoke.model_folder(name, made)
     else:
@@ -202,6 +211,26 @@ def _find_model(config, role: str, made: pathlib.Path, notes: list[str]) -> Mode
         fingerprint=artifacts.content_hash([weights, tokenizer.fingerprint]),
         learning_rate=learning_rate or default_learning_rate(model_config),
         max_length=min(config.data.max_length, model_config.max_seq_len),
+    )
+
+
+def _world_model(config, role: str, made: pathlib.Path) -> Model:
+    """A language model of the generated world, which a stage of the run pretrains."""
+    recipe = world.recipe(config, role, world.data_folder(world.world_config(config), made))
+    tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder)
+    folder = artifacts.Store(made.parent).path(PRETRAINING, recipe.inputs)
+    return Model(
+        role=role,
+        name=world.NAME,
+        folder=folder,
+        config=recipe.model,
+        tokenizer=tokenizer,
+        fingerprint=artifacts.content_hash([folder.name, tokenizer.fingerprint]),
+        learning_rate=(
+            config[role].learning_rate or config.training.learning_rate or default_learning_rate(recipe.model)
+        ),
+        max_length=min(config.data.max_length, recipe.model.max_seq_len),
+        recipe=recipe,
     )
 
 
@@ -239,16 +268,18 @@ def _seed_data(config, task, train_questions, test, source, base: int, notes: li
     weak_half, student_half = splits.sample_and_halve(
         examples, num_train=config.data.num_train, seed=split_seed, sample=config.data.sample
     )
-    # Only self labels and fewshot classifier inputs use shots.
+    # Only few-shot answers and fewshot classifier inputs use shots.
     methods = [method_registry.METHODS[name] for name in config.methods]
     answers = config.self_label.source == "fewshot" and any(method.uses_self_labels for method in methods)
+    answers |= config.p_ik.num_test > 0
     uses_shots = answers or config.p_ik.prompt == "fewshot"
     num_shots, shot_seed = config.self_label.num_shots, seed_for(config, base, "shots")
     shots = splits.pick_shots(weak_half, num_shots=num_shots, seed=shot_seed) if uses_shots else ()
     needs_p_ik = _needs_p_ik_data(config)
     p_ik = _p_ik_split(config, source, conversion, split_seed, shot_seed, notes) if needs_p_ik else None
+    p_ik_test = _p_ik_test_split(config, source, p_ik, notes) if p_ik and config.p_ik.num_test else None
     make = functools.partial(Split, prompt=config.p_ik.prompt, instruction=task.instruction, shots=shots)
-    data = SeedData(make(weak_half), make(student_half), make(test), p_ik)
+    data = SeedData(make(weak_half), make(student_half), make(test), p_ik, p_ik_test)
     return data if p_ik is None else _without_shared_texts(data, notes)
 
 
@@ -300,6 +331,21 @@ def _p_ik_split(config, source, conversion: int, split_seed: int, shot_seed: int
     return Split(rest, section.prompt, task.instruction, shots)
 
 
+def _p_ik_test_split(config, source, p_ik: Split, notes: list[str]) -> Split:
+    """Questions of the P(IK) task's test split, the same for every seed, with the prompt of the P(IK) examples."""
+    task, section = tasks.get_task(config.p_ik.task), config.p_ik
+    questions = sources.load_questions(task, "test", source=source, subsets=section.data)
+    examples = _convert(config, task, questions, config.seed.test_conversion)
+    examples = splits.sample_examples(examples, section.num_test, seed=config.seed.test_conversion)
+    trained = {example.text for example in (*p_ik.examples, *p_ik.shots)}
+    held_out = [example for example in examples if example.text not in trained]
+    if len(held_out) < len(examples):
+        notes.append(
+            f"p_ik test: {len(examples) - len(held_out)} of {len(examples)} examples dropped, as P(IK) trains on them"
+        )
+    return dataclasses.replace(p_ik, examples=held_out)
+
+
 def is_overlong(texts: Sequence[str], model: Model) -> np.ndarray:
     """Which texts have more tokens than the model is given: `[N]` bool."""
     # No token is shorter than a byte, and NFC, which Qwen's tokenizer applies, at most triples a text.
@@ -322,6 +368,7 @@ def _fit_lengths(config, data: SeedData, weak: Model, strong: Model, notes: list
         "weak_half": (weak,) if config.ceiling.split == "student" else (weak, strong),
         "student_half": (weak, strong),
         "p_ik": (strong,),
+        "p_ik_test": (strong,),
         "test": (weak, strong),
     }
     fitted = {}
@@ -331,7 +378,7 @@ def _fit_lengths(config, data: SeedData, weak: Model, strong: Model, notes: list
             continue
         action = config.data.overlong
         if action == "default":
-            action = "truncate" if name == "test" else "drop"
+            action = "truncate" if name in ("test", "p_ik_test") else "drop"
         fitted[name] = _fit_split(split, name, models, action, notes)
     return dataclasses.replace(data, **fitted)
 

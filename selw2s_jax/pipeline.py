@@ -10,14 +10,13 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 import selw2s_jax
-from selw2s_jax import artifacts, experiment, inputs, results
+from selw2s_jax import artifacts, collect, experiment, inputs, results
 from selw2s_jax import config as config_lib
 from selw2s_jax import stages as stages_lib
-from selw2s_jax.analysis import diagnostics
-from selw2s_jax.data import splits, tasks
+from selw2s_jax.analysis import figures, metrics
+from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
 
@@ -48,19 +47,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
     config = config_lib.normalize(config)
     config_lib.validate(config, students=registry.students())
     config.task, config.p_ik.task = (tasks.canonical_name(name) for name in (config.task, config.p_ik.task))
-    names = ("weak", "ceiling", *config.methods)
     with artifacts.locked_workdir(workdir):
         print("reading and checking data, models and tokenizers", flush=True)
         found = inputs.prepare(config, workdir)
         store = artifacts.Store(workdir)
         make = stages_lib.StageFactory(config, found, store, workdir)
         study = experiment.Experiment(config, found, make)
-        evaluations = {seed: {name: study.evaluation(seed, name) for name in names} for seed in config.seeds}
-        targets = []
-        for seed in config.seeds:
-            # The labels are asked for beside the weak model, which is then still on the devices.
-            targets += [study.weak_labels(seed), *evaluations[seed].values()]
-        stages = stages_lib.in_order(targets)
+        stages = stages_lib.in_order(study.targets())
         missing = [stage for stage in stages if store.find(stage.name, stage.inputs) is None]
         devices = make.check_devices() if missing else None
         _check_space(missing, workdir)
@@ -71,21 +64,83 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
                 workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True)
             )
             _make_all(missing, store)
-        report = _collect(config, found, study, evaluations, store)
-        report["notes"] += _notes_on_prompts(stages, store)
+        collector = collect.Collector(config, found, study, store)
+        report = collector.report()
+        report["notes"] += collect.notes_on_prompts(stages, store)
         report["manifest"] = _manifest(config, found, stages)
         artifacts.write_text(workdir / "results.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-        _print_report(report, workdir, time.monotonic() - start)
+        pictures = _draw(report, collector, config, workdir)
+        _print_report(report, workdir, pictures, time.monotonic() - start)
     return report
 
 
-def _print_report(report: dict[str, Any], workdir: pathlib.Path, seconds: float) -> None:
+def _draw(
+    report: dict[str, Any],
+    collector: collect.Collector,
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+) -> list[pathlib.Path]:
+    """Pictures of the results, beside results.json."""
+    pictures = [workdir / "results.png"]
+    weak, strong = (report["manifest"]["models"][role]["name"] for role in ("weak", "strong"))
+    figures.draw_summary(
+        pictures[0],
+        title=f"{config.task}: {weak} teaches {strong}, {len(config.seeds)} seed(s)",
+        rows=report["summary"],
+        p_ik_panels=_p_ik_panels(report, collector),
+        gamma=config.p_ik.gamma,
+    )
+    if "by_frequency" in report:
+        pictures.append(workdir / "by_frequency.png")
+        counts = report["by_frequency"]
+        shown = ("few-shot answers", "weak", "ceiling", "finetune", "selective")
+        figures.draw_accuracy_by_frequency(
+            pictures[1],
+            title=f"{config.task}: accuracy by frequency of the entity in the text",
+            groups=results.FREQUENCY_GROUPS,
+            series={
+                name: (counts["correct"][name], counts["n"]) for name in shown if name in counts["correct"]
+            },
+        )
+    return pictures
+
+
+def _p_ik_panels(report: dict[str, Any], collector: collect.Collector) -> list[dict[str, Any]]:
+    """P(IK) on known and unknown questions, of the first method that has it tested, over all seeds."""
+    panels = []
+    tested = {(entry["distribution"], entry["task"]): entry["method"] for entry in reversed(report["p_ik"])}
+    for (distribution, task), name in sorted(tested.items()):
+        scores, known = collector.p_ik_scores(name, distribution)
+        low, high = metrics.auroc_interval(scores, known) or (None, None)
+        panels.append(
+            {
+                "title": f"P(IK) of {name}, {task} ({distribution} of distribution)",
+                "known": scores[known],
+                "unknown": scores[~known],
+                "auroc": metrics.auroc(scores, known),
+                "auroc_low": low,
+                "auroc_high": high,
+            }
+        )
+    return panels
+
+
+def _print_report(
+    report: dict[str, Any], workdir: pathlib.Path, pictures: list[pathlib.Path], seconds: float
+) -> None:
     print()
     print(results.format_table(report["records"], report["summary"], report["majority_class_accuracy"]))
     if report["diagnostics"]:
         print()
         print(results.format_diagnostics(report["diagnostics"]))
-    print(f"\nresults in {workdir / 'results.json'}; {seconds:.0f} s")
+    if report["p_ik"]:
+        print()
+        print(results.format_p_ik_tests(report["p_ik"]))
+    if "by_frequency" in report:
+        print()
+        print(results.format_by_frequency(report["by_frequency"]))
+    files = ", ".join(str(path) for path in (workdir / "results.json", *pictures))
+    print(f"\nresults in {files}; {seconds:.0f} s")
 
 
 def _check_space(missing: list[stages_lib.Stage], workdir: pathlib.Path) -> None:
@@ -123,69 +178,6 @@ def _make_all(missing: list[stages_lib.Stage], store: artifacts.Store) -> None:
                 "execution.score_tokens, or use more devices; finished stages are kept"
             ) from error
         print(f"  {time.monotonic() - start:.1f} s", flush=True)
-
-
-def _collect(
-    config,
-    found: inputs.Inputs,
-    study: experiment.Experiment,
-    evaluations: dict[int, dict[str, stages_lib.Stage]],
-    store: artifacts.Store,
-) -> dict[str, Any]:
-    records, selection = [], []
-    for seed, by_method in evaluations.items():
-        test = found.by_seed[seed].test
-        correct = {}
-        for name, stage in by_method.items():
-            table = store.find(stage.name, stage.inputs).read_table("predictions.parquet")
-            prob_1 = dict(zip(table["example_id"], table["prob_1"], strict=True))
-            predicted = inputs.by_example_id(prob_1, test.ids, stage.label) > 0.5
-            correct[name] = int(np.sum(predicted == test.labels.astype(bool)))
-        records += results.make_records(
-            task=config.task,
-            weak=found.weak.name,
-            strong=found.strong.name,
-            seed=seed,
-            total=len(test),
-            correct=correct,
-        )
-        selection += _diagnose(config, found, study, seed, store)
-    labels = found.by_seed[config.seeds[0]].test.labels
-    return {
-        "records": records,
-        "summary": results.summarize(records, with_paper=found.is_papers_data),
-        "majority_class_accuracy": splits.majority_class_accuracy(labels.tolist()),
-        "diagnostics": selection,
-        "notes": list(found.notes),
-    }
-
-
-def _notes_on_prompts(stages: list[stages_lib.Stage], store: artifacts.Store) -> list[str]:
-    notes = []
-    for stage in stages:
-        if stage.name == "answers":
-            cut = store.find(stage.name, stage.inputs).read_json("summary.json")["cut"]
-            if description := stages_lib.describe_cut(cut):
-                notes.append(f"{stage.label}: {description}")
-    return notes
-
-
-def _diagnose(
-    config, found: inputs.Inputs, study: experiment.Experiment, seed: int, store
-) -> list[dict[str, Any]]:
-    """Label diagnostics of the students whose rule chose among labels."""
-    half = found.by_seed[seed].student_half
-    diagnoses = []
-    for name in config.methods:
-        stage = study.student(seed, name)
-        artifact = store.find(stage.name, stage.inputs)
-        if "trace.parquet" in artifact.files:
-            weak, own = study.label_columns(seed)
-            summary = diagnostics.label_diagnostics(
-                artifact.read_table("trace.parquet"), half.ids, truth=half.labels, weak=weak, own=own
-            )
-            diagnoses.append({"method": name, "seed": seed, **summary})
-    return diagnoses
 
 
 def _manifest(config, found: inputs.Inputs, stages: list[stages_lib.Stage]) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from selw2s_jax.analysis import metrics
 
 REFERENCES = ("weak", "ceiling")  # what PGR is measured against
 
+# Fifths of the test items by how often the text names their entity.
+FREQUENCY_GROUPS = ("most common", "common", "middle", "rare", "rarest")
+
 # Tables 2 and 3 of Selective Weak-to-Strong Generalization: accuracy in per cent on SciQ, BoolQ, CosmosQA.
 _PAPER_TASKS = ("sciq", "boolq", "cosmos_qa")
 _PAPER_STRONG = "qwen-14b"
@@ -180,6 +183,40 @@ def format_diagnostics(diagnostics: Sequence[dict[str, Any]]) -> str:
     for entry in diagnostics:
         late = entry["second_half"]
         cells.append([entry["method"], str(entry["seed"]), *(_percent(late[name]) for name in names)])
+    return "\n".join(_aligned(cells))
+
+
+def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
+    """AUROC of P(IK) for "the few-shot answer is right", by seed, in and out of the distribution it trained on."""
+    cells = [
+        ["P(IK)", "seed", "tested on", "", "AUROC", "95 % interval", "n", "right", "IK rate", "right (IK)"]
+    ]
+    for entry in tests:
+        interval = "-"
+        if entry["auroc_low"] is not None:
+            interval = f"{entry['auroc_low']:.3f} to {entry['auroc_high']:.3f}"
+        cells.append(
+            [
+                entry["method"],
+                str(entry["seed"]),
+                entry["task"],
+                f"{entry['distribution']} of distribution",
+                "-" if entry["auroc"] is None else f"{entry['auroc']:.3f}",
+                interval,
+                str(entry["n"]),
+                _percent(entry["known"] / entry["n"]),
+                _percent(entry["ik_rate"]),
+                _percent(entry["ik_precision"]),
+            ]
+        )
+    return "\n".join(_aligned(cells))
+
+
+def format_by_frequency(counts: dict[str, Any]) -> str:
+    """Test accuracy in per cent by fifths of entity frequency."""
+    cells = [["accuracy by frequency", *FREQUENCY_GROUPS], ["n", *map(str, counts["n"])]]
+    for name, correct in counts["correct"].items():
+        cells.append([name, *(_percent(c / n) for c, n in zip(correct, counts["n"], strict=True))])
     return "\n".join(_aligned(cells))
 
 

@@ -5,9 +5,8 @@ They are files in the real formats and go through the real reading path; their n
 
 import dataclasses
 import pathlib
-import shutil
-import tempfile
 
+from selw2s_jax import artifacts
 from selw2s_jax.data import generated, prompts, sources, tasks
 from selw2s_jax.hf import random_checkpoint, tokenizers
 from selw2s_jax.models import registry
@@ -40,7 +39,7 @@ RANDOM_MODELS = {
 
 def data_folder(folder: pathlib.Path) -> pathlib.Path:
     """The generated data sets, made where missing, laid out as `data.sources` reads them."""
-    return _make_once(
+    return artifacts.fill_once(
         folder / "data",
         lambda path: generated.write_generated_data(path, num_train=_DATA_ROWS[0], num_test=_DATA_ROWS[1]),
     )
@@ -56,7 +55,7 @@ def model_folder(name: str, folder: pathlib.Path) -> pathlib.Path:
         config = dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
         random_checkpoint.write_random_checkpoint(path, config, seed=len(name))
 
-    return _make_once(folder / name, write)
+    return artifacts.fill_once(folder / name, write)
 
 
 def _texts(data: pathlib.Path) -> list[str]:
@@ -67,17 +66,3 @@ def _texts(data: pathlib.Path) -> list[str]:
         examples = tasks.convert(task, questions, mode="all", seed=0)
         texts += [prompts.few_shot_prompt(task.instruction, (), example.text) for example in examples]
     return texts
-
-
-def _make_once(path: pathlib.Path, write) -> pathlib.Path:
-    """`path`, filled by `write(folder)` and put in place by one rename where it is missing."""
-    if not path.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
-            write(temporary)
-            temporary.chmod(0o755)
-            temporary.rename(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return path

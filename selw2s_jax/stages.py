@@ -71,7 +71,9 @@ def in_order(targets: Iterable[Stage]) -> list[Stage]:
 
 
 class StageFactory:
-    """Makes the three kinds of stages: training, predictions of a trained model, answers of an untouched one.
+    """Makes the kinds of stages: training, predictions of a trained model, answers of an untouched one.
+
+    A model that the run itself pretrains is one more stage, which those that start from it need.
 
     Args:
         config: the validated config.
@@ -106,6 +108,26 @@ class StageFactory:
         for model in (self._found.weak, self._found.strong):
             sharding.check_divisible(mesh, model.config)
         return self._trainer.describe_devices()
+
+    def _pretraining(self, model: inputs.Model) -> tuple[Stage, ...]:
+        """The stage that makes a model, where the run has to make it."""
+        if model.recipe is None:
+            return ()
+        settings = model.recipe.optimizer
+        tokens = settings.num_steps * model.recipe.batch_rows * model.recipe.row_length
+        num_params = decoder.num_params(model.config, lm_head=True)
+        label = f"pretraining of the {model.role} model"
+        return (
+            Stage(
+                inputs.PRETRAINING,
+                label,
+                model.recipe.inputs,
+                (),
+                lambda folder: self._trainer.pretrain(folder, label=label, recipe=model.recipe),
+                f"{num_params} parameters, {settings.num_steps} steps, {tokens / 1e6:.1f} M tokens",
+                num_params * 4,
+            ),
+        )
 
     def training(
         self,
@@ -169,7 +191,7 @@ class StageFactory:
                 "starts_from": starts_from.key if starts_from else None,
                 **data_inputs,
             },
-            (*needs, starts_from) if starts_from else needs,
+            (*self._pretraining(model), *needs, *((starts_from,) if starts_from else ())),
             write,
             f"{num_examples} examples, {num_steps} steps",
             decoder.num_params(model.config, lm_head=False)
@@ -293,7 +315,7 @@ class StageFactory:
                 "compute_dtype": self._config.precision.compute_dtype,
                 "prompts": split.prompts_hash,
             },
-            (),
+            self._pretraining(model),
             write,
             f"{len(split)} prompts",
         )

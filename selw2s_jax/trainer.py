@@ -5,6 +5,7 @@ import functools
 import gc
 import json
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -12,11 +13,11 @@ import jax
 import ml_collections
 from flax import nnx
 
-from selw2s_jax import artifacts, checkpointing, inputs, sharding
+from selw2s_jax import artifacts, checkpointing, inputs, sharding, world
 from selw2s_jax.data import batches
-from selw2s_jax.hf import loader
+from selw2s_jax.hf import export, loader, tokenizers
 from selw2s_jax.models import decoder, heads
-from selw2s_jax.training import loop, state, step
+from selw2s_jax.training import loop, pretraining, state, step
 
 _MAX_SELF_WEIGHT = 0.99  # mean self-weight above which a graph has no neighbours to speak of
 
@@ -132,7 +133,7 @@ class Trainer:
                 label=label,
                 keep_trace=objective.label_rule != "given",
             )
-        _warn_of_lonely_rows(metrics)
+        _warn_of_lonely_rows(metrics["last_step"])
         checkpointing.save_params(folder / "params", train_state.params)
         if trace:
             ids = sets[batches.TASK].example_ids
@@ -142,7 +143,7 @@ class Trainer:
             "label": label,
             "num_steps": num_steps,
             "p_ik_head": batches.P_IK in sets,
-            "last_step": metrics,
+            **metrics,
             "shapes": data.shapes,
             "padding_efficiency": data.padding_efficiency(),
             "devices": self.describe_devices(),
@@ -150,6 +151,38 @@ class Trainer:
         }
         (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
         self._live = (key, nnx.merge(graphdef, train_state.params))
+
+    def pretrain(self, folder: pathlib.Path, *, label: str, recipe: world.Recipe) -> None:
+        """Makes a language model from a world's text and writes it as a Hugging Face folder.
+
+        Args:
+            folder: of the artifact that is being made.
+            label: of its stage.
+            recipe: what its weights are a function of.
+        """
+        self.release()
+        start = time.monotonic()
+        print("  writing and packing the text", flush=True)
+        micro = self._config.training.micro_batch_size
+        data = recipe.text_batches(
+            recipe.batch_rows // micro if micro and recipe.batch_rows % micro == 0 else 1
+        )
+        options = self._decoder_options() | {"param_dtype": "float32", "compute_dtype": recipe.compute_dtype}
+        model = pretraining.initialize(recipe.model, recipe.seed, **options)
+        graphdef, train_state, shardings = state.start(model, recipe.optimizer, self.mesh)
+        del model
+        train_step = step.make_train_step(
+            graphdef, pretraining.next_token(), recipe.optimizer, mesh=self.mesh, state_shardings=shardings
+        )
+        with contextlib.closing(self._metrics_log(label, folder.name)) as log:
+            train_state, metrics, _ = loop.train(
+                train_step, train_state, data, mesh=self.mesh, log=log, label=label, keep_trace=False
+            )
+        export.save_checkpoint(folder, recipe.model, train_state.params)
+        for file in tokenizers.load_tokenizer(recipe.tokenizer_folder).files:
+            shutil.copyfile(file, folder / file.name)
+        summary = {**metrics, "tokens": data.num_tokens, "seconds": time.monotonic() - start}
+        (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
 
     def _batches(self, model, sets, batch_sizes, num_steps: int, order_seed: int) -> batches.TrainBatches:
         training = self._config.training

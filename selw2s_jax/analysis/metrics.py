@@ -23,6 +23,33 @@ def auroc(scores, labels) -> float | None:
     return float((rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
 
 
+def auroc_interval(scores, labels, confidence: float = 0.95) -> tuple[float, float] | None:
+    """DeLong's interval of the AUROC (DeLong et al. 1988), on the logit scale, so that it stays within [0, 1].
+
+    Args:
+        scores, labels: as for `auroc`.
+
+    Returns:
+        The bounds, or None where a class has fewer than two members or the variance is zero.
+    """
+    area = auroc(scores, labels)
+    scores, labels = np.asarray(scores, np.float64), np.asarray(labels).astype(bool)
+    positive, negative = scores[labels], scores[~labels]
+    if area is None or min(len(positive), len(negative)) < 2:
+        return None
+    # The share of the other class that each score is on the right side of, by ranks (Sun & Xu 2014).
+    ranks = stats.rankdata(scores)
+    above = (ranks[labels] - stats.rankdata(positive)) / len(negative)
+    below = 1 - (ranks[~labels] - stats.rankdata(negative)) / len(positive)
+    variance = np.var(above, ddof=1) / len(positive) + np.var(below, ddof=1) / len(negative)
+    if variance == 0 or not 0 < area < 1:
+        return None
+    logit = np.log(area / (1 - area))
+    half = stats.norm.ppf((1 + confidence) / 2) * np.sqrt(variance) / (area * (1 - area))
+    low, high = 1 / (1 + np.exp(-(logit - half))), 1 / (1 + np.exp(-(logit + half)))
+    return float(low), float(high)
+
+
 def brier_score(probs, labels) -> float:
     """Mean squared difference of the probability of class 1 `[N]` and the label `[N]`."""
     probs, labels = np.asarray(probs, np.float64), np.asarray(labels, np.float64)

@@ -43,11 +43,13 @@ class ExampleSet:
         example_ids: their names.
         tokens: one int32 array of ids each, never empty.
         columns: arrays by field name of `Batch` (weak_probs, self_labels, given_p_ik, ik_target).
+        columns_by_step: the same for values that change from step to step, `[num_steps, N]`.
     """
 
     example_ids: Sequence[str]
     tokens: Sequence[np.ndarray]
     columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    columns_by_step: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -245,6 +247,8 @@ class TrainBatches:
             for slot, (kind, index) in enumerate(slots):
                 for name, column in self._sets[kind].columns.items():
                     getattr(batch, name)[micro, slot] = column[index]
+                for name, column in self._sets[kind].columns_by_step.items():
+                    getattr(batch, name)[micro, slot] = column[step, index]
         return batch
 
     def padding_efficiency(self) -> float:
@@ -302,12 +306,16 @@ def score_batches(
         start = stop
 
 
-def device_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
-    """Puts a batch on the devices: rows of tokens split over the data-parallel axes, the rest replicated."""
+def device_batch(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:
+    """Puts a batch on the devices: grids of tokens split over the data-parallel axes, the rest replicated.
+
+    Args:
+        batch: a `Batch`, or a `text_rows.TextBatch`.
+    """
     rows = sharding.logical_sharding(mesh, ("micro", "rows", "time"))
     whole = sharding.replicated(mesh)
-    grids = {"tokens", "positions", "segment_ids"}
-    return Batch(
+    grids = {"tokens", "positions", "segment_ids", "loss_weights"}
+    return type(batch)(
         **{
             name: jax.device_put(value, rows if name in grids else whole)
             for name, value in batch._asdict().items()

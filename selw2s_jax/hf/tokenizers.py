@@ -254,12 +254,35 @@ def train_byte_level_bpe(texts: Iterable[str], vocab_size: int, folder: str | os
     )
     backend.train_from_iterator((_replace_surrogates(text) for text in texts), trainer)
 
+    _write_fast_tokenizer(backend, folder, eos_token=end_of_text)
+    return load_tokenizer(folder)
+
+
+def write_word_level(words: Iterable[str], folder: str | os.PathLike) -> None:
+    """Saves a tokenizer whose tokens are whole words between spaces, as a Hugging Face folder.
+
+    Args:
+        words: the vocabulary, without spaces in any; ids follow their order, after `<|endoftext|>` (id 0) and
+            `<|unknown|>` (id 1), which stands for any other word.
+        folder: where tokenizer.json and tokenizer_config.json go; made where missing.
+    """
+    import tokenizers
+    from tokenizers import models, pre_tokenizers
+
+    specials = ("<|endoftext|>", "<|unknown|>")
+    vocabulary = {word: number for number, word in enumerate((*specials, *words))}
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=specials[1]))
+    backend.add_special_tokens(list(specials))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    _write_fast_tokenizer(backend, folder, eos_token=specials[0], unk_token=specials[1])
+
+
+def _write_fast_tokenizer(backend, folder: str | os.PathLike, **special_tokens: str) -> None:
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(backend.to_str(pretty=True), encoding="utf-8")
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": end_of_text}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **special_tokens}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    return load_tokenizer(folder)
 
 
 def _load_tokenizer_json(path: pathlib.Path, settings: dict) -> Tokenizer:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from selw2s_jax.method import selection  # noqa: F401  (registers its label rule)
+from selw2s_jax.method import controls, selection  # noqa: F401  (they register their label rules)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Method:
             the config.
         uses_p_ik: whether the model has a P(IK) head and P(IK) examples in its batches.
         uses_self_labels: whether the strong model's own labels are among its inputs.
+        mask_of: the method whose IK masks, shuffled among the examples of each batch, are this one's scores.
         task_weight: weight of the class-head loss (0: P(IK) alone is trained, "P(IK) only").
         is_student: whether it may be listed in `methods` of a config.
     """
@@ -28,6 +29,7 @@ class Method:
     loss_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     uses_p_ik: bool = False
     uses_self_labels: bool = False
+    mask_of: str | None = None
     task_weight: float = 1.0
     is_student: bool = True
 
@@ -48,7 +50,28 @@ def students() -> tuple[str, ...]:
 
 
 register("supervised", Method(is_student=False))
-register("p_ik_only", Method(uses_p_ik=True, task_weight=0.0, is_student=False))
+register("p_ik_only", Method(uses_p_ik=True, task_weight=0.0))
 register("finetune", Method())
 register("confidence", Method(loss="confidence"))
 register("selective", Method(label_rule="selective", uses_p_ik=True, uses_self_labels=True))
+
+# Ablations of the paper's Table 4: w/o IK, w/o GS, MTL.
+register("without_ik", Method(label_rule="smoothed"))
+register(
+    "without_gs",
+    Method(label_rule="selective", rule_options={"smooth": False}, uses_p_ik=True, uses_self_labels=True),
+)
+register("multi_task", Method(uses_p_ik=True))
+
+# Controls, not in the paper: if they do as well, it is not selection that helped.
+register("self_training", Method(label_rule="self_labels", uses_self_labels=True))
+register(
+    "random_selection",
+    Method(
+        label_rule="selective",
+        rule_options={"mask": "given", "gamma": 0.5},  # the given masks are 0 or 1
+        uses_p_ik=True,
+        uses_self_labels=True,
+        mask_of="selective",
+    ),
+)

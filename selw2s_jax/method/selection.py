@@ -23,6 +23,13 @@ def as_probs(labels: jax.Array) -> jax.Array:
     return labels if labels.ndim == 2 else jnp.stack([1.0 - labels, labels], axis=-1)
 
 
+def own_labels(inputs: label_rules.RuleInputs, self_label: str) -> jax.Array:
+    """The strong model's labels `[E]`: "given" with the batch, or the "class_head"'s present classes."""
+    if self_label == "given":
+        return inputs.self_labels
+    return jnp.argmax(inputs.class_logits, axis=-1).astype(jnp.float32)
+
+
 def select_labels(
     p_ik: jax.Array,
     weak_probs: jax.Array,
@@ -120,12 +127,11 @@ def make_selective_rule(
     """
 
     def rule(inputs: label_rules.RuleInputs) -> label_rules.Labels:
-        own_class = jnp.argmax(inputs.class_logits, axis=-1).astype(jnp.float32)
         p_ik = inputs.p_ik if mask == "online" else inputs.given_p_ik
         selection = select_labels(
             p_ik,
             inputs.weak_probs,
-            inputs.self_labels if self_label == "given" else own_class,
+            own_labels(inputs, self_label),
             inputs.embeddings,
             gamma=gamma,
             alpha=alpha,

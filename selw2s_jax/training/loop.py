@@ -69,17 +69,18 @@ def train(
         keep_trace: keep what was done with each task example at each step.
 
     Returns:
-        The final state, the metrics of the last step, and the trace: arrays over all task examples of all
-        steps (`step`, `index`, and the fields of `step.Trace`), empty unless asked for.
+        The final state, the metrics ("last_step" and "mean_over_steps" of this call), and the trace: arrays over
+        all task examples of all steps (`step`, `index`, and the fields of `step.Trace`), empty unless asked for.
 
     Raises:
         UserError: the loss is not finite; nothing of this run is kept.
     """
     trace_parts: list[dict[str, np.ndarray]] = []
     metrics: dict[str, float] = {}
+    totals: dict[str, float] = {}
 
     def finish(step: int, device_metrics, trace, batch: batches.Batch) -> None:
-        nonlocal metrics
+        nonlocal metrics, totals
         metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
         if not np.isfinite(metrics["loss"]) or not np.isfinite(metrics["grad_norm"]):
             names = ", ".join(data.example_ids(step)[:8])
@@ -87,6 +88,7 @@ def train(
                 f"{label}: loss {metrics['loss']} with gradient norm {metrics['grad_norm']} at step {step} of "
                 f"{data.num_steps} (first examples: {names}); lower the learning rate or use float32"
             )
+        totals = {name: totals.get(name, 0.0) + value for name, value in metrics.items()}
         log.write(step, metrics, last=step == data.num_steps - 1)
         if keep_trace:
             is_task = (batch.kind.reshape(-1) == batches.TASK) & (batch.weight.reshape(-1) > 0)
@@ -109,4 +111,6 @@ def train(
         pending = (step, device_metrics, trace, batch)
     finish(*pending)
     names = trace_parts[0] if trace_parts else ()
-    return state, metrics, {name: np.concatenate([part[name] for part in trace_parts]) for name in names}
+    means = {name: total / len(steps) for name, total in totals.items()}
+    summary = {"last_step": metrics, "mean_over_steps": means}
+    return state, summary, {name: np.concatenate([part[name] for part in trace_parts]) for name in names}

@@ -19,12 +19,15 @@ class TrainState(NamedTuple):
 
 
 class OptimizerSettings(NamedTuple):
-    """Adam with a cosine schedule, as in openai/weak-to-strong.
+    """Adam with a cosine schedule, by default as in openai/weak-to-strong.
 
     Attributes:
-        learning_rate: of step 0.
-        num_steps: steps of the run, over which the rate falls to 0.
+        learning_rate: of step 0, or the highest where there is a warm-up.
+        num_steps: steps of the run, over which the rate falls.
         moment_dtype: dtype that both moments are stored in; they are updated in float32.
+        warmup_steps: over which the rate first rises from 0.
+        final_fraction: of the learning rate, at the end.
+        clip_norm: largest global norm of a gradient; None does not clip.
     """
 
     learning_rate: float
@@ -33,16 +36,31 @@ class OptimizerSettings(NamedTuple):
     b2: float = 0.999
     eps: float = 1e-8
     moment_dtype: str = "float32"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+    clip_norm: float | None = None
 
 
 def learning_rate_schedule(settings: OptimizerSettings) -> optax.Schedule:
-    """Learning rate of step k: base (1 + cos(pi k / num_steps)) / 2, no warm-up."""
-    return optax.cosine_decay_schedule(settings.learning_rate, decay_steps=settings.num_steps)
+    """Learning rate of step k: base (1 + cos(pi k / num_steps)) / 2 where there is no warm-up and no floor."""
+    if not settings.warmup_steps:
+        return optax.cosine_decay_schedule(
+            settings.learning_rate, decay_steps=settings.num_steps, alpha=settings.final_fraction
+        )
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        decay_steps=settings.num_steps,
+        end_value=settings.final_fraction * settings.learning_rate,
+    )
 
 
 def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
-    """Adam as torch.optim.Adam computes it (eps outside the root), without decay or clipping."""
+    """Adam as torch.optim.Adam computes it (eps outside the root), without decay; clipped where asked for."""
+    clip = optax.identity() if settings.clip_norm is None else optax.clip_by_global_norm(settings.clip_norm)
     return optax.chain(
+        clip,
         scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps, moment_dtype=settings.moment_dtype),
         optax.scale_by_learning_rate(learning_rate_schedule(settings)),
     )

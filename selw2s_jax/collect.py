@@ -1,0 +1,159 @@
+"""What `results.json` says, read from the finished stages of a run."""
+
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from selw2s_jax import artifacts, experiment, inputs, results, stages, world
+from selw2s_jax.analysis import diagnostics, metrics
+from selw2s_jax.data import splits, toy_world
+
+
+class Collector:
+    """Reads the results of an experiment whose stages are finished.
+
+    Args:
+        config: the validated config.
+        found: its inputs.
+        study: its stages.
+        store: their artifacts.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        found: inputs.Inputs,
+        study: experiment.Experiment,
+        store: artifacts.Store,
+    ):
+        self._config, self._found, self._study, self._store = config, found, study, store
+
+    def report(self) -> dict[str, Any]:
+        """Records, summary, diagnostics, P(IK) tests and notes; also `by_frequency` in a generated world."""
+        config, found = self._config, self._found
+        records, selection = [], []
+        for seed in config.seeds:
+            test = found.by_seed[seed].test
+            correct = {name: int(self._is_correct(seed, name).sum()) for name in self._study.classifiers()}
+            records += results.make_records(
+                task=config.task,
+                weak=found.weak.name,
+                strong=found.strong.name,
+                seed=seed,
+                total=len(test),
+                correct=correct,
+            )
+            selection += self._diagnose(seed)
+        labels = found.by_seed[config.seeds[0]].test.labels
+        report = {
+            "records": records,
+            "summary": results.summarize(records, with_paper=found.is_papers_data),
+            "majority_class_accuracy": splits.majority_class_accuracy(labels.tolist()),
+            "diagnostics": selection,
+            "p_ik": [self._p_ik_test(*test) for test in self._study.p_ik_tests()],
+            "notes": list(found.notes),
+        }
+        if config.data.source == world.NAME:
+            report["by_frequency"] = self._by_frequency()
+        return report
+
+    def p_ik_scores(self, name: str, distribution: str) -> tuple[np.ndarray, np.ndarray]:
+        """P(IK) of a student over all seeds, and whether the few-shot answer was right: both `[seeds * N]`.
+
+        Args:
+            distribution: "in", the held-out questions of the P(IK) task, or "out", the student's test set.
+        """
+        parts = [self._scores_and_known(seed, name, distribution) for seed in self._config.seeds]
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+    def _table(self, stage: stages.Stage, file: str, column: str, split: inputs.Split) -> np.ndarray:
+        table = self._store.find(stage.name, stage.inputs).read_table(file)
+        values = dict(zip(table["example_id"], table[column], strict=True))
+        return inputs.by_example_id(values, split.ids, stage.label)
+
+    def _is_correct(self, seed: int, name: str) -> np.ndarray:
+        """Whether a model is right, `[N]` bool over the test split."""
+        test = self._found.by_seed[seed].test
+        prob_1 = self._table(self._study.evaluation(seed, name), "predictions.parquet", "prob_1", test)
+        return (prob_1 > 0.5) == test.labels.astype(bool)
+
+    def _answer_is_right(self, seed: int, split_name: str) -> np.ndarray:
+        """Whether the strong model's few-shot answer is right, `[N]` bool over a split."""
+        split = getattr(self._found.by_seed[seed], split_name)
+        prob_1 = self._table(self._study.answers(seed, split_name), "answers.parquet", "prob_1", split)
+        return (prob_1 > 0.5) == split.labels.astype(bool)
+
+    def _scores_and_known(self, seed: int, name: str, distribution: str) -> tuple[np.ndarray, np.ndarray]:
+        split_name, stage = self._study.p_ik_test(seed, name, distribution)
+        scores = self._table(
+            stage, "predictions.parquet", "p_ik", getattr(self._found.by_seed[seed], split_name)
+        )
+        return scores, self._answer_is_right(seed, split_name)
+
+    def _p_ik_test(self, seed: int, name: str, distribution: str) -> dict[str, Any]:
+        scores, known = self._scores_and_known(seed, name, distribution)
+        interval = metrics.auroc_interval(scores, known)
+        selected = scores > self._config.p_ik.gamma
+        return {
+            "method": name,
+            "seed": seed,
+            "task": self._config.p_ik.task if distribution == "in" else self._config.task,
+            "distribution": distribution,
+            "n": len(known),
+            "known": int(known.sum()),
+            "auroc": metrics.auroc(scores, known),
+            "auroc_low": None if interval is None else interval[0],
+            "auroc_high": None if interval is None else interval[1],
+            "ik_rate": float(selected.mean()),
+            "ik_precision": float(known[selected].mean()) if selected.any() else None,
+        }
+
+    def _diagnose(self, seed: int) -> list[dict[str, Any]]:
+        """Label diagnostics of the students whose rule chose among labels."""
+        half = self._found.by_seed[seed].student_half
+        diagnoses = []
+        for name in self._config.methods:
+            stage = self._study.student(seed, name)
+            artifact = self._store.find(stage.name, stage.inputs)
+            if "trace.parquet" in artifact.files:
+                weak, own = self._study.label_columns(seed)
+                summary = diagnostics.label_diagnostics(
+                    artifact.read_table("trace.parquet"), half.ids, truth=half.labels, weak=weak, own=own
+                )
+                means = artifact.read_json("summary.json")["mean_over_steps"]
+                graph = {key: means.get(key) for key in ("self_weight", "effective_neighbours")}
+                diagnoses.append({"method": name, "seed": seed, **summary, **graph})
+        return diagnoses
+
+    def _by_frequency(self) -> dict[str, Any]:
+        """Right answers on the test split by fifths of entity frequency, from common to rare, over all seeds."""
+        ranks = toy_world.World(world.world_config(self._config)).test_ranks(self._config.task)
+        seeds = self._config.seeds
+        rows: dict[str, list[np.ndarray]] = {}
+        totals = np.zeros(len(results.FREQUENCY_GROUPS), int)
+        for seed in seeds:
+            ids = self._found.by_seed[seed].test.ids
+            order = np.argsort([ranks[name] for name in ids], kind="stable")
+            groups = np.array_split(order, len(results.FREQUENCY_GROUPS))
+            totals += [len(group) for group in groups]
+            correct = {name: self._is_correct(seed, name) for name in self._study.classifiers()}
+            if self._study.has_answers("test"):
+                correct["few-shot answers"] = self._answer_is_right(seed, "test")
+            for name, values in correct.items():
+                rows.setdefault(name, []).append(np.array([values[group].sum() for group in groups]))
+        return {
+            "n": totals.tolist(),
+            "correct": {name: np.sum(counts, axis=0).tolist() for name, counts in rows.items()},
+        }
+
+
+def notes_on_prompts(planned: list[stages.Stage], store: artifacts.Store) -> list[str]:
+    """What had to be left out of few-shot prompts."""
+    notes = []
+    for stage in planned:
+        if stage.name == "answers":
+            cut = store.find(stage.name, stage.inputs).read_json("summary.json")["cut"]
+            if description := stages.describe_cut(cut):
+                notes.append(f"{stage.label}: {description}")
+    return notes

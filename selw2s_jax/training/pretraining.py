@@ -1,0 +1,57 @@
+"""Language-model pretraining: the next-token loss, as a computation of the one train step."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from selw2s_jax.data import text_rows
+from selw2s_jax.models import decoder, registry
+from selw2s_jax.training import step
+
+_EMBEDDING_STD = (
+    0.1  # of tied embeddings: larger logits at the start than 0.02, and tokens that are not drowned
+)
+
+
+def next_token() -> step.Computation:
+    """Mean cross-entropy of the next token, weighted by `TextBatch.loss_weights`."""
+    return step.Computation(_forward, _loss)
+
+
+def _forward(model: decoder.Decoder, micro: text_rows.TextBatch) -> jax.Array:
+    """Cross-entropy [R, T] float32 of the token after each position."""
+    hidden = model.hidden_states(micro.tokens, micro.segment_ids, micro.positions)
+    targets = jnp.roll(micro.tokens, -1, axis=1)
+    return optax.softmax_cross_entropy_with_integer_labels(model.lm_logits(hidden), targets)
+
+
+def _loss(cross_entropy, batch: text_rows.TextBatch, step_fraction):
+    del step_fraction
+    weights = batch.loss_weights
+    total = jnp.sum(jnp.where(weights > 0, cross_entropy * weights, 0.0)) / jnp.maximum(jnp.sum(weights), 1.0)
+    return total, ({"loss": total}, ())
+
+
+def initialize(config: registry.ModelConfig, seed: int, **options) -> decoder.Decoder:
+    """A decoder with its language-model head, initialised for training from scratch at a small width.
+
+    Weights have standard deviation 1/sqrt(embed_dim), those that write to the residual stream less by
+    1/sqrt(2 num_layers), embeddings 0.1; biases are 0 and the norms' scales 1.
+
+    Args:
+        options: of `decoder.Decoder`.
+    """
+    model = decoder.Decoder(config, lm_head=True, rngs=nnx.Rngs(0), **options)
+    params = decoder.flatten_params(nnx.state(model, nnx.Param))
+    for number, (path, variable) in enumerate(sorted(params.items())):
+        name = path.rsplit(".", 1)[-1]
+        if name == "scale" or "bias" in name:
+            continue
+        std = _EMBEDDING_STD if name in ("wte", "wpe") else config.embed_dim**-0.5
+        if name in ("out", "down"):
+            std /= (2 * config.num_layers) ** 0.5
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        variable[...] = std * jax.random.normal(key, variable.shape, variable.dtype)
+    nnx.update(model, nnx.from_flat_state([(tuple(p.split(".")), v) for p, v in params.items()]))
+    return model
