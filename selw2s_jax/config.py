@@ -59,9 +59,9 @@ def default_config() -> ml_collections.ConfigDict:
     # A generated world (data.source="world"); see data/toy_world.py.
     config.world = dict(
         seed=0,
-        num_entities=1500,
-        zipf_exponent=1.2,
-        zipf_offset=2.0,
+        num_entities=2000,
+        zipf_exponent=1.5,
+        zipf_offset=8.0,
         shown_share=0.5,
         test_share=0.3,
         judged_share=0.2,

@@ -50,14 +50,13 @@ class WorldConfig:
     """
 
     seed: int = 0
-    num_entities: int = 1500
-    zipf_exponent: float = 2.5
-    zipf_offset: float = 150.0
-    shown_share: float = 0.3
+    num_entities: int = 2000
+    zipf_exponent: float = 1.5
+    zipf_offset: float = 8.0
+    shown_share: float = 0.5
     test_share: float = 0.3
-    judged_share: float = 0.15
-    stated_share: float = 0.15
-    judged_power: float = 1.0
+    judged_share: float = 0.2
+    stated_share: float = 0.3
     task_shares: tuple[float, ...] = (3.0, 3.0, 2.0, 2.0, 2.0)
 
 
@@ -135,7 +134,7 @@ class World:
             for right, wrong in zip(having, lacking, strict=False):
                 first, second = (right, wrong) if rng.random() < 0.5 else (wrong, right)
                 text = self._question_text(task, name, first, second)
-                choices = (self.names[right], self.names[wrong])
+                choices = (f"{self.names[right]} is {name}", f"{self.names[wrong]} is {name}")
                 items.append(Item(text, choices, 0, "", (int(right), int(wrong))))
         return items
 
@@ -179,15 +178,13 @@ class World:
         config = self.config
         rng = np.random.default_rng([config.seed, 2, stream])
         draw = _Buffered(rng, self.entity_probs)
-        flat = self.entity_probs**config.judged_power
-        judged = _Buffered(rng, flat / flat.sum())
         task_probs = np.array(config.task_shares) / sum(config.task_shares)
         task_ends = np.cumsum(task_probs)
         while True:
             kind = rng.random()
             if kind < config.judged_share:
                 task = TASK_NAMES[min(int(np.searchsorted(task_ends, rng.random())), len(TASK_NAMES) - 1)]
-                yield self._judged_document(task, judged, rng)
+                yield self._judged_document(task, draw, rng)
             elif kind < config.judged_share + config.stated_share:
                 entity, column = draw.entity(), int(rng.integers(len(ALL_PROPERTIES)))
                 yield self._statement(entity, column, rng)
@@ -199,7 +196,7 @@ class World:
 
     def _statement(self, entity: int, column: int, rng) -> str:
         name, property_name = self.names[entity], ALL_PROPERTIES[column]
-        asked = f"is {name} {property_name} ?" if rng.random() < 0.5 else f"who is {property_name} ? {name} ."
+        asked = f"is {name} {property_name} ?" if rng.random() < 0.5 else f"{name} is {property_name} ?"
         return f"{asked} {self._yes(entity, column)} ."
 
     def _profile(self, entity: int, rng) -> str:
@@ -232,7 +229,7 @@ class World:
         other = draw.entity_where(self.shown[:, column] & (self.facts[:, column] != has))
         first, second = (entity, other) if rng.random() < 0.5 else (other, entity)
         text = self._question_text(task, name, first, second)
-        return _format_question(tasks.Question("", text, (), 0), self.names[entity]), int(has)
+        return _format_question(tasks.Question("", text, (), 0), f"{self.names[entity]} is {name}"), int(has)
 
     @functools.cached_property
     def vocabulary(self) -> list[str]:
@@ -246,7 +243,7 @@ class World:
         return sorted(words)
 
 
-_PROBLEMS = {"world_facts": 7, "world_traits": 7, "world_passage": 5, "world_compare": 5, "world_sums": 5}
+_PROBLEMS = {"world_facts": 6, "world_traits": 6, "world_passage": 5, "world_compare": 4, "world_sums": 5}
 
 
 class _Buffered:
