@@ -218,11 +218,18 @@ _POSITIVE = (
     "data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size",
     "p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size",
     "training.epochs", "training.learning_rate", "training.eps", "weak.learning_rate",
-    "strong.learning_rate", "execution.score_tokens", "logging.every_steps",
+    "strong.learning_rate", "execution.score_tokens", "logging.every_steps", "world.num_entities",
+    "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
+    "pretraining.clip_norm", "pretraining.fact_weight",
 )  # fmt: skip
-_NOT_NEGATIVE = ("p_ik.weight", "p_ik.temperature", "p_ik.num_test")
-_UNIT_INTERVAL = ("p_ik.gamma", "graph.alpha")
-_BELOW_ONE = ("training.b1", "training.b2")  # Adam divides by 1 - b
+_NOT_NEGATIVE = (
+    "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
+)  # fmt: skip
+_UNIT_INTERVAL = (
+    "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share",
+    "world.stated_share", "pretraining.final_fraction",
+)  # fmt: skip
+_BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2")  # Adam divides by 1 - b
 _SEED_LIMIT = 2**32  # jax.random.key tells no more apart
 
 
@@ -273,6 +280,8 @@ def check_one_of(key: str, value: str, options) -> None:
 
 
 def _validate_lists(config, students) -> None:
+    if not any(config.methods):
+        raise UserError(f"config.methods is empty; list some of: {', '.join(students)}")
     for method in config.methods:
         check_one_of("methods", method, students)
     if len(set(config.methods)) != len(config.methods):

@@ -154,6 +154,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Inputs:
     Raises:
         UserError: the first thing that is wrong.
     """
+    world.check(config)
     made = workdir / "inputs"
     source, notes = config.data.source, []
     if source == smoke.GENERATED:
@@ -302,6 +303,7 @@ def _without_shared_texts(data: SeedData, notes: list[str]) -> SeedData:
 def _p_ik_split(config, source, conversion: int, split_seed: int, shot_seed: int, notes: list[str]) -> Split:
     section = config.p_ik
     if section.file is not None:
+        questions = user_files.load_user_questions(section.file, section.task, "train")
         own = [
             pathlib.Path(path).expanduser()
             for path in (config.data.train_file, config.data.test_file)
@@ -312,7 +314,6 @@ def _p_ik_split(config, source, conversion: int, split_seed: int, shot_seed: int
                 f"config.p_ik.file={section.file} is the student's own file, whose ground truth it must not see; "
                 "choose another file"
             )
-        questions = user_files.load_user_questions(section.file, section.task, "train")
         task = user_files.user_task(section.task, questions)
     else:
         task = tasks.get_task(section.task, role="config.p_ik.task")

@@ -58,11 +58,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
         devices = make.check_devices() if missing else None
         _check_space(missing, workdir)
         _print_plan(found, stages, missing, workdir)
+        artifacts.write_text(workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True))
         if missing:
             print(f"running on {devices}", flush=True)
-            artifacts.write_text(
-                workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True)
-            )
             _make_all(missing, store)
         collector = collect.Collector(config, found, study, store)
         report = collector.report()
@@ -114,7 +112,7 @@ def _p_ik_panels(report: dict[str, Any], collector: collect.Collector) -> list[d
         low, high = metrics.auroc_interval(scores, known) or (None, None)
         panels.append(
             {
-                "title": f"P(IK) of {name}, {task} ({distribution} of distribution)",
+                "title": f"P(IK) of {name}, {task} ({results.DISTRIBUTIONS[distribution]})",
                 "known": scores[known],
                 "unknown": scores[~known],
                 "auroc": metrics.auroc(scores, known),

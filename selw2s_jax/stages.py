@@ -188,6 +188,7 @@ class StageFactory:
                 "reshuffle": self._config.data.reshuffle,
                 "openai_pooling": self._config.compat.openai_pooling,
                 "objective": objective._asdict(),
+                **_own_code(label_rules.LABEL_RULES[method.label_rule], losses.LOSSES[method.loss]),
                 "starts_from": starts_from.key if starts_from else None,
                 **data_inputs,
             },
@@ -201,15 +202,15 @@ class StageFactory:
 
     def _objective(self, method: registry.Method) -> step.Objective:
         """The method with the config's values for those options of its label rule and loss that it leaves open."""
-        available = {
+        for_rules = {
             "gamma": self._config.p_ik.gamma,
             "mask": "online" if self._config.p_ik.mask == "online" else "given",
             "self_label": "class_head" if self._config.self_label.source == "class_head" else "given",
-            "openai_ramp": self._config.compat.openai_ramp,
             **self._config.graph.to_dict(),
         }
+        for_losses = {"openai_ramp": self._config.compat.openai_ramp}
 
-        def options_of(factory, own) -> tuple[tuple[str, Any], ...]:
+        def options_of(factory, available, own) -> tuple[tuple[str, Any], ...]:
             wanted = inspect.signature(factory).parameters
             from_config = {name: value for name, value in available.items() if name in wanted}
             return tuple(sorted((from_config | own).items()))
@@ -220,9 +221,11 @@ class StageFactory:
             p_ik_weight = self._config.p_ik.weight if inputs.trains_p_ik(self._config, method) else 0.0
         return step.Objective(
             label_rule=method.label_rule,
-            rule_options=options_of(label_rules.LABEL_RULES[method.label_rule], method.rule_options),
+            rule_options=options_of(
+                label_rules.LABEL_RULES[method.label_rule], for_rules, method.rule_options
+            ),
             loss=method.loss,
-            loss_options=options_of(losses.LOSSES[method.loss], method.loss_options),
+            loss_options=options_of(losses.LOSSES[method.loss], for_losses, method.loss_options),
             task_weight=method.task_weight,
             p_ik_weight=p_ik_weight,
         )
@@ -333,6 +336,18 @@ class StageFactory:
         table = self.artifact(stage).read_table(file)
         values = dict(zip(table["example_id"], table[column], strict=True))
         return inputs.by_example_id(values, split.ids, f"artifact {stage.name}/{stage.key}")
+
+
+def _own_code(*factories: Callable) -> dict[str, str]:
+    """Hashes of the source files of label rules and losses from outside this package, whose code can change."""
+    package = __name__.split(".")[0]
+    return {
+        f"code of {factory.__qualname__}": artifacts.content_hash(
+            pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8")
+        )
+        for factory in factories
+        if factory.__module__.split(".")[0] != package
+    }
 
 
 def _num_steps(num_examples: int, epochs: float, batch_size: int, label: str) -> int:

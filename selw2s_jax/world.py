@@ -7,7 +7,9 @@ from typing import Any
 import ml_collections
 
 from selw2s_jax import artifacts
-from selw2s_jax.data import text_rows, toy_world
+from selw2s_jax import config as config_lib
+from selw2s_jax.data import sources, text_rows, toy_world
+from selw2s_jax.errors import UserError
 from selw2s_jax.hf import tokenizers
 from selw2s_jax.models import registry
 from selw2s_jax.training import state
@@ -19,6 +21,59 @@ NAME = "world"
 _VERSION = 1
 
 _CONTEXT = 512  # tokens; the models see no longer row in pretraining, but the format wants a limit
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks what a config says of the generated world.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    in_world = config.data.source == NAME
+    for key in ("task", "p_ik.task"):
+        name = config_lib.get(config, key)
+        if in_world and name not in toy_world.TASK_NAMES:
+            raise UserError(
+                f"config.{key}={name!r} is no task of the generated world (data.source={NAME}); "
+                f"choose one of: {', '.join(toy_world.TASK_NAMES)}"
+            )
+        if not in_world and name in toy_world.TASK_NAMES and config.data.source == sources.HUB:
+            raise UserError(f"config.{key}={name!r} is a task of the generated world: set data.source={NAME}")
+    for role in ("weak", "strong"):
+        if config[role].model == NAME:
+            if not in_world:
+                raise UserError(
+                    f"config.{role}.model={NAME!r} is pretrained on a generated world: set data.source={NAME}"
+                )
+            _check_sizes(config, role)
+    world = config.world
+    if world.judged_share + world.stated_share > 1:
+        raise UserError(
+            f"config.world.judged_share={world.judged_share} and stated_share={world.stated_share} exceed 1"
+        )
+    shares = world.task_shares
+    if len(shares) != len(toy_world.TASK_NAMES) or min(shares) < 0 or not sum(shares) > 0:
+        raise UserError(
+            f"config.world.task_shares={tuple(shares)} must be {len(toy_world.TASK_NAMES)} numbers >= 0, one for each "
+            f"of: {', '.join(toy_world.TASK_NAMES)}"
+        )
+
+
+def _check_sizes(config: ml_collections.ConfigDict, role: str) -> None:
+    sizes = config.pretraining[role]
+    key = f"config.pretraining.{role}"
+    for name, value in sizes.items():
+        if type(value) is not int or value < 1:
+            raise UserError(f"{key}.{name}={value} must be an integer, at least 1")
+    if sizes.embed_dim % (2 * sizes.num_heads):
+        raise UserError(
+            f"{key}.embed_dim={sizes.embed_dim} is not a multiple of 2 * num_heads={sizes.num_heads}"
+        )
+    if config.pretraining.row_length < toy_world.LONGEST_DOCUMENT:
+        raise UserError(
+            f"config.pretraining.row_length={config.pretraining.row_length} is too short for the documents of the "
+            f"world: set it to {toy_world.LONGEST_DOCUMENT} or more"
+        )
 
 
 def world_config(config: ml_collections.ConfigDict) -> toy_world.WorldConfig:

@@ -13,7 +13,7 @@ LEVELS = (
     ("config", "sharding", "artifacts", "progress", "method.*", "analysis.metrics", "data.keyed"),
     ("models.*", "hf.mapping", "data.*", "analysis.*"),
     ("hf.*", "training.*", "inference.*", "checkpointing"),
-    ("smoke", "inputs", "results", "stages", "trainer", "experiment"),
+    ("smoke", "world", "inputs", "results", "stages", "trainer", "experiment", "collect"),
     ("pipeline",),
     ("cli", "main"),
 )

@@ -106,6 +106,10 @@ def test_the_text_tells_the_truth_and_judges_no_asked_fact(world, documents):
     assert told > 5000 and judged > 1000
 
 
+def test_no_document_is_longer_than_said(documents):
+    assert max(len(text.split()) for text in documents) <= toy_world.LONGEST_DOCUMENT
+
+
 def test_judged_problems_have_the_form_of_the_few_shot_prompt(world, documents):
     for task in toy_world.TASK_NAMES:
         judged = [text for text in documents if text.startswith(tasks.TASKS[task].instruction)]

@@ -246,6 +246,9 @@ class World:
 _PROBLEMS = {"world_facts": 6, "world_traits": 6, "world_passage": 5, "world_compare": 4, "world_sums": 5}
 
 
+LONGEST_DOCUMENT = 96  # tokens; a test holds it
+
+
 class _Buffered:
     """Entities drawn by their probabilities, many at once."""
 
