@@ -16,7 +16,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 
 # The main job, offline: generated questions and random tiny checkpoints through the real pipeline.
 quickstart: env
-	$(BIN)/python -m selw2s_jax.main --config=configs/qwen.py:smoke --workdir=runs/quickstart
+	$(BIN)/python -m selw2s_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: env
 	$(BIN)/python -m pytest -m "not slow" --durations=8

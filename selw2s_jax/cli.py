@@ -67,6 +67,8 @@ def guard(function: Callable[[], Any]) -> Any:
         return function()
     except UserError as error:
         _exit(str(error), EXIT_USER_ERROR)
+    except FileNotFoundError as error:
+        _exit(f"{error}; put the file there or correct its path in the config", EXIT_USER_ERROR)
     except OSError as error:
         _exit(
             f"{error}; free space or correct permissions, then run the same command again: finished stages "

@@ -59,9 +59,9 @@ def default_config() -> ml_collections.ConfigDict:
     # A generated world (data.source="world"); see data/toy_world.py.
     config.world = dict(
         seed=0,
-        num_entities=2000,
-        zipf_exponent=1.5,
-        zipf_offset=8.0,
+        num_entities=1600,
+        zipf_exponent=1.6,
+        zipf_offset=10.0,
         shown_share=0.5,
         test_share=0.3,
         judged_share=0.2,
@@ -79,8 +79,8 @@ def default_config() -> ml_collections.ConfigDict:
         b2=0.98,
         clip_norm=1.0,
         fact_weight=10.0,  # in the loss, of a word that tells a fact or a judgement
-        weak=dict(num_layers=3, embed_dim=32, num_heads=4, mlp_dim=64, num_steps=1500),
-        strong=dict(num_layers=3, embed_dim=64, num_heads=4, mlp_dim=128, num_steps=3000),
+        weak=dict(num_layers=3, embed_dim=40, num_heads=4, mlp_dim=80, num_steps=1500),
+        strong=dict(num_layers=3, embed_dim=64, num_heads=4, mlp_dim=128, num_steps=3400),
     )
     config.p_ik = dict(
         task="arc",
@@ -168,6 +168,8 @@ def world_settings(config: ml_collections.ConfigDict) -> None:
         "random_selection",
     )
     config.training.learning_rate = 1e-3
+    config.training.epochs = 4.0  # at this size, two are too few steps for P(IK)
+    config.p_ik.epochs = 4.0
     config.precision.compute_dtype = "float32"
     config.execution.remat = "none"
 

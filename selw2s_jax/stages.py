@@ -91,6 +91,7 @@ class StageFactory:
     ):
         self._config, self._found, self._store = config, found, store
         self._trainer = trainer.Trainer(config, workdir)
+        self._has_overlong: dict[tuple[str, str], bool] = {}
 
     def check_devices(self) -> str:
         """Makes the mesh and checks that it divides the models, and that the devices have the attention asked for.
@@ -265,7 +266,7 @@ class StageFactory:
                 "version": VERSION,
                 "model": trained.key,
                 "texts": split.texts_hash,
-                "truncated_to": model.max_length if inputs.is_overlong(split.texts, model).any() else None,
+                "truncated_to": model.max_length if self._is_truncated(split, model) else None,
             },
             (trained,),
             write,
@@ -322,6 +323,13 @@ class StageFactory:
             write,
             f"{len(split)} prompts",
         )
+
+    def _is_truncated(self, split: inputs.Split, model: inputs.Model) -> bool:
+        """Whether a model cannot read a split whole; kept, as it takes the tokens of every text."""
+        key = split.texts_hash, model.fingerprint
+        if key not in self._has_overlong:
+            self._has_overlong[key] = bool(inputs.is_overlong(split.texts, model).any())
+        return self._has_overlong[key]
 
     def p_ik_batch_size(self) -> int:
         """P(IK) examples in a step."""

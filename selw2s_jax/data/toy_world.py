@@ -50,9 +50,9 @@ class WorldConfig:
     """
 
     seed: int = 0
-    num_entities: int = 2000
-    zipf_exponent: float = 1.5
-    zipf_offset: float = 8.0
+    num_entities: int = 1600
+    zipf_exponent: float = 1.6
+    zipf_offset: float = 10.0
     shown_share: float = 0.5
     test_share: float = 0.3
     judged_share: float = 0.2
