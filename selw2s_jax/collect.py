@@ -54,7 +54,7 @@ class Collector:
             "p_ik": [self._p_ik_test(*test) for test in self._study.p_ik_tests()],
             "notes": list(found.notes),
         }
-        if config.data.source == world.NAME:
+        if config.data.source == world.NAME and config.task in toy_world.PROPERTIES:
             report["by_frequency"] = self._by_frequency()
         return report
 

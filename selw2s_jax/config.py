@@ -65,6 +65,7 @@ def default_config() -> ml_collections.ConfigDict:
         shown_share=0.5,
         test_share=0.3,
         judged_share=0.2,
+        judged_power=0.5,
         stated_share=0.3,
         task_shares=(3.0, 3.0, 2.0, 2.0, 2.0),
     )
@@ -228,7 +229,7 @@ _NOT_NEGATIVE = (
     "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
 )  # fmt: skip
 _UNIT_INTERVAL = (
-    "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share",
+    "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share", "world.judged_power",
     "world.stated_share", "pretraining.final_fraction",
 )  # fmt: skip
 _BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2")  # Adam divides by 1 - b
@@ -282,8 +283,6 @@ def check_one_of(key: str, value: str, options) -> None:
 
 
 def _validate_lists(config, students) -> None:
-    if not any(config.methods):
-        raise UserError(f"config.methods is empty; list some of: {', '.join(students)}")
     for method in config.methods:
         check_one_of("methods", method, students)
     if len(set(config.methods)) != len(config.methods):
@@ -365,7 +364,8 @@ def dotted_keys(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A copy with `--config.methods=a,b` taken apart, which the flag parser leaves as one string."""
+    """A copy with `--config.methods=a,b` taken apart, which the flag parser leaves as one string; none for ""."""
     config = config.copy_and_resolve_references()
-    config.methods = tuple(name.strip() for item in config.methods for name in str(item).split(","))
+    names = [name.strip() for item in config.methods for name in str(item).split(",")]
+    config.methods = tuple(name for name in names if name)
     return config

@@ -46,6 +46,8 @@ class WorldConfig:
         test_share: share of each task's questions that are its test split.
         judged_share, stated_share: of the documents, those with solved problems and those with one plain
             question; the others are profiles.
+        judged_power: solved problems draw their entities by this power of the probability. At 1 the few commonest
+            facts fill them, and a model learns these answers by heart rather than to judge.
         task_shares: of the documents with solved problems, by task in the order of `TASK_NAMES`.
     """
 
@@ -56,6 +58,7 @@ class WorldConfig:
     shown_share: float = 0.5
     test_share: float = 0.3
     judged_share: float = 0.2
+    judged_power: float = 0.5
     stated_share: float = 0.3
     task_shares: tuple[float, ...] = (3.0, 3.0, 2.0, 2.0, 2.0)
 
@@ -178,13 +181,15 @@ class World:
         config = self.config
         rng = np.random.default_rng([config.seed, 2, stream])
         draw = _Buffered(rng, self.entity_probs)
+        flatter = self.entity_probs**config.judged_power
+        judged = _Buffered(rng, flatter / flatter.sum())
         task_probs = np.array(config.task_shares) / sum(config.task_shares)
         task_ends = np.cumsum(task_probs)
         while True:
             kind = rng.random()
             if kind < config.judged_share:
                 task = TASK_NAMES[min(int(np.searchsorted(task_ends, rng.random())), len(TASK_NAMES) - 1)]
-                yield self._judged_document(task, draw, rng)
+                yield self._judged_document(task, judged, rng)
             elif kind < config.judged_share + config.stated_share:
                 entity, column = draw.entity(), int(rng.integers(len(ALL_PROPERTIES)))
                 yield self._statement(entity, column, rng)
