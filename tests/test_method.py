@@ -420,4 +420,4 @@ def test_methods_name_registered_parts():
     for method in registry.METHODS.values():
         assert method.label_rule in label_rules.LABEL_RULES and method.loss in losses.LOSSES
     assert set(registry.students()) >= {"finetune", "selective"}
-    assert not set(registry.students()) & {"supervised", "p_ik_only", "weak", "ceiling"}
+    assert not set(registry.students()) & {"supervised", "weak", "ceiling"}

@@ -59,11 +59,14 @@ def test_sums_are_right_and_disjoint_from_those_of_the_text(world, documents):
         return tuple(sorted((a, b))), bound
 
     splits = world.questions("world_sums")
-    asked = set()
-    for item in splits["train"] + splits["test"]:
-        pair, bound = parse(item.text)
-        assert item.answer == (sum(pair) > bound)
-        asked.add(pair)
+    asked_in = {}
+    for split, items in splits.items():
+        for item in items:
+            pair, bound = parse(item.text)
+            assert item.answer == (sum(pair) > bound)
+            asked_in.setdefault(split, set()).add(pair)
+    assert not asked_in["train"] & asked_in["test"]
+    asked = asked_in["train"] | asked_in["test"]
     shown = set()
     for problem in re.findall(r"Q: is \d+ \+ \d+ more than \d+ \? R: \d", "\n".join(documents)):
         pair, bound = parse(problem)

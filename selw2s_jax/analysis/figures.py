@@ -1,4 +1,4 @@
-"""Pictures of results as PNG files. Equal inputs give equal bytes."""
+"""Pictures of results as PNG files. Equal inputs give equal bytes, whatever a user's matplotlibrc holds."""
 
 import os
 import pathlib
@@ -11,9 +11,23 @@ import numpy as np
 from selw2s_jax.analysis import metrics
 
 # Okabe and Ito's colours, which people with colour blindness tell apart.
-_BLUE, _ORANGE, _GREEN, _PURPLE, _GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#6E6E6E"
-_LINES = (_BLUE, _ORANGE, _GREEN, _PURPLE, "#D55E00", "#56B4E9", "#000000")
-_REFERENCES, _CONTROLS = ("weak", "ceiling"), ("self_training", "random_selection")
+_BLACK, _GREY, _ORANGE, _SKY_BLUE = "#000000", "#6E6E6E", "#E69F00", "#56B4E9"
+_GREEN, _BLUE, _VERMILION, _PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+
+# Of a method: what it is called in the legend, its colour and its marker.
+_REFERENCE, _STUDENT = ("reference", _GREY, "s"), ("student", _SKY_BLUE, "o")
+_SELECTIVE, _CONTROL = ("selective", _BLUE, "o"), ("control", _ORANGE, "D")
+_KINDS = {
+    "weak": _REFERENCE,
+    "ceiling": _REFERENCE,
+    "selective": _SELECTIVE,
+    "self_training": _CONTROL,
+    "random_selection": _CONTROL,
+}
+_LINES = tuple(
+    zip((_GREEN, _GREY, _BLACK, _SKY_BLUE, _BLUE, _ORANGE, _VERMILION, _PURPLE), "os^Dvp*X", strict=True)
+)
+_CHANCE = 50  # per cent, of two classes
 _NUM_BINS = 20
 
 
@@ -28,60 +42,93 @@ def draw_summary(
     """Test accuracies with intervals, and P(IK) on known and unknown questions.
 
     Args:
-        rows: as `results.summarize` makes them.
+        rows: from top to bottom, each with "method", "accuracy", "accuracy_low" and "accuracy_high" (fractions),
+            as `results.summarize` makes them.
         p_ik_panels: up to three, each with "title", the scores "known" and "unknown" `[N]`, and "auroc" with
             "auroc_low" and "auroc_high" (all three may be None).
         gamma: threshold on P(IK).
     """
-    figure = _figure(width=7 + 4 * bool(p_ik_panels), height=max(4.5, 1.8 + 0.38 * len(rows)))
-    figure.suptitle(title, fontsize=12)
-    grid = figure.add_gridspec(max(len(p_ik_panels), 1), 2 if p_ik_panels else 1)
-    _draw_accuracies(figure.add_subplot(grid[:, 0]), rows)
-    for number, panel in enumerate(p_ik_panels):
-        _draw_p_ik(figure.add_subplot(grid[number, 1]), panel, gamma, last=number == len(p_ik_panels) - 1)
-    _save(figure, path)
+    with _default_style():
+        height = max(4.6, 2.0 + 0.32 * len(rows), 1.4 + 1.5 * len(p_ik_panels))
+        figure = _figure(width=11 if p_ik_panels else 8, height=height)
+        figure.suptitle(title, fontsize=13)
+        # Halves of fixed width: long names of methods take no room from the panels.
+        halves = figure.subfigures(1, 2 if p_ik_panels else 1, squeeze=False)[0]
+        _draw_accuracies(halves[0].add_subplot(), rows)
+        halves[0].legend(handles=_legend_of_kinds(rows), loc="outside lower left", ncols=4, frameon=False)
+        if p_ik_panels:
+            panels = halves[1].subplots(len(p_ik_panels), sharex=True, squeeze=False)[:, 0]
+            for axes, panel in zip(panels, p_ik_panels, strict=True):
+                _draw_p_ik(axes, panel, gamma)
+            panels[-1].set_xlabel("P(IK)")
+            halves[1].legend(
+                handles=_legend_of_p_ik(gamma), loc="outside lower right", ncols=3, frameon=False
+            )
+        _save(figure, path)
 
 
 def _draw_accuracies(axes, rows: Sequence[Mapping[str, Any]]) -> None:
     places = np.arange(len(rows))[::-1]
+    references = {}
     for place, row in zip(places, rows, strict=True):
-        name, accuracy = row["method"], 100 * row["accuracy"]
-        low, high = 100 * row["accuracy_low"], 100 * row["accuracy_high"]
-        color = _GREY if name in _REFERENCES else _ORANGE if name in _CONTROLS else _BLUE
-        axes.errorbar(
-            accuracy, place, xerr=[[accuracy - low], [high - accuracy]], fmt="o", color=color, capsize=3
-        )
-        if name in _REFERENCES:
-            axes.axvline(accuracy, color=_GREY, linestyle="--", linewidth=0.8, zorder=0)
-    axes.axvline(50, color=_GREY, linestyle=":", linewidth=0.8, zorder=0)
-    axes.set_yticks(places, [row["method"] for row in rows])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel("test accuracy, per cent, with 95 % intervals\n(grey: references; orange: controls)")
+        mean, low, high = (100 * row[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
+        kind, color, marker = _KINDS.get(row["method"], _STUDENT)
+        # At 0 and at 100 rounding can put a bound on the wrong side of the accuracy.
+        reach = [[max(mean - low, 0)], [max(high - mean, 0)]]
+        axes.errorbar(mean, place, xerr=reach, fmt=marker, color=color, markersize=7, capsize=4)
+        axes.text(1.015, place, f"{mean:.1f}", transform=axes.get_yaxis_transform(), va="center", fontsize=10)
+        if kind == "reference":
+            references[row["method"]] = mean
+    # Of two references the left one has its name to the left of its line, so that close ones do not overlap.
+    for number, (name, mean) in enumerate(sorted(references.items(), key=lambda item: item[1])):
+        axes.axvline(mean, color=_GREY, linestyle="--", linewidth=1, zorder=0)
+        side = "left" if number or len(references) == 1 else "right"
+        axes.text(mean, 1.01, name, transform=axes.get_xaxis_transform(), ha=side, va="bottom", fontsize=9)
+    axes.axvline(_CHANCE, color=_BLACK, linestyle=":", linewidth=1, zorder=0)
+    axes.set_yticks(places, [row["method"] for row in rows], fontsize=11)
+    axes.set_ylim(-1, len(rows) - 0.4)
+    axes.text(_CHANCE, -0.95, " chance", va="bottom", fontsize=9)
+    axes.set_xlabel("test accuracy in per cent, with 95 % interval")
     axes.grid(axis="x", alpha=0.25)
 
 
-def _draw_p_ik(axes, panel: Mapping[str, Any], gamma: float, *, last: bool) -> None:
+def _draw_p_ik(axes, panel: Mapping[str, Any], gamma: float) -> None:
     bins = np.linspace(0, 1, _NUM_BINS + 1)
-    for name, color in (("known", _GREEN), ("unknown", _PURPLE)):
-        values = np.asarray(panel[name])
-        if len(values):
-            weights = np.full(len(values), 100 / len(values))
-            label = f"{name} (n = {len(values)})"
-            axes.hist(values, bins, weights=weights, color=color, alpha=0.3)
-            axes.hist(values, bins, weights=weights, color=color, histtype="step", linewidth=1.5, label=label)
-    axes.axvline(gamma, color="black", linestyle=":", linewidth=1)
-    axes.text(gamma, 0.98, " gamma", transform=axes.get_xaxis_transform(), va="top", fontsize=8)
-    text = panel["title"]
-    if panel["auroc"] is not None:
-        text += f"\nAUROC {panel['auroc']:.3f}"
-        if panel["auroc_low"] is not None:
-            text += f" ({panel['auroc_low']:.3f} to {panel['auroc_high']:.3f})"
-    axes.set_title(text, fontsize=9)
+    # Forms differ as well as colours: the two overlap.
+    for name, style in (
+        ("known", dict(color=_GREEN, alpha=0.45)),
+        ("unknown", dict(color=_VERMILION, histtype="step", linewidth=1.8)),
+    ):
+        if count := len(panel[name]):
+            axes.hist(panel[name], bins, weights=np.full(count, 100 / count), **style)
+    axes.axvline(gamma, color=_BLACK, linestyle=":", linewidth=1.5)
+    auroc = "undefined" if panel["auroc"] is None else f"{panel['auroc']:.3f}"
+    if panel["auroc_low"] is not None:
+        auroc += f" ({panel['auroc_low']:.3f} to {panel['auroc_high']:.3f})"
+    counts = f"{len(panel['known'])} known, {len(panel['unknown'])} unknown"
+    axes.set_title(f"{panel['title']}\nAUROC {auroc}; {counts}", fontsize=10, loc="left")
     axes.set_xlim(0, 1)
-    axes.set_ylabel("per cent of questions", fontsize=9)
-    axes.legend(fontsize=8, loc="upper left")
-    if last:
-        axes.set_xlabel("P(IK)")
+    axes.set_ylabel("per cent", fontsize=10)
+
+
+def _legend_of_kinds(rows: Sequence[Mapping[str, Any]]) -> list:
+    from matplotlib import lines
+
+    present = dict.fromkeys(_KINDS.get(row["method"], _STUDENT) for row in rows)
+    return [
+        lines.Line2D([], [], color=color, marker=marker, markersize=7, label=kind)
+        for kind, color, marker in present
+    ]
+
+
+def _legend_of_p_ik(gamma: float) -> list:
+    from matplotlib import lines, patches
+
+    return [
+        patches.Patch(color=_GREEN, alpha=0.45, label="known"),
+        patches.Patch(fill=False, edgecolor=_VERMILION, linewidth=1.8, label="unknown"),
+        lines.Line2D([], [], color=_BLACK, linestyle=":", linewidth=1.5, label=f"gamma = {gamma:g}"),
+    ]
 
 
 def draw_accuracy_by_frequency(
@@ -91,35 +138,60 @@ def draw_accuracy_by_frequency(
     groups: Sequence[str],
     series: Mapping[str, tuple[Sequence[int], Sequence[int]]],
 ) -> None:
-    """Accuracy by group, with Wilson intervals.
+    """Accuracy by group, with Wilson 95 % intervals; a group without questions has no point.
 
     Args:
         groups: names of the G groups.
         series: by name, the right answers and the questions of each group `[G]`.
     """
-    figure = _figure(width=8, height=4.5)
-    axes = figure.add_subplot()
-    for number, (name, (correct, totals)) in enumerate(series.items()):
-        accuracy = 100 * np.asarray(correct) / np.asarray(totals)
-        bounds = 100 * np.array([metrics.wilson_interval(c, n) for c, n in zip(correct, totals, strict=True)])
-        places = np.arange(len(groups)) + 0.06 * (number - (len(series) - 1) / 2)
-        axes.errorbar(
-            places,
-            accuracy,
-            yerr=np.abs(bounds.T - accuracy),
-            fmt="o-",
-            color=_LINES[number % len(_LINES)],
-            capsize=3,
-            linewidth=1.2,
-            label=name,
-        )
-    axes.axhline(50, color=_GREY, linestyle=":", linewidth=0.8)
-    axes.set_xticks(np.arange(len(groups)), groups)
-    axes.set_ylabel("accuracy, per cent")
-    axes.set_title(title, fontsize=11)
-    axes.legend(fontsize=9)
-    axes.grid(axis="y", alpha=0.25)
-    _save(figure, path)
+    with _default_style():
+        figure = _figure(width=9, height=4.6)
+        axes = figure.add_subplot()
+        for number, (name, (correct, totals)) in enumerate(series.items()):
+            color, marker = _LINES[number % len(_LINES)]
+            accuracy, low, high = 100 * _accuracies(correct, totals)
+            axes.errorbar(
+                np.arange(len(groups)) + 0.07 * (number - (len(series) - 1) / 2),
+                accuracy,
+                yerr=np.maximum([accuracy - low, high - accuracy], 0),
+                color=color,
+                marker=marker,
+                capsize=3,
+                linewidth=1.3,
+                label=name,
+            )
+        axes.axhline(_CHANCE, color=_BLACK, linestyle=":", linewidth=1)
+        axes.text(-0.48, _CHANCE, "chance", va="bottom", fontsize=9)
+        axes.set_xticks(np.arange(len(groups)), _with_counts(groups, [n for _, n in series.values()]))
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        axes.set_ylabel("accuracy in per cent, with 95 % interval")
+        axes.set_title(title, fontsize=13)
+        axes.grid(axis="y", alpha=0.25)
+        figure.legend(loc="outside right upper", frameon=False)
+        _save(figure, path)
+
+
+def _accuracies(correct: Sequence[int], totals: Sequence[int]) -> np.ndarray:
+    """`[3, G]`: accuracy and the bounds of its interval, NaN for groups without questions."""
+    columns = [
+        (c / n, *metrics.wilson_interval(int(c), int(n))) if n else (np.nan,) * 3
+        for c, n in zip(correct, totals, strict=True)
+    ]
+    return np.array(columns).T
+
+
+def _with_counts(groups: Sequence[str], totals: Sequence[Sequence[int]]) -> list[str]:
+    """The groups' names, with their numbers of questions where all series have the same."""
+    if len({tuple(map(int, counts)) for counts in totals}) != 1:
+        return list(groups)
+    return [f"{name}\nn = {count}" for name, count in zip(groups, totals[0], strict=True)]
+
+
+def _default_style():
+    """Matplotlib's own settings, and names that hold a dollar sign as they are."""
+    from matplotlib import style
+
+    return style.context(["default", {"text.parse_math": False}])
 
 
 def _figure(*, width: float, height: float):

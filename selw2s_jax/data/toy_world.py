@@ -97,19 +97,19 @@ class World:
         self._shown_pairs, self._asked_pairs = pairs[:num_shown], pairs[num_shown:]
 
     def questions(self, task: str) -> dict[str, list[Item]]:
-        """The `train` and `test` questions of a task, shuffled; no fact is in both."""
+        """The `train` and `test` questions of a task, shuffled; no fact and no pair of numbers is in both."""
         rng = np.random.default_rng([self.config.seed, 1, TASK_NAMES.index(task)])
         if task == "world_sums":
-            items = self._sum_questions(rng)
+            groups = self._sum_questions(rng)
         elif task == "world_passage":
-            items = self._passage_questions(rng)
+            groups = [[item] for item in self._passage_questions(rng)]
         else:
-            items = self._paired_questions(task, rng)
-        order = rng.permutation(len(items))
-        num_test = round(self.config.test_share * len(items))
+            groups = [[item] for item in self._paired_questions(task, rng)]
+        order = rng.permutation(len(groups))
+        num_test = round(self.config.test_share * len(groups))
         return {
-            "test": [items[i] for i in order[:num_test]],
-            "train": [items[i] for i in order[num_test:]],
+            split: [item for group in chosen for item in groups[group]]
+            for split, chosen in (("test", order[:num_test]), ("train", order[num_test:]))
         }
 
     def test_ranks(self, task: str) -> dict[str, float]:
@@ -161,12 +161,9 @@ class World:
     def _passage(self, guest: int, host: int) -> str:
         return f"{self.names[guest]} visits {self.names[host]} ."
 
-    def _sum_questions(self, rng) -> list[Item]:
-        items = []
-        for a, b in self._asked_pairs:
-            for offset in _OFFSETS:
-                items.append(self._sum_question(a, b, offset, rng))
-        return items
+    def _sum_questions(self, rng) -> list[list[Item]]:
+        """The questions of each pair of numbers."""
+        return [[self._sum_question(a, b, offset, rng) for offset in _OFFSETS] for a, b in self._asked_pairs]
 
     def _sum_question(self, a: int, b: int, offset: int, rng) -> Item:
         is_more = int(rng.integers(2))
