@@ -164,9 +164,7 @@ class Trainer:
         start = time.monotonic()
         print("  writing and packing the text", flush=True)
         micro = self._config.training.micro_batch_size
-        data = recipe.text_batches(
-            recipe.batch_rows // micro if micro and recipe.batch_rows % micro == 0 else 1
-        )
+        data = recipe.text_batches(recipe.batch_rows // micro if micro and recipe.batch_rows % micro == 0 else 1)
         options = self._decoder_options() | {"param_dtype": "float32", "compute_dtype": recipe.compute_dtype}
         model = pretraining.initialize(recipe.model, recipe.seed, **options)
         graphdef, train_state, shardings = state.start(model, recipe.optimizer, self.mesh)

@@ -1,63 +1,145 @@
-"""Paired comparisons: equal to scipy's paired test, antisymmetric, clusters counted once."""
+"""Paired comparisons: equal to scipy's tests, antisymmetric, indifferent to order, clusters counted once."""
 
+import math
+
+import hypothesis
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from selw2s_jax.analysis import comparisons, metrics
+from selw2s_jax.analysis import comparisons
 
-ACCURACIES = st.lists(st.floats(0, 1, width=16), min_size=3, max_size=9)
+PROPERTY = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+# Numbers of right items of 597, as accuracies of the same runs are; few values, so that equal differences occur.
+RUNS = st.lists(st.tuples(st.integers(290, 300), st.integers(290, 300)), min_size=2, max_size=7)
+CORRECT = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40)
 
 
-@given(ACCURACIES, st.integers(0, 100))
-def test_single_runs_as_clusters_are_the_paired_t_test(first, seed):
-    second = np.random.default_rng(seed).random(len(first))
-    difference = np.asarray(first) - second
-    result = comparisons.clustered_difference({str(i): [d] for i, d in enumerate(difference)})
+def accuracies(runs) -> tuple[np.ndarray, np.ndarray]:
+    first, second = np.array(runs).T / 597
+    return first, second
+
+
+def approx(difference):
+    return tuple(None if value is None else pytest.approx(value, abs=1e-9) for value in difference)
+
+
+@PROPERTY
+@hypothesis.given(RUNS)
+def test_paired_difference_is_the_paired_t_test(runs):
+    first, second = accuracies(runs)
+    result = comparisons.paired_difference(first, second, confidence=0.9)
+    assert result.mean == pytest.approx(first.mean() - second.mean(), abs=1e-12)
+    if len({a - b for a, b in runs}) == 1:
+        assert result[1:] == (None, None, None)
+        return
     expected = stats.ttest_rel(first, second)
-    assert result.p_value == pytest.approx(expected.pvalue)
-    interval = expected.confidence_interval(0.95)
-    assert (result.low, result.high) == pytest.approx((interval.low, interval.high))
-    swapped = comparisons.clustered_difference({str(i): [-d] for i, d in enumerate(difference)})
-    assert (swapped.mean, swapped.low, swapped.high) == pytest.approx(
-        (-result.mean, -result.high, -result.low)
-    )
+    interval = expected.confidence_interval(0.9)
+    assert result[1:] == approx((interval.low, interval.high, expected.pvalue))
+
+
+@PROPERTY
+@hypothesis.given(RUNS, st.randoms(use_true_random=False))
+def test_paired_difference_is_antisymmetric_and_indifferent_to_order(runs, random):
+    result = comparisons.paired_difference(*accuracies(runs))
+    mean, low, high, p_value = comparisons.paired_difference(*reversed(accuracies(runs)))
+    negative = [None if value is None else -value for value in (mean, high, low)]
+    assert (*negative, p_value) == approx(result)
+    random.shuffle(runs)
+    assert comparisons.paired_difference(*accuracies(runs)) == approx(result)
+
+
+def test_paired_difference_worked_example():
+    # Differences 0.01, 0.02, 0.03: standard error 0.01 / sqrt(3), t(0.975, 2) = 4.302653.
+    result = comparisons.paired_difference([0.71, 0.72, 0.75], [0.70, 0.70, 0.72])
+    half = 4.302653 * 0.01 / math.sqrt(3)
+    assert result[:3] == pytest.approx((0.02, 0.02 - half, 0.02 + half), abs=1e-8)
+    assert result.p_value == pytest.approx(2 * stats.t.sf(2 * math.sqrt(3), 2))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [([0.75], [0.7]), ([0.8, 0.75, 0.3], [0.75, 0.7, 0.25]), ([0.5, 0.6], [0.5, 0.6])],
+    ids=["one run", "equal but for rounding", "no difference"],
+)
+def test_without_spread_there_is_no_test(first, second):
+    result = comparisons.paired_difference(first, second)
+    assert result == (pytest.approx(first[0] - second[0]), None, None, None)
+    differences = {str(run): [a - b] for run, (a, b) in enumerate(zip(first, second, strict=True))}
+    assert comparisons.clustered_difference(differences)[:4] == result
+
+
+@PROPERTY
+@hypothesis.given(RUNS)
+def test_single_runs_as_clusters_are_the_paired_t_test(runs):
+    first, second = accuracies(runs)
+    clusters = {str(run): [difference] for run, difference in enumerate(first - second)}
+    result = comparisons.clustered_difference(clusters)
+    assert result[:4] == approx(comparisons.paired_difference(first, second))
+    assert list(result.by_cluster) == list(clusters)
+
+
+@PROPERTY
+@hypothesis.given(
+    st.lists(st.lists(st.integers(-9, 9), min_size=1, max_size=5), min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_clusters_count_once_antisymmetric_and_indifferent_to_order(worlds, random):
+    clusters = {f"world {number}": [d / 597 for d in runs] for number, runs in enumerate(worlds)}
+    result = comparisons.clustered_difference(clusters)
+    repeated = {name: runs * 20 for name, runs in clusters.items()}
+    assert comparisons.clustered_difference(repeated)[:4] == approx(result[:4])
+    mean, low, high, p_value = comparisons.clustered_difference(
+        {name: [-d for d in runs] for name, runs in clusters.items()}
+    )[:4]
+    negative = [None if value is None else -value for value in (mean, high, low)]
+    assert (*negative, p_value) == approx(result[:4])
+    shuffled = [(name, random.sample(runs, len(runs))) for name, runs in clusters.items()]
+    random.shuffle(shuffled)
+    other = comparisons.clustered_difference(dict(shuffled))
+    assert other[:4] == approx(result[:4]) and other.by_cluster == pytest.approx(result.by_cluster)
 
 
 def test_a_cluster_counts_once_however_many_runs_it_has():
-    few = {"a": [0.1, 0.3], "b": [0.0, 0.2], "c": [0.4, 0.2]}
-    many = {name: values * 50 for name, values in few.items()}
-    once, often = comparisons.clustered_difference(few), comparisons.clustered_difference(many)
-    assert often[:4] == pytest.approx(once[:4])
-    assert once.by_cluster == pytest.approx({"a": 0.2, "b": 0.1, "c": 0.3})
+    result = comparisons.clustered_difference({"a": [0.1, 0.3], "b": [0.1], "c": [0.4, 0.2, 0.3]})
+    assert result.by_cluster == pytest.approx({"a": 0.2, "b": 0.1, "c": 0.3})
+    assert result.mean == pytest.approx(0.2)
+    assert (result.low, result.high) == pytest.approx(
+        (0.2 - 4.302653 * 0.1 / 3**0.5, 0.2 + 4.302653 * 0.1 / 3**0.5)
+    )
 
 
-def test_without_spread_there_is_no_test():
-    assert comparisons.clustered_difference({"a": [0.25, 0.75]})[:4] == (0.5, None, None, None)
-    assert comparisons.clustered_difference({"a": [0.25], "b": [0.25]})[:4] == (0.25, None, None, None)
+def test_mcnemar_worked_example():
+    # 1 and 6 discordant items: 2 * (C(7, 0) + C(7, 1)) / 2^7.
+    first = np.array([True] * 1 + [False] * 6 + [True] * 5 + [False] * 3)
+    second = np.array([False] * 1 + [True] * 6 + [True] * 5 + [False] * 3)
+    assert comparisons.mcnemar(first, second) == (1, 6, pytest.approx(2 * 8 / 128))
+    assert comparisons.mcnemar(first, first) == (0, 0, 1.0)
+    assert comparisons.mcnemar([], []) == (0, 0, 1.0)
 
 
-def test_auroc_interval_is_delong_s_on_the_logit_scale():
-    rng = np.random.default_rng(0)
-    labels = rng.random(157) < 0.6
-    scores = np.round(rng.normal(size=157) + labels, 1)  # with ties
-    positive, negative = scores[labels], scores[~labels]
-    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
-    area = wins.mean()
-    variance = np.var(wins.mean(1), ddof=1) / len(positive) + np.var(wins.mean(0), ddof=1) / len(negative)
-    half = 1.959964 * np.sqrt(variance) / (area * (1 - area))
-    expected = stats.logistic.cdf(stats.logistic.ppf(area) + np.array([-half, half]))
-    np.testing.assert_allclose(metrics.auroc_interval(scores, labels), expected, rtol=1e-6)
-    assert metrics.auroc(scores, labels) == pytest.approx(area)
-    bootstrap = [
-        metrics.auroc(scores[rows], labels[rows]) for rows in rng.integers(0, len(labels), (2000, 157))
-    ]
-    np.testing.assert_allclose(np.quantile(bootstrap, [0.025, 0.975]), expected, atol=0.02)
+@PROPERTY
+@hypothesis.given(CORRECT, st.randoms(use_true_random=False))
+def test_mcnemar_is_antisymmetric_and_indifferent_to_order(items, random):
+    def compare(rows):
+        return comparisons.mcnemar([first for first, _ in rows], [second for _, second in rows])
+
+    result = compare(items)
+    assert (result.only_first, result.only_second) == (items.count((True, False)), items.count((False, True)))
+    assert 0 < result.p_value <= 1
+    swapped = compare([(second, first) for first, second in items])
+    assert swapped == (result.only_second, result.only_first, pytest.approx(result.p_value))
+    random.shuffle(items)
+    assert compare(items) == result
 
 
-def test_auroc_interval_needs_two_of_each_class_and_some_spread():
-    assert metrics.auroc_interval([0.1, 0.4, 0.3], [1, 0, 0]) is None
-    assert metrics.auroc_interval([0.1, 0.1, 0.1, 0.1], [1, 0, 1, 0]) is None
-    assert metrics.auroc_interval([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1]) is None
+def test_comparisons_refuse_what_is_not_paired():
+    for compare in (comparisons.paired_difference, comparisons.mcnemar):
+        with pytest.raises(ValueError, match="arrays of one length"):
+            compare([1, 0], [1])
+    for differences in ({}, {"a": [0.1], "b": []}):
+        with pytest.raises(ValueError, match="cluster"):
+            comparisons.clustered_difference(differences)
+    with pytest.raises(ValueError, match="arrays of one length"):
+        comparisons.paired_difference([], [])

@@ -22,7 +22,15 @@ PACKAGES = ("", "analysis", "data", "hf", "inference", "method", "models", "trai
 # Imports inside functions that would be cycles at the top of a module.
 LATE_CYCLES: set[tuple[str, str]] = set()
 # Slow to import, or optional: only inside the functions that use them; torch never.
-LAZY_LIBRARIES = {"datasets", "huggingface_hub", "pandas", "tensorboardX", "tiktoken", "transformers"}
+LAZY_LIBRARIES = {
+    "datasets",
+    "huggingface_hub",
+    "matplotlib",
+    "pandas",
+    "tensorboardX",
+    "tiktoken",
+    "transformers",
+}
 FORBIDDEN_LIBRARIES = {"pickle", "tensorflow", "torch"}
 
 

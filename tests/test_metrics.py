@@ -6,6 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from scipy import stats
 
 from selw2s_jax.analysis import diagnostics, metrics
 
@@ -35,6 +36,58 @@ def test_auroc_worked_examples():
     assert metrics.auroc(np.array([1, 2], np.float32), np.array([True, False])) == 0.0
     assert metrics.auroc([0.3, 0.4], [1, 1]) is None and metrics.auroc([0.3, 0.4], [0, 0]) is None
     assert type(metrics.auroc([0.1, 0.2], [0, 1])) is float
+
+
+def delong_by_pairs(scores, labels):
+    """AUROC and its variance from the matrix of all pairs, as DeLong et al. (1988) write them."""
+    positive, negative = scores[labels], scores[~labels]
+    wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    variance = np.var(wins.mean(1), ddof=1) / len(positive) + np.var(wins.mean(0), ddof=1) / len(negative)
+    return wins.mean(), variance
+
+
+@PROPERTY
+@hypothesis.given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=4, max_size=40))
+def test_auroc_interval_is_delong_s_on_the_logit_scale(rows):
+    scores, labels = np.array([row[0] / 9 for row in rows]), np.array([row[1] for row in rows])
+    interval = metrics.auroc_interval(scores, labels, confidence=0.9)
+    if min(labels.sum(), (~labels).sum()) < 2:
+        assert interval is None
+        return
+    area, variance = delong_by_pairs(scores, labels)
+    if variance < 1e-15 or area in (0, 1):
+        assert interval is None
+        return
+    half = stats.norm.ppf(0.95) * np.sqrt(variance) / (area * (1 - area))
+    expected = stats.logistic.cdf(stats.logistic.ppf(area) + np.array([-half, half]))
+    assert interval == pytest.approx(expected, abs=1e-9)
+    assert 0 <= interval[0] < area < interval[1] <= 1
+    low, high = metrics.auroc_interval(-scores, labels, confidence=0.9)
+    assert (1 - high, 1 - low) == pytest.approx(interval, abs=1e-9)
+
+
+def test_auroc_interval_is_near_the_bootstrap_s():
+    rng = np.random.default_rng(0)
+    known, unknown = np.round(rng.normal(1, 1, 90), 1), np.round(rng.normal(0, 1, 67), 1)
+
+    def area(first, second):
+        return metrics.auroc(
+            np.concatenate([first, second]), np.arange(len(first) + len(second)) < len(first)
+        )
+
+    bootstrap = stats.bootstrap(
+        (known, unknown), area, n_resamples=999, vectorized=False, method="percentile", rng=rng
+    )
+    labels = np.arange(157) < 90
+    found = metrics.auroc_interval(np.concatenate([known, unknown]), labels)
+    assert found == pytest.approx(tuple(bootstrap.confidence_interval), abs=0.02)
+
+
+def test_auroc_interval_needs_two_of_each_class_and_some_spread():
+    assert metrics.auroc_interval([0.1, 0.4, 0.3], [1, 0, 0]) is None
+    assert metrics.auroc_interval([0.1, 0.4], [1, 1]) is None
+    assert metrics.auroc_interval([0.1, 0.1, 0.1, 0.1], [1, 0, 1, 0]) is None
+    assert metrics.auroc_interval([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1]) is None
 
 
 def test_brier_score_worked_example():
@@ -100,7 +153,10 @@ def test_mean_interval_is_students_t():
     assert metrics.mean_interval([0.5]) is None and metrics.mean_interval([]) is None
 
 
-@pytest.mark.parametrize("metric", [metrics.auroc, metrics.brier_score, metrics.expected_calibration_error])
+@pytest.mark.parametrize(
+    "metric",
+    [metrics.auroc, metrics.auroc_interval, metrics.brier_score, metrics.expected_calibration_error],
+)
 @pytest.mark.parametrize(
     ("scores", "labels"),
     [([], []), ([0.5], [0, 1]), ([[0.5, 0.5]], [[0, 1]])],

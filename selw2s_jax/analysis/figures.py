@@ -3,6 +3,7 @@
 import os
 import pathlib
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ _LINES = tuple(
 )
 _CHANCE = 50  # per cent, of two classes
 _NUM_BINS = 20
+_TITLE_WIDTH = 60  # letters that fit above a panel
 
 
 def draw_summary(
@@ -72,8 +74,8 @@ def _draw_accuracies(axes, rows: Sequence[Mapping[str, Any]]) -> None:
     references = {}
     for place, row in zip(places, rows, strict=True):
         mean, low, high = (100 * row[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
-        kind, color, marker = _KINDS.get(row["method"], _STUDENT)
-        # At 0 and at 100 rounding can put a bound on the wrong side of the accuracy.
+        kind, color, marker = _kind(row["method"])
+        # Rounding can put a bound of an interval without width on the wrong side.
         reach = [[max(mean - low, 0)], [max(high - mean, 0)]]
         axes.errorbar(mean, place, xerr=reach, fmt=marker, color=color, markersize=7, capsize=4)
         axes.text(1.015, place, f"{mean:.1f}", transform=axes.get_yaxis_transform(), va="center", fontsize=10)
@@ -92,6 +94,11 @@ def _draw_accuracies(axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.grid(axis="x", alpha=0.25)
 
 
+def _kind(method: str) -> tuple[str, str, str]:
+    """By the name's first word: `selective (frozen P(IK))` is of `selective`'s kind."""
+    return _KINDS.get(method.partition(" ")[0], _STUDENT)
+
+
 def _draw_p_ik(axes, panel: Mapping[str, Any], gamma: float) -> None:
     bins = np.linspace(0, 1, _NUM_BINS + 1)
     # Forms differ as well as colours: the two overlap.
@@ -105,8 +112,9 @@ def _draw_p_ik(axes, panel: Mapping[str, Any], gamma: float) -> None:
     auroc = "undefined" if panel["auroc"] is None else f"{panel['auroc']:.3f}"
     if panel["auroc_low"] is not None:
         auroc += f" ({panel['auroc_low']:.3f} to {panel['auroc_high']:.3f})"
+    title = textwrap.fill(panel["title"], _TITLE_WIDTH)
     counts = f"{len(panel['known'])} known, {len(panel['unknown'])} unknown"
-    axes.set_title(f"{panel['title']}\nAUROC {auroc}; {counts}", fontsize=10, loc="left")
+    axes.set_title(f"{title}\nAUROC {auroc}; {counts}", fontsize=10, loc="left")
     axes.set_xlim(0, 1)
     axes.set_ylabel("per cent", fontsize=10)
 
@@ -114,7 +122,7 @@ def _draw_p_ik(axes, panel: Mapping[str, Any], gamma: float) -> None:
 def _legend_of_kinds(rows: Sequence[Mapping[str, Any]]) -> list:
     from matplotlib import lines
 
-    present = dict.fromkeys(_KINDS.get(row["method"], _STUDENT) for row in rows)
+    present = dict.fromkeys(_kind(row["method"]) for row in rows)
     return [
         lines.Line2D([], [], color=color, marker=marker, markersize=7, label=kind)
         for kind, color, marker in present
@@ -153,7 +161,7 @@ def draw_accuracy_by_frequency(
             axes.errorbar(
                 np.arange(len(groups)) + 0.07 * (number - (len(series) - 1) / 2),
                 accuracy,
-                yerr=np.maximum([accuracy - low, high - accuracy], 0),
+                yerr=[accuracy - low, high - accuracy],
                 color=color,
                 marker=marker,
                 capsize=3,
