@@ -16,7 +16,7 @@ def get_config(arguments: str | None = None):
     config.world.shown_share = 0.4
     config.world.test_share = 0.32
     config.pretraining.strong.num_steps = 6500
-    config.pretraining.weak.num_steps = 2500
+    config.pretraining.weak.num_steps = 2000
     config.seeds = (0, 1, 2, 3, 4)
     if choice["p_ik"] == "frozen":
         config.p_ik.stage = "frozen"

@@ -80,7 +80,7 @@ def default_config() -> ml_collections.ConfigDict:
         b2=0.98,
         clip_norm=1.0,
         fact_weight=10.0,  # in the loss, of a word that tells a fact or a judgement
-        weak=dict(num_layers=3, embed_dim=40, num_heads=4, mlp_dim=80, num_steps=1500),
+        weak=dict(num_layers=3, embed_dim=32, num_heads=4, mlp_dim=64, num_steps=1500),
         strong=dict(num_layers=3, embed_dim=64, num_heads=4, mlp_dim=128, num_steps=3400),
     )
     config.p_ik = dict(

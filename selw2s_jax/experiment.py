@@ -37,19 +37,22 @@ class Experiment:
 
     def targets(self) -> list[stages.Stage]:
         """The stages that results are read from, in the order in which they are best made."""
-        chosen: list[stages.Stage] = []
+        # All answers first: the language model is then loaded once.
+        chosen = [
+            self.answers(seed, split_name)
+            for seed in self._config.seeds
+            for split_name in ("student_half", "p_ik", "test", "p_ik_test")
+            if self.has_answers(split_name)
+        ]
         for seed in self._config.seeds:
             # The labels are asked for beside the weak model, which is then still on the devices.
             chosen.append(self.weak_labels(seed))
-            if self.has_answers("test"):
-                chosen.append(self.answers(seed, "test"))
             for name in self.classifiers():
                 chosen.append(self.evaluation(seed, name))
                 chosen += [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
             if "p_ik_only" in self._config.methods:
+                chosen.append(self.p_ik_model(seed))
                 chosen += [stage for _, stage in self._p_ik_tests_of(seed, "p_ik_only").values()]
-        if self.has_answers("test"):
-            chosen += [self.answers(seed, "p_ik_test") for seed in self._config.seeds]
         return chosen
 
     def classifiers(self) -> tuple[str, ...]:
@@ -58,9 +61,14 @@ class Experiment:
         return ("weak", "ceiling", *methods)
 
     def has_answers(self, split_name: str) -> bool:
-        """Whether the strong model's few-shot answers on a split are part of the results."""
-        tested = self._found.by_seed[self._config.seeds[0]].p_ik_test is not None
-        return tested and split_name in ("test", "p_ik_test")
+        """Whether the run has the strong model's few-shot answers on a split of `inputs.SeedData`."""
+        data = self._found.by_seed[self._config.seeds[0]]
+        if split_name == "student_half":
+            own = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
+            return own and self._config.self_label.source == "fewshot"
+        if split_name == "p_ik":
+            return data.p_ik is not None
+        return data.p_ik_test is not None
 
     def p_ik_tests(self) -> list[tuple[int, str, str]]:
         """The tests of P(IK): seed, method, and "in" or "out" of the distribution it was trained on."""

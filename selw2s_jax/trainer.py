@@ -23,7 +23,7 @@ _MAX_SELF_WEIGHT = 0.99  # mean self-weight above which a graph has no neighbour
 
 
 class Trainer:
-    """Makes classifiers from pretrained models; holds at most one trained model on the devices.
+    """Makes classifiers from pretrained models; holds at most one model on the devices.
 
     Args:
         config: the validated config.
@@ -32,7 +32,7 @@ class Trainer:
 
     def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
         self._config, self._workdir = config, workdir
-        self._live: tuple[str, heads.Classifier] | None = None
+        self._live: tuple[str, heads.Classifier | decoder.Decoder] | None = None
         self._train_steps: dict[Any, Any] = {}
 
     @functools.cached_property
@@ -49,22 +49,26 @@ class Trainer:
         )
 
     def release(self) -> None:
-        """Lets go of the trained model, to make room for another."""
+        """Lets go of the model, to make room for another."""
         self._live = None
         gc.collect()  # nnx.merge leaves reference cycles, which would keep the arrays on the devices
 
     def load_language_model(self, model: inputs.Model) -> decoder.Decoder:
         """The untouched model with its language-model head, held in the compute dtype: it is only read."""
-        self.release()
         execution, dtype = self._config.execution, self._config.precision.compute_dtype
-        return loader.load_decoder(
-            model.folder,
-            param_dtype=dtype,
-            compute_dtype=dtype,
-            lm_head=True,
-            attention=execution.attention,
-            mesh=self.mesh,
-        )
+        key = f"language model {model.fingerprint}"
+        if self._live is None or self._live[0] != key:
+            self.release()
+            language_model = loader.load_decoder(
+                model.folder,
+                param_dtype=dtype,
+                compute_dtype=dtype,
+                lm_head=True,
+                attention=execution.attention,
+                mesh=self.mesh,
+            )
+            self._live = (key, language_model)
+        return self._live[1]
 
     def classifier(self, trained: artifacts.Artifact, model: inputs.Model) -> heads.Classifier:
         """The trained model of an artifact: as training left it, or from its files."""
@@ -163,8 +167,7 @@ class Trainer:
         self.release()
         start = time.monotonic()
         print("  writing and packing the text", flush=True)
-        micro = self._config.training.micro_batch_size
-        data = recipe.text_batches(recipe.batch_rows // micro if micro and recipe.batch_rows % micro == 0 else 1)
+        data = recipe.text_batches(row_multiple=sharding.num_row_groups(self.mesh))
         options = self._decoder_options() | {"param_dtype": "float32", "compute_dtype": recipe.compute_dtype}
         model = pretraining.initialize(recipe.model, recipe.seed, **options)
         graphdef, train_state, shardings = state.start(model, recipe.optimizer, self.mesh)

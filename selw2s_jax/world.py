@@ -119,7 +119,7 @@ class Recipe:
         del values["tokenizer_folder"]  # a function of the world
         return {"version": _VERSION, **values, "optimizer": self.optimizer._asdict()}
 
-    def text_batches(self, num_micro: int) -> text_rows.TextBatches:
+    def text_batches(self, *, row_multiple: int) -> text_rows.TextBatches:
         """The batches of the whole run: documents of the world, packed in the order they come."""
         world = toy_world.World(self.world)
         tokenizer = tokenizers.load_tokenizer(self.tokenizer_folder)
@@ -132,7 +132,7 @@ class Recipe:
             rows,
             rows_per_step=self.batch_rows,
             num_steps=self.optimizer.num_steps,
-            num_micro=num_micro,
+            row_multiple=row_multiple,
             weighted={tokenizer.encode(word)[0]: self.fact_weight for word in toy_world.TELLING_WORDS},
         )
 

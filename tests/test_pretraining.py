@@ -1,6 +1,9 @@
 """Pretraining: rows of whole documents, the next-token loss, and models that a run makes for itself."""
 
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +99,9 @@ def test_loss_is_the_weighted_mean_over_the_documents_taken_one_by_one():
 def train(mesh_shape, num_micro: int):
     mesh = sharding.make_mesh(mesh_shape)
     rows = make_rows(24, 19, CONFIG.vocab_size)
-    data = text_rows.TextBatches(rows, rows_per_step=8, num_steps=3, num_micro=num_micro)
+    data = text_rows.TextBatches(
+        rows, rows_per_step=6, num_steps=3, num_micro=num_micro, row_multiple=sharding.num_row_groups(mesh)
+    )
     settings = state.OptimizerSettings(1e-3, 3, warmup_steps=1, final_fraction=0.1, clip_norm=1.0)
     model = pretraining.initialize(CONFIG, 0, mesh=mesh, **OPTIONS)
     graphdef, train_state, shardings = state.start(model, settings, mesh)
@@ -112,9 +117,23 @@ def train(mesh_shape, num_micro: int):
 
 def test_micro_batches_equal_the_whole_batch():
     losses, params = train((1, 1, 1), 1)
-    other_losses, other_params = train((1, 1, 1), 4)
+    other_losses, other_params = train((1, 1, 1), 3)
     np.testing.assert_allclose(losses, other_losses, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), params, other_params)
+
+
+@pytest.mark.slow
+def test_eight_devices_equal_one():
+    losses, params = train((1, 1, 1), 1)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    flags = "--xla_force_host_platform_device_count=8"
+    environment = dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS="cpu", PYTHONPATH=root)
+    output = subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    for other_losses, norm in json.loads(output.splitlines()[-1]):
+        np.testing.assert_allclose(other_losses, losses, rtol=2e-5)
+        np.testing.assert_allclose(norm, float(optax.tree.norm(params)), rtol=1e-5)
 
 
 def test_warm_up_floor_and_clipping_are_optax_s():
@@ -209,3 +228,8 @@ def test_random_selection_has_the_rate_of_selective_in_every_batch_and_other_row
         assert selective["ik_mask"][mine].sum() == control["ik_mask"][other].sum()
         differ += np.sum(selective["ik_mask"][mine] != control["ik_mask"][other])
     assert differ
+
+
+if __name__ == "__main__":
+    runs = [train(shape, num_micro) for shape, num_micro in (((2, 4, 1), 1), ((2, 2, 2), 2))]
+    print(json.dumps([(losses, float(optax.tree.norm(params))) for losses, params in runs]))

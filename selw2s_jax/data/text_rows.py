@@ -67,6 +67,7 @@ class TextBatches:
         rows: at least as many as all steps take.
         rows_per_step: rows of a step.
         num_micro: micro-batches in a step; divides `rows_per_step`.
+        row_multiple: number of data-parallel groups, which the rows of a micro-batch are filled up to with padding.
         weighted: token id -> weight of predicting it in the loss; 1 for the others.
     """
 
@@ -77,10 +78,12 @@ class TextBatches:
         rows_per_step: int,
         num_steps: int,
         num_micro: int = 1,
+        row_multiple: int = 1,
         weighted: dict[int, float] | None = None,
     ):
         self.num_steps = num_steps
-        self._rows, self._rows_per_step, self._num_micro = rows, rows_per_step, num_micro
+        self._rows, self._rows_per_step = rows, rows_per_step
+        self._num_micro, self._row_multiple = num_micro, row_multiple
         self._weighted = weighted or {}
 
     @property
@@ -103,7 +106,9 @@ class TextBatches:
         for token, weight in self._weighted.items():
             loss_weights[:, :-1][tokens[:, 1:] == token] *= weight
         parts = (tokens, _positions(segment_ids), segment_ids, loss_weights)
-        return TextBatch(*(part.reshape(self._num_micro, -1, part.shape[1]) for part in parts))
+        micros = (part.reshape(self._num_micro, -1, part.shape[1]) for part in parts)
+        padding = ((0, 0), (0, -(self._rows_per_step // self._num_micro) % self._row_multiple), (0, 0))
+        return TextBatch(*(np.pad(micro, padding) for micro in micros))
 
 
 def _positions(segment_ids: np.ndarray) -> np.ndarray:
