@@ -3,7 +3,8 @@
     python benchmarks/world_study.py run --workdir=runs/world_study --worlds=20,21,22 --jobs=3
     python benchmarks/world_study.py report --workdir=runs/world_study --output=benchmarks/results/world_study
 
-`run` runs `configs/world.py` in every world, with P(IK) joint and frozen; what is finished is found again. `report` writes the results as JSON, a table in Markdown and two pictures.
+`run` runs `configs/world.py` in every world, with P(IK) joint and frozen; what is finished is found again.
+`report` writes the results as JSON, a table in Markdown and two pictures.
 """
 
 import argparse
@@ -312,7 +313,8 @@ def main() -> None:
             path.name.removeprefix("world-") for path in sorted(arguments.workdir.glob("world-*"))
         )
         shown = [
-            f"python benchmarks/world_study.py run --workdir={arguments.workdir} --worlds={worlds} --jobs={len(worlds.split(','))}",
+            f"python benchmarks/world_study.py run --workdir={arguments.workdir} "
+            f"--worlds={','.join(worlds)} --jobs={len(worlds)}",
             f"python benchmarks/world_study.py report --workdir={arguments.workdir} --output={arguments.output}",
         ]
         report(arguments.workdir, arguments.output, shown)

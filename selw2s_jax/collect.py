@@ -58,15 +58,6 @@ class Collector:
             report["by_frequency"] = self._by_frequency()
         return report
 
-    def p_ik_scores(self, name: str, distribution: str) -> tuple[np.ndarray, np.ndarray]:
-        """P(IK) of a student over all seeds, and whether the few-shot answer was right: both `[seeds * N]`.
-
-        Args:
-            distribution: "in", the held-out questions of the P(IK) task, or "out", the student's test set.
-        """
-        parts = [self._scores_and_known(seed, name, distribution) for seed in self._config.seeds]
-        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
-
     def _table(self, stage: stages.Stage, file: str, column: str, split: inputs.Split) -> np.ndarray:
         table = self._store.find(stage.name, stage.inputs).read_table(file)
         values = dict(zip(table["example_id"], table[column], strict=True))
@@ -84,7 +75,12 @@ class Collector:
         prob_1 = self._table(self._study.answers(seed, split_name), "answers.parquet", "prob_1", split)
         return (prob_1 > 0.5) == split.labels.astype(bool)
 
-    def _scores_and_known(self, seed: int, name: str, distribution: str) -> tuple[np.ndarray, np.ndarray]:
+    def p_ik_scores(self, seed: int, name: str, distribution: str) -> tuple[np.ndarray, np.ndarray]:
+        """P(IK) of a student, and whether the few-shot answer was right: `[N]` float32 and bool.
+
+        Args:
+            distribution: "in", the held-out questions of the P(IK) task, or "out", the student's test set.
+        """
         split_name, stage = self._study.p_ik_test(seed, name, distribution)
         scores = self._table(
             stage, "predictions.parquet", "p_ik", getattr(self._found.by_seed[seed], split_name)
@@ -92,7 +88,7 @@ class Collector:
         return scores, self._answer_is_right(seed, split_name)
 
     def _p_ik_test(self, seed: int, name: str, distribution: str) -> dict[str, Any]:
-        scores, known = self._scores_and_known(seed, name, distribution)
+        scores, known = self.p_ik_scores(seed, name, distribution)
         interval = metrics.auroc_interval(scores, known)
         selected = scores > self._config.p_ik.gamma
         return {
@@ -127,24 +123,24 @@ class Collector:
         return diagnoses
 
     def _by_frequency(self) -> dict[str, Any]:
-        """Right answers on the test split by fifths of entity frequency, from common to rare, over all seeds."""
+        """Right answers on the test split by fifths of entity frequency, from common to rare.
+
+        `n` questions, the same for every seed, and `correct` as the mean over the seeds.
+        """
         ranks = toy_world.World(world.world_config(self._config)).test_ranks(self._config.task)
-        seeds = self._config.seeds
+        ids = self._found.by_seed[self._config.seeds[0]].test.ids
+        order = np.argsort([ranks[name] for name in ids], kind="stable")
+        groups = np.array_split(order, len(results.FREQUENCY_GROUPS))
         rows: dict[str, list[np.ndarray]] = {}
-        totals = np.zeros(len(results.FREQUENCY_GROUPS), int)
-        for seed in seeds:
-            ids = self._found.by_seed[seed].test.ids
-            order = np.argsort([ranks[name] for name in ids], kind="stable")
-            groups = np.array_split(order, len(results.FREQUENCY_GROUPS))
-            totals += [len(group) for group in groups]
+        for seed in self._config.seeds:
             correct = {name: self._is_correct(seed, name) for name in self._study.classifiers()}
             if self._study.has_answers("test"):
                 correct["few-shot answers"] = self._answer_is_right(seed, "test")
             for name, values in correct.items():
                 rows.setdefault(name, []).append(np.array([values[group].sum() for group in groups]))
         return {
-            "n": totals.tolist(),
-            "correct": {name: np.sum(counts, axis=0).tolist() for name, counts in rows.items()},
+            "n": [len(group) for group in groups],
+            "correct": {name: np.mean(counts, axis=0).tolist() for name, counts in rows.items()},
         }
 
 

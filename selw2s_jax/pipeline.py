@@ -15,7 +15,7 @@ import selw2s_jax
 from selw2s_jax import artifacts, collect, experiment, inputs, results
 from selw2s_jax import config as config_lib
 from selw2s_jax import stages as stages_lib
-from selw2s_jax.analysis import figures, metrics
+from selw2s_jax.analysis import figures
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
@@ -104,23 +104,16 @@ def _draw(
 
 
 def _p_ik_panels(report: dict[str, Any], collector: collect.Collector) -> list[dict[str, Any]]:
-    """P(IK) on known and unknown questions, of the first method that has it tested, over all seeds."""
-    panels = []
-    tested = {(entry["distribution"], entry["task"]): entry["method"] for entry in reversed(report["p_ik"])}
-    for (distribution, task), name in sorted(tested.items()):
-        scores, known = collector.p_ik_scores(name, distribution)
-        low, high = metrics.auroc_interval(scores, known) or (None, None)
-        panels.append(
-            {
-                "title": f"P(IK) of {name}, {task} ({results.DISTRIBUTIONS[distribution]})",
-                "known": scores[known],
-                "unknown": scores[~known],
-                "auroc": metrics.auroc(scores, known),
-                "auroc_low": low,
-                "auroc_high": high,
-            }
-        )
-    return panels
+    """P(IK) on known and unknown questions, of the first method and seed that have it tested."""
+    panels = {}
+    for entry in report["p_ik"]:
+        scores, known = collector.p_ik_scores(entry["seed"], entry["method"], entry["distribution"])
+        distribution = results.DISTRIBUTIONS[entry["distribution"]]
+        title = f"P(IK) of {entry['method']}, seed {entry['seed']}, {entry['task']} ({distribution})"
+        panel = {"title": title, "known": scores[known], "unknown": scores[~known]}
+        panel |= {key: entry[key] for key in ("auroc", "auroc_low", "auroc_high")}
+        panels.setdefault(entry["distribution"], panel)
+    return list(panels.values())
 
 
 def _print_report(

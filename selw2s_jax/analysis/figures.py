@@ -144,13 +144,13 @@ def draw_accuracy_by_frequency(
     *,
     title: str,
     groups: Sequence[str],
-    series: Mapping[str, tuple[Sequence[int], Sequence[int]]],
+    series: Mapping[str, tuple[Sequence[float], Sequence[int]]],
 ) -> None:
     """Accuracy by group, with Wilson 95 % intervals; a group without questions has no point.
 
     Args:
         groups: names of the G groups.
-        series: by name, the right answers and the questions of each group `[G]`.
+        series: by name, the right answers (or their mean over seeds) and the questions of each group `[G]`.
     """
     with _default_style():
         figure = _figure(width=9, height=4.6)
@@ -179,10 +179,10 @@ def draw_accuracy_by_frequency(
         _save(figure, path)
 
 
-def _accuracies(correct: Sequence[int], totals: Sequence[int]) -> np.ndarray:
+def _accuracies(correct: Sequence[float], totals: Sequence[int]) -> np.ndarray:
     """`[3, G]`: accuracy and the bounds of its interval, NaN for groups without questions."""
     columns = [
-        (c / n, *metrics.wilson_interval(int(c), int(n))) if n else (np.nan,) * 3
+        (c / n, *metrics.wilson_interval(round(c), int(n))) if n else (np.nan,) * 3
         for c, n in zip(correct, totals, strict=True)
     ]
     return np.array(columns).T
