@@ -14,7 +14,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-# The main job, offline: generated questions and random tiny checkpoints through the real pipeline.
+# The main job, offline, in a small generated world: pretraining, weak model, ceiling, students, controls.
 quickstart: env
 	$(BIN)/python -m selw2s_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 

@@ -25,7 +25,7 @@ class Model:
 
     Attributes:
         role: "weak" or "strong".
-        name: as the config has it.
+        name: as the config has it; of a generated world with its seed and role.
         folder: local folder of its files.
         fingerprint: hash of its weights, config and tokenizer; of its recipe where it is yet to be made.
         recipe: how the run itself makes it, None for a model that is there.
@@ -222,7 +222,7 @@ def _world_model(config, role: str, made: pathlib.Path) -> Model:
     folder = artifacts.Store(made.parent).path(PRETRAINING, recipe.inputs)
     return Model(
         role=role,
-        name=world.NAME,
+        name=f"{world.NAME}-{config.world.seed}-{role}",
         folder=folder,
         config=recipe.model,
         tokenizer=tokenizer,
