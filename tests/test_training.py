@@ -17,10 +17,8 @@ from selw2s_jax.method import registry
 from selw2s_jax.models import heads
 from selw2s_jax.training import loop, state, step
 
-RULE_OPTIONS = {
-    "given": {},
-    "selective": dict(gamma=0.5, alpha=0.7, tau=0.1, normalize=True, center=False, include_self=True),
-}
+GRAPH = dict(alpha=0.7, tau=0.1, normalize=True, center=False, include_self=True)
+RULE_OPTIONS = {"given": {}, "self_labels": {}, "smoothed": GRAPH, "selective": GRAPH | {"gamma": 0.5}}
 
 
 def make_computation(name: str) -> step.Computation:
@@ -28,7 +26,7 @@ def make_computation(name: str) -> step.Computation:
     return step.classification(
         step.Objective(
             label_rule=method.label_rule,
-            rule_options=tuple(RULE_OPTIONS[method.label_rule].items()),
+            rule_options=tuple((RULE_OPTIONS[method.label_rule] | dict(method.rule_options)).items()),
             loss=method.loss,
             loss_options=(),
             task_weight=method.task_weight,
@@ -63,6 +61,7 @@ def make_sets(config, num_task: int = 37, num_p_ik: int = 29) -> dict[int, batch
         weak_probs=np.stack([1 - prob_1, prob_1], -1),
         self_labels=rng.integers(0, 2, num_task).astype(np.float32),
     )
+    task.columns["given_p_ik"] = (np.arange(num_task) % 3 == 0).astype(np.float32)
     p_ik = draw(num_p_ik, "p_ik", ik_target=rng.integers(0, 2, num_p_ik).astype(np.float32))
     return {batches.TASK: task, batches.P_IK: p_ik}
 
