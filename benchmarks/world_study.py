@@ -4,7 +4,7 @@
     python benchmarks/world_study.py report --workdir=runs/world_study --output=benchmarks/results/world_study
 
 `run` runs `configs/world.py` in every world, with P(IK) joint and frozen; what is finished is found again.
-`report` writes the results as JSON, a table in Markdown and two pictures.
+`report` writes the results as JSON, tables in Markdown and two pictures.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import subprocess
 import sys
 from typing import Any
 
+from selw2s_jax import results
 from selw2s_jax.analysis import comparisons, figures, metrics
 
 STAGES = ("joint", "frozen")
@@ -72,7 +73,7 @@ def accuracies(found: dict[int, dict[str, Any]]) -> dict[str, dict[int, list[flo
 
 def compare(by_method: dict[str, dict[int, list[float]]]) -> list[dict[str, Any]]:
     """Paired differences, the first method less the second, over seeds within worlds and over worlds."""
-    pairs = [(BASE, other) for other in by_method if other not in (BASE, "ceiling")]
+    pairs = [(BASE, other) for other in by_method if other not in (BASE, "ceiling") and "frozen" not in other]
     frozen = f"{BASE} (frozen P(IK))"
     pairs += [
         (frozen, other)
@@ -83,7 +84,7 @@ def compare(by_method: dict[str, dict[int, list[float]]]) -> list[dict[str, Any]
             "random_selection (frozen P(IK))",
         )
     ]
-    pairs += [("finetune", "weak"), ("ceiling", "weak"), ("self_training", "finetune")]
+    pairs += [(frozen, BASE), ("finetune", "weak"), ("ceiling", "weak"), ("self_training", "finetune")]
     rows = []
     for first, second in pairs:
         if first in by_method and second in by_method:
@@ -142,7 +143,7 @@ def p_ik_by_world(found: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def few_shot_by_frequency(found: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """Right answers and questions by fifths of entity frequency, summed over worlds and seeds."""
+    """Right answers (mean over seeds) and questions by fifths of entity frequency, summed over worlds."""
     reports = [stages["joint"]["by_frequency"] for stages in found.values()]
     add = lambda rows: [sum(values) for values in zip(*rows, strict=True)]  # noqa: E731
     return {
@@ -165,11 +166,11 @@ def _markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 def to_markdown(study: dict[str, Any]) -> str:
     """The study as a page."""
-    worlds = ", ".join(study["worlds"])
+    worlds, sizes = ", ".join(study["worlds"]), ", ".join(map(str, study["n"].values()))
     lines = [
         "# The small world: does selection gain?",
         "",
-        f"Worlds {worlds}, {study['seeds']} seeds each; {study['n']} test questions a run. Made by",
+        f"Worlds {worlds}, {study['seeds']} seeds each; {sizes} test questions. Made by",
         "",
         *(f"    {command}" for command in study["commands"]),
         "",
@@ -231,7 +232,8 @@ def to_markdown(study: dict[str, Any]) -> str:
 PROTOCOL = (
     "Every choice (world shape, model sizes, learning rates, epochs) was made on worlds 0, 1, 2, 10 and 11; none was "
     "made on the worlds reported here. Seeds in a world share its two pretrained models, so the "
-    "intervals and p-values are those of a t-test over the means of the worlds: few, and therefore wide."
+    "intervals and p-values are those of a t-test over the means of the worlds: few, and therefore wide. The p-values "
+    "are not corrected for their number."
 )
 
 
@@ -255,7 +257,7 @@ def report(workdir: pathlib.Path, output: pathlib.Path, commands: list[str]) -> 
     study = {
         "worlds": [str(world) for world in found],
         "seeds": len(first["manifest"]["config"]["seeds"]),
-        "n": first["records"][0]["n"],
+        "n": {str(world): stages["joint"]["records"][0]["n"] for world, stages in found.items()},
         "commands": commands,
         "protocol": PROTOCOL,
         "accuracy": summary,
@@ -287,6 +289,13 @@ def report(workdir: pathlib.Path, output: pathlib.Path, commands: list[str]) -> 
             p_ik_panels=(),
             gamma=study["config"]["p_ik"]["gamma"],
         )
+    shown = ("few-shot answers", "weak", "ceiling", "finetune", "selective")
+    figures.draw_accuracy_by_frequency(
+        output.with_name(f"{output.name}_by_frequency.png"),
+        title=f"accuracy by how often the text names the entity, {len(found)} worlds",
+        groups=results.FREQUENCY_GROUPS,
+        series={name: (study["by_frequency"]["correct"][name], study["by_frequency"]["n"]) for name in shown},
+    )
 
 
 def main() -> None:
@@ -309,9 +318,7 @@ def main() -> None:
     if arguments.command == "run":
         run(arguments.workdir, arguments.worlds, arguments.jobs, arguments.overrides)
     else:
-        worlds = ",".join(
-            path.name.removeprefix("world-") for path in sorted(arguments.workdir.glob("world-*"))
-        )
+        worlds = [str(world) for world in collect(arguments.workdir)]
         shown = [
             f"python benchmarks/world_study.py run --workdir={arguments.workdir} "
             f"--worlds={','.join(worlds)} --jobs={len(worlds)}",
