@@ -1,7 +1,7 @@
 """The stages of the paper's experiment, by seed and name: asking for one makes those that it needs."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
@@ -264,20 +264,13 @@ class Experiment:
             self.student(seed, registry.METHODS[name].mask_of),
             self._found.by_seed[seed].student_half,
         )
-        order_seed = inputs.seed_for(self._config, seed, "sampling")
+        shuffle_seed = inputs.seed_for(self._config, seed, "sampling")
 
         def read() -> np.ndarray:
             trace = self._make.artifact(other).read_table("trace.parquet")
-            place = {example_id: index for index, example_id in enumerate(split.ids)}
-            masks = np.zeros((int(trace["step"].max()) + 1, len(split)), np.float32)
-            for step in range(len(masks)):
-                members = np.flatnonzero(trace["step"] == step)
-                members = members[np.argsort(trace["example_id"][members])]
-                shuffled = np.random.default_rng([order_seed, step]).permutation(trace["ik_mask"][members])
-                masks[step, [place[example_id] for example_id in trace["example_id"][members]]] = shuffled
-            return masks
+            return shuffled_masks(trace, split.ids, seed=shuffle_seed)
 
-        return _Column({"masks_of": other.key, "seed": order_seed}, (other,), read, by_step=True)
+        return _Column({"masks_of": other.key, "seed": shuffle_seed}, (other,), read, by_step=True)
 
     def _file_column(self, path: str, field: str, split: inputs.Split, hard: bool = False) -> _Column:
         values = inputs.by_example_id(inputs.read_values_file(path, field, 0, 1), split.ids, path)
@@ -321,3 +314,23 @@ class Experiment:
         weak = self._weak_column(seed).read()[:, 1]
         by_student = self._config.self_label.source == "class_head"
         return weak, None if by_student else self._self_column(seed).read()
+
+
+def shuffled_masks(trace: dict[str, np.ndarray], ids: Sequence[str], *, seed: int) -> np.ndarray:
+    """The IK masks of a trace, each step's shuffled among the examples of its batch.
+
+    Args:
+        trace: `step`, `example_id` and `ik_mask`, an entry per task example and step.
+        ids: `[N]` example_ids.
+
+    Returns:
+        `[num_steps, N]` float32 of 0 and 1; 0 for the examples that are not in a step's batch.
+    """
+    place = {example_id: index for index, example_id in enumerate(ids)}
+    masks = np.zeros((int(trace["step"].max()) + 1, len(ids)), np.float32)
+    for step in range(len(masks)):
+        members = np.flatnonzero(trace["step"] == step)
+        members = members[np.argsort(trace["example_id"][members])]
+        shuffled = np.random.default_rng([seed, step]).permutation(trace["ik_mask"][members])
+        masks[step, [place[example_id] for example_id in trace["example_id"][members]]] = shuffled
+    return masks

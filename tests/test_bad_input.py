@@ -340,6 +340,11 @@ def test_results_that_cannot_be_written(prepared, run_again, capsys, monkeypatch
     assert not list(run_again.glob(".results.json.*"))
 
 
+def trained(workdir) -> list[str]:
+    """Files of trained models; the few-shot answers, which come first, are kept whatever happens to these."""
+    return [name for name in contents(workdir) if "/artifacts/train/" in str(name)]
+
+
 def test_a_device_without_memory(prepared, tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise jax.errors.JaxRuntimeError(
@@ -351,7 +356,7 @@ def test_a_device_without_memory(prepared, tmp_path, capsys, monkeypatch):
     assert (
         status == 2 and "weak, seed 0: the device is out of memory; lower training.micro_batch_size" in line
     )
-    assert contents(tmp_path / "run") == {}
+    assert not trained(tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -359,7 +364,7 @@ def test_a_loss_that_is_not_finite(prepared, tmp_path, capsys):
     config = make_config(prepared, training__learning_rate=1e38)
     status, _, line = ending(config, tmp_path / "run", capsys)
     assert status == 2 and "weak, seed 0: loss nan" in line and "lower the learning rate" in line
-    assert contents(tmp_path / "run") == {}
+    assert not trained(tmp_path / "run")
 
 
 def test_an_interrupt_leaves_the_finished_stages(prepared, run_again, capsys, monkeypatch):

@@ -58,9 +58,9 @@ def learning_rate_schedule(settings: OptimizerSettings) -> optax.Schedule:
 
 def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Adam as torch.optim.Adam computes it (eps outside the root), without decay; clipped where asked for."""
-    clip = optax.identity() if settings.clip_norm is None else optax.clip_by_global_norm(settings.clip_norm)
+    clip = () if settings.clip_norm is None else (optax.clip_by_global_norm(settings.clip_norm),)
     return optax.chain(
-        clip,
+        *clip,
         scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps, moment_dtype=settings.moment_dtype),
         optax.scale_by_learning_rate(learning_rate_schedule(settings)),
     )
