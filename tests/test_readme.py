@@ -12,7 +12,7 @@ README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 
 
 def my_config() -> str:
-    block = re.search(r"As a whole `my_config\.py`.*?\n\n((?:    .*\n|\n)+)", README.read_text())
+    block = re.search(r"As a whole `my_config\.py`[^:]*:\n\n((?:    .*\n|\n)+)", README.read_text())
     return textwrap.dedent(block[1])
 
 
