@@ -87,7 +87,7 @@ class Experiment:
         data, method = self._found.by_seed[seed], registry.METHODS.get(name)
         if data.p_ik_test is None or method is None or method.mask_of is not None:
             return {}
-        if not (method.task_weight == 0 or inputs.trains_p_ik(self._config, method)):
+        if not inputs.trains_p_ik(self._config, method):
             return {}
         label = f"P(IK) test of {name}, seed {seed}"
         held_out = self._make.predictions(self.student(seed, name), self._found.strong, data.p_ik_test, label)

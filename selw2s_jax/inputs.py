@@ -137,8 +137,8 @@ def seed_for(config: ml_collections.ConfigDict, base: int, which: str) -> int:
 
 
 def trains_p_ik(config: ml_collections.ConfigDict, method: method_registry.Method) -> bool:
-    """Whether a student has a P(IK) head and P(IK) examples of its own."""
-    return method.uses_p_ik and config.p_ik.stage != "frozen"
+    """Whether a student has a P(IK) head and P(IK) examples of its own; P(IK) alone always has."""
+    return method.uses_p_ik and (method.task_weight == 0 or config.p_ik.stage != "frozen")
 
 
 def _needs_p_ik_data(config: ml_collections.ConfigDict) -> bool:
@@ -343,6 +343,11 @@ def _p_ik_test_split(config, source, p_ik: Split, notes: list[str]) -> Split:
     if len(held_out) < len(examples):
         notes.append(
             f"p_ik test: {len(examples) - len(held_out)} of {len(examples)} examples dropped, as P(IK) trains on them"
+        )
+    if not held_out:
+        raise UserError(
+            f"config.p_ik.num_test={section.num_test}: P(IK) trains on every question of {task.name}'s test split; "
+            "set it to 0 or choose another p_ik.task"
         )
     return dataclasses.replace(p_ik, examples=held_out)
 

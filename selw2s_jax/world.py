@@ -46,7 +46,25 @@ def check(config: ml_collections.ConfigDict) -> None:
                     f"config.{role}.model={NAME!r} is pretrained on a generated world: set data.source={NAME}"
                 )
             _check_sizes(config, role)
-    world = config.world
+    _check_world(config.world)
+    if not 0 <= config.pretraining.seed < 2**32:
+        raise UserError(f"config.pretraining.seed={config.pretraining.seed} must be an integer in [0, 2**32)")
+
+
+# Outside of these a world has too few facts of a kind to write text about or to ask for, or no law to speak of.
+_LIMITS = {
+    "seed": (0, 2**32 - 1),
+    "num_entities": (100, 100_000),
+    "zipf_exponent": (0.1, 5.0),
+    "shown_share": (0.1, 0.9),
+    "test_share": (0.05, 0.95),
+}
+
+
+def _check_world(world: ml_collections.ConfigDict) -> None:
+    for name, (low, high) in _LIMITS.items():
+        if not low <= world[name] <= high:
+            raise UserError(f"config.world.{name}={world[name]} must lie in [{low}, {high}]")
     if world.judged_share + world.stated_share > 1:
         raise UserError(
             f"config.world.judged_share={world.judged_share} and stated_share={world.stated_share} exceed 1"
