@@ -7,6 +7,7 @@ where it is made; nothing else in the package names a mesh axis.
 import math
 
 import jax
+import numpy as np
 from flax import nnx
 
 from selw2s_jax import errors
@@ -74,6 +75,13 @@ def num_row_groups(mesh: jax.sharding.Mesh) -> int:
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
     """The sharding of an array that is whole on every device."""
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def put(value: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    """A host array, the same on every process, on the devices of a sharding: each process fills its own."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(value, sharding)
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
 def constrain(x: jax.Array, axes: tuple[str, ...], mesh: jax.sharding.Mesh) -> jax.Array:

@@ -317,7 +317,7 @@ def device_batch(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:
     grids = {"tokens", "positions", "segment_ids", "loss_weights"}
     return type(batch)(
         **{
-            name: jax.device_put(value, rows if name in grids else whole)
+            name: sharding.put(value, rows if name in grids else whole)
             for name, value in batch._asdict().items()
         }
     )
