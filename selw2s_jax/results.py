@@ -103,11 +103,17 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
 
     Args:
         with_paper: whether the paper's numbers are of the same data and may stand beside these.
+
+    Raises:
+        ValueError: records of one method differ in their number of test items.
     """
     rows = []
     for method in dict.fromkeys(record["method"] for record in records):
         mine = [record for record in records if record["method"] == method]
         first = mine[0]
+        if any(record["n"] != first["n"] for record in mine):
+            sizes = ", ".join(str(record["n"]) for record in mine)
+            raise ValueError(f"seeds of {method} are tested on different numbers of items: {sizes}")
         low, high = accuracy_interval([record["correct"] for record in mine], first["n"])
         pgrs = [record["pgr"] for record in mine if record["pgr"] is not None]
         rows.append(

@@ -189,7 +189,9 @@ class StageFactory:
                 "reshuffle": self._config.data.reshuffle,
                 "openai_pooling": self._config.compat.openai_pooling,
                 "objective": objective._asdict(),
-                **_own_code(label_rules.LABEL_RULES[method.label_rule], losses.LOSSES[method.loss]),
+                **_own_code(
+                    label_rule=label_rules.LABEL_RULES[method.label_rule], loss=losses.LOSSES[method.loss]
+                ),
                 "starts_from": starts_from.key if starts_from else None,
                 **data_inputs,
             },
@@ -346,16 +348,30 @@ class StageFactory:
         return inputs.by_example_id(values, split.ids, f"artifact {stage.name}/{stage.key}")
 
 
-def _own_code(*factories: Callable) -> dict[str, str]:
-    """Hashes of the source files of label rules and losses from outside this package, whose code can change."""
+def _own_code(**factories: Callable) -> dict[str, str]:
+    """Hashes of the source of a label rule or loss from outside this package, whose code can change."""
     package = __name__.split(".")[0]
     return {
-        f"code of {factory.__qualname__}": artifacts.content_hash(
-            pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8")
-        )
-        for factory in factories
+        f"code of {role}": artifacts.content_hash(_source(role, factory))
+        for role, factory in factories.items()
         if factory.__module__.split(".")[0] != package
     }
+
+
+def _source(role: str, factory: Callable) -> str:
+    """The whole file that defines a factory, which may use what is beside it; else the factory's own lines."""
+    factory = inspect.unwrap(factory)
+    try:
+        return pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8")
+    except (OSError, TypeError):
+        pass  # a notebook's cell has no file
+    try:
+        return inspect.getsource(factory)
+    except (OSError, TypeError) as error:
+        raise UserError(
+            f"the source of {role} {factory!r} cannot be read, and stages are kept by it: "
+            "register a function that a file defines, and give its options in Method"
+        ) from error
 
 
 def _num_steps(num_examples: int, epochs: float, batch_size: int, label: str) -> int:

@@ -1,7 +1,9 @@
 """Shared fixtures. Real data sets and tokenizers are looked up, never required."""
 
+import contextlib
 import os
 import pathlib
+from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -26,3 +28,14 @@ def real_data() -> pathlib.Path:
 def fixtures() -> pathlib.Path:
     """The folder of small committed files, each made by a committed script beside it."""
     return FIXTURES
+
+
+@pytest.fixture
+def registrations():
+    """Losses, label rules and methods that a test registers are forgotten after it."""
+    from selw2s_jax.method import label_rules, losses, registry
+
+    with contextlib.ExitStack() as stack:
+        for names in (label_rules.LABEL_RULES, losses.LOSSES, registry.METHODS):
+            stack.enter_context(mock.patch.dict(names))
+        yield

@@ -111,6 +111,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
         ("finetune, confidence", ("finetune", "confidence")),
         ("('finetune', 'selective')", ("finetune", "selective")),
         ("()", ()),
+        ("", ()),
     ],
 )
 def test_forms_of_methods_on_the_command_line(parse, text, methods):
@@ -242,3 +243,25 @@ def test_the_command_prints_one_line_and_exits_with_2(arguments, message):
     assert found.stdout == ""
     (line,) = found.stderr.splitlines()
     assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "a.jsonl"),
+            "put the file there or correct its path",
+        ),
+        (PermissionError(13, "Permission denied", "run"), "free space or correct permissions"),
+    ],
+    ids=["missing", "forbidden"],
+)
+def test_errors_of_the_file_system_name_their_own_remedy(capsys, error, remedy):
+    def fail():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        cli.guard(fail)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == cli.EXIT_USER_ERROR
+    assert error.filename in line and remedy in line

@@ -1,17 +1,21 @@
 """The whole run on generated inputs: what is made, what is found again, and what depends on what."""
 
+import gc
 import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from flax import nnx
 
-from selw2s_jax import artifacts, inputs, pipeline
+from selw2s_jax import artifacts, inputs, pipeline, trainer
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import generated
+from selw2s_jax.data import batches, generated
 from selw2s_jax.errors import UserError
+from selw2s_jax.training import step
 
 
 def make_config(**overrides):
@@ -118,6 +122,8 @@ def test_fields_that_change_no_result_retrain_nothing(finished, tmp_path, capsys
     pipeline.run(config, tmp_path / "run")
     states = stage_states(capsys)
     assert states and all(states.values())
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written["training"]["micro_batch_size"] == 4
 
 
 def test_gamma_concerns_only_the_selective_student(finished, tmp_path, capsys):
@@ -218,6 +224,9 @@ def test_no_p_ik_text_is_the_students_or_the_tests(tmp_path):
     config.p_ik.file = str(tmp_path / "own.jsonl")
     with pytest.raises(UserError, match="student's own file"):
         inputs.prepare(config, tmp_path / "run")
+    config.p_ik.file = str(tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match=r"none\.jsonl is missing or not a file; check the path"):
+        inputs.prepare(config, tmp_path / "run")
 
 
 def test_a_tasks_other_spelling_is_the_same_task(tmp_path):
@@ -315,3 +324,53 @@ def test_weights_come_back_from_their_artifact_as_training_left_them(finished, t
     for label in labels:
         folder = tmp_path / "run" / "artifacts" / "predictions" / keys[label]
         assert (folder / "predictions.parquet").read_bytes() == before[label]
+
+
+@pytest.fixture
+def without_automatic_gc():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_released_model_leaves_no_array_on_the_devices(without_automatic_gc, tmp_path):
+    """There may be room for one model only: none may wait in reference cycles for the garbage collector."""
+    config = make_config()
+    found = inputs.prepare(config, tmp_path)
+    models, store = trainer.Trainer(config, tmp_path), artifacts.Store(tmp_path)
+    tokens = [np.arange(1, length, dtype=np.int32) for length in range(5, 14)]
+    examples = batches.ExampleSet(
+        list(map(str, range(9))), tokens, {"weak_probs": np.full((9, 2), 0.5, np.float32)}
+    )
+
+    def train(folder: pathlib.Path) -> None:
+        models.train(
+            folder,
+            key=artifacts.artifact_key("train", {}),
+            label="weak",
+            model=found.weak,
+            objective=step.Objective("given", (), "finetune", (), 1.0, 0.0),
+            sets={batches.TASK: examples},
+            batch_sizes={batches.TASK: 8},
+            num_steps=2,
+            order_seed=0,
+        )
+
+    held = (
+        lambda: models.classifier(store.make("train", {}, train), found.weak),
+        lambda: models.classifier(store.find("train", {}), found.weak),
+        lambda: models.load_language_model(found.strong),
+    )
+    for hold in held:
+        before = jax.live_arrays()
+        shapes = {leaf.shape for leaf in jax.tree.leaves(nnx.state(hold(), nnx.Param))}
+        assert shapes <= {array.shape for array in new_arrays(before)}
+        models.release()
+        left = [array.shape for array in new_arrays(before)]
+        assert not shapes & set(left), left
+
+
+def new_arrays(before: list[jax.Array]) -> list[jax.Array]:
+    known = set(map(id, before))
+    return [array for array in jax.live_arrays() if id(array) not in known]

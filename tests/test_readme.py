@@ -1,12 +1,18 @@
 """The README's examples are complete."""
 
+import importlib.util
 import pathlib
 import re
 import subprocess
 import sys
 import textwrap
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.method import losses, registry
 
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 
@@ -14,6 +20,20 @@ README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
 def my_config() -> str:
     block = re.search(r"As a whole `my_config\.py`[^:]*:\n\n((?:    .*\n|\n)+)", README.read_text())
     return textwrap.dedent(block[1])
+
+
+def test_the_example_is_a_config_with_a_method_of_its_own(registrations, tmp_path):
+    (tmp_path / "my_config.py").write_text(my_config())
+    spec = importlib.util.spec_from_file_location("my_config", tmp_path / "my_config.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    config_lib.validate(config_lib.normalize(config), students=registry.students())
+    own = [name for name in config.methods if losses.LOSSES[name].__module__ == "my_config"]
+    assert len(own) == 1
+    weak_probs = jnp.asarray([[0.3, 0.7], [1.0, 0.0]])
+    values = losses.get(own[0])(jnp.log(weak_probs + 1e-6), weak_probs, 0.5)
+    np.testing.assert_allclose(values, 0.0, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -69,6 +69,12 @@ def test_summary_of_several_seeds_adds_the_spread_over_seeds_to_that_over_items(
     assert row["pgr_reason"] is not None
 
 
+def test_seeds_of_other_test_items_have_no_summary():
+    several = records(0) + [record | {"n": 999} for record in records(1)]
+    with pytest.raises(ValueError, match="seeds of weak are tested on different numbers of items: 1000, 999"):
+        results.summarize(several)
+
+
 def test_equal_seeds_still_have_the_error_of_the_items():
     interval = results.accuracy_interval([647, 647, 647], 1000)
     assert interval == pytest.approx(metrics.wilson_interval(647, 1000))

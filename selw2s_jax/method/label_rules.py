@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from selw2s_jax.method import named
+
 
 class RuleInputs(NamedTuple):
     """What a label rule may use; leading axis E, all examples of the global batch."""
@@ -36,19 +38,8 @@ class Labels(NamedTuple):
 
 
 LabelRule = Callable[[RuleInputs], Labels]
-LABEL_RULES: dict[str, Callable[..., LabelRule]] = {}
-
-
-def register(name: str):
-    """Registers a factory of label rules: `factory(**options) -> rule`."""
-
-    def add(factory):
-        if name in LABEL_RULES:
-            raise ValueError(f"a label rule named {name!r} is registered already")
-        LABEL_RULES[name] = factory
-        return factory
-
-    return add
+LABEL_RULES = named.Registry("label rule")
+register = LABEL_RULES.register
 
 
 def get(name: str, **options) -> LabelRule:
@@ -57,9 +48,7 @@ def get(name: str, **options) -> LabelRule:
     Raises:
         KeyError: no label rule of that name.
     """
-    if name not in LABEL_RULES:
-        raise KeyError(f"unknown label rule {name!r}; registered: {', '.join(sorted(LABEL_RULES))}")
-    return LABEL_RULES[name](**options)
+    return LABEL_RULES.make(name, **options)
 
 
 @register("given")

@@ -11,20 +11,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from selw2s_jax.method import named
+
 Loss = Callable[..., jax.Array]
-LOSSES: dict[str, Callable[..., Loss]] = {}
-
-
-def register(name: str):
-    """Registers a factory of losses: `factory(**options) -> loss`."""
-
-    def add(factory):
-        if name in LOSSES:
-            raise ValueError(f"a loss named {name!r} is registered already")
-        LOSSES[name] = factory
-        return factory
-
-    return add
+LOSSES = named.Registry("loss")
+register = LOSSES.register
 
 
 def get(name: str, **options) -> Loss:
@@ -33,9 +24,7 @@ def get(name: str, **options) -> Loss:
     Raises:
         KeyError: no loss of that name.
     """
-    if name not in LOSSES:
-        raise KeyError(f"unknown loss {name!r}; registered: {', '.join(sorted(LOSSES))}")
-    loss = LOSSES[name](**options)
+    loss = LOSSES.make(name, **options)
 
     def on_arrays(logits, weak_probs, step_fraction, example_mask=None):
         mask = None if example_mask is None else jnp.asarray(example_mask)

@@ -1,0 +1,32 @@
+"""A whole run of seconds, for tests that kill it anywhere: pretraining, few-shot scoring, students, evaluation.
+
+--config=tests/kill_config.py           checkpoints every 5 steps, micro-batches
+--config=tests/kill_config.py:gentle    its weights hardly move, so that rounding is not magnified
+"""
+
+from selw2s_jax import config as config_lib
+
+
+def get_config(arguments: str | None = None):
+    choice = config_lib.parse_arguments(arguments, choices={"gentle": ()})
+    config = config_lib.default_config()
+    config_lib.world_settings(config)
+    config.seeds = (0,)
+    config.methods = ("finetune", "selective")
+    config.world.num_entities = 120
+    config.data.num_train = 64
+    config.data.num_test = 45
+    config.p_ik.num_train = 50
+    config.p_ik.num_test = 31
+    config.p_ik.gamma = 0.5  # so few steps leave P(IK) near it: selection should be at work
+    config.training.batch_size = 8
+    config.training.micro_batch_size = 4
+    for role in ("weak", "strong"):
+        sizes = config.pretraining[role]
+        sizes.num_layers, sizes.embed_dim, sizes.mlp_dim, sizes.num_steps = 2, 16, 32, 60
+    config.pretraining.strong.embed_dim = 32
+    if choice["gentle"]:
+        config.training.learning_rate = config.pretraining.learning_rate = 1e-6
+    if "checkpoint" in config:
+        config.checkpoint.every_steps = 5
+    return config
