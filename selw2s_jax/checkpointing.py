@@ -1,15 +1,21 @@
-"""Trained weights on disk, through Orbax."""
+"""Arrays on disk, through Orbax: the weights of finished models, and the states of training runs under way."""
 
+import hashlib
 import os
-import pathlib
 import re
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from flax import nnx
 
+from selw2s_jax import artifacts, distributed
 
-def save_params(folder: pathlib.Path, params) -> None:
+
+def save_params(folder, params) -> None:
     """Writes parameters (a pytree of arrays, sharded or not) to a folder that does not exist yet.
 
     Raises:
@@ -17,14 +23,12 @@ def save_params(folder: pathlib.Path, params) -> None:
     """
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder.absolute(), _pure(params))
-    except ValueError as error:  # TensorStore's kind for the errors of the system
-        if code := re.search(r"os_error_code='(\d+)'", str(error)):
-            raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
-        raise
+            checkpointer.save(_absolute(folder), _pure(params))
+    except ValueError as error:
+        raise _system_error(error, folder) from error
 
 
-def load_params(folder: pathlib.Path, abstract_params):
+def load_params(folder, abstract_params):
     """Reads parameters straight into the shardings of `abstract_params`.
 
     Args:
@@ -34,10 +38,180 @@ def load_params(folder: pathlib.Path, abstract_params):
         An `nnx.State` of arrays.
     """
     with ocp.StandardCheckpointer() as checkpointer:
-        pure = checkpointer.restore(folder.absolute(), _pure(abstract_params))
+        pure = checkpointer.restore(_absolute(folder), _pure(abstract_params))
     return jax.tree.unflatten(jax.tree.structure(abstract_params), jax.tree.leaves(pure))
+
+
+class Saved(NamedTuple):
+    """What a training run needs to go on as if it had never stopped."""
+
+    step: int
+    state: Any  # pytree of arrays on the devices
+    trace: dict[str, np.ndarray]
+    record: dict[str, Any]  # JSON values
+
+
+class Checkpoints:
+    """The states of one training run under way: saved in the background, the last few kept.
+
+    A state is there whole or not at all. It carries checksums of its values, which do not depend on how they are
+    laid out over devices: one that is damaged is passed over for the one before it.
+
+    Args:
+        folder: of this run alone; made when the first state is saved.
+        every_steps: how often `is_due`; 0 for never.
+        keep: how many states are kept.
+    """
+
+    def __init__(self, folder, *, every_steps: int, keep: int):
+        self._folder, self._every_steps, self._keep = _absolute(folder), every_steps, keep
+        self._opened: ocp.CheckpointManager | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        if self._opened is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True)
+            self._opened = ocp.CheckpointManager(self._folder, options=options)
+        return self._opened
+
+    def is_due(self, step: int) -> bool:
+        """Whether the state after so many steps is to be saved."""
+        return self._every_steps > 0 and step % self._every_steps == 0
+
+    def save(self, saved: Saved, *, wait: bool) -> None:
+        """Saves a state; its arrays may be donated as soon as this returns.
+
+        Args:
+            wait: return only when it is on disk.
+
+        Raises:
+            OSError: the file system refused, now or at the save before.
+        """
+        arrays = _by_path(saved.state)
+        record = {
+            "step": saved.step,
+            "record": saved.record,
+            "checksums": {name: int(value) for name, value in jax.device_get(_checksums(arrays)).items()},
+            "trace": _trace_hash(saved.trace),
+        }
+        record["hash"] = artifacts.content_hash(record)
+        items = {"state": ocp.args.StandardSave(arrays), "record": ocp.args.JsonSave(record)}
+        if saved.trace:
+            items["trace"] = ocp.args.StandardSave(saved.trace)
+        try:
+            if saved.step in self._manager.all_steps():  # a damaged one, that the run has passed again
+                self._manager.delete(saved.step)
+            self._manager.save(saved.step, args=ocp.args.Composite(**items), force=True)
+            if wait:
+                self._manager.wait_until_finished()
+        except ValueError as error:
+            raise _system_error(error, self._folder) from error
+
+    def latest(self, abstract_state) -> Saved | None:
+        """The last state that is sound, on the devices and in the shardings of `abstract_state`; None without any.
+
+        Says which states it passes over, on standard output.
+        """
+        if not distributed.broadcast(self._folder.is_dir()):
+            return None
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                saved, fault = self._restore(step, abstract_state), None
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" in str(error):
+                    raise
+                fault = str(error)
+            except Exception as error:  # whatever a library says of a file that is cut short or altered
+                fault = str(error)
+            faults = [fault for fault in distributed.gather(fault) if fault is not None]
+            if not faults:
+                return saved
+            reason = " ".join(faults[0].split())[:200]
+            print(f"  the state saved at step {step} is damaged and passed over ({reason})", flush=True)
+        return None
+
+    def _restore(self, step: int, abstract_state) -> Saved:
+        folder = self._folder / str(step)
+        items = {
+            "record": ocp.args.JsonRestore(),
+            "state": ocp.args.StandardRestore(_by_path(abstract_state)),
+        }
+        if (folder / "trace").is_dir():
+            items["trace"] = ocp.args.StandardRestore()
+        found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        record = dict(found.record)
+        if record.pop("hash") != artifacts.content_hash(record):
+            raise ValueError("its record is not what was written")
+        trace = {name: np.asarray(column) for name, column in (found.get("trace") or {}).items()}
+        if record["trace"] != _trace_hash(trace):
+            raise ValueError("its trace is not what was written")
+        checksums = jax.device_get(_checksums(found.state))
+        for name, expected in record["checksums"].items():
+            if int(checksums[name]) != expected:
+                raise ValueError(f"{name} is not what was written")
+        leaves = [found.state[name] for name in items["state"].item]
+        state = jax.tree.unflatten(jax.tree.structure(abstract_state), leaves)
+        return Saved(record["step"], state, trace, record["record"])
+
+
+def discard(folder) -> None:
+    """Removes the states of a run that is finished."""
+    folder = _absolute(folder)
+    distributed.main_only(lambda: folder.rmtree(missing_ok=True))
+
+
+def _absolute(folder) -> epath.Path:
+    folder = epath.Path(folder)
+    return folder if "://" in os.fspath(folder) else folder.absolute()
 
 
 def _pure(params) -> dict:
     """Nested dict of arrays by parameter path: what the files hold, whatever modules use it."""
     return nnx.to_pure_dict(params)
+
+
+def _by_path(tree) -> dict[str, Any]:
+    """Leaves by the path to them, in the order of `jax.tree.leaves`."""
+    return {
+        f"{number:05d}{jax.tree_util.keystr(path, simple=True, separator='.')}": leaf
+        for number, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree))
+    }
+
+
+@jax.jit
+def _checksums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """A uint32 of each array's bits and their order, by integer sums, which any sharding adds up to the same.
+
+    Every weight is odd, so that one changed element always shows.
+    """
+
+    def checksum(x: jax.Array) -> jax.Array:
+        bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).astype(jnp.uint32)
+        index = jnp.zeros(x.shape, jnp.uint32)
+        for axis, size in enumerate(x.shape):
+            index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        return jnp.sum(bits * (2 * index + 1), dtype=jnp.uint32)
+
+    return {name: checksum(x) for name, x in arrays.items()}
+
+
+def _trace_hash(trace: dict[str, np.ndarray]) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    for name in sorted(trace):
+        column = np.ascontiguousarray(trace[name])
+        digest.update(f"{name} {column.dtype} {column.shape}".encode() + column.tobytes())
+    return digest.hexdigest()
+
+
+def _system_error(error: ValueError, folder) -> Exception:
+    """The OSError that TensorStore wraps in a ValueError; another ValueError as it is."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return OSError(int(code[1]), os.strerror(int(code[1])), os.fspath(folder))
+    return error

@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from selw2s_jax import config as config_lib
+from selw2s_jax import distributed, preemption
 from selw2s_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -32,6 +33,35 @@ def define_config_flag() -> None:
     )
 
 
+def define_process_flags() -> None:
+    """Defines the flags of a run by several processes."""
+    flags.DEFINE_enum(
+        "distributed",
+        "auto",
+        distributed.MODES,
+        "Join the other processes of the run: where the environment speaks of them, always, or never.",
+    )
+    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, to join by hand.")
+    flags.DEFINE_integer("num_processes", None, "Number of processes, to join by hand.")
+    flags.DEFINE_integer("process_id", None, "Number of this process from 0, to join by hand.")
+    flags.DEFINE_integer(
+        "distributed_timeout", 300, "Seconds to wait for the other processes.", lower_bound=1
+    )
+
+
+def start_processes() -> None:
+    """Joins the other processes as the flags say, and from then on answers to being told to stop."""
+    values = flags.FLAGS
+    distributed.start(
+        values.distributed,
+        coordinator_address=values.coordinator_address,
+        num_processes=values.num_processes,
+        process_id=values.process_id,
+        timeout_s=values.distributed_timeout,
+    )
+    preemption.watch()
+
+
 def run(main: Callable[[], None]) -> None:
     """Parses the command line and runs `main`, both as `guard` does."""
     logging.set_verbosity(logging.WARNING)
@@ -45,7 +75,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         app.run(lambda argv: guard(main), flags_parser=lambda argv: guard(lambda: _parse(argv)))
     except SystemExit as end:
-        if end.code in (EXIT_USER_ERROR, EXIT_INTERRUPTED) and "orbax" in sys.modules:
+        if end.code in (EXIT_USER_ERROR, EXIT_INTERRUPTED, preemption.EXIT_STATUS) and "orbax" in sys.modules:
             # Orbax's threads would go on about the same error while the interpreter shuts down.
             sys.stdout.flush()
             sys.stderr.flush()
@@ -61,7 +91,7 @@ def _report_unraisable(unraisable) -> None:
 def guard(function: Callable[[], Any]) -> Any:
     """`function()`, or the process ends with one line on standard error.
 
-    Exit status 2 for a UserError and for errors of the file system, 130 for an interrupt.
+    Exit status 2 for a UserError and for errors of the file system, 75 when told to stop, 130 for an interrupt.
     """
     try:
         return function()
@@ -75,13 +105,15 @@ def guard(function: Callable[[], Any]) -> Any:
             "are kept",
             EXIT_USER_ERROR,
         )
+    except preemption.Preempted as stop:
+        _exit(f"{stop}; the same command goes on from there", preemption.EXIT_STATUS, kind="stopped")
     except KeyboardInterrupt:
-        _exit("interrupted; the same command continues after the finished stages", EXIT_INTERRUPTED)
+        _exit("interrupted; the same command goes on from what is saved", EXIT_INTERRUPTED)
 
 
-def _exit(message: str, status: int) -> NoReturn:
+def _exit(message: str, status: int, *, kind: str = "error") -> NoReturn:
     sys.stdout.flush()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -119,7 +119,12 @@ def default_config() -> ml_collections.ConfigDict:
         eps=1e-8,
     )
     config.precision = dict(param_dtype="float32", compute_dtype="bfloat16", moment_dtype="float32")
-    config.mesh = dict(shape=placeholder(tuple))  # (data, fsdp, tensor); null: all devices on fsdp
+    # (data, fsdp, tensor) of the strong model; null: all devices on fsdp. The weak model's is folded where it must be.
+    config.mesh = dict(shape=placeholder(tuple))
+    config.checkpoint = dict(
+        every_steps=500,  # of a training run between two savings of its whole state; 0: only when told to stop
+        keep=2,  # states of a run under way
+    )
     config.execution = dict(
         remat="full",  # full | dots | none
         attention="xla",  # xla | cudnn
@@ -223,10 +228,11 @@ _POSITIVE = (
     "training.epochs", "training.learning_rate", "training.eps", "weak.learning_rate",
     "strong.learning_rate", "execution.score_tokens", "logging.every_steps", "world.num_entities",
     "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
-    "pretraining.clip_norm", "pretraining.fact_weight",
+    "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
+    "checkpoint.every_steps",
 )  # fmt: skip
 _UNIT_INTERVAL = (
     "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share", "world.judged_power",

@@ -13,6 +13,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of artifacts and results; default runs/<config>-<arguments>."
 )
 cli.define_config_flag()
+cli.define_process_flags()
 
 
 def _default_workdir() -> pathlib.Path:
@@ -22,9 +23,10 @@ def _default_workdir() -> pathlib.Path:
 
 
 def main() -> None:
+    cli.start_processes()
     from selw2s_jax import pipeline
 
-    workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else _default_workdir()
+    workdir = _WORKDIR.value or _default_workdir()
     pipeline.run(flags.FLAGS.config, workdir)
 
 

@@ -1,18 +1,16 @@
 """The paper's stages in order: finished ones are found, the others made, then results are written."""
 
-import importlib.metadata
 import json
-import pathlib
-import platform
+import secrets
 import shutil
 import time
 from typing import Any
 
 import jax
 import ml_collections
+from etils import epath
 
-import selw2s_jax
-from selw2s_jax import artifacts, collect, experiment, inputs, results
+from selw2s_jax import artifacts, collect, distributed, experiment, inputs, preemption, provenance, results
 from selw2s_jax import config as config_lib
 from selw2s_jax import stages as stages_lib
 from selw2s_jax.analysis import figures
@@ -20,64 +18,97 @@ from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
 
-_LIBRARIES = (
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "transformers",
-    "tokenizers",
-    "tiktoken",
-    "numpy",
-)
 
+def run(config: ml_collections.ConfigDict, workdir) -> dict[str, Any]:
+    """Runs a config in a workdir: plan, missing stages, results. With several processes, each calls this.
 
-def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
-    """Runs a config in a workdir: plan, missing stages, results.
+    Args:
+        workdir: a folder, or a gs:// one, that all processes share.
 
     Returns:
         What `results.json` holds.
 
     Raises:
         UserError: config, data, models or workdir are not fit; nothing has been trained then.
+        Preempted: the run was told to stop.
     """
     start = time.monotonic()
-    workdir = workdir.expanduser()
+    workdir = epath.Path(workdir).expanduser()
     config = config_lib.normalize(config)
     config_lib.validate(config, students=registry.students())
     config.task, config.p_ik.task = (tasks.canonical_name(name) for name in (config.task, config.p_ik.task))
+    config_hash = artifacts.content_hash(json.loads(config.to_json_best_effort()))[:16]
+    _check_same({"config": config_hash, "code": provenance.code()["source"], **provenance.libraries()})
     with artifacts.locked_workdir(workdir):
+        _check_shared(workdir)
         print("reading and checking data, models and tokenizers", flush=True)
-        found = inputs.prepare(config, workdir)
-        store = artifacts.Store(workdir)
+        found = distributed.agree(lambda: inputs.prepare(config, workdir))
+        store = artifacts.Store(__import__("pathlib").Path(workdir))
         make = stages_lib.StageFactory(config, found, store, workdir)
         study = experiment.Experiment(config, found, make)
         stages = stages_lib.in_order(study.targets())
-        missing = [stage for stage in stages if store.find(stage.name, stage.inputs) is None]
-        devices = make.check_devices() if missing else None
-        _check_space(missing, workdir)
+        _check_same({f"data or model for {stage.label}": stage.key for stage in stages})
+        missing = _find_missing(stages, store)
+        devices = distributed.agree(make.check_devices) if missing else None
+        distributed.main_only(lambda: _check_space(missing, config, workdir))
         _print_plan(found, stages, missing, workdir)
+        manifest = _manifest(config, found, stages)
         artifacts.write_text(workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True))
+        artifacts.write_text(workdir / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         if missing:
-            print(f"running on {devices}", flush=True)
-            _make_all(missing, store)
+            print(f"running on {', '.join(devices)}", flush=True)
+            _make_all(missing, store, make)
         collector = collect.Collector(config, found, study, store)
         report = collector.report()
         report["notes"] += collect.notes_on_prompts(stages, store)
-        report["manifest"] = _manifest(config, found, stages)
+        report["manifest"] = manifest
         artifacts.write_text(workdir / "results.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-        pictures = _draw(report, collector, config, workdir)
+        pictures = _draw(report, collector, config, workdir) if distributed.is_main() else []
         _print_report(report, workdir, pictures, time.monotonic() - start)
+        distributed.barrier("the report is written")
     return report
+
+
+def _check_same(facts: dict[str, str]) -> None:
+    distributed.check_equal(
+        facts, "start every process with the same command, code, environment, data and models"
+    )
+
+
+def _check_shared(workdir: epath.Path) -> None:
+    """Checks that all processes see one workdir.
+
+    Raises:
+        UserError: some do not see what process 0 wrote.
+    """
+    if distributed.num_processes() == 1:
+        return
+    marker = workdir / f".shared-{distributed.broadcast(secrets.token_hex(8))}"
+    distributed.main_only(lambda: marker.write_text(""))
+    seen = distributed.gather(marker.exists())
+    distributed.main_only(marker.unlink)
+    if not all(seen):
+        raise UserError(
+            f"workdir {workdir} of process {seen.index(False)} is not that of process 0: choose a --workdir that "
+            "all hosts share, such as a network file system or gs://"
+        )
+
+
+def _find_missing(stages: list[stages_lib.Stage], store: artifacts.Store) -> list[stages_lib.Stage]:
+    """The stages that are yet to run, as process 0 sees it."""
+    keys = distributed.agree(
+        lambda: [stage.key for stage in stages if store.find(stage.name, stage.inputs) is None]
+    )
+    keys = set(distributed.broadcast(keys))
+    return [stage for stage in stages if stage.key in keys]
 
 
 def _draw(
     report: dict[str, Any],
     collector: collect.Collector,
     config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-) -> list[pathlib.Path]:
+    workdir: epath.Path,
+) -> list[epath.Path]:
     """Pictures of the results, beside results.json."""
     pictures = [workdir / "results.png"]
     weak, strong = (report["manifest"]["models"][role]["name"] for role in ("weak", "strong"))
@@ -117,7 +148,7 @@ def _p_ik_panels(report: dict[str, Any], collector: collect.Collector) -> list[d
 
 
 def _print_report(
-    report: dict[str, Any], workdir: pathlib.Path, pictures: list[pathlib.Path], seconds: float
+    report: dict[str, Any], workdir: epath.Path, pictures: list[epath.Path], seconds: float
 ) -> None:
     print()
     print(results.format_table(report["records"], report["summary"], report["majority_class_accuracy"]))
@@ -134,17 +165,23 @@ def _print_report(
     print(f"\nresults in {files}; {seconds:.0f} s")
 
 
-def _check_space(missing: list[stages_lib.Stage], workdir: pathlib.Path) -> None:
-    needed = sum({stage.key: stage.num_bytes for stage in missing}.values())
+def _check_space(missing: list[stages_lib.Stage], config: ml_collections.ConfigDict, workdir) -> None:
+    if "://" in str(workdir):
+        return
+    weights = sum({stage.key: stage.num_bytes for stage in missing}.values())
+    # Those kept and the one being written; weights and two moments each.
+    states = 3 * (config.checkpoint.keep + 1) * max((stage.num_bytes for stage in missing), default=0)
+    needed = weights + states
     free = shutil.disk_usage(workdir).free
     if free < needed:
         raise UserError(
-            f"workdir {workdir} has {free / 1e9:.3f} GB free, and the weights of the stages to run need "
-            f"{needed / 1e9:.3f} GB; free space or choose another --workdir"
+            f"workdir {workdir} has {free / 1e9:.3f} GB free, and the stages to run need {needed / 1e9:.3f} GB "
+            f"({weights / 1e9:.3f} for weights, {states / 1e9:.3f} for the states of a run under way); free space, "
+            "lower checkpoint.keep or choose another --workdir"
         )
 
 
-def _print_plan(found: inputs.Inputs, stages, missing, workdir: pathlib.Path) -> None:
+def _print_plan(found: inputs.Inputs, stages, missing, workdir: epath.Path) -> None:
     for note in found.notes:
         print(f"note: {note}")
     todo = {stage.key for stage in missing}
@@ -155,9 +192,10 @@ def _print_plan(found: inputs.Inputs, stages, missing, workdir: pathlib.Path) ->
         print(f"  {state}  {stage.label.ljust(width)}  {stage.key}  {stage.detail}")
 
 
-def _make_all(missing: list[stages_lib.Stage], store: artifacts.Store) -> None:
+def _make_all(missing: list[stages_lib.Stage], store: artifacts.Store, make: stages_lib.StageFactory) -> None:
     for number, stage in enumerate(missing, start=1):
         start = time.monotonic()
+        preemption.check(f"the run: {len(missing) - number + 1} stages are left")
         print(f"[{number}/{len(missing)}] {stage.label}", flush=True)
         try:
             store.make(stage.name, stage.inputs, stage.write)
@@ -168,14 +206,16 @@ def _make_all(missing: list[stages_lib.Stage], store: artifacts.Store) -> None:
                 f"{stage.label}: the device is out of memory; lower training.micro_batch_size or "
                 "execution.score_tokens, or use more devices; finished stages are kept"
             ) from error
+        make.discard_checkpoints(stage)
         print(f"  {time.monotonic() - start:.1f} s", flush=True)
 
 
 def _manifest(config, found: inputs.Inputs, stages: list[stages_lib.Stage]) -> dict[str, Any]:
+    """What the run was made of: to be repeated, and for its students to be found."""
     return {
-        "version": selw2s_jax.__version__,
-        "python": platform.python_version(),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        **provenance.code(),
+        "libraries": provenance.libraries(),
+        **provenance.devices(),
         "config": json.loads(config.to_json_best_effort()),
         "models": {
             model.role: {

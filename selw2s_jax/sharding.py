@@ -50,6 +50,32 @@ def make_mesh(shape: tuple[int, int, int] | None = None, devices=None) -> jax.sh
     return jax.make_mesh(shape, MESH_AXES, axis_types=axis_types, devices=devices)
 
 
+def mesh_for(model_config, shape: tuple[int, int, int] | None, *, may_fold: bool) -> jax.sharding.Mesh:
+    """The mesh of all devices that a model is laid out on.
+
+    Args:
+        model_config: a `models.registry.ModelConfig`.
+        shape: (data, fsdp, tensor); None puts every device on fsdp, or those that divide the model.
+        may_fold: a shape that was chosen for another model may fold its tensor axis into fsdp, and fsdp into
+            data, where it does not divide this one (GPT-2's vocabulary of 50257 has no divisor in common use).
+
+    Raises:
+        UserError: the shape does not fit the devices, or does not divide the model.
+    """
+    num_devices = len(jax.devices())
+    if shape is None:
+        fsdp = math.gcd(num_devices, model_config.embed_dim)
+        return make_mesh((num_devices // fsdp, fsdp, 1))
+    mesh = make_mesh(shape)
+    data, fsdp, tensor = mesh.shape.values()
+    for folded in ((data, fsdp * tensor, 1), (num_devices, 1, 1)):
+        if not may_fold or not _indivisible(mesh, model_config):
+            break
+        mesh = make_mesh(folded)
+    check_divisible(mesh, model_config)
+    return mesh
+
+
 def single_device_mesh() -> jax.sharding.Mesh:
     """The mesh of the first local device: the default where no mesh is given."""
     return make_mesh((1, 1, 1), jax.local_devices()[:1])
@@ -107,24 +133,28 @@ def param_shardings(mesh: jax.sharding.Mesh, abstract_state: nnx.State) -> nnx.S
     return jax.tree.map(variable_sharding, abstract_state, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
-def check_divisible(mesh: jax.sharding.Mesh, model_config) -> None:
-    """Checks that the mesh divides the sharded sizes of a `models.registry.ModelConfig`.
-
-    Raises:
-        UserError: naming every size that its mesh axis does not divide.
-    """
+def _indivisible(mesh: jax.sharding.Mesh, model_config) -> list[str]:
+    """The sharded sizes of a model that their mesh axis does not divide."""
     wanted = {
         "embed_dim": ("fsdp", model_config.embed_dim),
         "num_heads": ("tensor", model_config.num_heads),
         "mlp_dim": ("tensor", model_config.mlp_dim),
         "vocab_size": ("tensor", model_config.vocab_size),
     }
-    faults = [
+    return [
         f"{name} {size} by {axis} {mesh.shape[axis]}"
         for name, (axis, size) in wanted.items()
         if size % mesh.shape[axis]
     ]
-    if faults:
+
+
+def check_divisible(mesh: jax.sharding.Mesh, model_config) -> None:
+    """Checks that the mesh divides the sharded sizes of a `models.registry.ModelConfig`.
+
+    Raises:
+        UserError: naming every size that its mesh axis does not divide.
+    """
+    if faults := _indivisible(mesh, model_config):
         raise errors.UserError(
             f"mesh.shape {tuple(mesh.shape.values())} does not divide the {model_config.family} model: "
             f"{', '.join(faults)}; choose mesh sizes that divide them"

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from selw2s_jax import artifacts, inputs, sharding, trainer
+from selw2s_jax import artifacts, checkpointing, inputs, trainer
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, fewshot
@@ -93,22 +93,28 @@ class StageFactory:
         self._trainer = trainer.Trainer(config, workdir)
         self._has_overlong: dict[tuple[str, str], bool] = {}
 
-    def check_devices(self) -> str:
-        """Makes the mesh and checks that it divides the models, and that the devices have the attention asked for.
+    def check_devices(self) -> list[str]:
+        """Lays the models out on the devices, and checks that those have the attention asked for.
 
         Returns:
-            The devices and the mesh, for people.
+            The devices and the mesh of the strong model, and of the weak one where it has another, for people.
 
         Raises:
-            UserError: they do not.
+            UserError: devices, mesh and models do not go together.
         """
-        mesh = self._trainer.mesh
-        platform = mesh.devices.flat[0].platform
+        strong, weak = (self._trainer.mesh(model) for model in (self._found.strong, self._found.weak))
+        platform = strong.devices.flat[0].platform
         if self._config.execution.attention == "cudnn" and platform != "gpu":
             raise UserError(f"config.execution.attention=cudnn needs a GPU, found {platform}: set it to xla")
-        for model in (self._found.weak, self._found.strong):
-            sharding.check_divisible(mesh, model.config)
-        return self._trainer.describe_devices()
+        described = [self._trainer.describe_devices(strong)]
+        if weak != strong:
+            described.append(f"the weak model on {self._trainer.describe_devices(weak)}")
+        return described
+
+    def discard_checkpoints(self, stage: Stage) -> None:
+        """Removes the states that a training stage saved under way, now that it is finished."""
+        if stage.num_bytes:
+            checkpointing.discard(self._trainer.checkpoints_folder(stage.key))
 
     def _pretraining(self, model: inputs.Model) -> tuple[Stage, ...]:
         """The stage that makes a model, where the run has to make it."""
@@ -118,17 +124,16 @@ class StageFactory:
         tokens = settings.num_steps * model.recipe.batch_rows * model.recipe.row_length
         num_params = decoder.num_params(model.config, lm_head=True)
         label = f"pretraining of the {model.role} model"
-        return (
-            Stage(
-                inputs.PRETRAINING,
-                label,
-                model.recipe.inputs,
-                (),
-                lambda folder: self._trainer.pretrain(folder, label=label, recipe=model.recipe),
-                f"{num_params} parameters, {settings.num_steps} steps, {tokens / 1e6:.1f} M tokens",
-                num_params * 4,
-            ),
+        stage = Stage(
+            inputs.PRETRAINING,
+            label,
+            model.recipe.inputs,
+            (),
+            lambda folder: self._trainer.pretrain(folder, key=stage.key, label=label, model=model),
+            f"{num_params} parameters, {settings.num_steps} steps, {tokens / 1e6:.1f} M tokens",
+            num_params * 4,
         )
+        return (stage,)
 
     def training(
         self,
@@ -247,7 +252,7 @@ class StageFactory:
             probs, p_ik = classify.predict(
                 self._trainer.classifier(self.artifact(trained), model),
                 inputs.encode(split.texts, model),
-                mesh=self._trainer.mesh,
+                mesh=self._trainer.mesh(model),
                 batch_tokens=self._config.execution.score_tokens,
                 max_length=model.max_length,
                 label=label,
@@ -297,14 +302,16 @@ class StageFactory:
                 language_model,
                 tokens,
                 answer_ids,
-                mesh=self._trainer.mesh,
+                mesh=self._trainer.mesh(model),
                 batch_tokens=self._config.execution.score_tokens,
                 max_length=model.config.max_seq_len,
                 label=label,
             )
             artifacts.write_table(folder / "answers.parquet", {"example_id": split.ids, "prob_1": probs})
             summary = {"n": len(split), "cut": cut}
-            (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+            artifacts.write_text(
+                folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n"
+            )
             accuracy = float(np.mean((probs > 0.5) == split.labels))
             print(
                 f"  few-shot accuracy {accuracy:.4f} on {len(split)} questions",

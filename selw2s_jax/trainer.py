@@ -1,20 +1,18 @@
 """Trains classifiers for the stages, and hands trained ones to the stages that use them."""
 
 import contextlib
-import functools
 import gc
 import json
 import pathlib
-import shutil
-import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import ml_collections
 from flax import nnx
 
-from selw2s_jax import artifacts, checkpointing, inputs, sharding, world
-from selw2s_jax.data import batches
+from selw2s_jax import artifacts, checkpointing, distributed, inputs, sharding
+from selw2s_jax.data import batches, text_rows
 from selw2s_jax.hf import export, loader, tokenizers
 from selw2s_jax.models import decoder, heads
 from selw2s_jax.training import loop, pretraining, state, step
@@ -33,16 +31,25 @@ class Trainer:
     def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
         self._config, self._workdir = config, workdir
         self._live: tuple[str, heads.Classifier | decoder.Decoder] | None = None
+        self._meshes: dict[str, jax.sharding.Mesh] = {}
         self._train_steps: dict[Any, Any] = {}
 
-    @functools.cached_property
-    def mesh(self) -> jax.sharding.Mesh:
-        return sharding.make_mesh(self._config.mesh.shape)
+    def mesh(self, model: inputs.Model) -> jax.sharding.Mesh:
+        """The devices as a model is laid out on them.
 
-    def describe_devices(self) -> str:
-        """Devices, mesh and dtypes of the run, for people."""
-        devices, precision = self.mesh.devices, self._config.precision
-        shape = " x ".join(f"{name} {size}" for name, size in self.mesh.shape.items())
+        Raises:
+            UserError: `mesh.shape` does not fit the devices, or does not divide the strong model.
+        """
+        if model.role not in self._meshes:
+            self._meshes[model.role] = sharding.mesh_for(
+                model.config, self._config.mesh.shape, may_fold=model.role == "weak"
+            )
+        return self._meshes[model.role]
+
+    def describe_devices(self, mesh: jax.sharding.Mesh) -> str:
+        """Devices, mesh and dtypes, for people."""
+        devices, precision = mesh.devices, self._config.precision
+        shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
         return (
             f"{devices.size} {devices.flat[0].device_kind} device(s) as {shape}; "
             f"{precision.param_dtype} weights, {precision.compute_dtype} compute"
@@ -65,7 +72,7 @@ class Trainer:
                 compute_dtype=dtype,
                 lm_head=True,
                 attention=execution.attention,
-                mesh=self.mesh,
+                mesh=self.mesh(model),
             )
             self._live = (key, language_model)
         return self._live[1]
@@ -77,7 +84,7 @@ class Trainer:
             p_ik_head = trained.read_json("summary.json")["p_ik_head"]
             abstract = nnx.eval_shape(lambda: self._build(model, p_ik_head=p_ik_head))
             graphdef, params = nnx.split(abstract)
-            shardings = sharding.param_shardings(self.mesh, params)
+            shardings = sharding.param_shardings(self.mesh(model), params)
             params = jax.tree.map(
                 lambda p, s: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s), params, shardings
             )
@@ -110,80 +117,144 @@ class Trainer:
             order_seed: of the order of batches.
             starts_from: artifact of a trained model to start from; None: the pretrained one.
         """
-        start = time.monotonic()
+        mesh = self.mesh(model)
         data = self._batches(model, sets, batch_sizes, num_steps, order_seed)
-        if starts_from is None:
-            self.release()
-            classifier = self._load_pretrained(model, p_ik_head=batches.P_IK in sets)
-        else:
-            classifier = self.classifier(starts_from, model)
-            self.release()
+        self.release()
         settings = self._optimizer_settings(model, num_steps)
-        graphdef, train_state, shardings = state.start(classifier, settings, self.mesh)
-        del classifier
-        compiled = (graphdef, objective, settings)
-        if compiled not in self._train_steps:
-            print("  compiling the train step with its first batch", flush=True)
-            self._train_steps[compiled] = step.make_train_step(
-                graphdef, step.classification(objective), settings, mesh=self.mesh, state_shardings=shardings
-            )
-        with contextlib.closing(self._metrics_log(label, key)) as log:
-            train_state, metrics, trace = loop.train(
-                self._train_steps[compiled],
-                train_state,
-                data,
-                mesh=self.mesh,
-                log=log,
-                label=label,
-                keep_trace=objective.label_rule != "given",
-            )
+        has_p_ik_head = batches.P_IK in sets
+
+        def initialize() -> heads.Classifier:
+            if starts_from is None:
+                return self._load_pretrained(model, p_ik_head=has_p_ik_head)
+            return self.classifier(starts_from, model)
+
+        def make_train_step(graphdef, shardings):
+            compiled = (graphdef, objective, settings)
+            if compiled not in self._train_steps:
+                print("  compiling the train step with its first batch", flush=True)
+                self._train_steps[compiled] = step.make_train_step(
+                    graphdef, step.classification(objective), settings, mesh=mesh, state_shardings=shardings
+                )
+            return self._train_steps[compiled]
+
+        abstract = nnx.eval_shape(lambda: self._build(model, p_ik_head=has_p_ik_head))
+        graphdef, params, metrics, history = self._run(
+            key,
+            label,
+            data,
+            abstract,
+            initialize,
+            make_train_step,
+            settings=settings,
+            mesh=mesh,
+            keep_trace=objective.label_rule != "given",
+        )
         _warn_of_lonely_rows(metrics["last_step"])
-        checkpointing.save_params(folder / "params", train_state.params)
-        if trace:
+        checkpointing.save_params(folder / "params", params)
+        if trace := history.trace:
             ids = sets[batches.TASK].example_ids
             trace["example_id"] = [ids[index] for index in trace.pop("index")]
             artifacts.write_table(folder / "trace.parquet", trace)
         summary = {
             "label": label,
             "num_steps": num_steps,
-            "p_ik_head": batches.P_IK in sets,
+            "p_ik_head": has_p_ik_head,
             **metrics,
             "shapes": data.shapes,
             "padding_efficiency": data.padding_efficiency(),
-            "devices": self.describe_devices(),
-            "seconds": time.monotonic() - start,
+            "devices": self.describe_devices(mesh),
+            "seconds": history.seconds,
         }
-        (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
-        self._live = (key, nnx.merge(graphdef, train_state.params))
+        artifacts.write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
+        self._live = (key, nnx.merge(graphdef, params))
 
-    def pretrain(self, folder: pathlib.Path, *, label: str, recipe: world.Recipe) -> None:
+    def pretrain(self, folder, *, key: str, label: str, model: inputs.Model) -> None:
         """Makes a language model from a world's text and writes it as a Hugging Face folder.
 
         Args:
             folder: of the artifact that is being made.
-            label: of its stage.
-            recipe: what its weights are a function of.
+            key, label: of its stage.
+            model: one with a recipe, which its weights are a function of.
         """
         self.release()
-        start = time.monotonic()
+        recipe, mesh = model.recipe, self.mesh(model)
         print("  writing and packing the text", flush=True)
-        data = recipe.text_batches(row_multiple=sharding.num_row_groups(self.mesh))
-        options = self._decoder_options() | {"param_dtype": "float32", "compute_dtype": recipe.compute_dtype}
-        model = pretraining.initialize(recipe.model, recipe.seed, **options)
-        graphdef, train_state, shardings = state.start(model, recipe.optimizer, self.mesh)
-        del model
-        train_step = step.make_train_step(
-            graphdef, pretraining.next_token(), recipe.optimizer, mesh=self.mesh, state_shardings=shardings
+        data = recipe.text_batches(row_multiple=sharding.num_row_groups(mesh))
+        options = self._decoder_options(model)
+        options |= {"param_dtype": "float32", "compute_dtype": recipe.compute_dtype}
+        _, params, metrics, history = self._run(
+            key,
+            label,
+            data,
+            decoder.abstract_decoder(recipe.model, lm_head=True, **options),
+            lambda: pretraining.initialize(recipe.model, recipe.seed, **options),
+            lambda graphdef, shardings: step.make_train_step(
+                graphdef, pretraining.next_token(), recipe.optimizer, mesh=mesh, state_shardings=shardings
+            ),
+            settings=recipe.optimizer,
+            mesh=mesh,
+            keep_trace=False,
         )
-        with contextlib.closing(self._metrics_log(label, folder.name)) as log:
-            train_state, metrics, _ = loop.train(
-                train_step, train_state, data, mesh=self.mesh, log=log, label=label, keep_trace=False
-            )
-        export.save_checkpoint(folder, recipe.model, train_state.params)
-        for file in tokenizers.load_tokenizer(recipe.tokenizer_folder).files:
-            shutil.copyfile(file, folder / file.name)
-        summary = {**metrics, "tokens": data.num_tokens, "seconds": time.monotonic() - start}
-        (folder / "summary.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+        export.save_checkpoint(folder, recipe.model, params)
+        if distributed.is_main():
+            for file in tokenizers.load_tokenizer(recipe.tokenizer_folder).files:
+                (folder / file.name).write_bytes(file.read_bytes())
+        summary = {**metrics, "tokens": data.num_tokens, "seconds": history.seconds}
+        artifacts.write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
+
+    def _run(
+        self,
+        key: str,
+        label: str,
+        data: batches.TrainBatches | text_rows.TextBatches,
+        abstract: nnx.Module,
+        initialize: Callable[[], nnx.Module],
+        make_train_step: Callable[[Any, state.TrainState], Callable[..., Any]],
+        *,
+        settings: state.OptimizerSettings,
+        mesh: jax.sharding.Mesh,
+        keep_trace: bool,
+    ):
+        """Trains from the last state that was saved, or from what `initialize` makes.
+
+        Args:
+            abstract: the shapes of what `initialize` makes.
+
+        Returns:
+            The graphdef, the final parameters, the metrics and the history.
+        """
+        section = self._config.checkpoint
+        with checkpointing.Checkpoints(
+            self.checkpoints_folder(key), every_steps=section.every_steps, keep=section.keep
+        ) as checkpoints:
+            graphdef, abstract_state, shardings = state.abstract(abstract, settings, mesh)
+            saved = checkpoints.latest(abstract_state)
+            if saved is None:
+                graphdef, train_state, shardings = state.start(initialize(), settings, mesh)
+            else:
+                train_state = saved.state
+                print(f"  going on from step {saved.step} of {data.num_steps}", flush=True)
+            self.release()
+            history = loop.History(keep_trace=keep_trace, saved=saved)
+            first_step = 0 if saved is None else saved.step
+            saved = None
+            with contextlib.closing(self._metrics_log(label, key, first_step)) as log:
+                train_state, metrics = loop.train(
+                    make_train_step(graphdef, shardings),
+                    train_state,
+                    data,
+                    mesh=mesh,
+                    log=log,
+                    label=label,
+                    history=history,
+                    checkpoints=checkpoints,
+                    failure_path=self._workdir / "failures" / f"{_file_name(label, key)}.json",
+                )
+        return graphdef, train_state.params, metrics, history
+
+    def checkpoints_folder(self, key: str):
+        """Where the states of a training stage under way are."""
+        return self._workdir / "checkpoints" / key
 
     def _batches(self, model, sets, batch_sizes, num_steps: int, order_seed: int) -> batches.TrainBatches:
         training = self._config.training
@@ -196,7 +267,7 @@ class Trainer:
             seed=order_seed,
             reshuffle=self._config.data.reshuffle,
             max_length=model.max_length,
-            row_multiple=sharding.num_row_groups(self.mesh),
+            row_multiple=sharding.num_row_groups(self.mesh(model)),
             openai_pooling=self._config.compat.openai_pooling,
         )
 
@@ -212,30 +283,36 @@ class Trainer:
         )
 
     def _load_pretrained(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
-        backbone = loader.load_decoder(model.folder, lm_head=False, **self._decoder_options())
+        backbone = loader.load_decoder(model.folder, lm_head=False, **self._decoder_options(model))
         return heads.Classifier(backbone, p_ik_head=p_ik_head)
 
     def _build(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
         """A classifier as `_load_pretrained` makes it, to be evaluated for its shapes only."""
-        backbone = decoder.Decoder(model.config, rngs=nnx.Rngs(0), **self._decoder_options())
+        backbone = decoder.Decoder(model.config, rngs=nnx.Rngs(0), **self._decoder_options(model))
         return heads.Classifier(backbone, p_ik_head=p_ik_head)
 
-    def _decoder_options(self) -> dict[str, Any]:
+    def _decoder_options(self, model: inputs.Model) -> dict[str, Any]:
         precision, execution = self._config.precision, self._config.execution
         return {
             "param_dtype": precision.param_dtype,
             "compute_dtype": precision.compute_dtype,
             "remat": execution.remat,
             "attention": execution.attention,
-            "mesh": self.mesh,
+            "mesh": self.mesh(model),
         }
 
-    def _metrics_log(self, label: str, key: str) -> loop.MetricsLog:
-        name = f"{label.replace(', ', '-').replace(' ', '-')}-{key}"
-        logging = self._config.logging
-        events = self._workdir / "tensorboard" / name if logging.tensorboard else None
-        path = self._workdir / "logs" / f"{name}.jsonl"
-        return loop.MetricsLog(path, tensorboard_dir=events, every_steps=logging.every_steps)
+    def _metrics_log(self, label: str, key: str, first_step: int) -> loop.MetricsLog:
+        name, logging = _file_name(label, key), self._config.logging
+        return loop.MetricsLog(
+            self._workdir / "logs" / f"{name}.jsonl",
+            first_step=first_step,
+            tensorboard_dir=self._workdir / "tensorboard" / name if logging.tensorboard else None,
+            every_steps=logging.every_steps,
+        )
+
+
+def _file_name(label: str, key: str) -> str:
+    return f"{label.replace(', ', '-').replace(' ', '-')}-{key}"
 
 
 def _warn_of_lonely_rows(metrics: dict[str, float]) -> None:

@@ -16,6 +16,8 @@ CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 # or a changed default breaks the commands and the comparisons of users: change this table knowingly.
 GOLDEN = {
     "ceiling.split": "student",
+    "checkpoint.every_steps": 500,
+    "checkpoint.keep": 2,
     "compat.openai_pooling": False,
     "compat.openai_ramp": False,
     "data.conversion": "coin",

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from selw2s_jax import progress, sharding
+from selw2s_jax import preemption, progress, sharding
 from selw2s_jax.data import batches
 
 
@@ -73,7 +73,7 @@ def score(
     Returns:
         The pytree with `[N, ...]` NumPy arrays.
     """
-    run = jax.jit(forward, static_argnums=0)
+    run = jax.jit(forward, static_argnums=0, out_shardings=sharding.replicated(mesh))
     planned = list(
         batches.score_batches(
             tokens,
@@ -85,6 +85,7 @@ def score(
     )
     parts, order, pending = [], [], None
     for batch, members in progress.track(planned, total=len(planned), label=label, unit="batches"):
+        preemption.check(label)
         outputs = run(static, params, batches.device_batch(batch, mesh))
         if pending is not None:
             parts.append(_take(*pending))

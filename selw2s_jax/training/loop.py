@@ -1,51 +1,128 @@
-"""The training loop: feeds the step, reads metrics one step late, writes them as JSON lines."""
+"""The training loop: feeds the step, reads metrics one step late, saves the state, and stops when told to."""
 
 import json
-import pathlib
+import time
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
-from selw2s_jax import progress
+from selw2s_jax import artifacts, checkpointing, distributed, preemption, progress
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.training import state as state_lib
 
 
 class MetricsLog:
-    """Metrics of each step as JSON lines, and as TensorBoard events where asked for.
+    """Metrics of each step as JSON lines, and as TensorBoard events where asked for; process 0 writes them.
 
     Args:
-        path: of the JSON lines file; made anew.
+        path: of the JSON lines file.
+        first_step: of this call; what the file says of earlier steps is kept, the rest of it is not.
         tensorboard_dir: folder of the event files, or None.
         every_steps: log one step in so many, and the last.
     """
 
-    def __init__(self, path: pathlib.Path, *, tensorboard_dir: pathlib.Path | None, every_steps: int):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w")
+    def __init__(self, path, *, first_step: int = 0, tensorboard_dir=None, every_steps: int = 1):
+        self._path = epath.Path(path)
         self._every_steps = every_steps
-        self._writer = None
+        self._file, self._writer = None, None
+        if not distributed.is_main():
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lines = _lines_before(self._path, first_step)
+        artifacts.write_text(self._path, "".join(self._lines))
+        if "://" not in str(path):
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         if tensorboard_dir is not None:
             import tensorboardX
 
-            self._writer = tensorboardX.SummaryWriter(str(tensorboard_dir))
+            self._writer = tensorboardX.SummaryWriter(str(tensorboard_dir), purge_step=first_step)
 
     def write(self, step: int, metrics: dict[str, float], *, last: bool = False) -> None:
-        if step % self._every_steps and not last:
+        if not distributed.is_main() or (step % self._every_steps and not last):
             return
         record = {"step": step} | {f"train/{name}": value for name, value in metrics.items()}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        line = json.dumps(record) + "\n"
+        if self._file is not None:
+            self._file.write(line)
+            self._file.flush()
+        else:
+            self._lines.append(line)
         if self._writer is not None:
             for name, value in metrics.items():
                 self._writer.add_scalar(f"train/{name}", value, step)
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+        elif distributed.is_main():  # object stores cannot append
+            artifacts.write_text(self._path, "".join(self._lines))
         if self._writer is not None:
             self._writer.close()
+
+
+def _lines_before(path: epath.Path, first_step: int) -> list[str]:
+    """The whole lines of a log that are of earlier steps."""
+    if not first_step or not path.exists():
+        return []
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break  # half a line of a process that was killed
+        if record["step"] < first_step and line.endswith("\n"):
+            kept.append(line)
+    return kept
+
+
+class History:
+    """What a run keeps beside its state: sums of its metrics, and what was done with each task example.
+
+    Args:
+        keep_trace: whether to keep the latter.
+        saved: of an earlier call, to go on from.
+    """
+
+    def __init__(self, *, keep_trace: bool, saved: checkpointing.Saved | None = None):
+        self._keep_trace = keep_trace
+        self._parts: list[dict[str, np.ndarray]] = [saved.trace] if saved is not None and saved.trace else []
+        record = {} if saved is None else saved.record
+        self._totals: dict[str, float] = record.get("totals", {})
+        self._seconds_before: float = record.get("seconds", 0.0)
+        self._start = time.monotonic()
+
+    def add(self, step: int, metrics: dict[str, float], trace, batch) -> None:
+        """Adds a step that is done."""
+        self._totals = {name: self._totals.get(name, 0.0) + value for name, value in metrics.items()}
+        if self._keep_trace:
+            is_task = (batch.kind.reshape(-1) == batches.TASK) & (batch.weight.reshape(-1) > 0)
+            values = jax.device_get(trace)._asdict()
+            part = {name: np.asarray(value)[is_task] for name, value in values.items()}
+            index = batch.index.reshape(-1)[is_task]
+            self._parts.append({"step": np.full(len(index), step, np.int32), "index": index, **part})
+
+    @property
+    def trace(self) -> dict[str, np.ndarray]:
+        """`step`, `index` and the fields of `step.Trace`: an entry per task example and step."""
+        names = sorted(self._parts[0]) if self._parts else ()
+        return {name: np.concatenate([part[name] for part in self._parts]) for name in names}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `saved` needs of it besides the trace."""
+        return {"totals": self._totals, "seconds": self.seconds}
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the steps that are kept, over all calls."""
+        return self._seconds_before + time.monotonic() - self._start
+
+    def means(self, num_steps: int) -> dict[str, float]:
+        """Means of the metrics over all steps."""
+        return {name: total / num_steps for name, total in self._totals.items()}
 
 
 def train(
@@ -56,61 +133,84 @@ def train(
     mesh: jax.sharding.Mesh,
     log: MetricsLog,
     label: str,
-    keep_trace: bool,
-) -> tuple[state_lib.TrainState, dict[str, Any], dict[str, np.ndarray]]:
+    history: History,
+    checkpoints: checkpointing.Checkpoints | None = None,
+    failure_path=None,
+) -> tuple[state_lib.TrainState, dict[str, Any]]:
     """Runs the steps of `data` that the state has not done.
 
     Args:
         train_step: from `step.make_train_step`; donates the state.
-        state: from `state.start`.
+        state: from `state.start`, or as it was saved.
         mesh: devices of the run.
         log: where metrics go.
         label: name of the run in progress and errors.
-        keep_trace: keep what was done with each task example at each step.
+        history: of the steps that the state has done; grows.
+        checkpoints: where the state is saved.
+        failure_path: of the file that says which examples a loss was not finite on.
 
     Returns:
-        The final state, the metrics ("last_step" and "mean_over_steps" of this call), and the trace: arrays over
-        all task examples of all steps (`step`, `index`, and the fields of `step.Trace`), empty unless asked for.
+        The final state, and the metrics: "last_step" and "mean_over_steps".
 
     Raises:
-        UserError: the loss is not finite; nothing of this run is kept.
+        UserError: the loss is not finite; the states saved before are kept.
+        Preempted: the run was told to stop; its state is saved.
     """
-    trace_parts: list[dict[str, np.ndarray]] = []
     metrics: dict[str, float] = {}
-    totals: dict[str, float] = {}
 
     def finish(step: int, device_metrics, trace, batch: batches.Batch) -> None:
-        nonlocal metrics, totals
+        nonlocal metrics
         metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
         if not np.isfinite(metrics["loss"]) or not np.isfinite(metrics["grad_norm"]):
-            names = ", ".join(data.example_ids(step)[:8])
-            raise UserError(
-                f"{label}: loss {metrics['loss']} with gradient norm {metrics['grad_norm']} at step {step} of "
-                f"{data.num_steps} (first examples: {names}); lower the learning rate or use float32"
-            )
-        totals = {name: totals.get(name, 0.0) + value for name, value in metrics.items()}
+            raise _not_finite(label, step, metrics, data, failure_path)
         log.write(step, metrics, last=step == data.num_steps - 1)
-        if keep_trace:
-            is_task = (batch.kind.reshape(-1) == batches.TASK) & (batch.weight.reshape(-1) > 0)
-            part = {
-                name: np.asarray(value)[is_task] for name, value in jax.device_get(trace)._asdict().items()
-            }
-            index = batch.index.reshape(-1)[is_task]
-            trace_parts.append({"step": np.full(len(index), step, np.int32), "index": index, **part})
-
-    def status() -> str:
-        return f"loss {metrics['loss']:.4f}" if metrics else ""
+        history.add(step, metrics, trace, batch)
 
     pending = None
     steps = range(int(state.step), data.num_steps)
-    for step in progress.track(steps, total=len(steps), label=label, unit="steps", status=status):
+    shown = progress.track(
+        steps,
+        total=data.num_steps,
+        done=steps.start,
+        label=label,
+        unit="steps",
+        status=lambda: f"loss {metrics['loss']:.4f}" if metrics else "",
+    )
+    for step in shown:
         batch = data.batch_at(step)
         state, device_metrics, trace = train_step(state, batches.device_batch(batch, mesh))
         if pending is not None:
             finish(*pending)
         pending = (step, device_metrics, trace, batch)
+        done = step + 1
+        if checkpoints is None or done == data.num_steps:
+            continue
+        is_told = preemption.reached()
+        if is_told or checkpoints.is_due(done):
+            finish(*pending)  # only a state that is known to be sound is saved
+            pending = None
+            saved = checkpointing.Saved(done, state, history.trace, history.record)
+            checkpoints.save(saved, wait=is_told)
+        if is_told:
+            raise preemption.Preempted(
+                f"stopped at step {done} of {data.num_steps} of {label}, which is saved"
+            )
     finish(*pending)
-    names = trace_parts[0] if trace_parts else ()
-    means = {name: total / len(steps) for name, total in totals.items()}
-    summary = {"last_step": metrics, "mean_over_steps": means}
-    return state, summary, {name: np.concatenate([part[name] for part in trace_parts]) for name in names}
+    return state, {"last_step": metrics, "mean_over_steps": history.means(data.num_steps)}
+
+
+def _not_finite(label: str, step: int, metrics: dict[str, float], data, failure_path) -> UserError:
+    """The error for a loss that is not finite, once its step and examples are on disk."""
+    names = data.example_ids(step)
+    where = f"first examples: {', '.join(names[:8])}"
+    if failure_path is not None:
+        path = epath.Path(failure_path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        described = {name: str(value) for name, value in metrics.items()}
+        content = {"label": label, "step": step, "metrics": described, "example_ids": names}
+        artifacts.write_text(path, json.dumps(content, indent=1) + "\n")
+        where += f"; all in {path}"
+    return UserError(
+        f"{label}: loss {metrics['loss']} with gradient norm {metrics['grad_norm']} at step {step} of "
+        f"{data.num_steps} ({where}); lower the learning rate or use float32"
+    )

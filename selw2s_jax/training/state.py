@@ -1,5 +1,6 @@
 """The training state and the optimizer."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -95,11 +96,29 @@ def start(classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh):
     graphdef, params = nnx.split(classifier)
     shardings = _state_shardings(params, optimizer, mesh)
     params = jax.device_put(params, shardings.params)
+    make = jax.jit(functools.partial(_make_state, optimizer), donate_argnums=0, out_shardings=shardings)
+    return graphdef, make(params), shardings
 
-    def make(params):
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    return graphdef, jax.jit(make, donate_argnums=0, out_shardings=shardings)(params), shardings
+def abstract(classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh):
+    """`start` without arrays.
+
+    Args:
+        classifier: a module of `ShapeDtypeStruct`s, as `nnx.eval_shape` makes it.
+
+    Returns:
+        Its graphdef, the `TrainState` of `ShapeDtypeStruct`s with their shardings, and the shardings alone.
+    """
+    optimizer = make_optimizer(settings)
+    graphdef, params = nnx.split(classifier)
+    shardings = _state_shardings(params, optimizer, mesh)
+    shapes = jax.eval_shape(functools.partial(_make_state, optimizer), params)
+    shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+    return graphdef, shapes, shardings
+
+
+def _make_state(optimizer: optax.GradientTransformation, params) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def _state_shardings(params, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
