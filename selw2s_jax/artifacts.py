@@ -2,29 +2,39 @@
 
 An artifact is a folder `artifacts/<stage>/<key>`. Its key is the hash of everything that the stage's result
 is a function of (settings, hashes of data and weights, the keys of earlier artifacts), so the same inputs find
-it, other inputs make another, and all keys are known before anything runs. It appears by one rename, with a
-manifest of its inputs and of the size and hash of every file.
+it, other inputs make another, and all keys are known before anything runs.
+
+The folder is filled in place, and is finished once it has `manifest.json`, with its inputs and the size and hash of
+every file. The manifest is written last and appears at once: on file systems it is flushed to the disk, after all
+other files, under another name in the same folder, and renamed; on gs:// it is one object, which is there when its
+upload has ended. A folder without a manifest is what a failed or killed process left: nothing finds it, and who
+makes the artifact clears it first.
+
+Workdirs may be shared by hosts and by runs. Leases (see `leases`) keep a second run out of a workdir, and let shards
+of one run share it: each stage is made by the one that claims it while the others wait.
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import pathlib
-import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from etils import epath
 
+from selw2s_jax import distributed, leases, storage
 from selw2s_jax.errors import UserError
 
 _MANIFEST = "manifest.json"
+_FILLED = ".filled"
 _KEY_LENGTH = 16
+_HASH_BYTES = 1 << 24
+_RETRY_S = 5.0
+_VISIBLE_S = 120
 
 
 def canonical_json(value: Any) -> str:
@@ -42,20 +52,21 @@ def artifact_key(stage: str, inputs: Any) -> str:
     return content_hash({"stage": stage, "inputs": inputs})[:_KEY_LENGTH]
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Replaces a file at once: readers see the old text or the new, never half."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Replaces a file at once: readers see the old text or the new, never half. Only process 0 writes."""
+    if distributed.is_main():
+        storage.write_bytes(path, text.encode())
+
+
+def write_table(path: epath.PathLike, columns: dict[str, Any]) -> None:
+    """Writes columns of one length as a parquet file, at once. Only process 0 writes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if distributed.is_main():
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns), buffer)
+        storage.write_bytes(path, buffer.getvalue().to_pybytes())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +82,10 @@ class Artifact:
 
     stage: str
     key: str
-    path: pathlib.Path
+    path: epath.Path
     files: dict[str, dict[str, Any]]
 
-    def verified(self, name: str) -> pathlib.Path:
+    def verified(self, name: str) -> epath.Path:
         """The path of a file or folder of the artifact, once its content is what was written.
 
         Raises:
@@ -83,7 +94,7 @@ class Artifact:
         path = self.path / name
         members = [member for member in self.files if member == name or member.startswith(f"{name}/")]
         for member in members or [name]:
-            if not (self.path / member).is_file() or _hash_file(self.path / member) != self.files.get(member):
+            if member not in self.files or _hash_file(self.path / member) != self.files[member]:
                 raise UserError(
                     f"artifact {self.stage}/{self.key} is damaged: {member} is not the file that was written; "
                     f"delete {self.path} to make it again"
@@ -98,17 +109,9 @@ class Artifact:
         import pyarrow.parquet as pq
 
         # ParquetFile, as read_table takes a workdir named `qwen-weak=gpt2` for a partition.
-        with pq.ParquetFile(self.verified(name)) as file:
+        with self.verified(name).open("rb") as content, pq.ParquetFile(content) as file:
             table = file.read()
         return {column: table[column].to_numpy() for column in table.column_names}
-
-
-def write_table(path: pathlib.Path, columns: dict[str, Any]) -> None:
-    """Writes columns of one length as a parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table(columns), path)
 
 
 class Store:
@@ -116,13 +119,24 @@ class Store:
 
     Args:
         workdir: folder that exists and is writable.
+        while_waiting: called by every process every few seconds while another run makes an artifact.
+        machine: clock and processes, for leases.
     """
 
-    def __init__(self, workdir: pathlib.Path):
-        self._root = workdir / "artifacts"
+    def __init__(
+        self,
+        workdir: epath.PathLike,
+        *,
+        while_waiting: Callable[[], None] = lambda: None,
+        machine: leases.Machine | None = None,
+    ):
+        self._root = epath.Path(workdir) / "artifacts"
+        self._leases = lease_folder(workdir)
+        self._while_waiting = while_waiting
+        self._machine = machine or leases.Machine()
         self._found: dict[tuple[str, str], Artifact] = {}
 
-    def path(self, stage: str, inputs: Any) -> pathlib.Path:
+    def path(self, stage: str, inputs: Any) -> epath.Path:
         """Where the artifact of a stage for these inputs is, or will be."""
         return self._root / stage / artifact_key(stage, inputs)
 
@@ -130,23 +144,29 @@ class Store:
         """The finished artifact of a stage for these inputs, or None.
 
         Raises:
-            UserError: it is there, but incomplete or made from other inputs than its name says.
+            UserError: it is there, but damaged or made from other inputs than its name says.
         """
         path = self.path(stage, inputs)
         key = path.name
         if (stage, key) in self._found:
             return self._found[stage, key]
-        if not path.is_dir():
-            return None
         remedy = f"delete {path} to make it again"
         try:
-            manifest = json.loads((path / _MANIFEST).read_text())
+            content = storage.read_bytes(path / _MANIFEST)
+        except OSError as error:
+            raise UserError(f"artifact {stage}/{key} cannot be read: {error}") from error
+        if content is None:
+            return None
+        try:
+            manifest = json.loads(content)
             recorded, files = [manifest["stage"], manifest["inputs"]], manifest["files"]
-            damaged = [name for name, entry in files.items() if not _has_size(path / name, entry["bytes"])]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            sizes = {name: entry["bytes"] for name, entry in files.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"artifact {stage}/{key} has no readable manifest; {remedy}") from error
         if canonical_json(recorded) != canonical_json([stage, inputs]):
             raise UserError(f"artifact {stage}/{key} was made from other inputs than this run's; {remedy}")
+        actual = storage.files(path)
+        damaged = [name for name, size in sizes.items() if actual.get(name) != size]
         if damaged:
             raise UserError(
                 f"artifact {stage}/{key} is damaged: {damaged[0]} is missing or has another size; {remedy}"
@@ -154,93 +174,220 @@ class Store:
         self._found[stage, key] = Artifact(stage, key, path, files)
         return self._found[stage, key]
 
-    def make(self, stage: str, inputs: Any, write: Callable[[pathlib.Path], None]) -> Artifact:
-        """Makes an artifact: `write(folder)` fills a folder that appears under its name only when complete.
+    def make(self, stage: str, inputs: Any, write: Callable[[epath.Path], None]) -> Artifact:
+        """Makes an artifact: `write(folder)` fills its folder, an empty one, on every process.
 
-        A failure, or a process killed, leaves at most a hidden folder that the next run removes.
+        All processes call this together. Where another run makes or has made the artifact, that one is taken. A
+        failure, or a process killed, leaves at most a folder that is not found.
+
+        Raises:
+            UserError: another run took the stage over while this one stood still.
         """
         path = self.path(stage, inputs)
-        key = path.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{key}.*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{key}."))
+        lease = self._claim(stage, inputs)
         try:
-            write(temporary)
-            files = {
-                path.relative_to(temporary).as_posix(): _hash_file(path)
-                for path in sorted(temporary.rglob("*"))
-                if path.is_file()
-            }
-            manifest = {"stage": stage, "inputs": inputs, "files": files}
-            write_text(temporary / _MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
-            temporary.chmod(0o755)
-            _sync_folder(temporary)
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        self._found[stage, key] = Artifact(stage, key, path, files)
-        return self._found[stage, key]
-
-
-def fill_once(path: pathlib.Path, write: Callable[[pathlib.Path], None]) -> pathlib.Path:
-    """`path`, filled by `write(folder)` and put in place by one rename where it is missing."""
-    if not path.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
-            write(temporary)
-            temporary.chmod(0o755)
-            temporary.rename(path)
+            if not _from_main(lambda: self.find(stage, inputs) is not None):
+                self._fill(path, write, lambda: _finish(path, stage, inputs, lease), lease)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if lease is not None:
+                lease.release()
+        _wait_for(lambda: self.find(stage, inputs) is not None, path, self._machine)
+        return self._found[stage, path.name]
+
+    def _fill(self, path: epath.Path, write: Callable, finish: Callable, lease: leases.Lease | None) -> None:
+        distributed.main_only(lambda: _start_anew(path))
+        if storage.is_local(path):
+            _wait_for(path.is_dir, path, self._machine)
+        try:
+            distributed.agree(lambda: write(path))
+            distributed.main_only(finish)
+        except BaseException:
+            if lease is not None:
+                with contextlib.suppress(UserError, OSError):
+                    lease.check()  # else it is another run's folder by now
+                    _remove_unfinished(path)
+            raise
+
+    def _claim(self, stage: str, inputs: Any) -> leases.Lease | None:
+        """Process 0's claim to make an artifact; None on the others, and once another run has made it."""
+        name = f"{stage}-{artifact_key(stage, inputs)}"
+        lease = None
+
+        def attempt() -> str | None:
+            nonlocal lease
+            try:
+                if self.find(stage, inputs) is None:
+                    lease = leases.acquire(self._leases, name, machine=self._machine)
+            except leases.HeldError as error:
+                return str(error.claim)
+            return None
+
+        told = False
+        while (holder := _from_main(attempt)) is not None:
+            if not told:
+                print(f"  {name} is being made by {holder}; waiting for it", flush=True)
+                told = True
+            self._while_waiting()
+            self._machine.sleep(_RETRY_S)
+        return lease
+
+
+def _from_main(function: Callable[[], Any]) -> Any:
+    """What `function()` returns on process 0, a JSON value, on every process."""
+    return distributed.broadcast(distributed.agree(lambda: function() if distributed.is_main() else None))
+
+
+def _wait_for(condition: Callable[[], bool], path: epath.Path, machine: leases.Machine) -> None:
+    """Waits until every process sees what process 0 has written: on NFS, hosts remember what was not there."""
+
+    def wait() -> None:
+        end = machine.clock() + _VISIBLE_S
+        while not condition():
+            if machine.clock() > end:
+                raise UserError(f"{path} is not seen by all hosts: give a --workdir that all of them share")
+            machine.sleep(1.0)
+
+    distributed.agree(wait)
+
+
+def _start_anew(path: epath.Path) -> None:
+    _remove_unfinished(path)
+    storage.make_folder(path)
+
+
+def _remove_unfinished(path: epath.Path) -> None:
+    if storage.read_bytes(path / _MANIFEST) is None:
+        storage.remove_tree(path)
+
+
+def _finish(path: epath.Path, stage: str, inputs: Any, lease: leases.Lease) -> None:
+    """Writes the manifest, once all else is sure to be there."""
+    files = {name: _hash_file(path / name) for name in storage.files(path)}
+    storage.sync_tree(path)
+    manifest = {"stage": stage, "inputs": inputs, "files": files}
+    lease.check()
+    write_text(path / _MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+
+
+def fill_once(path: epath.PathLike, write: Callable[[pathlib.Path], None]) -> epath.Path:
+    """`path`, where it is missing filled with what `write(folder)` puts into a folder of the local disk.
+
+    It appears by one rename; on gs:// it is whole once it has the file `.filled`, copied last. Of runs that fill it
+    at the same time, the first one's stays. All processes call this together; process 0 writes.
+    """
+    path = epath.Path(path)
+    distributed.main_only(
+        lambda: _fill_local(path, write) if storage.is_local(path) else _fill_gs(path, write)
+    )
     return path
 
 
-def _sync_folder(path: pathlib.Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _fill_local(path: epath.Path, write: Callable[[pathlib.Path], None]) -> None:
+    if path.is_dir():
+        return
+    storage.make_folder(path.parent)
+    temporary = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        os.fsync(handle)
+        write(temporary)
+        temporary.chmod(0o755)
+        storage.sync_tree(temporary)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():  # else another run was faster
+                raise
     finally:
-        os.close(handle)
+        storage.remove_tree(temporary)
 
 
-def _has_size(path: pathlib.Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
+def _fill_gs(path: epath.Path, write: Callable[[pathlib.Path], None]) -> None:
+    if storage.read_bytes(path / _FILLED) is None:
+        with tempfile.TemporaryDirectory() as folder:
+            write(pathlib.Path(folder))
+            storage.copy_tree(folder, path)
+        storage.write_bytes(path / _FILLED, b"")
 
 
-def _hash_file(path: pathlib.Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
-    return {"bytes": path.stat().st_size, "blake2b": digest}
+def _hash_file(path: epath.Path) -> dict[str, Any] | None:
+    """Size and hash of a file, None where it is missing."""
+    digest, size = hashlib.blake2b(digest_size=20), 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_HASH_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+    except FileNotFoundError:
+        return None
+    return {"bytes": size, "blake2b": digest.hexdigest()}
+
+
+def lease_folder(workdir: epath.PathLike) -> epath.Path:
+    """Where the claims of the runs in a workdir are."""
+    return epath.Path(workdir) / "leases"
 
 
 @contextlib.contextmanager
-def locked_workdir(workdir: pathlib.Path) -> Iterator[None]:
-    """Makes the workdir and holds it for this process alone; the lock dies with the process.
+def locked_workdir(
+    workdir: epath.PathLike, run: str = "", *, machine: leases.Machine | None = None
+) -> Iterator[None]:
+    """Makes the workdir and holds it for this run; the lock of a run that died is recovered.
+
+    Args:
+        run: "CONFIG SHARD", such as "a1b2c3d4 0/2": runs of one config hold the workdir together if their shards
+            are different, and no others do.
+        machine: clock and processes.
 
     Raises:
         UserError: the workdir cannot be written, or another run holds it.
     """
+    lease = None
+
+    def lock() -> None:
+        nonlocal lease
+        lease = _lock(epath.Path(workdir), run, machine)
+
+    distributed.main_only(lock)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(
-            f"workdir {workdir} cannot be written ({error.strerror}); choose another --workdir"
-        ) from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-            raise UserError(
-                f"workdir {workdir} is in use by {holder}; wait for it or choose another --workdir"
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
-        os.close(handle)
+        if lease is not None:
+            lease.release()
+
+
+def _lock(workdir: epath.Path, run: str, machine: leases.Machine | None) -> leases.Lease:
+    config, _, shard = run.partition(" ")
+
+    def conflicts(other: str) -> bool:
+        other_config, _, other_shard = other.partition(" ")
+        return config != other_config or shard == other_shard
+
+    def on_wait(claim: leases.Claim) -> None:
+        print(
+            f"workdir {workdir} was in use by {claim}: waiting up to {leases.EXPIRY_S:.0f} s for a sign of life",
+            flush=True,
+        )
+
+    try:
+        storage.make_folder(workdir)
+        lease = leases.acquire(
+            lease_folder(workdir), "workdir", run, conflicts=conflicts, on_wait=on_wait, machine=machine
+        )
+    except leases.HeldError as error:
+        raise UserError(
+            f"workdir {workdir} is in use by {error.claim}; wait for it or choose another --workdir"
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        # Of the libraries below epath, each has its own errors.
+        if storage.is_local(workdir) and not isinstance(error, OSError):
+            raise
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        if isinstance(error, ImportError):
+            reason += "; `pip install gcsfs` adds what gs:// needs"
+        raise UserError(
+            f"workdir {workdir} cannot be written ({reason}); choose another --workdir"
+        ) from error
+    for claim in lease.recovered:
+        print(f"workdir {workdir}: took over the lock of {claim}, which no longer runs", flush=True)
+    return lease

@@ -77,10 +77,21 @@ def run(main: Callable[[], None]) -> None:
     except SystemExit as end:
         if end.code in (EXIT_USER_ERROR, EXIT_INTERRUPTED, preemption.EXIT_STATUS) and "orbax" in sys.modules:
             # Orbax's threads would go on about the same error while the interpreter shuts down.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(end.code)
+            _end_now(end.code)
         raise
+    except Exception:
+        if distributed.num_processes() == 1:
+            raise
+        traceback.print_exc()
+        _end_now(1)  # an orderly end would wait for the others, and they for this process
+
+
+def _end_now(status: int) -> NoReturn:
+    if status != 1:
+        distributed.leave()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _report_unraisable(unraisable) -> None:

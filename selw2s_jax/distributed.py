@@ -109,6 +109,15 @@ def _give_up(coordinator_address: str | None, process_id: int | None, timeout_s:
     os._exit(2)
 
 
+def leave(patience_s: float = 10.0) -> None:
+    """Parts from the other processes; returns whether they follow or not, as the process is about to end."""
+    if _num_processes > 1:
+        # In a thread, as it waits for the others, and a process that waits in vain is aborted with a stack trace.
+        parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+        parting.start()
+        parting.join(patience_s)
+
+
 def is_main() -> bool:
     """Whether this is process 0: the one that writes what is not sharded, and speaks."""
     return _process_id == 0
@@ -162,8 +171,22 @@ def agree(function: Callable[[], _Result]) -> _Result:
 
 
 def main_only(function: Callable[[], None]) -> None:
-    """`function()` on process 0 while the others wait; its errors are everyone's."""
-    agree(lambda: function() if is_main() else None)
+    """`function()` on process 0 while the others wait; its errors are everyone's.
+
+    In there process 0 is a run of its own: what would ask the others does not.
+    """
+
+    def run() -> None:
+        global _num_processes
+        if not is_main():
+            return
+        others, _num_processes = _num_processes, 1
+        try:
+            function()
+        finally:
+            _num_processes = others
+
+    agree(run)
 
 
 def check_equal(facts: dict[str, Any], remedy: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from selw2s_jax import artifacts, smoke, world
+from selw2s_jax import artifacts, remote, smoke, world
 from selw2s_jax.data import prompts, sources, splits, tasks, user_files
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, tokenizers, weight_files
@@ -148,7 +148,7 @@ def _needs_p_ik_data(config: ml_collections.ConfigDict) -> bool:
     return any(trains_p_ik(config, method) or (method.uses_p_ik and scored_by_model) for method in methods)
 
 
-def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Inputs:
+def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
     """Finds, reads and checks every input.
 
     Raises:
@@ -170,8 +170,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Inputs:
     by_seed = {
         base: _seed_data(config, task, train_questions, test, source, base, notes) for base in config.seeds
     }
-    weak = _find_model(config, "weak", made, notes)
-    strong = _find_model(config, "strong", made, notes)
+    weak = _find_model(config, "weak", made, workdir, notes)
+    strong = _find_model(config, "strong", made, workdir, notes)
     for base, data in by_seed.items():
         by_seed[base] = _fit_lengths(config, data, weak, strong, notes)
     is_papers_data = (
@@ -184,13 +184,13 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Inputs:
     return Inputs(weak, strong, by_seed, tuple(dict.fromkeys(notes)), is_papers_data)
 
 
-def _find_model(config, role: str, made: pathlib.Path, notes: list[str]) -> Model:
+def _find_model(config, role: str, made, workdir, notes: list[str]) -> Model:
     section = config[role]
     name = section.model
     if name == world.NAME:
-        return _world_model(config, role, made)
+        return _world_model(config, role, made, workdir)
     if name in smoke.RANDOM_MODELS:
-        folder = smoke.model_folder(name, made)
+        folder = remote.local_copy(smoke.model_folder(name, made))
     else:
         folder = loader.resolve(name, section.revision)
         entry = registry.MODELS.get(name)
@@ -198,7 +198,7 @@ def _find_model(config, role: str, made: pathlib.Path, notes: list[str]) -> Mode
             notes.append(f"{role}.model={name}: no revision is pinned, the hub's newest was taken")
     # The strong model answers few-shot prompts, so its language-model head must be there.
     model_config = loader.check_checkpoint(folder, lm_head=role == "strong")
-    tokenizer_folder = folder if section.tokenizer is None else pathlib.Path(section.tokenizer)
+    tokenizer_folder = folder if section.tokenizer is None else section.tokenizer
     tokenizer = tokenizers.load_tokenizer(tokenizer_folder)
     tokenizers.check_tokenizer(tokenizer, model_config.vocab_size, f"{role}.model={name}")
     weights = weight_files.fingerprint(folder, cache_dir=made.parent / ".cache")
@@ -215,11 +215,11 @@ def _find_model(config, role: str, made: pathlib.Path, notes: list[str]) -> Mode
     )
 
 
-def _world_model(config, role: str, made: pathlib.Path) -> Model:
+def _world_model(config, role: str, made, workdir) -> Model:
     """A language model of the generated world, which a stage of the run pretrains."""
     recipe = world.recipe(config, role, world.data_folder(world.world_config(config), made))
     tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder)
-    folder = artifacts.Store(made.parent).path(PRETRAINING, recipe.inputs)
+    folder = artifacts.Store(workdir).path(PRETRAINING, recipe.inputs)
     return Model(
         role=role,
         name=f"{world.NAME}-{config.world.seed}-{role}",
@@ -304,12 +304,8 @@ def _p_ik_split(config, source, conversion: int, split_seed: int, shot_seed: int
     section = config.p_ik
     if section.file is not None:
         questions = user_files.load_user_questions(section.file, section.task, "train")
-        own = [
-            pathlib.Path(path).expanduser()
-            for path in (config.data.train_file, config.data.test_file)
-            if path
-        ]
-        if any(path.exists() and path.samefile(pathlib.Path(section.file).expanduser()) for path in own):
+        own = [remote.local_copy(path) for path in (config.data.train_file, config.data.test_file) if path]
+        if any(path.exists() and path.samefile(remote.local_copy(section.file)) for path in own):
             raise UserError(
                 f"config.p_ik.file={section.file} is the student's own file, whose ground truth it must not see; "
                 "choose another file"
@@ -438,7 +434,7 @@ def read_values_file(path: str, field: str, low: float, high: float) -> dict[str
     """
     values = {}
     try:
-        lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
+        lines = remote.local_copy(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}); give JSON lines of example_id and {field}"

@@ -1,5 +1,6 @@
 """The paper's stages in order: finished ones are found, the others made, then results are written."""
 
+import functools
 import json
 import secrets
 import shutil
@@ -39,11 +40,12 @@ def run(config: ml_collections.ConfigDict, workdir) -> dict[str, Any]:
     config.task, config.p_ik.task = (tasks.canonical_name(name) for name in (config.task, config.p_ik.task))
     config_hash = artifacts.content_hash(json.loads(config.to_json_best_effort()))[:16]
     _check_same({"config": config_hash, "code": provenance.code()["source"], **provenance.libraries()})
-    with artifacts.locked_workdir(workdir):
+    with artifacts.locked_workdir(workdir, run=f"{config_hash} 0/1"):
         _check_shared(workdir)
         print("reading and checking data, models and tokenizers", flush=True)
         found = distributed.agree(lambda: inputs.prepare(config, workdir))
-        store = artifacts.Store(__import__("pathlib").Path(workdir))
+        waiting = functools.partial(preemption.check, "waiting for another run")
+        store = artifacts.Store(workdir, while_waiting=waiting)
         make = stages_lib.StageFactory(config, found, store, workdir)
         study = experiment.Experiment(config, found, make)
         stages = stages_lib.in_order(study.targets())

@@ -10,7 +10,8 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "selw2s_jax"
 # Lowest first. A name ending in `.*` is every module below it; of two that fit, the longer holds.
 LEVELS = (
     ("errors",),
-    ("config", "distributed", "preemption", "provenance", "sharding", "artifacts", "progress", "method.*", "analysis.metrics", "data.keyed"),
+    ("config", "distributed", "preemption", "provenance", "storage", "leases", "remote", "artifacts")
+    + ("sharding", "progress", "method.*", "analysis.metrics", "data.keyed"),
     ("models.*", "hf.mapping", "data.*", "analysis.*"),
     ("hf.*", "training.*", "inference.*", "checkpointing"),
     ("smoke", "world", "inputs", "results", "stages", "trainer", "experiment", "collect"),

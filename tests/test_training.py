@@ -1,5 +1,7 @@
 """The train step: micro-batched = full batch, packed = padded, ours = torch's over 16 steps."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -201,18 +203,16 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
     train_step = step.make_train_step(
         graphdef, make_computation("finetune"), settings, mesh=mesh, state_shardings=shardings
     )
-    log = loop.MetricsLog(tmp_path / f"{family}-{num_micro}.jsonl", tensorboard_dir=None, every_steps=1)
-    final, _, _ = loop.train(
+    final, _ = loop.train(
         train_step,
         start,
         data,
         mesh=mesh,
-        log=log,
+        log=loop.MetricsLog(tmp_path / f"{family}-{num_micro}.jsonl"),
         label="test",
-        keep_trace=False,
+        history=loop.History(keep_trace=False),
+        failure_path=tmp_path / "failures" / "test.json",
     )
-    import json
-
     lines = (tmp_path / f"{family}-{num_micro}.jsonl").read_text().splitlines()
     model = nnx.merge(graphdef, final.params)
     probs, _ = classify.predict(
@@ -255,8 +255,11 @@ def test_committed_training_run_is_what_torch_computes(fixtures, family):
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_examples(fixtures, tmp_path, monkeypatch):
     monkeypatch.setattr(make_training_run, "LEARNING_RATE", 1e30)
-    with pytest.raises(UserError, match=r"test: loss .* at step \d+ of 16 \(first examples: toy/\d+"):
+    with pytest.raises(UserError, match=r"test: loss .* at step \d+ of 16 \(first examples: toy/\d+.* all in "):
         train_run(fixtures, "gpt2", tmp_path)
+    failure = json.loads((tmp_path / "failures" / "test.json").read_text())
+    assert len(failure["example_ids"]) == make_training_run.BATCH_SIZE
+    assert not np.isfinite(float(failure["metrics"]["grad_norm"])) and failure["step"] < 16
 
 
 def test_moments_are_kept_in_the_dtype_asked_for(fixtures):

@@ -1,14 +1,13 @@
 """Pictures of results as PNG files. Equal inputs give equal bytes, whatever a user's matplotlibrc holds."""
 
-import os
-import pathlib
-import tempfile
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from selw2s_jax import storage
 from selw2s_jax.analysis import metrics
 
 # Okabe and Ito's colours, which people with colour blindness tell apart.
@@ -34,7 +33,7 @@ _TITLE_WIDTH = 60  # letters that fit above a panel
 
 
 def draw_summary(
-    path: pathlib.Path,
+    path,
     *,
     title: str,
     rows: Sequence[Mapping[str, Any]],
@@ -140,7 +139,7 @@ def _legend_of_p_ik(gamma: float) -> list:
 
 
 def draw_accuracy_by_frequency(
-    path: pathlib.Path,
+    path,
     *,
     title: str,
     groups: Sequence[str],
@@ -208,14 +207,8 @@ def _figure(*, width: float, height: float):
     return figure.Figure(figsize=(width, height), dpi=130, layout="constrained")
 
 
-def _save(figure, path: pathlib.Path) -> None:
+def _save(figure, path) -> None:
     """Writes a PNG at once: a reader sees the old picture or the new."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".png")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            figure.savefig(file, format="png", metadata={"Software": None})
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    storage.write_bytes(path, file.getvalue())

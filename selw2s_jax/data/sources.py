@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from selw2s_jax import errors
+from selw2s_jax import errors, remote
 from selw2s_jax.data import keyed, tasks
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def load_questions(
     chosen = _choose_subsets(task, subsets)
     if source == HUB:
         return [q for subset in chosen for q in _read_hub(task, subset, split)]
-    folder = pathlib.Path(source).expanduser()
+    folder = remote.local_copy(source)
     if not folder.is_dir():
         raise errors.UserError(
             f"data.source {source!r} is neither 'hub' nor a folder; make the folder or set 'hub'"
@@ -54,7 +54,7 @@ def notes(task: tasks.Task, *, source: str) -> tuple[str, ...]:
         if task.hub_revision is None or task.hub_parquet:
             return (f"{task.name}: {task.hub_name} on the hub is not pinned to a commit.",)
         return ()
-    folder = pathlib.Path(source).expanduser()
+    folder = remote.local_copy(source)
     return tuple(
         f"{task.name}: {_path(folder, subset, task.splits['train'])} is not there, so "
         f"{task.splits['test']}.parquet is divided by context, about 70 % train and 30 % test: "
@@ -66,7 +66,7 @@ def notes(task: tasks.Task, *, source: str) -> tuple[str, ...]:
 
 def is_divided(task: tasks.Task, *, source: str) -> bool:
     """Whether train and test are parts of one file here, as no other place has them."""
-    folder = pathlib.Path(source).expanduser()
+    folder = remote.local_copy(source)
     return source != HUB and any(_must_split_by_context(task, subset, folder) for subset in task.subsets)
 
 

@@ -18,7 +18,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from selw2s_jax import errors
+from selw2s_jax import errors, remote
 from selw2s_jax.data import keyed, sources, tasks
 
 FORMATS = (".jsonl", ".csv", ".parquet")
@@ -87,7 +87,7 @@ def load_user_questions(path: str, task_name: str, split: str) -> list[tasks.Que
         UserError: no such file, unknown format, empty, missing columns (those found are named), or bad rows:
           every one of them with its line and fault in one message (the first ten, then their number).
     """
-    file = pathlib.Path(path).expanduser()
+    file = remote.local_copy(path)
     read = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}.get(file.suffix.lower())
     if read is None:
         raise errors.UserError(f"{path}: unknown format {file.suffix!r}; use one of {', '.join(FORMATS)}")

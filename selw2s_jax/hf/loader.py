@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from selw2s_jax import errors, sharding
+from selw2s_jax import errors, preemption, remote, sharding
 from selw2s_jax.hf import mapping, weight_files
 from selw2s_jax.models import decoder, registry
 
@@ -27,14 +27,14 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
     """The local folder of a checkpoint.
 
     Args:
-        name_or_path: an existing folder, a name of `registry.MODELS`, or a hub repository "org/name", which
-            is downloaded (or found in the cache: HF_HOME and HF_HUB_OFFLINE are honoured).
+        name_or_path: an existing folder (a gs:// one is copied), a name of `registry.MODELS`, or a hub repository
+            "org/name", which is downloaded (or found in the cache: HF_HOME and HF_HUB_OFFLINE are honoured).
         revision: branch, tag or commit on the hub; default that of the registry.
 
     Raises:
         UserError: no such folder, or the repository is neither cached nor to be downloaded.
     """
-    folder = pathlib.Path(name_or_path).expanduser()
+    folder = remote.local_copy(name_or_path)
     if folder.is_dir():
         return folder
     if folder.exists():
@@ -171,7 +171,7 @@ def load_decoder(
     Raises:
         UserError: as `check_checkpoint`, or sizes that the mesh does not divide.
     """
-    config, sources = _plan(pathlib.Path(folder), lm_head)
+    config, sources = _plan(remote.local_copy(folder), lm_head)
     mesh = sharding.single_device_mesh() if mesh is None else mesh
     sharding.check_divisible(mesh, config)
     model = decoder.abstract_decoder(
@@ -186,13 +186,11 @@ def load_decoder(
     graphdef, state = nnx.split(model)
     params = decoder.flatten_params(state)
     shardings = decoder.flatten_params(sharding.param_shardings(mesh, state))
-    loaded = [
-        (
-            tuple(path.split(".")),
-            param.replace(_load_param(sources[path], param, shardings[path].get_value())),
-        )
-        for path, param in params.items()
-    ]
+    loaded = []
+    for path, param in params.items():
+        preemption.check(f"loading {folder}")
+        array = _load_param(sources[path], param, shardings[path].get_value())
+        loaded.append((tuple(path.split(".")), param.replace(array)))
     return nnx.merge(graphdef, nnx.from_flat_state(loaded))
 
 

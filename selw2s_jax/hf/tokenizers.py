@@ -23,7 +23,7 @@ import pathlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from selw2s_jax import errors
+from selw2s_jax import errors, remote
 
 # Embedding tables are padded to round sizes; no published model adds as many rows as this.
 MAX_EMBEDDING_PADDING = 1024
@@ -176,7 +176,7 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         UserError: no such folder, no tokenizer in it, a damaged file, or a tokenizer that only code
             shipped with the model could build.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = remote.local_copy(folder)
     if not folder.is_dir():
         raise errors.UserError(
             f"no tokenizer folder at {folder}: give a folder that holds the tokenizer files"

@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import pathlib
 import re
 import struct
 
-from selw2s_jax import errors
+from etils import epath
+
+from selw2s_jax import distributed, errors, storage
 
 INDEX_NAME = "model.safetensors.index.json"
 CONFIG_NAME = "config.json"
@@ -187,14 +188,13 @@ def _file_hash(path: pathlib.Path, cache_dir) -> str:
     cached = None
     if cache_dir is not None:
         identity = f"{real_path}\n{stat.st_size}\n{stat.st_mtime_ns}"
-        cached = pathlib.Path(cache_dir) / hashlib.sha256(identity.encode()).hexdigest()
-        if cached.is_file() and re.fullmatch(r"[0-9a-f]{64}", content := cached.read_text()):
+        cached = epath.Path(cache_dir) / hashlib.sha256(identity.encode()).hexdigest()
+        content = (storage.read_bytes(cached) or b"").decode(errors="replace")
+        if re.fullmatch(r"[0-9a-f]{64}", content):
             return content
     with real_path.open("rb") as file:
         value = hashlib.file_digest(file, "sha256").hexdigest()
-    if cached is not None:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_name(f"{cached.name}.{os.getpid()}")
-        partial.write_text(value)
-        partial.replace(cached)
+    if cached is not None and distributed.is_main():
+        storage.make_folder(cached.parent)
+        storage.write_bytes(cached, value.encode())
     return value
