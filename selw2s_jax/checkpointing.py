@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
 
-from selw2s_jax import artifacts, distributed
+from selw2s_jax import artifacts, distributed, sharding
 
 
 def save_params(folder, params) -> None:
@@ -28,18 +28,18 @@ def save_params(folder, params) -> None:
         raise _system_error(error, folder) from error
 
 
-def load_params(folder, abstract_params):
-    """Reads parameters straight into the shardings of `abstract_params`.
+def load_module(folder, abstract: nnx.Module, mesh: jax.sharding.Mesh) -> nnx.Module:
+    """A module with the parameters that `save_params` wrote, read straight into their shards.
 
     Args:
-        abstract_params: an `nnx.State` of `ShapeDtypeStruct`s with shardings.
-
-    Returns:
-        An `nnx.State` of arrays.
+        abstract: the module of `ShapeDtypeStruct`s, as `nnx.eval_shape` makes it.
     """
+    graphdef, params = nnx.split(abstract)
+    shardings = sharding.param_shardings(mesh, params)
+    params = jax.tree.map(lambda p, s: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s), params, shardings)
     with ocp.StandardCheckpointer() as checkpointer:
-        pure = checkpointer.restore(_absolute(folder), _pure(abstract_params))
-    return jax.tree.unflatten(jax.tree.structure(abstract_params), jax.tree.leaves(pure))
+        pure = checkpointer.restore(_absolute(folder), _pure(params))
+    return nnx.merge(graphdef, jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(pure)))
 
 
 class Saved(NamedTuple):

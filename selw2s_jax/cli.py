@@ -49,6 +49,26 @@ def define_process_flags() -> None:
     )
 
 
+def define_student_flags() -> None:
+    """Defines the flags that name a trained model of a run, the same for all commands."""
+    flags.DEFINE_string("workdir", None, "Folder of the run.")
+    flags.DEFINE_string("task", None, "Task of the run.")
+    flags.DEFINE_string("method", None, "Method of the student; also weak and ceiling.")
+    flags.DEFINE_integer("seed", None, "Seed of the student.")
+
+
+def student_flags() -> dict[str, Any]:
+    """Their values, as `students.find` takes them.
+
+    Raises:
+        UserError: no workdir is given.
+    """
+    values = {name: flags.FLAGS[name].value for name in ("workdir", "task", "method", "seed")}
+    if not values["workdir"]:
+        raise UserError("--workdir is missing; give the folder of a run")
+    return values
+
+
 def start_processes() -> None:
     """Joins the other processes as the flags say, and from then on answers to being told to stop."""
     values = flags.FLAGS
@@ -136,7 +156,7 @@ def _parse(argv: list[str]) -> list[str]:
         raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
     try:
         rest = flags.FLAGS(argv)
-        config = flags.FLAGS.config
+        config = flags.FLAGS.config if "config" in flags.FLAGS else None
         # A file that could not be read is reported at the first use of its config.
         keys = None if config is None else config_lib.dotted_keys(config)
     except UserError:
@@ -147,6 +167,8 @@ def _parse(argv: list[str]) -> list[str]:
         raise UserError(f"config {path} could not be read: {_describe(error, path)}") from error
     if len(rest) > 1:
         raise UserError(f"argument {rest[1]!r} is not understood; options start with --, see --help")
+    if "config" not in flags.FLAGS:  # a command that works on a finished run
+        return rest
     if keys is None and path:
         raise UserError(f"config {path} could not be read: get_config() returned nothing")
     if keys is None:

@@ -11,7 +11,17 @@ import jax
 import ml_collections
 from etils import epath
 
-from selw2s_jax import artifacts, collect, distributed, experiment, inputs, preemption, provenance, results
+from selw2s_jax import (
+    artifacts,
+    collect,
+    distributed,
+    experiment,
+    inputs,
+    preemption,
+    provenance,
+    results,
+    students,
+)
 from selw2s_jax import config as config_lib
 from selw2s_jax import stages as stages_lib
 from selw2s_jax.analysis import figures
@@ -54,7 +64,7 @@ def run(config: ml_collections.ConfigDict, workdir) -> dict[str, Any]:
         devices = distributed.agree(make.check_devices) if missing else None
         distributed.main_only(lambda: _check_space(missing, config, workdir))
         _print_plan(found, stages, missing, workdir)
-        manifest = _manifest(config, found, stages)
+        manifest = _manifest(config, found, study, stages, workdir)
         artifacts.write_text(workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True))
         artifacts.write_text(workdir / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         if missing:
@@ -212,7 +222,13 @@ def _make_all(missing: list[stages_lib.Stage], store: artifacts.Store, make: sta
         print(f"  {time.monotonic() - start:.1f} s", flush=True)
 
 
-def _manifest(config, found: inputs.Inputs, stages: list[stages_lib.Stage]) -> dict[str, Any]:
+def _manifest(
+    config,
+    found: inputs.Inputs,
+    study: experiment.Experiment,
+    stages: list[stages_lib.Stage],
+    workdir: epath.Path,
+) -> dict[str, Any]:
     """What the run was made of: to be repeated, and for its students to be found."""
     return {
         **provenance.code(),
@@ -220,13 +236,8 @@ def _manifest(config, found: inputs.Inputs, stages: list[stages_lib.Stage]) -> d
         **provenance.devices(),
         "config": json.loads(config.to_json_best_effort()),
         "models": {
-            model.role: {
-                "name": model.name,
-                "fingerprint": model.fingerprint,
-                "learning_rate": model.learning_rate,
-                "max_length": model.max_length,
-            }
-            for model in (found.weak, found.strong)
+            model.role: students.describe_model(model, workdir) for model in (found.weak, found.strong)
         },
+        "students": students.entries(config, found, study),
         "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in stages],
     }

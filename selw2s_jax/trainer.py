@@ -83,13 +83,8 @@ class Trainer:
             self.release()
             p_ik_head = trained.read_json("summary.json")["p_ik_head"]
             abstract = nnx.eval_shape(lambda: self._build(model, p_ik_head=p_ik_head))
-            graphdef, params = nnx.split(abstract)
-            shardings = sharding.param_shardings(self.mesh(model), params)
-            params = jax.tree.map(
-                lambda p, s: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s), params, shardings
-            )
-            params = checkpointing.load_params(trained.verified("params"), params)
-            self._live = (trained.key, nnx.merge(graphdef, params))
+            classifier = checkpointing.load_module(trained.verified("params"), abstract, self.mesh(model))
+            self._live = (trained.key, classifier)
         return self._live[1]
 
     def train(

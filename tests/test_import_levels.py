@@ -10,13 +10,24 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "selw2s_jax"
 # Lowest first. A name ending in `.*` is every module below it; of two that fit, the longer holds.
 LEVELS = (
     ("errors",),
-    ("config", "distributed", "preemption", "provenance", "storage", "leases", "remote", "artifacts")
-    + ("sharding", "progress", "method.*", "analysis.metrics", "data.keyed"),
+    ("config", "distributed", "preemption", "provenance", "sharding", "progress"),
+    ("storage", "leases", "remote", "artifacts", "method.*", "analysis.metrics", "data.keyed"),
     ("models.*", "hf.mapping", "data.*", "analysis.*"),
     ("hf.*", "training.*", "inference.*", "checkpointing"),
-    ("smoke", "world", "inputs", "results", "stages", "trainer", "experiment", "collect"),
+    (
+        "smoke",
+        "world",
+        "inputs",
+        "results",
+        "stages",
+        "trainer",
+        "experiment",
+        "collect",
+        "model_card",
+        "students",
+    ),
     ("pipeline",),
-    ("cli", "main"),
+    ("cli", "main", "export"),
 )
 # The packages themselves hold docstrings and, at the root, functions that import when called.
 PACKAGES = ("", "analysis", "data", "hf", "inference", "method", "models", "training")
@@ -144,5 +155,5 @@ def test_the_method_and_metrics_stand_alone():
         if module.startswith("method."):
             assert all(other.startswith("method.") for other in internal_imports(module))
     assert not internal_imports("analysis.metrics") and not internal_imports("data.keyed")
-    for module in ("sharding", "config", "artifacts", "hf.mapping"):
+    for module in ("sharding", "config", "distributed", "storage", "hf.mapping"):
         assert internal_imports(module) <= {"errors"}

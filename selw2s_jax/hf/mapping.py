@@ -54,6 +54,7 @@ GPT2 = KeyTable(
         Row("{prefix}ln_f.weight", "final_norm.scale"),
         Row("{prefix}ln_f.bias", "final_norm.bias"),
         Row("lm_head.weight", "lm_head"),
+        Row("score.weight", None),  # the head of a classifier in transformers
         Row("{prefix}h.{layer}.attn.bias", None),  # the causal mask, a buffer
         Row("{prefix}h.{layer}.attn.masked_bias", None),
     )

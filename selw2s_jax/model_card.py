@@ -1,0 +1,192 @@
+"""The model card of an exported student: README.md of its folder."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from typing import Any
+
+from selw2s_jax.models import registry
+
+_PAPER = "[arXiv 2511.14166](https://arxiv.org/abs/2511.14166)"
+_ROLES = {
+    "weak": "It is the weak model: {base}, fine-tuned on ground truth.",
+    "ceiling": "It is the strong ceiling: {base}, fine-tuned on ground truth.",
+}
+_STUDENT = "It is a student: {strong}, taught by {weak} with the method {method}."
+
+_WITH_TRANSFORMERS = """\
+With transformers (no remote code; the classes of `model` are those of its {head}):
+
+    import torch, transformers
+
+    model = transformers.AutoModelForSequenceClassification.from_pretrained("FOLDER")
+    tokenizer = transformers.AutoTokenizer.from_pretrained("FOLDER")
+    ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"][-{max_length}:]
+    with torch.no_grad():
+        probs = torch.softmax(model(torch.tensor([ids])).logits.float(), dim=-1)     # [1, 2]
+"""
+_WITH_THIS_PROJECT = """\
+With selw2s_jax:
+
+    import jax
+    import numpy as np
+    import selw2s_jax
+    from selw2s_jax import students
+
+    model = students.load_exported("FOLDER")
+    ids = selw2s_jax.load_tokenizer("FOLDER").encode(TEXT)[-{max_length}:]
+    first = np.zeros(1, np.int32)
+    outputs = model(np.array([ids], np.int32), None, None, first, first + len(ids) - 1)
+    probs = jax.nn.softmax(outputs.class_logits)         # [1, 2]; outputs.p_ik_logits are of (IDK, IK), or None
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """What a run's results say of one trained model.
+
+    Attributes:
+        records: of `results.json` for this seed, by method: this one's and its references', where they were tested.
+        p_ik: its tests of P(IK).
+    """
+
+    records: dict[str, dict[str, Any]]
+    p_ik: list[dict[str, Any]]
+
+
+def format_card(facts, *, numbers: Numbers | None, dtype: str, transformers_class: str | None) -> str:
+    """The card of a student.
+
+    Args:
+        facts: `students.Facts`.
+        numbers: None where the run has no results of this student.
+        dtype: of the weights.
+        transformers_class: the class of transformers that reads the folder, or None.
+    """
+    names = {key: _code(getattr(facts, key)) for key in ("method", "task")}
+    names |= {key: _model_name(getattr(facts, key)) for key in ("base", "weak", "strong")}
+    about = _ROLES.get(facts.method, _STUDENT).format(**names)
+    head = "class head" if facts.has_class_head else "P(IK) head, (IDK, IK)"
+    loading = [_WITH_THIS_PROJECT.format(max_length=facts.max_length)]
+    if transformers_class is not None:
+        loading.insert(0, _WITH_TRANSFORMERS.format(max_length=facts.max_length, head=head))
+    paragraphs = [
+        _front_matter(facts, transformers_class),
+        f"# {_plain(facts.method)} on {_plain(facts.task)}, seed {facts.seed}",
+        f"Made by selw2s_jax, an independent implementation of Selective Weak-to-Strong Generalization ({_PAPER}). "
+        f"{about} Its two classes are the labels of the task: 1 where the answer shown is right.",
+        _facts_table(names, facts, dtype),
+        *_numbers(facts, numbers),
+        "## Loading",
+        *loading,
+        _input_form(facts),
+        "## Licence",
+        f"The weights are derived from {names['base']}: its licence applies to them, and that of the data they were "
+        "trained on.",
+    ]
+    return "\n\n".join(paragraph.strip("\n") for paragraph in paragraphs) + "\n"
+
+
+# Characters that Markdown or HTML would take for markup.
+_PLAIN = {ord(character): f"\\{character}" for character in "\\`*_[]<>#|&$~"}
+
+
+def _plain(text: str) -> str:
+    """A name as text, on one line."""
+    return " ".join(text.split()).translate(_PLAIN)
+
+
+def _code(text: str) -> str:
+    """A name as code: on one line, without what would end the code or a table's cell."""
+    return f"`{re.sub('[`|]', ' ', ' '.join(text.split())) or ' '}`"
+
+
+def _model_name(name: str) -> str:
+    """A model as the config has it; of a folder of this machine only its own name."""
+    is_folder = name.startswith(("/", "~", "."))
+    return _code(pathlib.PurePath(name).name if is_folder else name)
+
+
+def _front_matter(facts, transformers_class: str | None) -> str:
+    fields = {
+        "library_name": "transformers" if transformers_class else "selw2s_jax",
+        "pipeline_tag": "text-classification",
+        "tags": ["weak-to-strong-generalization"],
+    }
+    if facts.base in registry.MODELS:
+        fields["base_model"] = registry.MODELS[facts.base].hub_name
+    # JSON is YAML.
+    return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()), "---"])
+
+
+def _facts_table(names: dict[str, str], facts, dtype: str) -> str:
+    rows = {
+        "task": names["task"],
+        "method": names["method"],
+        "weak model": names["weak"],
+        "strong model": names["strong"],
+        "seed": facts.seed,
+        "longest input": f"{facts.max_length} tokens; longer ones are truncated from the left",
+        "weights": dtype,
+        "computed in": facts.compute_dtype,
+        "heads": "class head" * facts.has_class_head
+        + " and " * (facts.has_class_head and facts.has_p_ik_head)
+        + "P(IK) head" * facts.has_p_ik_head,
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _numbers(facts, numbers: Numbers | None) -> list[str]:
+    if numbers is None or not (numbers.records or numbers.p_ik):
+        return ["## Results", "The run had no results of this model when it was exported."]
+    paragraphs = ["## Results"]
+    if numbers.records:
+        lines = [
+            "| on the test split | accuracy | 95 % interval (Wilson) | right | PGR |",
+            "|---|---|---|---|---|",
+        ]
+        for method, record in numbers.records.items():
+            interval = f"{_percent(record['accuracy_low'])} to {_percent(record['accuracy_high'])}"
+            pgr = "-" if record["pgr"] is None else f"{record['pgr']:.3f}"
+            lines.append(
+                f"| {_code(method)} | {_percent(record['accuracy'])} | {interval} | "
+                f"{record['correct']} of {record['n']} | {pgr} |"
+            )
+        paragraphs.append("\n".join(lines))
+        note = "PGR, performance gap recovered, is (student - weak) / (ceiling - weak)."
+        own = numbers.records.get(facts.method)
+        if own is not None and own["pgr"] is None:
+            note += f" It is not given for this model: {own['pgr_reason']}."
+        paragraphs.append(f"Accuracies are in per cent, of seed {facts.seed} alone. {note}")
+    for test in numbers.p_ik:
+        auroc = "-" if test["auroc"] is None else f"{test['auroc']:.3f}"
+        if test["auroc_low"] is not None:
+            auroc += f" (95 % interval {test['auroc_low']:.3f} to {test['auroc_high']:.3f})"
+        paragraphs.append(
+            f"P(IK) on {test['n']} questions of {_code(test['task'])}, of which the untouched "
+            f"{_model_name(facts.strong)} answers {test['known']} right: AUROC {auroc}."
+        )
+    return paragraphs
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _input_form(facts) -> str:
+    forms = {
+        "bare": "`TEXT` is the text of an example as the task writes it.",
+        "instruction": "`TEXT` is a prompt: the instruction, and the text of an example as the task writes it.",
+        "fewshot": "`TEXT` is a prompt: the instruction, solved problems, and the text of an example as the task "
+        "writes it.",
+    }
+    text = (
+        f'{forms[facts.prompt]} `students.read_facts("FOLDER").classifier_input(text)` makes it. The class head '
+        "and the P(IK) head (`heads.safetensors`) read the last token."
+    )
+    if facts.openai_pooling:
+        text += (
+            " Trained with `compat.openai_pooling`: here the last token is the last one whose id is not 0."
+        )
+    return text
