@@ -29,12 +29,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(workdir, *arguments: str, devices: int = 1, **environment: str) -> subprocess.Popen:
+def start(
+    workdir, *arguments: str, devices: int = 1, errors: int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen:
     command = [sys.executable, "-m", "selw2s_jax.main", *SMALL, f"--workdir={workdir}", *arguments]
     flags = f"--xla_force_host_platform_device_count={devices}"
     variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | environment
     return subprocess.Popen(
-        command, cwd=REPO, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=REPO, env=variables, stdout=subprocess.PIPE, stderr=errors, text=True
     )
 
 

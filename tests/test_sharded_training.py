@@ -1,97 +1,132 @@
-"""The whole `selective` step on 8 devices equals one device. Run as a script it is the 8-device half."""
+"""One device = 8 devices = 2 processes of 4: losses, metrics and gradients of every method, pretraining, scoring."""
 
-import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
+import sharded_worker
 import test_sharding
-import test_training
-from flax import nnx
 
-from selw2s_jax import sharding
-from selw2s_jax.data import batches
-from selw2s_jax.hf import loader, random_checkpoint
-from selw2s_jax.models import heads
-from selw2s_jax.training import state, step
+from selw2s_jax.hf import random_checkpoint
+from selw2s_jax.method import registry
 
-MESHES = ((8, 1, 1), (2, 4, 1), (1, 4, 2), (2, 2, 2))
-CONFIG = test_sharding.CONFIGS["qwen"]
+pytestmark = pytest.mark.slow
 
-
-def run_steps(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> dict:
-    """Gradients of the first step, and the metrics of two small steps, micro-batched in two."""
-    backbone = loader.load_decoder(
-        folder, param_dtype="float32", compute_dtype="float32", lm_head=False, mesh=mesh
-    )
-    model = heads.Classifier(backbone, p_ik_head=True)
-    rng = np.random.default_rng(3)
-    for head in (model.class_head, model.p_ik_head):
-        head[...] = jax.numpy.asarray(rng.standard_normal(head.shape), np.float32)
-    data = test_training.make_data(
-        CONFIG, "selective", num_micro=2, row_multiple=sharding.num_row_groups(mesh)
-    )
-    settings = state.OptimizerSettings(1e-6, data.num_steps)
-    graphdef, train_state, shardings = state.start(model, settings, mesh)
-    computation = test_training.make_computation("selective")
-    batch = batches.device_batch(data.batch_at(0), mesh)
-    grads, _, _ = jax.jit(
-        lambda params, batch: step.loss_and_grads(graphdef, params, batch, 0.0, computation)
-    )(train_state.params, batch)
-    flat = {
-        ".".join(map(str, path)): np.asarray(variable[...]).tolist()
-        for path, variable in nnx.to_flat_state(grads)
-    }
-    train_step = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
-    seen = []
-    for k in range(2):
-        train_state, metrics, _ = train_step(train_state, batches.device_batch(data.batch_at(k), mesh))
-        seen.append({name: float(value) for name, value in metrics.items()})
-    layouts = {
-        ".".join(map(str, path)): list(variable[...].sharding.spec)
-        for path, variable in nnx.to_flat_state(train_state.opt_state[0].mu)
-    }
-    return {"grads": flat, "metrics": seen, "moment_layouts": layouts}
+MESHES = ("8,1,1", "2,4,1", "1,4,2", "2,2,2")
+# Number of processes, meshes, methods. Two processes divide fsdp of 1,4,2 and data of 2,2,2.
+LAUNCHES = (
+    (1, ("1,1,1", *MESHES), tuple(registry.METHODS)),
+    (2, ("1,4,2",), tuple(registry.METHODS)),
+    (2, ("2,2,2",), ("selective",)),
+)
+LAYOUTS = [(processes, mesh) for processes, meshes, _ in LAUNCHES for mesh in meshes if mesh != "1,1,1"]
+CASES = [
+    (processes, mesh, run)
+    for processes, meshes, methods in LAUNCHES
+    for mesh in meshes
+    for run in (*methods, "pretraining", "scoring")
+    if mesh != "1,1,1"
+]
+HEADS = {"class_head": (None, "fsdp"), "p_ik_head": (None, "fsdp")}
+GRIDS = ("tokens", "positions", "segment_ids", "loss_weights")
 
 
-@pytest.mark.slow
-def test_eight_devices_equal_one(tmp_path):
-    random_checkpoint.write_random_checkpoint(tmp_path, CONFIG, seed=2)
-    expected = run_steps(tmp_path, sharding.single_device_mesh())
-    assert 0 < expected["metrics"][0]["ik_rate"] < 1, "the test should see both kinds of rows"
+def run_workers(checkpoint: pathlib.Path, folder: pathlib.Path, num_processes: int, meshes, methods):
+    """What `sharded_worker` finds with 8 devices in all, by mesh and run."""
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(pathlib.Path.cwd())])),
+        "PYTHONPATH": str(pathlib.Path(__file__).resolve().parent.parent),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # Compiling takes nearly all the time of this test.
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // num_processes} "
+        "--xla_backend_optimization_level=0",
     }
-    output = subprocess.run(
-        [sys.executable, __file__, str(tmp_path)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    ).stdout
-    for shape, actual in json.loads(output).items():
-        for name, gradient in expected["grads"].items():
-            scale = np.abs(gradient).max()
-            np.testing.assert_allclose(
-                actual["grads"][name], gradient, rtol=1e-5, atol=1e-5 * scale, err_msg=f"{shape} {name}"
-            )
-        for theirs, ours in zip(actual["metrics"], expected["metrics"], strict=True):
-            assert theirs == pytest.approx(ours, rel=1e-5), shape
-        parameter = "backbone.layers.mlp.up"
-        assert actual["moment_layouts"][parameter] == [None, "tensor", "fsdp"]
+    command = [sys.executable, sharded_worker.__file__, checkpoint, folder / "arrays.npz"]
+    command += ["--meshes", *meshes, "--methods", *methods]
+    if num_processes > 1:
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            address = f"localhost:{probe.getsockname()[1]}"
+        command += [f"--coordinator_address={address}", f"--num_processes={num_processes}"]
+    logs = [folder / f"process_{i}.log" for i in range(num_processes)]
+    workers = []
+    try:
+        for i, log in enumerate(logs):
+            own = [f"--process_id={i}"] if num_processes > 1 else []
+            with log.open("w") as file:
+                workers.append(subprocess.Popen(command + own, env=environment, stdout=file, stderr=file))
+        codes = [worker.wait(timeout=900) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert not any(codes), "\n".join(log.read_text()[-3000:] for log in logs)
+    found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    with np.load(folder / "arrays.npz") as arrays:
+        for key, array in arrays.items():
+            mesh, run, name = key.split("/", 2)
+            found.setdefault(mesh, {}).setdefault(run, {})[name] = array
+    return found
 
 
-def main() -> None:
-    folder = pathlib.Path(sys.argv[1])
-    runs = {str(shape): run_steps(folder, sharding.make_mesh(shape)) for shape in MESHES}
-    print(json.dumps(runs))
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Arrays by (number of processes, mesh), run and name."""
+    checkpoint = tmp_path_factory.mktemp("checkpoint")
+    random_checkpoint.write_random_checkpoint(checkpoint, sharded_worker.CONFIG, seed=2)
+    arrays = {}
+    for num_processes, meshes, methods in LAUNCHES:
+        folder = tmp_path_factory.mktemp("processes")
+        by_mesh = run_workers(checkpoint, folder, num_processes, meshes, methods)
+        arrays |= {(num_processes, mesh): by_run for mesh, by_run in by_mesh.items()}
+    return arrays
 
 
-if __name__ == "__main__":
-    main()
+@pytest.mark.parametrize(("num_processes", "mesh", "run"), CASES)
+def test_layouts_equal_one_device(found, num_processes, mesh, run):
+    expected, actual = found[1, "1,1,1"][run], found[num_processes, mesh][run]
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        if name.startswith("shard of "):
+            continue
+        assert np.all(np.isfinite(array)), name
+        scale = np.abs(array).max(initial=0)
+        np.testing.assert_allclose(actual[name], array, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+
+
+def test_one_device_has_work_for_every_part_of_a_method(found):
+    for name, arrays in found[1, "1,1,1"].items():
+        gradients = [value for key, value in arrays.items() if key.startswith("gradient")]
+        assert name == "scoring" or max(np.abs(gradient).max() for gradient in gradients) > 1e-3
+        assert 0 < arrays.get("metric 1/ik_rate", 0.5) < 1
+        assert arrays.get("metric 1/effective_neighbours", 2) > 1.5
+    confidence = found[1, "1,1,1"]["confidence"]
+    assert not np.allclose(confidence["metric 1/loss"], found[1, "1,1,1"]["finetune"]["metric 1/loss"])
+
+
+@pytest.mark.parametrize(("num_processes", "mesh"), LAYOUTS)
+def test_parameters_moments_and_rows_are_split(found, num_processes, mesh):
+    sizes = dict(zip(("data", "fsdp", "tensor"), map(int, mesh.split(",")), strict=True))
+    for run in ("selective", "pretraining"):
+        whole = found[1, "1,1,1"][run]
+        shards = {
+            name: shape for name, shape in found[num_processes, mesh][run].items() if "shard of" in name
+        }
+        assert shards.keys() == {name for name in whole if "shard of" in name}
+        for name, shape in shards.items():
+            kind, leaf = name.removeprefix("shard of ").split("/")
+            if kind == "batch":
+                # Rows are padded to a multiple of the groups that they are split over.
+                groups = sizes["data"] * sizes["fsdp"] if leaf in GRIDS else 1
+                rows = -(-whole[name][1] // groups)
+                assert list(shape) == [whole[name][0], rows, *whole[name][2:]], name
+                continue
+            assert kind in ("parameter", "mu", "nu")
+            spec = (test_sharding.SPECS["qwen"] | HEADS)[leaf.removeprefix("backbone.")]
+            split = [
+                size // sizes[axis] if axis else size for size, axis in zip(whole[name], spec, strict=True)
+            ]
+            assert list(shape) == split, name

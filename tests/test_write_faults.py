@@ -200,7 +200,7 @@ def killing(original):
     return function
 
 with gs_stand_in.workdir(kind, folder) as workdir:
-    os.fsync, os.replace, os.rename = map(killing, (os.fsync, os.replace, os.rename))
+    os.replace, os.rename = killing(os.replace), killing(os.rename)
     gs_stand_in.ObjectStore.rm_file = killing(gs_stand_in.ObjectStore.rm_file)
     storage.write_bytes = killing(storage.write_bytes)
     test_write_faults.write_all(workdir)

@@ -214,7 +214,8 @@ def _load_param(sources: list[_Source], variable, param_sharding) -> jax.Array:
         return pieces[bounds]
 
     array = jax.make_array_from_callback(variable.shape, param_sharding, read, dtype=dtype)
-    return array.astype(variable.dtype)
+    # Before the next is read, so that no two parameters have host memory at a time.
+    return jax.block_until_ready(array.astype(variable.dtype))
 
 
 def _read_slice(source: _Source, bounds) -> np.ndarray:
