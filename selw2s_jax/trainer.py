@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import ml_collections
+from etils import epath
 from flax import nnx
 
 from selw2s_jax import artifacts, checkpointing, distributed, inputs, sharding
@@ -25,10 +26,10 @@ class Trainer:
 
     Args:
         config: the validated config.
-        workdir: for logs.
+        workdir: for logs and what is saved under way.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path):
+    def __init__(self, config: ml_collections.ConfigDict, workdir: epath.Path):
         self._config, self._workdir = config, workdir
         self._live: tuple[str, heads.Classifier | decoder.Decoder] | None = None
         self._meshes: dict[str, jax.sharding.Mesh] = {}
@@ -247,8 +248,8 @@ class Trainer:
                 )
         return graphdef, train_state.params, metrics, history
 
-    def checkpoints_folder(self, key: str):
-        """Where the states of a training stage under way are."""
+    def checkpoints_folder(self, key: str) -> epath.Path:
+        """Where what a stage saves under way is."""
         return self._workdir / "checkpoints" / key
 
     def _batches(self, model, sets, batch_sizes, num_steps: int, order_seed: int) -> batches.TrainBatches:

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from etils import epath
 
 from selw2s_jax import preemption, sharding
 from selw2s_jax.inference import classify
@@ -72,26 +73,84 @@ def test_without_a_metadata_service_nothing_happens(monkeypatch):
     assert threading.active_count() <= before and not preemption.reached()
 
 
-def test_scoring_stops_between_batches(monkeypatch):
-    polls = iter([False, False, True])
-    monkeypatch.setattr(preemption, "reached", lambda: next(polls))
-    tokens = [np.arange(1, length, dtype=np.int32) for length in (90, 80, 70, 60)]
+def forward(static, params, batch):
+    """Of each example its number of tokens, and a row of 3 for its last token."""
+    last = batch.tokens[0][batch.row[0], batch.last[0]]
+    return batch.positions[0][batch.row[0], batch.last[0]] + 1, {"none": None, "last": params * last[:, None]}
 
-    seen = []
 
-    def forward(static, params, batch):
-        return batch.row[0]
+@pytest.fixture
+def score(monkeypatch, tmp_path):
+    """Scores 7 examples in 5 batches; told to stop at a poll, or never."""
+    tokens = [np.arange(1, length, dtype=np.int32) for length in (60, 90, 20, 80, 70, 12, 65)]
+    batches_run = []
+    device_batch = classify.batches.device_batch
 
-    monkeypatch.setattr(classify, "_take", lambda outputs, count: seen.append(count))
-    with pytest.raises(preemption.Preempted, match="stopped before the end of scoring"):
-        classify.score(
+    def count(batch, mesh):
+        batches_run.append(batch)
+        return device_batch(batch, mesh)
+
+    monkeypatch.setattr(classify.batches, "device_batch", count)
+
+    def run(stop_at: int | None = None, partial: classify.Partial | None = None):
+        batches_run.clear()
+        polls = iter(range(1, 100))
+        monkeypatch.setattr(preemption, "reached", lambda: next(polls) == stop_at)
+        scores = classify.score(
             forward,
             None,
-            (),
+            np.float32([1, 2, 3]),
             tokens,
             mesh=sharding.single_device_mesh(),
-            batch_tokens=64,
+            batch_tokens=128,
             max_length=128,
             label="scoring",
+            partial=partial,
         )
-    assert len(seen) == 1
+        return scores, len(batches_run)
+
+    return run
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1]["last"], expected[1]["last"])
+    assert found[1]["none"] is None
+
+
+def test_scoring_stops_between_batches_and_goes_on_after_them(score, tmp_path):
+    expected, num_batches = score()
+    np.testing.assert_array_equal(expected[0], [59, 89, 19, 79, 69, 11, 64])
+    assert num_batches == 5
+    path = epath.Path(tmp_path / "under way" / "scores.npz")
+    for stop_at in (2, 3):
+        with pytest.raises(preemption.Preempted, match="stopped before the end of scoring"):
+            score(stop_at, classify.Partial(path))
+    found, num_batches = score(None, classify.Partial(path))
+    assert num_batches < 5
+    assert_same(found, expected)
+    classify.Partial(path).save(np.arange(7), [found[0], found[1]["last"]])
+    found, num_batches = score(None, classify.Partial(path))
+    assert num_batches == 0
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "empty"])
+def test_scores_that_were_damaged_are_made_again(score, tmp_path, how):
+    expected, _ = score()
+    path = epath.Path(tmp_path / "scores.npz")
+    with pytest.raises(preemption.Preempted):
+        score(3, classify.Partial(path))
+    content = bytearray(path.read_bytes())
+    if how == "flipped":
+        content[len(content) // 3] ^= 16
+    path.write_bytes(bytes(content[: {"cut": len(content) // 2, "flipped": None, "empty": 0}[how]]))
+    found, _ = score(None, classify.Partial(path))
+    assert_same(found, expected)
+
+
+def test_scoring_writes_now_and_then(score, tmp_path):
+    path = epath.Path(tmp_path / "scores.npz")
+    score(None, classify.Partial(path, every_s=-1.0))
+    index, scores = classify.Partial(path).load()
+    assert 0 < len(index) < 7 and [len(array) for array in scores] == [len(index)] * 2

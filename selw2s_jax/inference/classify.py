@@ -1,13 +1,50 @@
 """Class probabilities and P(IK) of a trained classifier over a whole split."""
 
+import io
+import time
+import zipfile
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 from flax import nnx
 
-from selw2s_jax import preemption, progress, sharding
+from selw2s_jax import distributed, preemption, progress, sharding, storage
 from selw2s_jax.data import batches
+
+
+class Partial:
+    """Scores of a split under way, in a file: a run that is stopped goes on after the batches that it has done.
+
+    Args:
+        path: of the file.
+        every_s: seconds between two writes; it is also written when the run is told to stop.
+    """
+
+    def __init__(self, path, *, every_s: float = 600.0):
+        self._path, self._every_s = path, every_s
+        self._last = time.monotonic()
+
+    def load(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Indices `[n]` of the examples that are done, and their scores, `[n, ...]` each; none without a sound file."""
+        content = storage.read_bytes(self._path)
+        try:
+            with np.load(io.BytesIO(content or b""), allow_pickle=False) as arrays:
+                return arrays["index"], [arrays[f"scores_{i}"] for i in range(len(arrays.files) - 1)]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # none, or damaged
+            return np.zeros(0, np.int64), []
+
+    def save(self, index: np.ndarray, scores: list[np.ndarray]) -> None:
+        """Replaces the file; process 0 does."""
+        if distributed.is_main():
+            file = io.BytesIO()
+            np.savez(file, index=index, **{f"scores_{i}": array for i, array in enumerate(scores)})
+            storage.make_folder(self._path.parent)
+            storage.write_bytes(self._path, file.getvalue())
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._last > self._every_s
 
 
 def predict(
@@ -19,6 +56,7 @@ def predict(
     max_length: int,
     label: str,
     openai_pooling: bool = False,
+    partial: Partial | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Scores every example once.
 
@@ -28,9 +66,13 @@ def predict(
         batch_tokens: token slots of a batch, about.
         max_length: longest example allowed, in tokens.
         label: name in progress lines.
+        partial: what is done already, and where it is kept.
 
     Returns:
         Class probabilities `[N, 2]` and P(IK) `[N]` (None without that head), float32.
+
+    Raises:
+        Preempted: the run was told to stop.
     """
     graphdef, params = nnx.split(model)
     return score(
@@ -43,6 +85,7 @@ def predict(
         max_length=max_length,
         label=label,
         openai_pooling=openai_pooling,
+        partial=partial,
     )
 
 
@@ -65,6 +108,7 @@ def score(
     max_length: int,
     label: str,
     openai_pooling: bool = False,
+    partial: Partial | None = None,
 ):
     """Runs `forward(static, params, batch) -> pytree of [E, ...]` over all examples, back in their order.
 
@@ -83,18 +127,39 @@ def score(
             openai_pooling=openai_pooling,
         )
     )
-    parts, order, pending = [], [], None
-    for batch, members in progress.track(planned, total=len(planned), label=label, unit="batches"):
-        preemption.check(label)
+    structure = jax.tree.structure(run.eval_shape(static, params, planned[0][0]))
+    index, scores = (np.zeros(0, np.int64), []) if partial is None else partial.load()
+    parts = [(index, scores)] if len(index) else []
+    is_done = np.zeros(len(tokens), bool)
+    is_done[index] = True
+    left = [(batch, members) for batch, members in planned if not is_done[members].all()]
+    pending = None
+    shown = progress.track(
+        left, total=len(planned), done=len(planned) - len(left), label=label, unit="batches"
+    )
+    for batch, members in shown:
+        is_told = preemption.reached()
+        if partial is not None and parts and (is_told or partial.is_due()):
+            partial.save(*_join(parts))
+        if is_told:
+            raise preemption.Preempted(f"stopped before the end of {label}")
         outputs = run(static, params, batches.device_batch(batch, mesh))
         if pending is not None:
             parts.append(_take(*pending))
-        pending = (outputs, len(members))
-        order.append(members)
-    parts.append(_take(*pending))
-    inverse = np.argsort(np.concatenate(order))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[inverse], *parts)
+        pending = (outputs, members)
+    if pending is not None:
+        parts.append(_take(*pending))
+    index, scores = _join(parts)
+    order = np.empty(len(tokens), np.int64)
+    order[index] = np.arange(len(index))  # of an example scored twice, the later one
+    return jax.tree.unflatten(structure, [array[order] for array in scores])
 
 
-def _take(outputs, count: int):
-    return jax.tree.map(lambda x: np.asarray(x)[:count], jax.device_get(outputs))
+def _take(outputs, members: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    leaves = jax.tree.leaves(jax.device_get(outputs))
+    return members, [np.asarray(leaf)[: len(members)] for leaf in leaves]
+
+
+def _join(parts: list[tuple[np.ndarray, list[np.ndarray]]]) -> tuple[np.ndarray, list[np.ndarray]]:
+    scores = zip(*(leaves for _, leaves in parts), strict=True)
+    return np.concatenate([index for index, _ in parts]), [np.concatenate(leaf) for leaf in scores]

@@ -72,6 +72,7 @@ def answer_probs(
     batch_tokens: int,
     max_length: int,
     label: str,
+    partial: classify.Partial | None = None,
 ) -> np.ndarray:
     """Probability of the second answer, the two answers' logits renormalised.
 
@@ -79,6 +80,7 @@ def answer_probs(
         decoder: a `decoder.Decoder` with its language-model head.
         tokens: ids of each of N prompts.
         answer_ids: vocabulary ids of the answers 0 and 1.
+        partial: what is done already, and where it is kept.
 
     Returns:
         `[N]` float32.
@@ -93,6 +95,7 @@ def answer_probs(
         batch_tokens=batch_tokens,
         max_length=max_length,
         label=label,
+        partial=partial,
     )
 
 
