@@ -22,6 +22,7 @@ def default_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.task = "sciq"  # a registered task, or any name with data.train_file
     config.methods = ("finetune", "selective")
+    config.plugins = ()  # modules to import, "package.module", that register losses, label rules and methods
     config.seeds = (0, 1, 2)
 
     config.data = dict(
@@ -107,6 +108,15 @@ def default_config() -> ml_collections.ConfigDict:
         num_shots=4,
     )
     config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True)
+    # Of the losses by name; a loss of your own that takes an argument of one of these names is given it.
+    config.loss = dict(
+        scale=1.0,  # of reverse_kl, jensen_shannon, forward_kl, hellinger, total_variation, chi_squared
+        confidence_coefficient=0.5,  # weight of the student's own class in the target
+        confidence_ramp_fraction=0.1,  # of training, over which that weight rises from 0
+        product_weak_power=1.0,  # the target is w^a f^b, normalised: a
+        product_student_power=1.0,  # b
+        adaptive_temperature=1.0,
+    )
     config.ceiling = dict(split="student")  # student | weak | both
 
     config.training = dict(
@@ -228,15 +238,15 @@ _POSITIVE = (
     "training.epochs", "training.learning_rate", "training.eps", "weak.learning_rate",
     "strong.learning_rate", "execution.score_tokens", "logging.every_steps", "world.num_entities",
     "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
-    "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep",
+    "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
-    "checkpoint.every_steps",
+    "checkpoint.every_steps", "loss.product_weak_power", "loss.product_student_power",
 )  # fmt: skip
 _UNIT_INTERVAL = (
     "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share", "world.judged_power",
-    "world.stated_share", "pretraining.final_fraction",
+    "world.stated_share", "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction",
 )  # fmt: skip
 _BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2")  # Adam divides by 1 - b
 _SEED_LIMIT = 2**32  # jax.random.key tells no more apart
@@ -372,6 +382,7 @@ def dotted_keys(config: ml_collections.ConfigDict) -> list[str]:
 def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A copy with `--config.methods=a,b` taken apart, which the flag parser leaves as one string; none for ""."""
     config = config.copy_and_resolve_references()
-    names = [name.strip() for item in config.methods for name in str(item).split(",")]
-    config.methods = tuple(name for name in names if name)
+    for key in ("methods", "plugins"):
+        names = [name.strip() for item in config[key] for name in str(item).split(",")]
+        config[key] = tuple(name for name in names if name)
     return config

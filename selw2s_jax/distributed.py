@@ -1,7 +1,8 @@
 """Several processes, one program: how they start, what they tell each other, and which of them writes.
 
 Everything here also works in a single process, where it does nothing. Every function but `is_main` and `start`
-must be called by all processes, in the same order.
+must be called by all processes, in the same order. JAX is imported where there is more than one process: commands
+that end early do not wait for it.
 """
 
 import json
@@ -12,9 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from selw2s_jax.errors import UserError
 
@@ -56,6 +55,8 @@ def start(
         raise UserError(f"--process_id={process_id} must lie in [0, {num_processes}), --num_processes")
     if mode == "off" or (mode == "auto" and not any(given) and not _several_in_environment()):
         return
+    import jax
+
     where = coordinator_address or "the coordinator that the environment names"
     print(
         f"{socket.gethostname()}: waiting up to {timeout_s} s for the other processes at {where}", flush=True
@@ -112,6 +113,8 @@ def _give_up(coordinator_address: str | None, process_id: int | None, timeout_s:
 def leave(patience_s: float = 10.0) -> None:
     """Parts from the other processes; returns whether they follow or not, as the process is about to end."""
     if _num_processes > 1:
+        import jax
+
         # In a thread, as it waits for the others, and a process that waits in vain is aborted with a stack trace.
         parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
         parting.start()
@@ -131,6 +134,8 @@ def num_processes() -> int:
 def barrier(name: str) -> None:
     """Waits until every process is here."""
     if _num_processes > 1:
+        from jax.experimental import multihost_utils
+
         multihost_utils.sync_global_devices(name)
 
 
@@ -138,6 +143,8 @@ def gather(value: Any) -> list[Any]:
     """The JSON value of each process, in order of process."""
     if _num_processes == 1:
         return [value]
+    from jax.experimental import multihost_utils
+
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.int32(len(data)))
     padded = np.zeros(sizes.max(), np.uint8)

@@ -17,6 +17,7 @@ from selw2s_jax import (
     distributed,
     experiment,
     inputs,
+    plugins,
     preemption,
     provenance,
     results,
@@ -46,7 +47,9 @@ def run(config: ml_collections.ConfigDict, workdir) -> dict[str, Any]:
     start = time.monotonic()
     workdir = epath.Path(workdir).expanduser()
     config = config_lib.normalize(config)
+    distributed.agree(lambda: plugins.load(config.plugins))
     config_lib.validate(config, students=registry.students())
+    distributed.agree(lambda: plugins.check_methods(config))
     config.task, config.p_ik.task = (tasks.canonical_name(name) for name in (config.task, config.p_ik.task))
     config_hash = artifacts.content_hash(json.loads(config.to_json_best_effort()))[:16]
     _check_same({"config": config_hash, "code": provenance.code()["source"], **provenance.libraries()})

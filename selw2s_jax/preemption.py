@@ -9,8 +9,6 @@ import signal
 import threading
 import urllib.request
 
-from jax.experimental import multihost_utils
-
 from selw2s_jax import distributed
 
 EXIT_STATUS = 75  # EX_TEMPFAIL: start the same command again
@@ -69,6 +67,8 @@ def reached() -> bool:
     """Whether to save and stop now. Every process asks equally often; once true, it stays true."""
     global _num_polls
     if distributed.num_processes() > 1 and not _told.is_set():
+        from jax.experimental import multihost_utils
+
         _num_polls += 1
         if multihost_utils.reached_preemption_sync_point(_num_polls):
             _told.set()

@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epath
 
 from selw2s_jax import artifacts, checkpointing, inputs, trainer
 from selw2s_jax.data import batches
@@ -79,7 +80,7 @@ class StageFactory:
         config: the validated config.
         found: its inputs.
         store: artifacts of the workdir.
-        workdir: for logs.
+        workdir: for logs and what is saved under way.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class StageFactory:
         config: ml_collections.ConfigDict,
         found: inputs.Inputs,
         store: artifacts.Store,
-        workdir: pathlib.Path,
+        workdir: epath.Path,
     ):
         self._config, self._found, self._store = config, found, store
         self._trainer = trainer.Trainer(config, workdir)
@@ -112,9 +113,8 @@ class StageFactory:
         return described
 
     def discard_checkpoints(self, stage: Stage) -> None:
-        """Removes the states that a training stage saved under way, now that it is finished."""
-        if stage.num_bytes:
-            checkpointing.discard(self._trainer.checkpoints_folder(stage.key))
+        """Removes what a stage saved under way, now that it is finished."""
+        checkpointing.discard(self._trainer.checkpoints_folder(stage.key))
 
     def _pretraining(self, model: inputs.Model) -> tuple[Stage, ...]:
         """The stage that makes a model, where the run has to make it."""
@@ -161,7 +161,7 @@ class StageFactory:
         if method.task_weight == 0:
             epochs, size = self._config.p_ik.epochs, self.p_ik_batch_size()
         num_steps = _num_steps(num_examples, epochs, size, label)
-        objective = self._objective(method)
+        objective = make_objective(self._config, method)
         order_seed = inputs.seed_for(self._config, seed, "order")
 
         def write(folder: pathlib.Path) -> None:
@@ -208,36 +208,6 @@ class StageFactory:
         )
         return stage
 
-    def _objective(self, method: registry.Method) -> step.Objective:
-        """The method with the config's values for those options of its label rule and loss that it leaves open."""
-        for_rules = {
-            "gamma": self._config.p_ik.gamma,
-            "mask": "online" if self._config.p_ik.mask == "online" else "given",
-            "self_label": "class_head" if self._config.self_label.source == "class_head" else "given",
-            **self._config.graph.to_dict(),
-        }
-        for_losses = {"openai_ramp": self._config.compat.openai_ramp}
-
-        def options_of(factory, available, own) -> tuple[tuple[str, Any], ...]:
-            wanted = inspect.signature(factory).parameters
-            from_config = {name: value for name, value in available.items() if name in wanted}
-            return tuple(sorted((from_config | own).items()))
-
-        if method.task_weight == 0:
-            p_ik_weight = 1.0  # alone, there is nothing to weigh it against
-        else:
-            p_ik_weight = self._config.p_ik.weight if inputs.trains_p_ik(self._config, method) else 0.0
-        return step.Objective(
-            label_rule=method.label_rule,
-            rule_options=options_of(
-                label_rules.LABEL_RULES[method.label_rule], for_rules, method.rule_options
-            ),
-            loss=method.loss,
-            loss_options=options_of(losses.LOSSES[method.loss], for_losses, method.loss_options),
-            task_weight=method.task_weight,
-            p_ik_weight=p_ik_weight,
-        )
-
     def predictions(
         self,
         trained: Stage,
@@ -257,6 +227,7 @@ class StageFactory:
                 max_length=model.max_length,
                 label=label,
                 openai_pooling=self._config.compat.openai_pooling,
+                partial=self._partial(stage),
             )
             columns = {"example_id": split.ids, "prob_0": probs[:, 0], "prob_1": probs[:, 1]}
             if p_ik is not None:
@@ -266,7 +237,7 @@ class StageFactory:
                 correct = int(np.sum((probs[:, 1] > 0.5) == split.labels))
                 print(f"  accuracy {correct / len(split):.4f} ({correct} of {len(split)})")
 
-        return Stage(
+        stage = Stage(
             "predictions",
             label,
             {
@@ -279,6 +250,7 @@ class StageFactory:
             write,
             f"{len(split)} examples",
         )
+        return stage
 
     def answers(self, split: inputs.Split, label: str) -> Stage:
         """Few-shot answers of the untouched strong language model: the probability of 1 by example_id.
@@ -306,6 +278,7 @@ class StageFactory:
                 batch_tokens=self._config.execution.score_tokens,
                 max_length=model.config.max_seq_len,
                 label=label,
+                partial=self._partial(stage),
             )
             artifacts.write_table(folder / "answers.parquet", {"example_id": split.ids, "prob_1": probs})
             summary = {"n": len(split), "cut": cut}
@@ -319,7 +292,7 @@ class StageFactory:
                 sep="; " if describe_cut(cut) else "",
             )
 
-        return Stage(
+        stage = Stage(
             "answers",
             label,
             {
@@ -332,6 +305,10 @@ class StageFactory:
             write,
             f"{len(split)} prompts",
         )
+        return stage
+
+    def _partial(self, stage: Stage) -> classify.Partial:
+        return classify.Partial(self._trainer.checkpoints_folder(stage.key) / "scores.npz")
 
     def _is_truncated(self, split: inputs.Split, model: inputs.Model) -> bool:
         """Whether a model cannot read a split whole; kept, as it takes the tokens of every text."""
@@ -353,6 +330,35 @@ class StageFactory:
         table = self.artifact(stage).read_table(file)
         values = dict(zip(table["example_id"], table[column], strict=True))
         return inputs.by_example_id(values, split.ids, f"artifact {stage.name}/{stage.key}")
+
+
+def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -> step.Objective:
+    """The method with the config's values for those options of its label rule and loss that it leaves open."""
+    for_rules = {
+        "gamma": config.p_ik.gamma,
+        "mask": "online" if config.p_ik.mask == "online" else "given",
+        "self_label": "class_head" if config.self_label.source == "class_head" else "given",
+        **config.graph.to_dict(),
+    }
+    for_losses = {"openai_ramp": config.compat.openai_ramp, **config.loss.to_dict()}
+
+    def options_of(factory, available, own) -> tuple[tuple[str, Any], ...]:
+        wanted = inspect.signature(factory).parameters
+        from_config = {name: value for name, value in available.items() if name in wanted}
+        return tuple(sorted((from_config | own).items()))
+
+    if method.task_weight == 0:
+        p_ik_weight = 1.0  # alone, there is nothing to weigh it against
+    else:
+        p_ik_weight = config.p_ik.weight if inputs.trains_p_ik(config, method) else 0.0
+    return step.Objective(
+        label_rule=method.label_rule,
+        rule_options=options_of(label_rules.LABEL_RULES[method.label_rule], for_rules, method.rule_options),
+        loss=method.loss,
+        loss_options=options_of(losses.LOSSES[method.loss], for_losses, method.loss_options),
+        task_weight=method.task_weight,
+        p_ik_weight=p_ik_weight,
+    )
 
 
 def _own_code(**factories: Callable) -> dict[str, str]:

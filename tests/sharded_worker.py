@@ -41,7 +41,7 @@ def make_objective(method: registry.Method) -> step.Objective:
     config = config_lib.default_config()
     config.p_ik.gamma, config.p_ik.weight = 0.5, 0.7
     config.graph.alpha, config.graph.tau = 0.5, 0.5
-    return stages.StageFactory(config, None, None, pathlib.Path())._objective(method)
+    return stages.make_objective(config, method)
 
 
 def make_data(

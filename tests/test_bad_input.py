@@ -211,7 +211,7 @@ def test_a_workdir_in_use(refused, prepared, tmp_path):
 def test_a_disk_that_cannot_hold_the_weights(refused, prepared, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 0))
     line = refused(make_config(prepared))
-    assert "has 0.000 GB free, and the weights of the stages to run need" in line and "free space" in line
+    assert "has 0.000 GB free, and the stages to run need" in line and "free space" in line
 
 
 def test_every_hub_name_without_network(refused, prepared, monkeypatch, tmp_path):

@@ -41,6 +41,12 @@ GOLDEN = {
     "graph.tau": 0.1,
     "logging.every_steps": 1,
     "logging.tensorboard": False,
+    "loss.adaptive_temperature": 1.0,
+    "loss.confidence_coefficient": 0.5,
+    "loss.confidence_ramp_fraction": 0.1,
+    "loss.product_student_power": 1.0,
+    "loss.product_weak_power": 1.0,
+    "loss.scale": 1.0,
     "mesh.shape": tuple,
     "methods": ("finetune", "selective"),
     "p_ik.batch_size": int,
@@ -58,6 +64,7 @@ GOLDEN = {
     "p_ik.task": "arc",
     "p_ik.temperature": 1.0,
     "p_ik.weight": 1.0,
+    "plugins": (),
     "precision.compute_dtype": "bfloat16",
     "precision.moment_dtype": "float32",
     "precision.param_dtype": "float32",
@@ -211,9 +218,11 @@ def test_smoke_makes_a_toy_of_every_shipped_config(name, arguments):
 
 def test_normalize_leaves_the_config_alone():
     config = valid_config()
-    config.methods = ("finetune,selective",)
+    config.methods, config.plugins = ("finetune,selective",), ("my_methods, lab.rules",)
     config.lock()
-    assert config_lib.normalize(config).methods == ("finetune", "selective")
+    normalized = config_lib.normalize(config)
+    assert normalized.methods == ("finetune", "selective")
+    assert normalized.plugins == ("my_methods", "lab.rules")
     assert config.methods == ("finetune,selective",)
 
 
@@ -222,6 +231,7 @@ POSITIVE = [
     *("p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size"),
     *("training.epochs", "training.learning_rate", "training.eps", "weak.learning_rate"),
     *("strong.learning_rate", "execution.score_tokens", "logging.every_steps"),
+    *("loss.scale", "loss.adaptive_temperature"),
 ]
 ONE_OF = {
     "data.overlong": ("trunc", "truncate"),
@@ -265,6 +275,16 @@ def test_names_offer_the_nearest(key):
     [
         ({"p_ik.weight": -0.5}, r"config.p_ik.weight=-0.5 must not be negative"),
         ({"p_ik.temperature": math.nan}, "config.p_ik.temperature=nan must not be negative"),
+        ({"loss.product_weak_power": -1.0}, r"config.loss.product_weak_power=-1.0 must not be negative"),
+        (
+            {"loss.product_student_power": math.inf},
+            "config.loss.product_student_power=inf must not be negative",
+        ),
+        (
+            {"loss.confidence_coefficient": 1.5},
+            r"config.loss.confidence_coefficient=1.5 must lie in \[0, 1\]",
+        ),
+        ({"loss.confidence_ramp_fraction": -0.1}, r"confidence_ramp_fraction=-0.1 must lie in \[0, 1\]"),
         ({"p_ik.gamma": 1.1}, r"config.p_ik.gamma=1.1 must lie in \[0, 1\]"),
         ({"graph.alpha": -0.1}, r"config.graph.alpha=-0.1 must lie in \[0, 1\]"),
         ({"graph.alpha": math.nan}, r"config.graph.alpha=nan must lie in \[0, 1\]"),
@@ -325,6 +345,11 @@ def test_wrong_values_are_one_line_with_the_remedy(values, message):
     [
         {"methods": ()},
         {"seeds": (2**32 - 1,)},
+        {
+            "loss.product_student_power": 0.0,
+            "loss.confidence_coefficient": 1.0,
+            "loss.confidence_ramp_fraction": 0.0,
+        },
         {"p_ik.weight": 0.0, "p_ik.temperature": 0.0},
         {"p_ik.gamma": 1.0, "graph.alpha": 0.0, "training.b1": 0.0},
         {"training.micro_batch_size": 32},

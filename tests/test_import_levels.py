@@ -25,6 +25,7 @@ LEVELS = (
         "collect",
         "model_card",
         "students",
+        "plugins",
     ),
     ("pipeline",),
     ("cli", "main", "export"),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import random_arrays
 
-from selw2s_jax.method import losses
+from selw2s_jax.method import losses, registry
 
 PROPERTY = hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
 SEEDS = st.integers(0, 2**32 - 1)
+LOSSES = sorted({method.loss for method in registry.METHODS.values()})
 
 
 def log_softmax64(logits: np.ndarray) -> np.ndarray:
@@ -56,7 +57,7 @@ def test_finetune_is_cross_entropy_on_soft_labels(num_rows, fraction):
         ({}, 0.03, 0.15),
         ({}, 0.1, 0.5),
         ({}, 0.9, 0.5),
-        ({"coefficient": 0.8, "ramp_fraction": 0.25}, 0.125, 0.4),
+        ({"confidence_coefficient": 0.8, "confidence_ramp_fraction": 0.25}, 0.125, 0.4),
         ({"openai_ramp": True}, 0.03, 0.015),
         ({"openai_ramp": True}, 0.1, 0.05),
         ({"openai_ramp": True}, 0.11, 0.5),
@@ -84,10 +85,72 @@ def test_confidence_gradient_by_finite_differences():
 def test_confidence_hardens_as_many_rows_as_the_weak_labels_have():
     logits, _ = random_arrays.random_batch(3, 11)
     weak_probs = np.eye(2, dtype=np.float32)[[1] * 4 + [0] * 7]
-    only_own = losses.get("confidence", coefficient=1.0)
+    only_own = losses.get("confidence", confidence_coefficient=1.0)
     own_1 = np.argsort(logits[:, 0] - logits[:, 1])[:4]  # the four least likely to be class 0
     expected = -log_softmax64(logits)[np.arange(11), np.isin(np.arange(11), own_1).astype(int)]
     np.testing.assert_allclose(only_own(logits, weak_probs, 1.0), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_rows", [1, 11])
+@pytest.mark.parametrize(("weak_power", "student_power"), [(1.0, 1.0), (0.5, 2.0), (2.0, 0.0), (0.0, 0.7)])
+def test_product_against_its_definition(num_rows, weak_power, student_power):
+    logits, weak_probs = random_arrays.random_batch(num_rows + 200, num_rows)
+    product = weak_probs.astype(np.float64) ** weak_power * np.exp(student_power * log_softmax64(logits))
+    targets = product / product.sum(-1, keepdims=True)
+    loss = losses.get("product", product_weak_power=weak_power, product_student_power=student_power)
+    assert_loss_and_gradient(loss, logits, weak_probs, 0.5, targets)
+
+
+def adaptive64(logits, weak_probs, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Guo et al. 2024, one row at a time: the loss `[B]`, and its gradient `[B, 2]` at a constant weight."""
+    values, grads = [], []
+    for log_f, w in zip(log_softmax64(logits), weak_probs.astype(np.float64), strict=True):
+        own, weak = int(log_f[1] > log_f[0]), int(w[1] > w[0])
+        a, b = np.exp(-log_f[own] / temperature), np.exp(-log_f[weak] / temperature)
+        c = a / (a + b)
+        values.append((1 - c) * (w * (np.log(w) - log_f)).sum() - c * log_f[own])
+        grads.append(np.exp(log_f) - (1 - c) * w - c * np.eye(2)[own])
+    return np.array(values), np.array(grads)
+
+
+@pytest.mark.parametrize("num_rows", [1, 11])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_adaptive_against_its_definition(num_rows, temperature):
+    logits, weak_probs = random_arrays.random_batch(num_rows + 300, num_rows)
+    loss = losses.get("adaptive", adaptive_temperature=temperature)
+    values, pull = jax.vjp(lambda x: loss(x, weak_probs, 0.5), jnp.asarray(logits))
+    expected, expected_grads = adaptive64(logits, weak_probs, temperature)
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(pull(jnp.ones(num_rows))[0], expected_grads, rtol=1e-6, atol=1e-6)
+
+
+def test_adaptive_trusts_the_weak_label_where_both_agree_no_more_than_half():
+    """c is 1/2 where the classes agree, and falls to 0 as the student grows sure of the other class."""
+    weak_probs = np.array([[0.2, 0.8]] * 3, np.float32)
+    logits = np.array([[0.0, 3.0], [3.0, 0.0], [300.0, 0.0]], np.float32)
+    grads = jax.grad(lambda x: jnp.sum(losses.get("adaptive")(x, weak_probs, 0.5)))(jnp.asarray(logits))
+    probs = np.exp(log_softmax64(logits))
+    weights = (np.asarray(grads, np.float64) - probs + weak_probs)[:, 1] / [-0.2, 0.8, 0.8]
+    np.testing.assert_allclose(weights, [0.5, 1 / (1 + np.exp(3)), 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["finetune", "confidence", "product"])
+@PROPERTY
+@hypothesis.given(seed=SEEDS, scale=st.sampled_from([0.1, 2.0, 50.0]))
+def test_targets_of_cross_entropies_are_probabilities(name, seed, scale):
+    """The gradient of a cross-entropy is softmax - target: it shows the target, one in the simplex."""
+    logits, weak_probs = random_arrays.random_batch(seed, 11, scale)
+    grads = jax.grad(lambda x: jnp.sum(losses.get(name)(x, weak_probs, 0.5)))(jnp.asarray(logits))
+    targets = np.exp(log_softmax64(logits)) - np.asarray(grads, np.float64)
+    assert targets.min() > -1e-6 and targets.max() < 1 + 1e-6
+    np.testing.assert_allclose(targets.sum(-1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_gradient_reaches_the_targets(name):
+    logits, weak_probs = random_arrays.random_batch(4, 11)
+    grads = jax.grad(lambda w: jnp.sum(losses.get(name)(logits, w, 0.5)))(jnp.asarray(weak_probs))
+    np.testing.assert_array_equal(grads, 0.0)
 
 
 @PROPERTY
@@ -110,7 +173,7 @@ def test_masked_quantile_of_ties_ends_and_nothing():
     assert float(losses.masked_quantile(values, 0.5, jnp.zeros(3, bool))) == 0.0
 
 
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+@pytest.mark.parametrize("name", LOSSES)
 @PROPERTY
 @hypothesis.given(seed=SEEDS)
 def test_masked_rows_change_no_loss_and_no_gradient(name, seed):
@@ -136,7 +199,7 @@ def test_masked_rows_change_no_loss_and_no_gradient(name, seed):
         np.testing.assert_allclose(without, expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+@pytest.mark.parametrize("name", LOSSES)
 @PROPERTY
 @hypothesis.given(seed=SEEDS)
 def test_losses_are_permutation_equivariant(name, seed):
@@ -148,7 +211,7 @@ def test_losses_are_permutation_equivariant(name, seed):
     np.testing.assert_allclose(permuted[mask[order]], values[order][mask[order]], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+@pytest.mark.parametrize("name", LOSSES)
 def test_losses_are_float32_of_bfloat16_logits(name):
     logits, weak_probs = random_arrays.random_batch(1, 11)
     rounded = jnp.asarray(logits, jnp.bfloat16)
@@ -157,17 +220,21 @@ def test_losses_are_float32_of_bfloat16_logits(name):
     np.testing.assert_array_equal(values, losses.get(name)(rounded.astype(jnp.float32), weak_probs, 0.5))
 
 
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
-def test_losses_are_finite_at_certain_probabilities(name):
-    certain = np.eye(2, dtype=np.float32)
-    logits = np.array([[200.0, -200.0], [-200.0, 200.0], [200.0, -200.0], [0.0, 0.0]], np.float32)
-    logits, weak_probs = np.resize(logits, (11, 2)), certain[np.arange(11) // 2 % 2]
-    loss = losses.get(name)
-    values, pull = jax.vjp(lambda x: loss(x, weak_probs, 0.5), jnp.asarray(logits))
-    assert np.isfinite(values).all() and np.isfinite(pull(jnp.ones(11))[0]).all()
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("size", [0.0, 200.0, 1e4, 1e30])
+def test_losses_are_finite_at_certain_probabilities(name, size):
+    """Student and weak probabilities of exactly 0 and 1, in every combination, in value and gradient."""
+    student = np.array([[size, -size], [-size, size], [0.0, size], [size, 0.0]], np.float32)
+    weak = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], np.float32)
+    logits, weak_probs = np.repeat(student, len(weak), axis=0), np.tile(weak, (len(student), 1))
+    if size:
+        assert set(np.exp(log_softmax64(logits)).astype(np.float32).reshape(-1).tolist()) == {0.0, 1.0}
+    for fraction in (0.0, 0.5):
+        values, pull = jax.vjp(lambda x: losses.get(name)(x, weak_probs, fraction), jnp.asarray(logits))  # noqa: B023
+        assert np.isfinite(values).all() and np.isfinite(pull(jnp.ones(len(logits)))[0]).all()
 
 
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+@pytest.mark.parametrize("name", LOSSES)
 def test_losses_run_under_jit_with_a_traced_step(name):
     loss = losses.get(name)
     logits, weak_probs = random_arrays.random_batch(2, 11)

@@ -419,5 +419,8 @@ def test_registries_name_what_they_hold_and_take_no_name_twice(module, kind):
 def test_methods_name_registered_parts():
     for method in registry.METHODS.values():
         assert method.label_rule in label_rules.LABEL_RULES and method.loss in losses.LOSSES
-    assert set(registry.students()) >= {"finetune", "selective"}
+    assert set(registry.students()) >= {
+        *("finetune", "confidence", "product", "adaptive", "reverse_kl", "jensen_shannon", "forward_kl"),
+        *("hellinger", "total_variation", "chi_squared", "selective", "self_training", "random_selection"),
+    }
     assert not set(registry.students()) & {"supervised", "weak", "ceiling"}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from selw2s_jax import config as config_lib
+from selw2s_jax import plugins, stages
 from selw2s_jax.method import losses, registry
 
 README = pathlib.Path(__file__).resolve().parent.parent / "README.md"
@@ -36,6 +37,27 @@ def test_the_example_is_a_config_with_a_method_of_its_own(registrations, tmp_pat
     np.testing.assert_allclose(values, 0.0, atol=1e-4)
 
 
+def test_the_example_works_as_a_plugin(registrations, tmp_path, monkeypatch):
+    code, _, _ = my_config().partition("def get_config")
+    (tmp_path / "my_methods.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = config_lib.default_config()
+    config.plugins, config.methods = ("my_methods",), ("finetune", "jeffreys")
+    plugins.load(config.plugins)
+    del sys.modules["my_methods"]
+    plugins.check_methods(config)
+    own = stages.make_objective(config, registry.METHODS["jeffreys"])
+    assert own.loss_options == (("scale", 1.0),)
+
+
+def test_the_table_of_methods_is_whole():
+    table = re.search(r"\| method \| what it is \|\n((?:\|.*\n)+)", README.read_text())[1]
+    named = [name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(registry.students())
+    options = re.findall(r"`loss\.(\w+)`", table)
+    assert sorted(options) == sorted(config_lib.default_config().loss)
+
+
 @pytest.mark.slow
 def test_the_example_method_runs_and_its_code_is_part_of_its_key(tmp_path):
     def run(code: str) -> str:
@@ -47,7 +69,7 @@ def test_the_example_method_runs_and_its_code_is_part_of_its_key(tmp_path):
         ).stdout  # fmt: skip
 
     first = run(my_config())
-    assert re.search(r"^reverse_kl +\d+\.\d\d", first, re.MULTILINE)
+    assert re.search(r"^jeffreys +\d+\.\d\d", first, re.MULTILINE)
     assert ", 0 to run" in run(my_config())
     edited = run(my_config().replace("1e-6", "1e-5"))
     # The student and its evaluation; nothing else depends on the loss.

@@ -88,7 +88,7 @@ def test_losses_and_label_rules_have_options_of_their_own(tmp_path):
 
 
 def test_a_loss_whose_source_cannot_be_read_is_refused():
-    losses.register("own")(functools.partial(losses.make_confidence_loss, coefficient=0.7))
+    losses.register("own")(functools.partial(losses.make_confidence_loss, confidence_coefficient=0.7))
     registry.register("own_loss", registry.Method(loss="own"))
     with pytest.raises(UserError, match=r"the source of loss .* cannot be read") as raised:
         training("own_loss")

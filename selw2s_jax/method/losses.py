@@ -2,8 +2,9 @@
 
 Every loss is a function `(logits [B, 2], weak_probs [B, 2], step_fraction, example_mask=None) -> [B]`: one
 value per example, in float32 whatever the compute dtype; the train step alone averages. `weak_probs` are
-the targets that the method's label rule chose, `step_fraction` is step / num_steps, from 0, and rows whose
-`example_mask` is False (padding, or examples of the other kind) take no part in any batch statistic.
+the targets that the method's label rule chose, without gradient, `step_fraction` is step / num_steps, from 0,
+and rows whose `example_mask` is False (padding, or examples of the other kind) take no part in any batch
+statistic. In the formulas f are the student's probabilities and w the weak ones.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,9 @@ Loss = Callable[..., jax.Array]
 LOSSES = named.Registry("loss")
 register = LOSSES.register
 
+# What w counts as, at least, in a loss that divides by it or takes its logarithm.
+MIN_WEAK_PROB = 1e-6
+
 
 def get(name: str, **options) -> Loss:
     """The loss registered as `name`, with its options bound.
@@ -28,15 +32,25 @@ def get(name: str, **options) -> Loss:
 
     def on_arrays(logits, weak_probs, step_fraction, example_mask=None):
         mask = None if example_mask is None else jnp.asarray(example_mask)
-        return loss(jnp.asarray(logits), jnp.asarray(weak_probs), step_fraction, mask)
+        weak_probs = jax.lax.stop_gradient(jnp.asarray(weak_probs))
+        return loss(jnp.asarray(logits), weak_probs, step_fraction, mask)
 
     return on_arrays
 
 
+def log_softmax(logits: jax.Array) -> jax.Array:
+    """Log-probabilities of class logits `[B, C]`: `[B, C]`, float32 whatever the logits are."""
+    return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+
+
+def clamp(weak_probs: jax.Array) -> jax.Array:
+    """Weak probabilities as float32 of at least `MIN_WEAK_PROB`; not normalised again."""
+    return jnp.maximum(weak_probs.astype(jnp.float32), MIN_WEAK_PROB)
+
+
 def cross_entropy(logits: jax.Array, target_probs: jax.Array) -> jax.Array:
     """Cross-entropy of class logits `[B, C]` against target probabilities `[B, C]`: `[B]`, float32."""
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    return -jnp.sum(target_probs.astype(jnp.float32) * log_probs, axis=-1)
+    return -jnp.sum(target_probs.astype(jnp.float32) * log_softmax(logits), axis=-1)
 
 
 def masked_quantile(values: jax.Array, level: jax.Array, mask: jax.Array) -> jax.Array:
@@ -63,7 +77,10 @@ def make_finetune_loss() -> Loss:
 
 @register("confidence")
 def make_confidence_loss(
-    *, coefficient: float = 0.5, ramp_fraction: float = 0.1, openai_ramp: bool = False
+    *,
+    confidence_coefficient: float = 0.5,
+    confidence_ramp_fraction: float = 0.1,
+    openai_ramp: bool = False,
 ) -> Loss:
     """Auxiliary confidence loss (Burns et al. 2023, Eq. 1; defaults of openai/weak-to-strong).
 
@@ -71,10 +88,10 @@ def make_confidence_loss(
     of the probability of class 0 that gives as many rows of class 1 as the weak labels have.
 
     Args:
-        coefficient: final weight c of the student's own prediction.
-        ramp_fraction: fraction of training over which the weight rises linearly from 0.
+        confidence_coefficient: final weight c of the student's own prediction.
+        confidence_ramp_fraction: fraction of training over which the weight rises linearly from 0.
         openai_ramp: the ramp of openai/weak-to-strong as released (its issue 33): the bare step fraction
-            until `ramp_fraction`, then 1.
+            until `confidence_ramp_fraction`, then 1.
     """
 
     def loss(logits, weak_probs, step_fraction, example_mask=None):
@@ -82,14 +99,60 @@ def make_confidence_loss(
         weak_probs = weak_probs.astype(jnp.float32)
         fraction = jnp.asarray(step_fraction, jnp.float32)
         if openai_ramp:
-            ramp = jnp.where(fraction > ramp_fraction, 1.0, fraction)
+            ramp = jnp.where(fraction > confidence_ramp_fraction, 1.0, fraction)
+        elif confidence_ramp_fraction > 0:
+            ramp = jnp.minimum(1.0, fraction / confidence_ramp_fraction)
         else:
-            ramp = jnp.minimum(1.0, fraction / ramp_fraction) if ramp_fraction > 0 else 1.0
-        weight = coefficient * ramp
+            ramp = 1.0
+        weight = confidence_coefficient * ramp
         prob_0 = jax.lax.stop_gradient(jax.nn.softmax(logits.astype(jnp.float32), axis=-1)[:, 0])
         level = jnp.sum(jnp.where(mask, weak_probs[:, 1], 0.0)) / jnp.maximum(jnp.sum(mask), 1)
         is_class_0 = prob_0 >= masked_quantile(prob_0, level, mask)
         own = jnp.stack([is_class_0, ~is_class_0], axis=-1).astype(jnp.float32)
         return cross_entropy(logits, (1.0 - weight) * weak_probs + weight * own)
+
+    return loss
+
+
+@register("product")
+def make_product_loss(*, product_weak_power: float = 1.0, product_student_power: float = 1.0) -> Loss:
+    """Cross-entropy on the product of weak labels and the student's own predictions (openai/weak-to-strong).
+
+    The target is proportional to w^a f^b, without gradient through f.
+
+    Args:
+        product_weak_power: a.
+        product_student_power: b.
+    """
+
+    def loss(logits, weak_probs, step_fraction, example_mask=None):
+        del step_fraction, example_mask
+        log_probs = jax.lax.stop_gradient(log_softmax(logits))
+        log_product = product_weak_power * jnp.log(clamp(weak_probs)) + product_student_power * log_probs
+        return cross_entropy(logits, jax.nn.softmax(log_product, axis=-1))
+
+    return loss
+
+
+@register("adaptive")
+def make_adaptive_loss(*, adaptive_temperature: float = 1.0) -> Loss:
+    """Adaptive confidence loss (Guo et al. 2024, "Vision Superalignment").
+
+    (1 - c) KL(w‖f) + c CE(f, own class), with c = A / (A + B) per example and without gradient: A is
+    exp(CE(f, own class) / T) and B is exp(CE(f, class of w) / T). A tie is class 0.
+
+    Args:
+        adaptive_temperature: T; 1 in that paper, 0.5 in its code.
+    """
+
+    def loss(logits, weak_probs, step_fraction, example_mask=None):
+        del step_fraction, example_mask
+        weak_probs = clamp(weak_probs)
+        own_class, weak_class = (jax.nn.one_hot(jnp.argmax(x, -1), x.shape[-1]) for x in (logits, weak_probs))
+        own = cross_entropy(logits, own_class)
+        difference = own - cross_entropy(logits, weak_class)
+        weight = jax.lax.stop_gradient(jax.nn.sigmoid(difference / adaptive_temperature))
+        kl = cross_entropy(logits, weak_probs) + jnp.sum(weak_probs * jnp.log(weak_probs), axis=-1)
+        return (1.0 - weight) * kl + weight * own
 
     return loss

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from selw2s_jax.method import controls, selection  # noqa: F401  (they register their label rules)
+from selw2s_jax.method import controls, divergences, selection  # noqa: F401  (they register their parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,14 @@ register("supervised", Method(is_student=False))
 register("p_ik_only", Method(uses_p_ik=True, task_weight=0.0))
 register("finetune", Method())
 register("confidence", Method(loss="confidence"))
+register("product", Method(loss="product"))
+register("adaptive", Method(loss="adaptive"))
+register("reverse_kl", Method(loss="reverse_kl"))
+register("jensen_shannon", Method(loss="jensen_shannon"))
+register("forward_kl", Method(loss="forward_kl"))
+register("hellinger", Method(loss="hellinger"))
+register("total_variation", Method(loss="total_variation"))
+register("chi_squared", Method(loss="chi_squared"))
 register("selective", Method(label_rule="selective", uses_p_ik=True, uses_self_labels=True))
 
 # Ablations of the paper's Table 4: w/o IK, w/o GS, MTL.

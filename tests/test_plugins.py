@@ -1,0 +1,187 @@
+"""Modules of a user: what they register is a method like any other, what is wrong with them one line."""
+
+import sys
+import textwrap
+
+import pytest
+
+from selw2s_jax import config as config_lib
+from selw2s_jax import pipeline, plugins, stages
+from selw2s_jax.errors import UserError
+from selw2s_jax.method import losses, registry
+
+pytestmark = pytest.mark.usefixtures("registrations")
+
+HEAD = """
+import jax.numpy as jnp
+import numpy as np
+
+from selw2s_jax.method import label_rules, losses, registry
+"""
+LOSS = """
+@losses.register("own")
+def make_loss(*, scale=2.0, floor=0.5):
+    def loss(logits, weak_probs, step_fraction, example_mask=None):
+        return {value}
+    return loss
+
+registry.register("own", registry.Method(loss="own"{extra}))
+"""
+RULE = """
+@label_rules.register("own")
+def make_rule(*, gamma, power=1.0):
+    def rule(inputs):
+        labels = label_rules.Labels(inputs.weak_probs, inputs.weak_probs, inputs.example_mask, inputs.p_ik, {{}})
+        return {value}
+    return rule
+
+registry.register("own", registry.Method(label_rule="own"))
+"""
+
+
+@pytest.fixture
+def write_module(tmp_path, monkeypatch):
+    """Writes a module into a folder that Python finds, and forgets it after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = set(sys.modules)
+
+    def write(name: str, code: str) -> None:
+        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(HEAD + textwrap.dedent(code))
+
+    yield write
+    for name in set(sys.modules) - loaded:
+        if name.split(".")[0] in ("my_methods", "lab"):
+            del sys.modules[name]
+
+
+def config_with(*paths: str, methods=("own",)):
+    config = config_lib.default_config()
+    config.weak.model = config.strong.model = "gpt2"
+    config.plugins, config.methods = paths, methods
+    return config_lib.normalize(config)
+
+
+def load_and_check(config) -> None:
+    plugins.load(config.plugins)
+    config_lib.validate(config, students=registry.students())
+    plugins.check_methods(config)
+
+
+def assert_refused(config, *words: str) -> None:
+    with pytest.raises(UserError) as raised:
+        load_and_check(config)
+    message = str(raised.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_every_method_of_the_package_passes():
+    plugins.check_methods(config_with(methods=registry.students()))
+
+
+@pytest.mark.parametrize("path", ["my_methods", "lab.rules.mine"])
+def test_a_loss_by_import_path_takes_options_of_the_config(write_module, path):
+    write_module(path, LOSS.format(value="scale * logits[:, 0]", extra=""))
+    config = config_with(path)
+    config.loss.scale = 3.0
+    load_and_check(config)
+    assert losses.LOSSES["own"].__module__ == path
+    assert stages.make_objective(config, registry.METHODS["own"]).loss_options == (("scale", 3.0),)
+    load_and_check(config)  # as in a second run of one process
+
+
+def test_a_label_rule_by_import_path(write_module):
+    write_module("my_methods", RULE.format(value="labels"))
+    config = config_with("my_methods")
+    load_and_check(config)
+    assert stages.make_objective(config, registry.METHODS["own"]).rule_options == (("gamma", 0.8),)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("my_methodz", ["there is no module 'my_methodz'", "PYTHONPATH"]),
+        ("my_methods.losses", ["there is no module 'my_methods.losses'"]),
+        ("my-methods", ["'my-methods' is no import path", "package.module"]),
+        ("folder/my_methods.py", ["is no import path", "without .py"]),
+        ("..my_methods", ["is no import path"]),
+    ],
+)
+def test_a_path_that_leads_nowhere(write_module, path, words):
+    write_module("my_methods", "")
+    assert_refused(config_with(path), "config.plugins", *words)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import a_library_that_is_not_there", ["ModuleNotFoundError: No module named 'a_library_that"]),
+        ("1 +", ["SyntaxError: invalid syntax"]),
+        ("raise ValueError('first line\\nsecond line')", ["ValueError: first line"]),
+        ("raise SystemExit", ["SystemExit: no message"]),
+        ("losses.register('finetune')(print)", ["a loss named 'finetune' is registered already"]),
+    ],
+)
+def test_a_module_that_fails_when_it_is_imported(write_module, code, words):
+    write_module("my_methods", code)
+    assert_refused(config_with("my_methods"), "'my_methods' fails when it is imported", *words)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("jnp.mean(logits[:, 0])", ["is float32[] on a batch of 3 examples: make it float32[3]"]),
+        ("logits", ["is float32[3, 2]", "make it float32[3]"]),
+        ("logits[:, 0].astype(jnp.bfloat16)", ["is bfloat16[3]", "make it float32[3]"]),
+        ("None", ["is a NoneType", "make it float32[3]"]),
+        ("(logits[:, 0], logits[:, 1])", ["is a tuple"]),
+        ("np.asarray(logits)[:, 0]", ["fails on a batch of 3 examples: TracerArrayConversionError"]),
+        ("logits[:, 0] + weak_probs", ["fails on a batch of 3 examples: "]),
+    ],
+)
+def test_a_loss_that_returns_something_else(write_module, value, words):
+    write_module("my_methods", LOSS.format(value=value, extra=""))
+    assert_refused(config_with("my_methods"), "loss 'own' of method 'own'", *words)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("inputs.weak_probs", ["returns float32[3, 2]: return label_rules.Labels"]),
+        ("labels._replace(targets=inputs.p_ik)", ["targets is float32[3]", "make it float32[3, 2]"]),
+        ("labels._replace(prior=None)", ["prior is a NoneType", "make it float32[3, 2]"]),
+        ("labels._replace(ik_mask=inputs.p_ik)", ["ik_mask is float32[3]", "make it bool[3]"]),
+        ("labels._replace(p_ik=inputs.p_ik.astype(jnp.float16))", ["p_ik is float16[3]"]),
+        ("labels._replace(metrics=inputs.p_ik)", ["metrics is float32[3]: make it a dict of scalars"]),
+        ("labels._replace(metrics=dict(mean=inputs.p_ik))", ["metrics['mean'] is float32[3]"]),
+        ("labels.targets if inputs.p_ik[0] > gamma else labels", ["fails", "TracerBoolConversionError"]),
+    ],
+)
+def test_a_label_rule_that_returns_something_else(write_module, value, words):
+    write_module("my_methods", RULE.format(value=value))
+    assert_refused(config_with("my_methods"), "label rule 'own' of method 'own'", *words)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (", label_rule='none'", ["method 'own' has the label rule 'none', which is not registered"]),
+        (", mask_of='none'", ["method 'own' has the mask_of 'none', which is not registered"]),
+        (", loss_options={'strength': 1}", ["loss 'own' of method 'own' fails", "strength"]),
+    ],
+)
+def test_a_method_of_parts_that_are_not_there(write_module, extra, words):
+    write_module("my_methods", LOSS.format(value="logits[:, 0]", extra=extra))
+    assert_refused(config_with("my_methods"), *words)
+
+
+def test_a_run_loads_and_checks_them_before_it_reads_anything(write_module, tmp_path):
+    write_module("my_methods", LOSS.format(value="logits", extra=""))
+    with pytest.raises(UserError, match="there is no module 'my_methodz'"):
+        pipeline.run(config_with("my_methodz"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"loss 'own' of method 'own' is float32\[3, 2\]"):
+        pipeline.run(config_with("my_methods"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
