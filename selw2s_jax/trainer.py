@@ -4,7 +4,7 @@ import contextlib
 import gc
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -116,7 +116,6 @@ class Trainer:
         mesh = self.mesh(model)
         data = self._batches(model, sets, batch_sizes, num_steps, order_seed)
         self.release()
-        settings = self._optimizer_settings(model, num_steps)
         has_p_ik_head = batches.P_IK in sets
 
         def initialize() -> heads.Classifier:
@@ -124,25 +123,16 @@ class Trainer:
                 return self._load_pretrained(model, p_ik_head=has_p_ik_head)
             return self.classifier(starts_from, model)
 
-        def make_train_step(graphdef, shardings):
-            compiled = (graphdef, objective, settings)
-            if compiled not in self._train_steps:
-                print("  compiling the train step with its first batch", flush=True)
-                self._train_steps[compiled] = step.make_train_step(
-                    graphdef, step.classification(objective), settings, mesh=mesh, state_shardings=shardings
-                )
-            return self._train_steps[compiled]
-
-        abstract = nnx.eval_shape(lambda: self._build(model, p_ik_head=has_p_ik_head))
         graphdef, params, metrics, history = self._run(
             key,
             label,
             data,
-            abstract,
+            nnx.eval_shape(lambda: self._build(model, p_ik_head=has_p_ik_head)),
             initialize,
-            make_train_step,
-            settings=settings,
-            mesh=mesh,
+            objective,
+            step.classification(objective),
+            self._optimizer_settings(model, num_steps),
+            mesh,
             keep_trace=objective.label_rule != "given",
         )
         _warn_of_lonely_rows(metrics["last_step"])
@@ -184,11 +174,10 @@ class Trainer:
             data,
             decoder.abstract_decoder(recipe.model, lm_head=True, **options),
             lambda: pretraining.initialize(recipe.model, recipe.seed, **options),
-            lambda graphdef, shardings: step.make_train_step(
-                graphdef, pretraining.next_token(), recipe.optimizer, mesh=mesh, state_shardings=shardings
-            ),
-            settings=recipe.optimizer,
-            mesh=mesh,
+            "next token",
+            pretraining.next_token(),
+            recipe.optimizer,
+            mesh,
             keep_trace=False,
         )
         export.save_checkpoint(folder, recipe.model, params)
@@ -205,16 +194,18 @@ class Trainer:
         data: batches.TrainBatches | text_rows.TextBatches,
         abstract: nnx.Module,
         initialize: Callable[[], nnx.Module],
-        make_train_step: Callable[[Any, state.TrainState], Callable[..., Any]],
-        *,
+        objective: Hashable,
+        computation: step.Computation,
         settings: state.OptimizerSettings,
         mesh: jax.sharding.Mesh,
+        *,
         keep_trace: bool,
     ):
         """Trains from the last state that was saved, or from what `initialize` makes.
 
         Args:
             abstract: the shapes of what `initialize` makes.
+            objective: what the computation is a function of; runs of one objective share a compilation.
 
         Returns:
             The graphdef, the final parameters, the metrics and the history.
@@ -235,8 +226,14 @@ class Trainer:
             first_step = 0 if saved is None else saved.step
             saved = None
             with contextlib.closing(self._metrics_log(label, key, first_step)) as log:
+                compiled = (graphdef, objective, settings)
+                if compiled not in self._train_steps:
+                    print("  compiling the train step with its first batch", flush=True)
+                    self._train_steps[compiled] = step.make_train_step(
+                        graphdef, computation, settings, mesh=mesh, state_shardings=shardings
+                    )
                 train_state, metrics = loop.train(
-                    make_train_step(graphdef, shardings),
+                    self._train_steps[compiled],
                     train_state,
                     data,
                     mesh=mesh,
