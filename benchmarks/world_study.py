@@ -80,7 +80,7 @@ def compare(by_method: dict[str, dict[int, list[float]]]) -> list[dict[str, Any]
         for other in (
             "finetune",
             "self_training",
-            "without_gs (frozen P(IK))",
+            "selective_without_gs (frozen P(IK))",
             "random_selection (frozen P(IK))",
         )
     ]

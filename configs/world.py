@@ -21,7 +21,7 @@ def get_config(arguments: str | None = None):
     if choice["p_ik"] == "frozen":
         config.p_ik.stage = "frozen"
         config.p_ik.mask = "frozen_scores"
-        config.methods = ("selective", "without_gs", "random_selection")
+        config.methods = ("selective", "selective_without_gs", "random_selection")
     else:
-        config.methods += ("without_ik", "without_gs", "multi_task")
+        config.methods += ("selective_without_ik", "selective_without_gs", "mtl")
     return config

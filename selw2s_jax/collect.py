@@ -1,13 +1,42 @@
 """What `results.json` says, read from the finished stages of a run."""
 
+import json
 from typing import Any
 
 import ml_collections
 import numpy as np
+from etils import epath
 
 from selw2s_jax import artifacts, experiment, inputs, results, stages, world
 from selw2s_jax.analysis import diagnostics, metrics
 from selw2s_jax.data import splits, toy_world
+
+TRUTH_FILE = "test_labels.json"  # the ground truth of the test set, in a workdir
+
+
+def write_truth(found: inputs.Inputs, workdir: epath.Path) -> None:
+    """Writes the ground truth of the test set by example_id, so that predictions can be judged without the data."""
+    test = _test_of_all_seeds(found)
+    columns = {"example_id": test.ids, "label": test.labels.tolist()}
+    artifacts.write_text(workdir / TRUTH_FILE, json.dumps(columns, indent=1) + "\n")
+
+
+def describe_test(found: inputs.Inputs, study: experiment.Experiment) -> dict[str, Any]:
+    """The test set and the predictions on it, finished or not, as the manifest has them."""
+    return {
+        "n": len(_test_of_all_seeds(found)),
+        "labels_hash": _test_of_all_seeds(found).labels_hash,
+        "is_papers_data": found.is_papers_data,
+        "evaluations": [
+            {"method": name, "seed": seed, "key": study.evaluation(seed, name).key}
+            for seed in found.by_seed
+            for name in study.classifiers()
+        ],
+    }
+
+
+def _test_of_all_seeds(found: inputs.Inputs) -> inputs.Split:
+    return next(iter(found.by_seed.values())).test
 
 
 class Collector:
@@ -101,6 +130,8 @@ class Collector:
             "auroc": metrics.auroc(scores, known),
             "auroc_low": None if interval is None else interval[0],
             "auroc_high": None if interval is None else interval[1],
+            "brier": metrics.brier_score(scores, known),
+            "calibration_error": metrics.expected_calibration_error(scores, known),
             "ik_rate": float(selected.mean()),
             "ik_precision": float(known[selected].mean()) if selected.any() else None,
         }

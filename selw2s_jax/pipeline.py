@@ -69,6 +69,7 @@ def run(config: ml_collections.ConfigDict, workdir) -> dict[str, Any]:
         _print_plan(found, stages, missing, workdir)
         manifest = _manifest(config, found, study, stages, workdir)
         artifacts.write_text(workdir / "config.json", config.to_json_best_effort(indent=1, sort_keys=True))
+        collect.write_truth(found, workdir)
         artifacts.write_text(workdir / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         if missing:
             print(f"running on {', '.join(devices)}", flush=True)
@@ -242,5 +243,6 @@ def _manifest(
             model.role: students.describe_model(model, workdir) for model in (found.weak, found.strong)
         },
         "students": students.entries(config, found, study),
+        "test": collect.describe_test(found, study),
         "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in stages],
     }

@@ -2,12 +2,35 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selw2s_jax.analysis import metrics
 
 REFERENCES = ("weak", "ceiling")  # what PGR is measured against
+
+# What the methods are, for readers of tables.
+DESCRIPTIONS = {
+    "weak": "the weak model, fine-tuned on ground truth of its half of the data",
+    "ceiling": "the strong model fine-tuned on ground truth: what a perfect teacher would give",
+    "finetune": "the strong model on the weak model's labels as they are",
+    "confidence": "with the auxiliary confidence loss of Burns et al. 2023",
+    "product": "on the product of weak and own probabilities",
+    "adaptive": "with the adaptive confidence loss of Guo et al. 2024",
+    "reverse_kl": "reverse KL divergence instead of cross-entropy (Yao et al. 2025)",
+    "jensen_shannon": "Jensen-Shannon divergence instead of cross-entropy",
+    "forward_kl": "forward KL divergence instead of cross-entropy",
+    "hellinger": "squared Hellinger distance instead of cross-entropy",
+    "total_variation": "total variation distance instead of cross-entropy",
+    "chi_squared": "chi-squared divergence instead of cross-entropy",
+    "selective": "Selective W2SG: own labels where P(IK) exceeds gamma, smoothed weak labels elsewhere",
+    "selective_without_ik": "selective without selection: smoothed weak labels on every row",
+    "selective_without_gs": "selective without graph smoothing",
+    "mtl": "weak labels as they are, with P(IK) trained beside but not used",
+    "p_ik_only": "P(IK) trained alone; it answers no questions",
+    "self_training": "control: the strong model's own labels on every row",
+    "random_selection": "control: own labels on random rows, as many as selective chose",
+}
 
 # Of the questions that P(IK) is tested on.
 DISTRIBUTIONS = {"in": "in distribution", "out": "out of distribution"}
@@ -40,9 +63,9 @@ PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
         "jensen_shannon": (88.80, 83.33, 81.84),
         "selective": (90.60, 83.39, 83.85),
         # Table 4.
-        "without_ik": (89.86, 82.28, 81.36),
-        "without_gs": (90.23, 83.11, 83.12),
-        "multi_task": (89.98, 82.56, 82.27),
+        "selective_without_ik": (89.86, 82.28, 81.36),
+        "selective_without_gs": (90.23, 83.11, 83.12),
+        "mtl": (89.98, 82.56, 82.27),
         "ceiling": (93.40, 89.91, 89.72),
     },
 }
@@ -68,13 +91,7 @@ def make_records(
     accuracy = {method: count / total for method, count in correct.items()}
     records = []
     for method, count in correct.items():
-        pgr, reason = None, None
-        if method in REFERENCES:
-            reason = "the reference that PGR is measured against"
-        else:
-            pgr = metrics.performance_gap_recovered(accuracy["weak"], accuracy[method], accuracy["ceiling"])
-            if pgr is None:
-                reason = "undefined: the ceiling is not above the weak model"
+        pgr, reason = _pgr(method, accuracy)
         low, high = metrics.wilson_interval(count, total)
         records.append(
             {
@@ -96,10 +113,11 @@ def make_records(
 
 
 def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) -> list[dict[str, Any]]:
-    """Per method, over seeds: mean accuracy with a 95 % interval and mean PGR, in the order of the records.
+    """Per method, over seeds: mean accuracy with a 95 % interval, and PGR, in the order of the records.
 
     One seed has the Wilson interval over test items. Several seeds share the items: the half-width of their
-    Student-t interval and that of the Wilson interval at the mean accuracy add in squares.
+    Student-t interval and that of the Wilson interval at the mean accuracy add in squares. PGR is that of the mean
+    accuracies: a mean of the seeds' own ratios would be ruled by the seed with the smallest gap.
 
     Args:
         with_paper: whether the paper's numbers are of the same data and may stand beside these.
@@ -107,32 +125,43 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
     Raises:
         ValueError: records of one method differ in their number of test items.
     """
+    methods = dict.fromkeys(record["method"] for record in records)
+    by_method = {method: [record for record in records if record["method"] == method] for method in methods}
+    means = {
+        method: statistics.fmean(record["accuracy"] for record in mine) for method, mine in by_method.items()
+    }
     rows = []
-    for method in dict.fromkeys(record["method"] for record in records):
-        mine = [record for record in records if record["method"] == method]
+    for method, mine in by_method.items():
         first = mine[0]
         if any(record["n"] != first["n"] for record in mine):
             sizes = ", ".join(str(record["n"]) for record in mine)
             raise ValueError(f"seeds of {method} are tested on different numbers of items: {sizes}")
         low, high = accuracy_interval([record["correct"] for record in mine], first["n"])
-        pgrs = [record["pgr"] for record in mine if record["pgr"] is not None]
+        pgr, reason = _pgr(method, means)
         rows.append(
             {
                 "method": method,
                 "num_seeds": len(mine),
                 "n": first["n"],
-                "accuracy": statistics.fmean(record["accuracy"] for record in mine),
+                "accuracy": means[method],
                 "accuracy_low": low,
                 "accuracy_high": high,
-                "pgr": statistics.fmean(pgrs) if pgrs else None,
-                "pgr_num_seeds": len(pgrs),
-                "pgr_reason": next((r["pgr_reason"] for r in mine if r["pgr_reason"]), None),
+                "pgr": pgr,
+                "pgr_reason": reason,
                 "paper_accuracy": paper_accuracy(first["task"], first["weak"], first["strong"], method)
                 if with_paper
                 else None,
             }
         )
     return rows
+
+
+def _pgr(method: str, accuracies: Mapping[str, float]) -> tuple[float | None, str | None]:
+    """PGR of a method, or None and why it has none."""
+    if method in REFERENCES:
+        return None, "the reference that PGR is measured against"
+    pgr = metrics.performance_gap_recovered(accuracies["weak"], accuracies[method], accuracies["ceiling"])
+    return pgr, "undefined: the ceiling is not above the weak model" if pgr is None else None
 
 
 def accuracy_interval(correct: Sequence[int], total: int) -> tuple[float, float]:
@@ -161,8 +190,6 @@ def format_table(
             undefined |= {row["pgr_reason"]} if is_student else set()
         else:
             pgr = f"{row['pgr']:.3f}"
-            if row["pgr_num_seeds"] < row["num_seeds"]:
-                pgr += f" ({row['pgr_num_seeds']} of {row['num_seeds']} seeds)"
         line = [
             row["method"],
             _percent(row["accuracy"]),

@@ -383,9 +383,7 @@ def test_an_interrupt_leaves_the_finished_stages(prepared, run_again, capsys, mo
     with monkeypatch.context() as patch:
         patch.setattr(loop.MetricsLog, "write", interrupt)
         status, out, line = ending(config, run_again, capsys)
-    assert (
-        status == 130 and line == "error: interrupted; the same command goes on from what is saved\n"
-    )
+    assert status == 130 and line == "error: interrupted; the same command goes on from what is saved\n"
     assert "[1/2] ceiling, seed 0" in out and contents(run_again) == kept
 
     report = pipeline.run(config, run_again)

@@ -1,7 +1,5 @@
 """Paired comparisons: equal to scipy's tests, antisymmetric, indifferent to order, clusters counted once."""
 
-import math
-
 import hypothesis
 import numpy as np
 import pytest
@@ -16,68 +14,38 @@ RUNS = st.lists(st.tuples(st.integers(290, 300), st.integers(290, 300)), min_siz
 CORRECT = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40)
 
 
-def accuracies(runs) -> tuple[np.ndarray, np.ndarray]:
+def clusters_of(runs) -> dict[str, list[float]]:
     first, second = np.array(runs).T / 597
-    return first, second
+    return {str(run): [difference] for run, difference in enumerate(first - second)}
 
 
 def approx(difference):
     return tuple(None if value is None else pytest.approx(value, abs=1e-9) for value in difference)
 
 
-@PROPERTY
-@hypothesis.given(RUNS)
-def test_paired_difference_is_the_paired_t_test(runs):
-    first, second = accuracies(runs)
-    result = comparisons.paired_difference(first, second, confidence=0.9)
-    assert result.mean == pytest.approx(first.mean() - second.mean(), abs=1e-12)
-    if len({a - b for a, b in runs}) == 1:
-        assert result[1:] == (None, None, None)
-        return
-    expected = stats.ttest_rel(first, second)
-    interval = expected.confidence_interval(0.9)
-    assert result[1:] == approx((interval.low, interval.high, expected.pvalue))
-
-
-@PROPERTY
-@hypothesis.given(RUNS, st.randoms(use_true_random=False))
-def test_paired_difference_is_antisymmetric_and_indifferent_to_order(runs, random):
-    result = comparisons.paired_difference(*accuracies(runs))
-    mean, low, high, p_value = comparisons.paired_difference(*reversed(accuracies(runs)))
-    negative = [None if value is None else -value for value in (mean, high, low)]
-    assert (*negative, p_value) == approx(result)
-    random.shuffle(runs)
-    assert comparisons.paired_difference(*accuracies(runs)) == approx(result)
-
-
-def test_paired_difference_worked_example():
-    # Differences 0.01, 0.02, 0.03: standard error 0.01 / sqrt(3), t(0.975, 2) = 4.302653.
-    result = comparisons.paired_difference([0.71, 0.72, 0.75], [0.70, 0.70, 0.72])
-    half = 4.302653 * 0.01 / math.sqrt(3)
-    assert result[:3] == pytest.approx((0.02, 0.02 - half, 0.02 + half), abs=1e-8)
-    assert result.p_value == pytest.approx(2 * stats.t.sf(2 * math.sqrt(3), 2))
-
-
 @pytest.mark.parametrize(
-    ("first", "second"),
-    [([0.75], [0.7]), ([0.8, 0.75, 0.3], [0.75, 0.7, 0.25]), ([0.5, 0.6], [0.5, 0.6])],
-    ids=["one run", "equal but for rounding", "no difference"],
+    "differences",
+    [[0.05], [0.8 - 0.75, 0.75 - 0.7, 0.3 - 0.25], [0.0, 0.0]],
+    ids=["one cluster", "equal but for rounding", "no difference"],
 )
-def test_without_spread_there_is_no_test(first, second):
-    result = comparisons.paired_difference(first, second)
-    assert result == (pytest.approx(first[0] - second[0]), None, None, None)
-    differences = {str(run): [a - b] for run, (a, b) in enumerate(zip(first, second, strict=True))}
-    assert comparisons.clustered_difference(differences)[:4] == result
+def test_without_spread_there_is_no_test(differences):
+    result = comparisons.clustered_difference({str(run): [d] for run, d in enumerate(differences)})
+    assert result[:4] == (pytest.approx(differences[0]), None, None, None)
 
 
 @PROPERTY
 @hypothesis.given(RUNS)
 def test_single_runs_as_clusters_are_the_paired_t_test(runs):
-    first, second = accuracies(runs)
-    clusters = {str(run): [difference] for run, difference in enumerate(first - second)}
-    result = comparisons.clustered_difference(clusters)
-    assert result[:4] == approx(comparisons.paired_difference(first, second))
-    assert list(result.by_cluster) == list(clusters)
+    result = comparisons.clustered_difference(clusters_of(runs), confidence=0.9)
+    assert list(result.by_cluster) == list(clusters_of(runs))
+    first, second = np.array(runs).T / 597
+    assert result.mean == pytest.approx(first.mean() - second.mean(), abs=1e-12)
+    if len({a - b for a, b in runs}) == 1:
+        assert result[1:4] == (None, None, None)
+        return
+    expected = stats.ttest_rel(first, second)
+    interval = expected.confidence_interval(0.9)
+    assert result[1:4] == approx((interval.low, interval.high, expected.pvalue))
 
 
 @PROPERTY
@@ -135,11 +103,8 @@ def test_mcnemar_is_antisymmetric_and_indifferent_to_order(items, random):
 
 
 def test_comparisons_refuse_what_is_not_paired():
-    for compare in (comparisons.paired_difference, comparisons.mcnemar):
-        with pytest.raises(ValueError, match="arrays of one length"):
-            compare([1, 0], [1])
+    with pytest.raises(ValueError, match="arrays of one length"):
+        comparisons.mcnemar([1, 0], [1])
     for differences in ({}, {"a": [0.1], "b": []}):
         with pytest.raises(ValueError, match="cluster"):
             comparisons.clustered_difference(differences)
-    with pytest.raises(ValueError, match="arrays of one length"):
-        comparisons.paired_difference([], [])

@@ -38,7 +38,7 @@ def assert_same(first, second, fields):
 def test_without_ik_is_selective_where_nothing_is_known():
     inputs = rule_inputs(p_ik=0.1)
     selective = labels_of("selective", inputs, gamma=0.8, **GRAPH)
-    ablation = labels_of("without_ik", inputs, **GRAPH)
+    ablation = labels_of("selective_without_ik", inputs, **GRAPH)
     assert_same(selective, ablation, ("targets", "prior", "ik_mask"))
     assert not np.array_equal(ablation.targets, ablation.prior)
 
@@ -56,7 +56,7 @@ def test_self_training_is_selective_where_everything_is_known():
 
 def test_without_gs_trains_on_the_prior():
     inputs = rule_inputs(p_ik=0.1)
-    ablation = labels_of("without_gs", inputs, gamma=0.8, **GRAPH)
+    ablation = labels_of("selective_without_gs", inputs, gamma=0.8, **GRAPH)
     np.testing.assert_array_equal(ablation.targets, inputs.weak_probs)
 
 
@@ -67,8 +67,8 @@ def test_random_selection_takes_the_given_mask_whatever_gamma_is(gamma):
     np.testing.assert_array_equal(control.ik_mask, (inputs.given_p_ik > 0) & inputs.example_mask)
 
 
-def test_multi_task_trains_p_ik_and_ignores_it():
+def test_mtl_trains_p_ik_and_ignores_it():
     inputs = rule_inputs(p_ik=0.9)
-    labels = labels_of("multi_task", inputs)
+    labels = labels_of("mtl", inputs)
     np.testing.assert_array_equal(labels.targets, inputs.weak_probs)
-    assert registry.METHODS["multi_task"].uses_p_ik
+    assert registry.METHODS["mtl"].uses_p_ik

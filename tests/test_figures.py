@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
+from selw2s_jax import storage
 from selw2s_jax.analysis import figures
 
 METHODS = (
@@ -125,7 +126,7 @@ def test_a_failure_leaves_the_old_picture_and_nothing_else(tmp_path, monkeypatch
     def refuse(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(figures.os, "replace", refuse)
+    monkeypatch.setattr(storage.os, "replace", refuse)
     with pytest.raises(OSError, match="disk full"):
         draw(path, rows())
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"] and path.read_bytes() == b"old"

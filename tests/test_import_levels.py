@@ -25,10 +25,15 @@ LEVELS = (
         "collect",
         "model_card",
         "students",
+        "run_results",
+        "run_statistics",
+        "run_warnings",
+        "run_tables",
+        "run_report",
         "plugins",
     ),
     ("pipeline",),
-    ("cli", "main", "export"),
+    ("cli", "main", "export", "report"),
 )
 # The packages themselves hold docstrings and, at the root, functions that import when called.
 PACKAGES = ("", "analysis", "data", "hf", "inference", "method", "models", "training")

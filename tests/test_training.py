@@ -255,7 +255,9 @@ def test_committed_training_run_is_what_torch_computes(fixtures, family):
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_examples(fixtures, tmp_path, monkeypatch):
     monkeypatch.setattr(make_training_run, "LEARNING_RATE", 1e30)
-    with pytest.raises(UserError, match=r"test: loss .* at step \d+ of 16 \(first examples: toy/\d+.* all in "):
+    with pytest.raises(
+        UserError, match=r"test: loss .* at step \d+ of 16 \(first examples: toy/\d+.* all in "
+    ):
         train_run(fixtures, "gpt2", tmp_path)
     failure = json.loads((tmp_path / "failures" / "test.json").read_text())
     assert len(failure["example_ids"]) == make_training_run.BATCH_SIZE

@@ -7,21 +7,40 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from selw2s_jax.analysis import metrics
+
 # Differences of accuracies nearer than this differ by rounding alone.
 _ROUNDING = 1e-9
 
 
 class Difference(NamedTuple):
-    """A mean difference with its Student-t interval and p-value (None where there is no spread to judge by)."""
+    """A mean difference with its 95 % bootstrap interval and two-sided p-value."""
 
     mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+class GapRecovered(NamedTuple):
+    """PGR over seeds with its interval, and the gap that it is a share of.
+
+    Attributes:
+        value: None where the mean ceiling is not above the mean weak accuracy.
+        low, high: None where the interval of the gap touches zero: the ratio then has no finite interval.
+        gap, gap_low, gap_high: ceiling less weak, with its interval.
+    """
+
+    value: float | None
     low: float | None
     high: float | None
-    p_value: float | None
+    gap: float
+    gap_low: float
+    gap_high: float
 
 
 class ClusteredDifference(NamedTuple):
-    """A `Difference` over clusters.
+    """A mean difference over clusters, with Student-t interval and p-value (None without spread to judge by).
 
     Attributes:
         by_cluster: the mean difference of each cluster.
@@ -42,20 +61,105 @@ class McNemar(NamedTuple):
     p_value: float
 
 
-def paired_difference(first, second, *, confidence: float = 0.95) -> Difference:
-    """The mean difference of two methods over the same runs, with the paired t-test.
+class Inheritance(NamedTuple):
+    """What a student made of its teacher's answers; None where there are no such items.
+
+    Attributes:
+        agreement: share of items on which both answer the same.
+        inherited: P(student wrong | weak wrong).
+        corrected: P(student right | weak wrong).
+        spoiled: P(student wrong | weak right).
+    """
+
+    agreement: float
+    inherited: float | None
+    corrected: float | None
+    spoiled: float | None
+
+
+def bootstrap_accuracies(correct, *, num_draws: int = 4000, seed: int = 0) -> np.ndarray:
+    """Mean accuracies over seeds of models that share items and seeds, resampled over both.
+
+    Items and seeds are drawn with replacement and independently (the two-way bootstrap of Owen 2007), the same
+    ones for all models. Of S seeds S - 1 are drawn, so that the variance between seeds is not underestimated (Rao
+    & Wu 1988); one seed stands for itself. Items on which all models agree in all seeds are interchangeable, so
+    only the numbers of each pattern are drawn, and the order of the items does not matter.
 
     Args:
-        first, second: `[S]` accuracies; entry s of both is of the same run (seed, data and pretrained models).
+        correct: `[M, S, N]` bool, whether model m of seed s gets item n right.
+        num_draws, seed: number of draws, and of their generator.
 
     Returns:
-        First less second. Interval and p-value are None with fewer than two runs and where all runs differ by
-        the same amount: the t-test would call any such difference certain.
+        `[num_draws, M]` float64.
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if first.shape != second.shape or first.ndim != 1 or not len(first):
-        raise ValueError(f"need two non-empty arrays of one length, got {first.shape} and {second.shape}")
-    return _t_test(first - second, confidence)
+    correct = np.asarray(correct, bool)
+    if correct.ndim != 3 or not correct.size:
+        raise ValueError(f"need correct answers [models, seeds, items], got shape {correct.shape}")
+    num_models, num_seeds, num_items = correct.shape
+    patterns, counts = np.unique(correct.reshape(-1, num_items), axis=1, return_counts=True)
+    random = np.random.default_rng(seed)
+    items = random.multinomial(num_items, counts / num_items, size=num_draws)
+    drawn_seeds = max(num_seeds - 1, 1)
+    seeds = random.multinomial(drawn_seeds, np.full(num_seeds, 1 / num_seeds), size=num_draws)
+    # Whole numbers in float64: exact, so that equal models get equal accuracies.
+    right = (items.astype(np.float64) @ patterns.T.astype(np.float64)).reshape(
+        num_draws, num_models, num_seeds
+    )
+    return np.einsum("dms,ds->dm", right, seeds.astype(np.float64)) / (num_items * drawn_seeds)
+
+
+def bootstrap_difference(first, second, *, num_draws: int = 4000, seed: int = 0) -> Difference:
+    """The mean difference of two methods' accuracies, first less second, by `bootstrap_accuracies`.
+
+    Args:
+        first, second: `[S, N]` bool, whether each gets item n right in seed s.
+    """
+    correct = np.stack([np.asarray(first, bool), np.asarray(second, bool)])
+    first_draws, second_draws = bootstrap_accuracies(correct, num_draws=num_draws, seed=seed).T
+    draws = first_draws - second_draws
+    tail = min(np.sum(draws < 0), np.sum(draws > 0)) + np.sum(draws == 0) / 2
+    p_value = min(2 * (tail + 1) / (num_draws + 1), 1.0)
+    return Difference(float(correct[0].mean() - correct[1].mean()), *_percentiles(draws), float(p_value))
+
+
+def bootstrap_pgr(weak, student, ceiling, *, num_draws: int = 4000, seed: int = 0) -> GapRecovered:
+    """PGR of the mean accuracies over seeds, by `bootstrap_accuracies`: the same draws for all three models.
+
+    Args:
+        weak, student, ceiling: `[S, N]` bool, whether each gets item n right in seed s.
+    """
+    correct = np.stack([np.asarray(values, bool) for values in (weak, student, ceiling)])
+    weak_mean, student_mean, ceiling_mean = (float(values.mean()) for values in correct)
+    value = metrics.performance_gap_recovered(weak_mean, student_mean, ceiling_mean)
+    draws = bootstrap_accuracies(correct, num_draws=num_draws, seed=seed)
+    gaps, gains = draws[:, 2] - draws[:, 0], draws[:, 1] - draws[:, 0]
+    gap_low, gap_high = _percentiles(gaps)
+    low = high = None
+    if value is not None and gap_low > 0:
+        # At most one draw in forty has no gap, and therefore no PGR.
+        low, high = _percentiles(gains[gaps > 0] / gaps[gaps > 0])
+    return GapRecovered(value, low, high, ceiling_mean - weak_mean, gap_low, gap_high)
+
+
+def error_inheritance(weak, student, truth) -> Inheritance:
+    """How a student's answers on the same items relate to those of the weak model.
+
+    Args:
+        weak, student, truth: `[N]` 0 or 1, answers of both models and the right ones.
+    """
+    weak, student, truth = (np.asarray(values).astype(bool) for values in (weak, student, truth))
+    if not weak.shape == student.shape == truth.shape or truth.ndim != 1 or not len(truth):
+        raise ValueError(
+            f"need three non-empty arrays of one length, got {weak.shape}, {student.shape} and {truth.shape}"
+        )
+    wrong, weak_wrong = student != truth, weak != truth
+    inherited = float(wrong[weak_wrong].mean()) if weak_wrong.any() else None
+    return Inheritance(
+        agreement=float((weak == student).mean()),
+        inherited=inherited,
+        corrected=None if inherited is None else 1 - inherited,
+        spoiled=None if weak_wrong.all() else float(wrong[~weak_wrong].mean()),
+    )
 
 
 def clustered_difference(
@@ -69,12 +173,22 @@ def clustered_difference(
 
     Args:
         differences: by cluster, first less second of each run.
+
+    Returns:
+        Interval and p-value are None with fewer than two clusters and where all differ by the same amount: the
+        t-test would call any such difference certain.
     """
     if not differences or not all(map(len, differences.values())):
         raise ValueError("need one cluster or more, and no cluster without runs")
     by_cluster = {name: statistics.fmean(values) for name, values in differences.items()}
     means = np.array(list(by_cluster.values()), np.float64)
-    return ClusteredDifference(*_t_test(means, confidence), by_cluster)
+    mean = float(means.mean())
+    if len(means) < 2 or np.ptp(means) < _ROUNDING:
+        return ClusteredDifference(mean, None, None, None, by_cluster)
+    result = stats.ttest_1samp(means, 0.0)
+    interval = result.confidence_interval(confidence)
+    low, high = float(interval.low), float(interval.high)
+    return ClusteredDifference(mean, low, high, float(result.pvalue), by_cluster)
 
 
 def mcnemar(first, second) -> McNemar:
@@ -93,10 +207,6 @@ def mcnemar(first, second) -> McNemar:
     return McNemar(only_first, only_second, float(result.pvalue))
 
 
-def _t_test(differences: np.ndarray, confidence: float) -> Difference:
-    mean = float(differences.mean())
-    if len(differences) < 2 or np.ptp(differences) < _ROUNDING:
-        return Difference(mean, None, None, None)
-    result = stats.ttest_1samp(differences, 0.0)
-    interval = result.confidence_interval(confidence)
-    return Difference(mean, float(interval.low), float(interval.high), float(result.pvalue))
+def _percentiles(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)

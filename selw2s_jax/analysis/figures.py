@@ -1,6 +1,5 @@
 """Pictures of results as PNG files. Equal inputs give equal bytes, whatever a user's matplotlibrc holds."""
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,15 +7,11 @@ from typing import Any
 import numpy as np
 
 from selw2s_jax import storage
-from selw2s_jax.analysis import metrics
-
-# Okabe and Ito's colours, which people with colour blindness tell apart.
-_BLACK, _GREY, _ORANGE, _SKY_BLUE = "#000000", "#6E6E6E", "#E69F00", "#56B4E9"
-_GREEN, _BLUE, _VERMILION, _PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
+from selw2s_jax.analysis import metrics, plotting
 
 # Of a method: what it is called in the legend, its colour and its marker.
-_REFERENCE, _STUDENT = ("reference", _GREY, "s"), ("student", _SKY_BLUE, "o")
-_SELECTIVE, _CONTROL = ("selective", _BLUE, "o"), ("control", _ORANGE, "D")
+_REFERENCE, _STUDENT = ("reference", plotting.GREY, "s"), ("student", plotting.SKY_BLUE, "o")
+_SELECTIVE, _CONTROL = ("selective", plotting.BLUE, "o"), ("control", plotting.ORANGE, "D")
 _KINDS = {
     "weak": _REFERENCE,
     "ceiling": _REFERENCE,
@@ -25,7 +20,20 @@ _KINDS = {
     "random_selection": _CONTROL,
 }
 _LINES = tuple(
-    zip((_GREEN, _GREY, _BLACK, _SKY_BLUE, _BLUE, _ORANGE, _VERMILION, _PURPLE), "os^Dvp*X", strict=True)
+    zip(
+        (
+            plotting.GREEN,
+            plotting.GREY,
+            plotting.BLACK,
+            plotting.SKY_BLUE,
+            plotting.BLUE,
+            plotting.ORANGE,
+            plotting.VERMILION,
+            plotting.PURPLE,
+        ),
+        "os^Dvp*X",
+        strict=True,
+    )
 )
 _CHANCE = 50  # per cent, of two classes
 _NUM_BINS = 20
@@ -49,9 +57,9 @@ def draw_summary(
             "auroc_low" and "auroc_high" (all three may be None).
         gamma: threshold on P(IK).
     """
-    with _default_style():
+    with plotting.default_style():
         height = max(4.6, 2.0 + 0.32 * len(rows), 1.4 + 1.5 * len(p_ik_panels))
-        figure = _figure(width=11 if p_ik_panels else 8, height=height)
+        figure = plotting.figure(width=11 if p_ik_panels else 8, height=height)
         figure.suptitle(title, fontsize=13)
         # Halves of fixed width: long names of methods take no room from the panels.
         halves = figure.subfigures(1, 2 if p_ik_panels else 1, squeeze=False)[0]
@@ -65,7 +73,7 @@ def draw_summary(
             halves[1].legend(
                 handles=_legend_of_p_ik(gamma), loc="outside lower right", ncols=3, frameon=False
             )
-        _save(figure, path)
+        storage.write_bytes(path, plotting.to_png(figure))
 
 
 def _draw_accuracies(axes, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -82,10 +90,10 @@ def _draw_accuracies(axes, rows: Sequence[Mapping[str, Any]]) -> None:
             references[row["method"]] = mean
     # Of two references the left one has its name to the left of its line, so that close ones do not overlap.
     for number, (name, mean) in enumerate(sorted(references.items(), key=lambda item: item[1])):
-        axes.axvline(mean, color=_GREY, linestyle="--", linewidth=1, zorder=0)
+        axes.axvline(mean, color=plotting.GREY, linestyle="--", linewidth=1, zorder=0)
         side = "left" if number or len(references) == 1 else "right"
         axes.text(mean, 1.01, name, transform=axes.get_xaxis_transform(), ha=side, va="bottom", fontsize=9)
-    axes.axvline(_CHANCE, color=_BLACK, linestyle=":", linewidth=1, zorder=0)
+    axes.axvline(_CHANCE, color=plotting.BLACK, linestyle=":", linewidth=1, zorder=0)
     axes.set_yticks(places, [row["method"] for row in rows], fontsize=11)
     axes.set_ylim(-1, len(rows) - 0.4)
     axes.text(_CHANCE, -0.95, " chance", va="bottom", fontsize=9)
@@ -102,12 +110,12 @@ def _draw_p_ik(axes, panel: Mapping[str, Any], gamma: float) -> None:
     bins = np.linspace(0, 1, _NUM_BINS + 1)
     # Forms differ as well as colours: the two overlap.
     for name, style in (
-        ("known", dict(color=_GREEN, alpha=0.45)),
-        ("unknown", dict(color=_VERMILION, histtype="step", linewidth=1.8)),
+        ("known", dict(color=plotting.GREEN, alpha=0.45)),
+        ("unknown", dict(color=plotting.VERMILION, histtype="step", linewidth=1.8)),
     ):
         if count := len(panel[name]):
             axes.hist(panel[name], bins, weights=np.full(count, 100 / count), **style)
-    axes.axvline(gamma, color=_BLACK, linestyle=":", linewidth=1.5)
+    axes.axvline(gamma, color=plotting.BLACK, linestyle=":", linewidth=1.5)
     auroc = "undefined" if panel["auroc"] is None else f"{panel['auroc']:.3f}"
     if panel["auroc_low"] is not None:
         auroc += f" ({panel['auroc_low']:.3f} to {panel['auroc_high']:.3f})"
@@ -132,9 +140,9 @@ def _legend_of_p_ik(gamma: float) -> list:
     from matplotlib import lines, patches
 
     return [
-        patches.Patch(color=_GREEN, alpha=0.45, label="known"),
-        patches.Patch(fill=False, edgecolor=_VERMILION, linewidth=1.8, label="unknown"),
-        lines.Line2D([], [], color=_BLACK, linestyle=":", linewidth=1.5, label=f"gamma = {gamma:g}"),
+        patches.Patch(color=plotting.GREEN, alpha=0.45, label="known"),
+        patches.Patch(fill=False, edgecolor=plotting.VERMILION, linewidth=1.8, label="unknown"),
+        lines.Line2D([], [], color=plotting.BLACK, linestyle=":", linewidth=1.5, label=f"gamma = {gamma:g}"),
     ]
 
 
@@ -151,8 +159,8 @@ def draw_accuracy_by_frequency(
         groups: names of the G groups.
         series: by name, the right answers (or their mean over seeds) and the questions of each group `[G]`.
     """
-    with _default_style():
-        figure = _figure(width=9, height=4.6)
+    with plotting.default_style():
+        figure = plotting.figure(width=9, height=4.6)
         axes = figure.add_subplot()
         for number, (name, (correct, totals)) in enumerate(series.items()):
             color, marker = _LINES[number % len(_LINES)]
@@ -167,7 +175,7 @@ def draw_accuracy_by_frequency(
                 linewidth=1.3,
                 label=name,
             )
-        axes.axhline(_CHANCE, color=_BLACK, linestyle=":", linewidth=1)
+        axes.axhline(_CHANCE, color=plotting.BLACK, linestyle=":", linewidth=1)
         axes.text(-0.48, _CHANCE, "chance", va="bottom", fontsize=9)
         axes.set_xticks(np.arange(len(groups)), _with_counts(groups, [n for _, n in series.values()]))
         axes.set_xlim(-0.5, len(groups) - 0.5)
@@ -175,7 +183,7 @@ def draw_accuracy_by_frequency(
         axes.set_title(title, fontsize=13)
         axes.grid(axis="y", alpha=0.25)
         figure.legend(loc="outside right upper", frameon=False)
-        _save(figure, path)
+        storage.write_bytes(path, plotting.to_png(figure))
 
 
 def _accuracies(correct: Sequence[float], totals: Sequence[int]) -> np.ndarray:
@@ -192,23 +200,3 @@ def _with_counts(groups: Sequence[str], totals: Sequence[Sequence[int]]) -> list
     if len({tuple(map(int, counts)) for counts in totals}) != 1:
         return list(groups)
     return [f"{name}\nn = {count}" for name, count in zip(groups, totals[0], strict=True)]
-
-
-def _default_style():
-    """Matplotlib's own settings, and names that hold a dollar sign as they are."""
-    from matplotlib import style
-
-    return style.context(["default", {"text.parse_math": False}])
-
-
-def _figure(*, width: float, height: float):
-    from matplotlib import figure
-
-    return figure.Figure(figsize=(width, height), dpi=130, layout="constrained")
-
-
-def _save(figure, path) -> None:
-    """Writes a PNG at once: a reader sees the old picture or the new."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    storage.write_bytes(path, file.getvalue())

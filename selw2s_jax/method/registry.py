@@ -64,12 +64,12 @@ register("chi_squared", Method(loss="chi_squared"))
 register("selective", Method(label_rule="selective", uses_p_ik=True, uses_self_labels=True))
 
 # Ablations of the paper's Table 4: w/o IK, w/o GS, MTL.
-register("without_ik", Method(label_rule="smoothed"))
+register("selective_without_ik", Method(label_rule="smoothed"))
 register(
-    "without_gs",
+    "selective_without_gs",
     Method(label_rule="selective", rule_options={"smooth": False}, uses_p_ik=True, uses_self_labels=True),
 )
-register("multi_task", Method(uses_p_ik=True))
+register("mtl", Method(uses_p_ik=True))
 
 # Controls, not in the paper: if they do as well, it is not selection that helped.
 register("self_training", Method(label_rule="self_labels", uses_self_labels=True))

@@ -1,0 +1,186 @@
+"""Tables of numbers as Markdown, CSV, LaTeX and HTML. Names in them may come from anyone and are escaped."""
+
+import csv
+import dataclasses
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NOTHING = "-"  # of a cell without a value
+
+# Of a column: how its values are shown. Those of an interval are pairs; CSV has all as they are.
+_FORMATS = {
+    "text": str,
+    "count": str,
+    "percent": lambda value: f"{100 * value:.2f}",
+    "points": lambda value: f"{100 * value:+.2f}",
+    "ratio": lambda value: f"{value:.3f}",
+    "p": lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}",
+    "percent interval": lambda pair: f"{100 * pair[0]:.2f} to {100 * pair[1]:.2f}",
+    "points interval": lambda pair: f"{100 * pair[0]:+.2f} to {100 * pair[1]:+.2f}",
+    "ratio interval": lambda pair: f"{pair[0]:.3f} to {pair[1]:.3f}",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: of its values in a row.
+        heading: above them.
+        meaning: what they are, in a line.
+        format: one of "text", "count", "percent", "points", "ratio", "p", and "percent interval", "points interval",
+            "ratio interval".
+    """
+
+    key: str
+    heading: str
+    meaning: str
+    format: str = "text"
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        value = row[self.key]
+        return NOTHING if value is None else _FORMATS[self.format](value)
+
+    @property
+    def is_interval(self) -> bool:
+        return self.format.endswith("interval")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of values under columns.
+
+    Attributes:
+        name: of its files.
+        rows: with a value, or None, for the key of every column.
+        notes: lines below it.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Any]]
+    notes: Sequence[str] = ()
+
+    def cells(self) -> list[list[str]]:
+        return [[column.text(row) for column in self.columns] for row in self.rows]
+
+
+def to_markdown(table: Table, heading: str) -> str:
+    """A heading, the table, its notes and what each column means."""
+    escaped = [[_escape_markdown(cell) for cell in row] for row in table.cells()]
+    header = [_escape_markdown(column.heading) for column in table.columns]
+    rule = ["---" if column.format == "text" else "---:" for column in table.columns]
+    lines = [f"### {_escape_markdown(heading)}", ""]
+    lines += ["| " + " | ".join(row) + " |" for row in (header, rule, *escaped)] + [""]
+    lines += [line for note in table.notes for line in (_escape_markdown(note), "")]
+    lines += [
+        f"- {name}: {_escape_markdown(c.meaning)}" for name, c in zip(header, table.columns, strict=True)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(parts: Sequence[tuple[Mapping[str, str], Table]]) -> str:
+    """Tables as one, with the columns of all: fractions as they are, intervals as two columns.
+
+    Args:
+        parts: each with what tells it from the others, by column, which stand first.
+    """
+    labels = dict.fromkeys(name for labels, _ in parts for name in labels)
+    columns = {column.key: column for _, table in parts for column in table.columns}
+    names = list(labels)
+    for key, column in columns.items():
+        stem = key.removesuffix("_interval")
+        names += [f"{stem}_low", f"{stem}_high"] if column.is_interval else [key]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    for labels_of, table in parts:
+        for row in table.rows:
+            values = [labels_of.get(name) for name in labels]
+            for key, column in columns.items():
+                value = row.get(key)
+                values += (value or (None, None)) if column.is_interval else [value]
+            writer.writerow(values)
+    return file.getvalue()
+
+
+def to_latex(table: Table, caption: str) -> str:
+    """A table of the booktabs package."""
+    alignment = "".join("l" if column.format == "text" else "r" for column in table.columns)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_escape_latex(caption)}}}",
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+        _latex_row([column.heading for column in table.columns]),
+        r"\midrule",
+        *(_latex_row(row, table.columns) for row in table.cells()),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\smallskip {_escape_latex(note)}" for note in table.notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def to_html(table: Table) -> str:
+    """A table element with its notes and what each column means."""
+    classes = ["" if column.format == "text" else ' class="number"' for column in table.columns]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        parts = (f"<{tag}{c}>{html.escape(cell)}</{tag}>" for c, cell in zip(classes, cells, strict=True))
+        return f"<tr>{''.join(parts)}</tr>"
+
+    meanings = "".join(
+        f"<dt>{html.escape(column.heading)}</dt><dd>{html.escape(column.meaning)}</dd>"
+        for column in table.columns
+    )
+    return "\n".join(
+        [
+            '<div class="scroll"><table>',
+            f"<thead>{line('th', [column.heading for column in table.columns])}</thead>",
+            "<tbody>",
+            *(line("td", row) for row in table.cells()),
+            "</tbody></table></div>",
+            *(f'<p class="note">{html.escape(note)}</p>' for note in table.notes),
+            f'<dl class="columns">{meanings}</dl>',
+        ]
+    )
+
+
+_MARKDOWN = {character: f"\\{character}" for character in "\\`*_[]|~#"} | {
+    "<": "&lt;",
+    ">": "&gt;",
+    "&": "&amp;",
+}
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+
+
+def _escape_markdown(text: str) -> str:
+    return " ".join(text.split()).translate(str.maketrans(_MARKDOWN))
+
+
+def _escape_latex(text: str) -> str:
+    return " ".join(text.split()).translate(str.maketrans(_LATEX))
+
+
+def _latex_row(row: Sequence[str], columns: Sequence[Column] = ()) -> str:
+    cells = [_escape_latex(cell) for cell in row]
+    for place, column in enumerate(columns):
+        if column.format != "text":
+            cells[place] = re.sub(r"-(?=\d)", "$-$", cells[place])
+    # A row that begins with [ or * would be taken for an option of the \\\\ before it.
+    return " & ".join("{}" + cell if cell[:1] in ("[", "*") else cell for cell in cells) + r" \\"
