@@ -124,9 +124,15 @@ def default_config() -> ml_collections.ConfigDict:
         micro_batch_size=placeholder(int),  # examples of each kind in one pass; null: the whole batch
         epochs=2.0,
         learning_rate=placeholder(float),  # null: each model's own default
+        optimizer="adam",  # adam | adamw | adafactor
         b1=0.9,
         b2=0.999,
         eps=1e-8,
+        weight_decay=0.0,  # decoupled, of adamw and adafactor
+        schedule="cosine",  # cosine | linear | constant
+        warmup_steps=0,
+        clip_norm=placeholder(float),  # largest global norm of a gradient; null: not clipped
+        trained="all",  # all | heads (a linear probe: the backbone stays as it was)
     )
     config.precision = dict(param_dtype="float32", compute_dtype="bfloat16", moment_dtype="float32")
     # (data, fsdp, tensor) of the strong model; null: all devices on fsdp. The weak model's is folded where it must be.
@@ -226,6 +232,9 @@ _ONE_OF = {
     "p_ik.prompt": ("bare", "instruction", "fewshot"),
     "self_label.source": ("fewshot", "class_head", "file"),
     "ceiling.split": ("student", "weak", "both"),
+    "training.optimizer": ("adam", "adamw", "adafactor"),
+    "training.schedule": ("cosine", "linear", "constant"),
+    "training.trained": ("all", "heads"),
     "precision.param_dtype": ("float32", "bfloat16"),
     "precision.compute_dtype": ("float32", "bfloat16"),
     "precision.moment_dtype": ("float32", "bfloat16"),
@@ -235,14 +244,15 @@ _ONE_OF = {
 _POSITIVE = (
     "data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size",
     "p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size",
-    "training.epochs", "training.learning_rate", "training.eps", "weak.learning_rate",
+    "training.epochs", "training.learning_rate", "training.eps", "training.clip_norm", "weak.learning_rate",
     "strong.learning_rate", "execution.score_tokens", "logging.every_steps", "world.num_entities",
     "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
-    "checkpoint.every_steps", "loss.product_weak_power", "loss.product_student_power",
+    "checkpoint.every_steps",
+    "training.weight_decay", "training.warmup_steps", "loss.product_weak_power", "loss.product_student_power",
 )  # fmt: skip
 _UNIT_INTERVAL = (
     "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share", "world.judged_power",
@@ -287,6 +297,7 @@ def validate(config: ml_collections.ConfigDict, *, students: tuple[str, ...]) ->
     _validate_lists(config, students)
     _validate_batches(config)
     _validate_sources(config)
+    _validate_optimizer(config)
     _validate_environment(config)
 
 
@@ -357,6 +368,15 @@ def _validate_sources(config) -> None:
         )
     if config.self_label.soft and config.self_label.source == "class_head":
         raise UserError("config.self_label.soft=True has no meaning with self_label.source=class_head")
+
+
+def _validate_optimizer(config) -> None:
+    training = config.training
+    if training.weight_decay and training.optimizer == "adam":
+        raise UserError(
+            f"config.training.weight_decay={training.weight_decay} has no meaning with training.optimizer=adam: "
+            "set training.optimizer=adamw"
+        )
 
 
 def _validate_environment(config) -> None:

@@ -23,10 +23,15 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, fewshot
 from selw2s_jax.method import label_rules, losses, registry
 from selw2s_jax.models import decoder
-from selw2s_jax.training import step
+from selw2s_jax.training import state, step
 
 # Raised when a stage's code changes what it computes, so that older artifacts are no longer found.
 VERSION = 1
+
+
+# Settings that came later: at their defaults they are not named, so that older artifacts are still found.
+_LATER_SETTINGS = ("optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm", "trained")
+_DEFAULTS = state.OptimizerSettings._field_defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +166,11 @@ class StageFactory:
         if method.task_weight == 0:
             epochs, size = self._config.p_ik.epochs, self.p_ik_batch_size()
         num_steps = _num_steps(num_examples, epochs, size, label)
+        if training.warmup_steps >= num_steps:
+            raise UserError(
+                f"config.training.warmup_steps={training.warmup_steps} leaves nothing of the {num_steps} steps of "
+                f"{label}; lower it"
+            )
         objective = make_objective(self._config, method)
         order_seed = inputs.seed_for(self._config, seed, "order")
 
@@ -189,6 +199,7 @@ class StageFactory:
                 "learning_rate": model.learning_rate,
                 "num_steps": num_steps,
                 **{key: training[key] for key in ("batch_size", "b1", "b2", "eps")},
+                **{key: training[key] for key in _LATER_SETTINGS if training[key] != _DEFAULTS[key]},
                 **self._config.precision.to_dict(),
                 "order_seed": order_seed,
                 "reshuffle": self._config.data.reshuffle,

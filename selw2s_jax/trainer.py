@@ -266,23 +266,36 @@ class Trainer:
 
     def _optimizer_settings(self, model: inputs.Model, num_steps: int) -> state.OptimizerSettings:
         training = self._config.training
+        same = (
+            "b1",
+            "b2",
+            "eps",
+            "optimizer",
+            "schedule",
+            "warmup_steps",
+            "weight_decay",
+            "clip_norm",
+            "trained",
+        )
         return state.OptimizerSettings(
             learning_rate=model.learning_rate,
             num_steps=num_steps,
-            b1=training.b1,
-            b2=training.b2,
-            eps=training.eps,
             moment_dtype=self._config.precision.moment_dtype,
+            **{name: training[name] for name in same},
         )
 
     def _load_pretrained(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
         backbone = loader.load_decoder(model.folder, lm_head=False, **self._decoder_options(model))
-        return heads.Classifier(backbone, p_ik_head=p_ik_head)
+        return self._with_heads(backbone, p_ik_head)
 
     def _build(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
         """A classifier as `_load_pretrained` makes it, to be evaluated for its shapes only."""
         backbone = decoder.Decoder(model.config, rngs=nnx.Rngs(0), **self._decoder_options(model))
-        return heads.Classifier(backbone, p_ik_head=p_ik_head)
+        return self._with_heads(backbone, p_ik_head)
+
+    def _with_heads(self, backbone: decoder.Decoder, p_ik_head: bool) -> heads.Classifier:
+        frozen = self._config.training.trained == "heads"
+        return heads.Classifier(backbone, p_ik_head=p_ik_head, frozen_backbone=frozen)
 
     def _decoder_options(self, model: inputs.Model) -> dict[str, Any]:
         precision, execution = self._config.precision, self._config.execution

@@ -18,15 +18,17 @@ def get_config(arguments: str | None = None):
     config.data.num_test = 45
     config.p_ik.num_train = 50
     config.p_ik.num_test = 31
-    config.p_ik.gamma = 0.5  # so few steps leave P(IK) near it: selection should be at work
+    config.p_ik.gamma = 0.4  # near what so few steps reach, so that selection is at work
+    config.execution.score_tokens = 128  # several batches in every scoring
+    config.training.learning_rate = 3e-3
+    config.training.epochs = 15.0  # 60 steps
     config.training.batch_size = 8
     config.training.micro_batch_size = 4
     for role in ("weak", "strong"):
         sizes = config.pretraining[role]
-        sizes.num_layers, sizes.embed_dim, sizes.mlp_dim, sizes.num_steps = 2, 16, 32, 60
+        sizes.num_layers, sizes.embed_dim, sizes.mlp_dim, sizes.num_steps = 2, 16, 32, 90
     config.pretraining.strong.embed_dim = 32
     if choice["gentle"]:
-        config.training.learning_rate = config.pretraining.learning_rate = 1e-6
-    if "checkpoint" in config:
-        config.checkpoint.every_steps = 5
+        config.training.learning_rate = config.pretraining.learning_rate = 1e-7
+    config.checkpoint.every_steps = 5
     return config

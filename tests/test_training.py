@@ -276,3 +276,77 @@ def test_schedule_is_half_a_cosine_from_the_base_rate_to_zero():
     schedule = state.learning_rate_schedule(state.OptimizerSettings(2e-5, 7))
     expected = [2e-5 * (1 + np.cos(np.pi * k / 7)) / 2 for k in range(8)]
     np.testing.assert_allclose([schedule(k) for k in range(8)], expected, atol=1e-11)
+
+
+STEPS = 7
+VARIANTS = {
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.3},
+    "adafactor": {"optimizer": "adafactor", "weight_decay": 0.01, "warmup_steps": 2},
+    "clipped": {"clip_norm": 0.1, "schedule": "linear"},
+    "heads": {"trained": "heads", "schedule": "constant"},
+}
+
+
+def params_after(fixtures, variant: str, num_micro: int = 1):
+    """Parameters before and after some steps of `selective`, and the optimizer state, by path."""
+    options = VARIANTS[variant]
+    mesh = sharding.single_device_mesh()
+    model = make_classifier(fixtures, "gpt2", p_ik_head=True)
+    model.frozen_backbone = options.get("trained") == "heads"
+    before = {path: np.asarray(v[...]) for path, v in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    settings = state.OptimizerSettings(1e-2, STEPS, **options)
+    graphdef, train_state, shardings = state.start(model, settings, mesh)
+    train_step = step.make_train_step(
+        graphdef, make_computation("selective"), settings, mesh=mesh, state_shardings=shardings
+    )
+    data = make_data(make_parity.CONFIGS["gpt2"], "selective", num_steps=STEPS, num_micro=num_micro)
+    for number in range(3):
+        train_state, metrics, _ = train_step(train_state, batches.device_batch(data.batch_at(number), mesh))
+        assert np.isfinite(metrics["loss"])
+    after = {path: np.asarray(v[...]) for path, v in nnx.to_flat_state(train_state.params)}
+    return before, after, train_state.opt_state
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_optimizer_trains_and_is_the_same_in_micro_batches(fixtures, variant):
+    before, after, opt_state = params_after(fixtures, variant)
+    _, micro, _ = params_after(fixtures, variant, num_micro=3)
+    for path, value in after.items():
+        if path[-1] != "qkv_bias":  # that of the keys has no gradient but rounding, which Adam magnifies
+            np.testing.assert_allclose(micro[path], value, atol=2e-3, err_msg=str(path))
+        moved = not np.array_equal(value, before[path])
+        is_frozen = variant == "heads" and path[0] == "backbone"
+        assert moved != is_frozen, path
+    sizes = sum(leaf.size for leaf in jax.tree.leaves(opt_state))
+    weights = sum(value.size for value in before.values())
+    if variant == "heads":
+        assert sizes < 20 * 2 * make_parity.CONFIGS["gpt2"].embed_dim
+    elif variant == "adafactor":
+        assert sizes < 1.5 * weights
+    else:
+        assert sizes > 2 * weights
+
+
+def test_decay_is_decoupled_from_the_gradient():
+    """AdamW = Adam and a pull of learning rate times decay towards zero, as torch.optim.AdamW."""
+    params, grads = {"w": jnp.array([2.0, -3.0])}, {"w": jnp.array([0.5, 0.1])}
+    found = {}
+    for name, decay in (("adam", 0.0), ("adamw", 0.25)):
+        settings = state.OptimizerSettings(0.1, 10, optimizer=name, weight_decay=decay, schedule="constant")
+        optimizer = state.make_optimizer(settings)
+        found[name], _ = optimizer.update(grads, optimizer.init(params), params)
+    np.testing.assert_allclose(found["adamw"]["w"] - found["adam"]["w"], -0.1 * 0.25 * params["w"], rtol=1e-5)
+
+
+def test_schedules_warm_up_and_fall():
+    def rates(**options):
+        schedule = state.learning_rate_schedule(state.OptimizerSettings(0.5, 10, **options))
+        return [float(schedule(k)) for k in range(11)]
+
+    np.testing.assert_allclose(rates(schedule="constant"), [0.5] * 11)
+    np.testing.assert_allclose(rates(schedule="linear"), np.linspace(0.5, 0, 11), atol=1e-7)
+    warm = rates(schedule="linear", warmup_steps=4, final_fraction=0.2)
+    np.testing.assert_allclose(warm[:5], np.linspace(0, 0.5, 5), atol=1e-7)
+    np.testing.assert_allclose(warm[4:], np.linspace(0.5, 0.1, 7), atol=1e-7)
+    cosine = rates(warmup_steps=4)
+    np.testing.assert_allclose(cosine[4:], 0.25 * (1 + np.cos(np.pi * np.arange(7) / 6)), atol=1e-7)

@@ -27,10 +27,15 @@ class Classifier(nnx.Module):
     """A decoder read at the last token of each example, with one or two zero-initialised linear heads.
 
     Both heads have two outputs and no bias, and share one forward pass.
+
+    Args:
+        p_ik_head: whether it has the second head.
+        frozen_backbone: let no gradient into the backbone: what needs none is then not computed.
     """
 
-    def __init__(self, backbone: decoder.Decoder, *, p_ik_head: bool):
+    def __init__(self, backbone: decoder.Decoder, *, p_ik_head: bool, frozen_backbone: bool = False):
         self.backbone = backbone
+        self.frozen_backbone = frozen_backbone
 
         def make_head():
             shape = (NUM_CLASSES, backbone.config.embed_dim)
@@ -48,6 +53,8 @@ class Classifier(nnx.Module):
             row, last: [E] int32, coordinates of each example's last token.
         """
         hidden = self.backbone.hidden_states(tokens, segment_ids, positions)
+        if self.frozen_backbone:
+            hidden = jax.lax.stop_gradient(hidden)
         embeddings = hidden[row, last].astype(jnp.float32)
         embeddings = sharding.constrain(embeddings, ("examples", "features"), self.backbone.mesh)
         p_ik_logits = None if self.p_ik_head is None else _apply_head(self.p_ik_head, embeddings)

@@ -20,15 +20,20 @@ class TrainState(NamedTuple):
 
 
 class OptimizerSettings(NamedTuple):
-    """Adam with a cosine schedule, by default as in openai/weak-to-strong.
+    """Optimizer and schedule; the defaults, Adam with a cosine, are those of openai/weak-to-strong.
 
     Attributes:
         learning_rate: of step 0, or the highest where there is a warm-up.
         num_steps: steps of the run, over which the rate falls.
-        moment_dtype: dtype that both moments are stored in; they are updated in float32.
+        b1, b2, eps: of Adam and AdamW.
+        moment_dtype: dtype that both moments of Adam are stored in; they are updated in float32.
         warmup_steps: over which the rate first rises from 0.
         final_fraction: of the learning rate, at the end.
         clip_norm: largest global norm of a gradient; None does not clip.
+        optimizer: "adam", "adamw" or "adafactor".
+        schedule: "cosine" or "linear" decay, or "constant".
+        weight_decay: decoupled, of AdamW and Adafactor.
+        trained: "all" parameters, or the "heads" alone (a linear probe).
     """
 
     learning_rate: float
@@ -40,31 +45,59 @@ class OptimizerSettings(NamedTuple):
     warmup_steps: int = 0
     final_fraction: float = 0.0
     clip_norm: float | None = None
+    optimizer: str = "adam"
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    trained: str = "all"
 
 
 def learning_rate_schedule(settings: OptimizerSettings) -> optax.Schedule:
     """Learning rate of step k: base (1 + cos(pi k / num_steps)) / 2 where there is no warm-up and no floor."""
+    rate, decay_steps = settings.learning_rate, settings.num_steps - settings.warmup_steps
+    if settings.schedule == "constant":
+        decay = optax.constant_schedule(rate)
+    elif settings.schedule == "linear":
+        decay = optax.linear_schedule(rate, settings.final_fraction * rate, decay_steps)
+    else:
+        decay = optax.cosine_decay_schedule(rate, decay_steps, alpha=settings.final_fraction)
     if not settings.warmup_steps:
-        return optax.cosine_decay_schedule(
-            settings.learning_rate, decay_steps=settings.num_steps, alpha=settings.final_fraction
-        )
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=settings.learning_rate,
-        warmup_steps=settings.warmup_steps,
-        decay_steps=settings.num_steps,
-        end_value=settings.final_fraction * settings.learning_rate,
-    )
+        return decay
+    warmup = optax.linear_schedule(0.0, rate, settings.warmup_steps)
+    return optax.join_schedules([warmup, decay], [settings.warmup_steps])
 
 
 def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
-    """Adam as torch.optim.Adam computes it (eps outside the root), without decay; clipped where asked for."""
+    """The optimizer of the settings.
+
+    Adam is as torch.optim.Adam computes it (eps outside the root), without decay; AdamW is the same with decoupled
+    decay; Adafactor (Shazeer & Stern 2018) keeps no first moment and factors the second.
+    """
     clip = () if settings.clip_norm is None else (optax.clip_by_global_norm(settings.clip_norm),)
-    return optax.chain(
-        *clip,
-        scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps, moment_dtype=settings.moment_dtype),
-        optax.scale_by_learning_rate(learning_rate_schedule(settings)),
+    decay = (optax.add_decayed_weights(settings.weight_decay),) if settings.weight_decay else ()
+    if settings.optimizer == "adafactor":
+        scale = (optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
+    else:
+        scale = (
+            scale_by_adam(
+                b1=settings.b1, b2=settings.b2, eps=settings.eps, moment_dtype=settings.moment_dtype
+            ),
+        )
+    rate = optax.scale_by_learning_rate(learning_rate_schedule(settings))
+    optimizer = optax.chain(*clip, *scale, *decay, rate)
+    if settings.trained == "all":
+        return optimizer
+    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, _head_labels)
+
+
+def _head_labels(params):
+    """ "trained" for the parameters of the heads, "frozen" for those of the backbone."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "frozen" if _is_of_backbone(path) else "trained", params
     )
+
+
+def _is_of_backbone(path) -> bool:
+    return jax.tree_util.keystr(path[:1], simple=True) == "backbone"
 
 
 def scale_by_adam(*, b1: float, b2: float, eps: float, moment_dtype: str) -> optax.GradientTransformation:
@@ -122,13 +155,20 @@ def _make_state(optimizer: optax.GradientTransformation, params) -> TrainState:
 
 
 def _state_shardings(params, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
-    """Moments are laid out as their parameters, counters are whole on every device."""
+    """Moments are laid out as their parameters; counters and factored moments are whole on every device."""
     of_params, whole = sharding.param_shardings(mesh, params), sharding.replicated(mesh)
-    opt_state = optax.tree.map_params(
-        optimizer,
-        lambda _, param_sharding: param_sharding,
-        jax.eval_shape(optimizer.init, params),
-        of_params,
-        transform_non_params=lambda _: whole,
+    leaves = zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree_util.tree_leaves(of_params), strict=True
     )
+    by_path = {path: (param.shape, sharded) for (path, param), sharded in leaves}
+
+    def of_moment(path, moment) -> jax.sharding.NamedSharding:
+        # The path of a parameter ends that of its moments, however optimizers are chained and masked.
+        for start in range(len(path)):
+            shape, sharded = by_path.get(path[start:], (None, None))
+            if shape == moment.shape:
+                return sharded
+        return whole
+
+    opt_state = jax.tree_util.tree_map_with_path(of_moment, jax.eval_shape(optimizer.init, params))
     return TrainState(whole, of_params, opt_state)
