@@ -204,7 +204,7 @@ class Run:
 
     def _is_saving(self) -> bool:
         """Whether a checkpoint or an artifact is half written."""
-        half_written = self.workdir.glob("artifacts/*/.*/*")
+        half_written = run_differences.unfinished_artifacts(self.workdir)
         unfinished = run_differences.unfinished_checkpoints(self.workdir)
         return any(map(self._is_of_this_run, (*half_written, *unfinished)))
 

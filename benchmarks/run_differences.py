@@ -24,7 +24,8 @@ def unfinished_checkpoints(workdir: pathlib.Path) -> list[pathlib.Path]:
 
 def artifact_folders(workdir: pathlib.Path) -> dict[str, pathlib.Path]:
     """Finished artifacts by `stage/key`."""
-    return {f"{path.parent.name}/{path.name}": path for path in sorted(workdir.glob("artifacts/*/[!.]*"))}
+    folders = [path.parent for path in sorted(workdir.glob("artifacts/*/*/manifest.json"))]
+    return {f"{path.parent.name}/{path.name}": path for path in folders}
 
 
 def weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -58,13 +59,19 @@ def metrics_of_steps(workdir: pathlib.Path) -> dict[str, list[str]]:
     return {path.name: path.read_text().splitlines() for path in workdir.glob("logs/*.jsonl")}
 
 
+def unfinished_artifacts(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """What is in the folders of artifacts that have no manifest yet."""
+    files = workdir.glob("artifacts/*/*/*")
+    return [path for path in files if not path.with_name("manifest.json").exists()]
+
+
 def differences(expected: pathlib.Path, found: pathlib.Path) -> list[str]:
     """What the second workdir has otherwise than the first, bit for bit; times do not count."""
     wanted, given = artifact_folders(expected), artifact_folders(found)
     differing = [f"artifact {name} is in one run only" for name in sorted(wanted.keys() ^ given.keys())]
     for name in sorted(wanted.keys() & given.keys()):
         differing += [f"artifact {name}: {what}" for what in _artifact_differences(wanted[name], given[name])]
-    left = [*found.glob("artifacts/*/.*"), *unfinished_checkpoints(found), *found.glob("checkpoints/*")]
+    left = [*unfinished_artifacts(found), *unfinished_checkpoints(found), *found.glob("checkpoints/*")]
     differing += [f"left behind: {path.relative_to(found)}" for path in left]
     for name in ("results.json", "config.json"):
         values = [steady(json.loads((folder / name).read_text())) for folder in (expected, found)]

@@ -29,6 +29,7 @@ from etils import epath
 from selw2s_jax import distributed, leases, storage
 from selw2s_jax.errors import UserError
 
+_ARTIFACTS = "artifacts"
 _MANIFEST = "manifest.json"
 _FILLED = ".filled"
 _KEY_LENGTH = 16
@@ -53,20 +54,24 @@ def artifact_key(stage: str, inputs: Any) -> str:
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Replaces a file at once: readers see the old text or the new, never half. Only process 0 writes."""
-    if distributed.is_main():
-        storage.write_bytes(path, text.encode())
+    """Replaces a file at once: readers see the old text or the new, never half.
+
+    All processes call this together; process 0 writes.
+    """
+    distributed.main_only(lambda: storage.write_bytes(path, text.encode()))
 
 
 def write_table(path: epath.PathLike, columns: dict[str, Any]) -> None:
-    """Writes columns of one length as a parquet file, at once. Only process 0 writes."""
+    """Writes columns of one length as a parquet file, at once; all processes call this, process 0 writes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if distributed.is_main():
+    def write() -> None:
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.table(columns), buffer)
         storage.write_bytes(path, buffer.getvalue().to_pybytes())
+
+    distributed.main_only(write)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +124,7 @@ class Store:
 
     Args:
         workdir: folder that exists and is writable.
+        lock: on the workdir, as `locked_workdir` gives it.
         while_waiting: called by every process every few seconds while another run makes an artifact.
         machine: clock and processes, for leases.
     """
@@ -127,14 +133,30 @@ class Store:
         self,
         workdir: epath.PathLike,
         *,
+        lock: leases.Lease | None = None,
         while_waiting: Callable[[], None] = lambda: None,
         machine: leases.Machine | None = None,
     ):
-        self._root = epath.Path(workdir) / "artifacts"
+        self._lock, self._stage_leases = lock, set()
+        self._root = epath.Path(workdir) / _ARTIFACTS
         self._leases = lease_folder(workdir)
         self._while_waiting = while_waiting
         self._machine = machine or leases.Machine()
         self._found: dict[tuple[str, str], Artifact] = {}
+
+    def check_held(self) -> None:
+        """Makes sure that the workdir and the artifacts under way are still this run's; all processes ask together.
+
+        Raises:
+            UserError: this run stood still, and another one has taken them over.
+        """
+
+        def check() -> None:
+            for lease in (self._lock, *self._stage_leases):
+                if lease is not None:
+                    lease.check()
+
+        distributed.main_only(check)
 
     def path(self, stage: str, inputs: Any) -> epath.Path:
         """Where the artifact of a stage for these inputs is, or will be."""
@@ -185,10 +207,12 @@ class Store:
         """
         path = self.path(stage, inputs)
         lease = self._claim(stage, inputs)
+        self._stage_leases.add(lease)
         try:
             if not _from_main(lambda: self.find(stage, inputs) is not None):
                 self._fill(path, write, lambda: _finish(path, stage, inputs, lease), lease)
         finally:
+            self._stage_leases.discard(lease)
             if lease is not None:
                 lease.release()
         _wait_for(lambda: self.find(stage, inputs) is not None, path, self._machine)
@@ -321,6 +345,11 @@ def _hash_file(path: epath.Path) -> dict[str, Any] | None:
     return {"bytes": size, "blake2b": digest.hexdigest()}
 
 
+def is_there(workdir: epath.PathLike, stage: str, key: str) -> bool:
+    """Whether a workdir has a finished artifact, whatever its content."""
+    return (epath.Path(workdir) / _ARTIFACTS / stage / key / _MANIFEST).exists()
+
+
 def lease_folder(workdir: epath.PathLike) -> epath.Path:
     """Where the claims of the runs in a workdir are."""
     return epath.Path(workdir) / "leases"
@@ -329,8 +358,10 @@ def lease_folder(workdir: epath.PathLike) -> epath.Path:
 @contextlib.contextmanager
 def locked_workdir(
     workdir: epath.PathLike, run: str = "", *, machine: leases.Machine | None = None
-) -> Iterator[None]:
+) -> Iterator[leases.Lease | None]:
     """Makes the workdir and holds it for this run; the lock of a run that died is recovered.
+
+    Yields the lock on process 0, None on the others.
 
     Args:
         run: "CONFIG SHARD", such as "a1b2c3d4 0/2": runs of one config hold the workdir together if their shards
@@ -348,7 +379,7 @@ def locked_workdir(
 
     distributed.main_only(lock)
     try:
-        yield
+        yield lease
     finally:
         if lease is not None:
             lease.release()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,18 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
 
-from selw2s_jax import artifacts, distributed, sharding
+from selw2s_jax import artifacts, distributed, sharding, storage
+from selw2s_jax.errors import UserError
+
+# Statuses of TensorStore and XLA, and system errors, that say nothing of what a file holds.
+_UNREADABLE = (
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+)
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 def save_params(folder, params) -> None:
@@ -28,18 +40,17 @@ def save_params(folder, params) -> None:
         raise _system_error(error, folder) from error
 
 
-def load_module(folder, abstract: nnx.Module, mesh: jax.sharding.Mesh) -> nnx.Module:
-    """A module with the parameters that `save_params` wrote, read straight into their shards.
+def load_params(folder, params: nnx.State, mesh: jax.sharding.Mesh) -> nnx.State:
+    """The parameters that `save_params` wrote, read straight into their shards.
 
     Args:
-        abstract: the module of `ShapeDtypeStruct`s, as `nnx.eval_shape` makes it.
+        params: of `ShapeDtypeStruct`s, as in a module that `nnx.eval_shape` makes.
     """
-    graphdef, params = nnx.split(abstract)
     shardings = sharding.param_shardings(mesh, params)
     params = jax.tree.map(lambda p, s: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s), params, shardings)
     with ocp.StandardCheckpointer() as checkpointer:
         pure = checkpointer.restore(_absolute(folder), _pure(params))
-    return nnx.merge(graphdef, jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(pure)))
+    return jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(pure))
 
 
 class Saved(NamedTuple):
@@ -49,6 +60,13 @@ class Saved(NamedTuple):
     state: Any  # pytree of arrays on the devices
     trace: dict[str, np.ndarray]
     record: dict[str, Any]  # JSON values
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, less its question whether to stop: JAX counts those of a process, and `preemption` asks them."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
 
 
 class Checkpoints:
@@ -61,10 +79,14 @@ class Checkpoints:
         folder: of this run alone; made when the first state is saved.
         every_steps: how often `is_due`; 0 for never.
         keep: how many states are kept.
+        before_save: called by all processes before a state is saved; what it raises keeps the state from being saved.
     """
 
-    def __init__(self, folder, *, every_steps: int, keep: int):
+    def __init__(
+        self, folder, *, every_steps: int, keep: int, before_save: Callable[[], None] = lambda: None
+    ):
         self._folder, self._every_steps, self._keep = _absolute(folder), every_steps, keep
+        self._before_save = before_save
         self._opened: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -72,13 +94,16 @@ class Checkpoints:
 
     def __exit__(self, *_) -> None:
         if self._opened is not None:
-            self._opened.close()
+            try:
+                self._opened.close()
+            except ValueError as error:
+                raise _system_error(error, self._folder) from error
 
     @property
     def _manager(self) -> ocp.CheckpointManager:
         if self._opened is None:
             options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True)
-            self._opened = ocp.CheckpointManager(self._folder, options=options)
+            self._opened = _Manager(self._folder, options=options)
         return self._opened
 
     def is_due(self, step: int) -> bool:
@@ -94,6 +119,7 @@ class Checkpoints:
         Raises:
             OSError: the file system refused, now or at the save before.
         """
+        self._before_save()
         arrays = _by_path(saved.state)
         record = {
             "step": saved.step,
@@ -118,53 +144,90 @@ class Checkpoints:
         """The last state that is sound, on the devices and in the shardings of `abstract_state`; None without any.
 
         Says which states it passes over, on standard output.
+
+        Raises:
+            UserError: all that were saved are damaged, or one cannot be read for reasons beside its content.
         """
         if not distributed.broadcast(self._folder.is_dir()):
             return None
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                saved, fault = self._restore(step, abstract_state), None
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" in str(error):
-                    raise
-                fault = str(error)
-            except Exception as error:  # whatever a library says of a file that is cut short or altered
-                fault = str(error)
-            faults = [fault for fault in distributed.gather(fault) if fault is not None]
-            if not faults:
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            saved, fault = self._restore(step, abstract_state)
+            if fault is None:
                 return saved
-            reason = " ".join(faults[0].split())[:200]
-            print(f"  the state saved at step {step} is damaged and passed over ({reason})", flush=True)
+            print(f"  the state saved at step {step} is damaged and passed over ({fault})", flush=True)
+        if steps:
+            raise UserError(
+                f"none of the states in {self._folder} is sound (see above); look for what damaged them, or delete "
+                "that folder to train this stage from its start"
+            )
         return None
 
-    def _restore(self, step: int, abstract_state) -> Saved:
-        folder = self._folder / str(step)
-        items = {
-            "record": ocp.args.JsonRestore(),
-            "state": ocp.args.StandardRestore(_by_path(abstract_state)),
-        }
-        if (folder / "trace").is_dir():
-            items["trace"] = ocp.args.StandardRestore()
-        found = self._manager.restore(step, args=ocp.args.Composite(**items))
-        record = dict(found.record)
-        if record.pop("hash") != artifacts.content_hash(record):
-            raise ValueError("its record is not what was written")
-        trace = {name: np.asarray(column) for name, column in (found.get("trace") or {}).items()}
-        if record["trace"] != _trace_hash(trace):
-            raise ValueError("its trace is not what was written")
-        checksums = jax.device_get(_checksums(found.state))
+    def _restore(self, step: int, abstract_state) -> tuple[Saved | None, str | None]:
+        """A state, or what is wrong with it on any process."""
+        wanted = _by_path(abstract_state)
+
+        def read():
+            try:
+                return _read_state(self._folder / str(step), wanted), None
+            except Exception as error:  # whatever a library says of a file that is cut short or altered
+                if _is_unreadable(error):
+                    raise UserError(
+                        f"the state in {self._folder / str(step)} cannot be read ({_one_line(error)}); mend that and "
+                        "run the same command again"
+                    ) from error
+                return None, _one_line(error)
+
+        # Each process reads alone, and what takes all of them comes once all have read.
+        found, fault = distributed.agree(read)
+        faults = [fault for fault in distributed.gather(fault) if fault is not None]
+        if faults:
+            return None, faults[0]
+        record, trace, arrays = found
+        checksums = jax.device_get(_checksums(arrays))
         for name, expected in record["checksums"].items():
             if int(checksums[name]) != expected:
-                raise ValueError(f"{name} is not what was written")
-        leaves = [found.state[name] for name in items["state"].item]
-        state = jax.tree.unflatten(jax.tree.structure(abstract_state), leaves)
-        return Saved(record["step"], state, trace, record["record"])
+                return None, f"{name} is not what was written"
+        state = jax.tree.unflatten(jax.tree.structure(abstract_state), [arrays[name] for name in wanted])
+        return Saved(record["step"], state, trace, record["record"]), None
 
 
 def discard(folder) -> None:
     """Removes the states of a run that is finished."""
-    folder = _absolute(folder)
-    distributed.main_only(lambda: folder.rmtree(missing_ok=True))
+    distributed.main_only(lambda: storage.remove_tree(folder))
+
+
+def _read_state(folder: epath.Path, wanted: dict[str, Any]):
+    """Record, trace and arrays of a state, without asking the other processes.
+
+    Raises:
+        Exception: a part is missing or not what was written, as far as one process can tell.
+    """
+    record = dict(ocp.JsonCheckpointHandler().restore(folder / "record"))
+    if record.pop("hash") != artifacts.content_hash(record):
+        raise ValueError("its record is not what was written")
+    trace = {}
+    if (folder / "trace").is_dir():
+        trace = ocp.StandardCheckpointHandler().restore(folder / "trace", args=ocp.args.StandardRestore())
+        trace = {name: np.asarray(column) for name, column in trace.items()}
+    if record["trace"] != _trace_hash(trace):
+        raise ValueError("its trace is not what was written")
+    if set(record["checksums"]) != set(wanted):
+        raise ValueError("it is the state of another model or optimizer")
+    arrays = ocp.StandardCheckpointHandler().restore(folder / "state", args=ocp.args.StandardRestore(wanted))
+    return record, trace, arrays
+
+
+def _is_unreadable(error: Exception) -> bool:
+    """Whether an error is of memory, network or permissions, and no sign of damage."""
+    error = _system_error(error, "") if isinstance(error, ValueError) else error
+    if isinstance(error, (OSError, MemoryError)):
+        return not isinstance(error, _ABSENT)
+    return any(status in str(error) for status in _UNREADABLE)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _absolute(folder) -> epath.Path:

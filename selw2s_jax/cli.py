@@ -55,6 +55,7 @@ def define_student_flags() -> None:
     flags.DEFINE_string("task", None, "Task of the run.")
     flags.DEFINE_string("method", None, "Method of the student; also weak and ceiling.")
     flags.DEFINE_integer("seed", None, "Seed of the student.")
+    flags.DEFINE_string("run", None, "Of a sweep, the run, where several have such a student.")
 
 
 def student_flags() -> dict[str, Any]:
@@ -63,7 +64,7 @@ def student_flags() -> dict[str, Any]:
     Raises:
         UserError: no workdir is given.
     """
-    values = {name: flags.FLAGS[name].value for name in ("workdir", "task", "method", "seed")}
+    values = {name: flags.FLAGS[name].value for name in ("workdir", "task", "method", "seed", "run")}
     if not values["workdir"]:
         raise UserError("--workdir is missing; give the folder of a run")
     return values

@@ -5,6 +5,7 @@ Config files build on `default_config()`; nothing else in the package knows a de
 
 import difflib
 import importlib.util
+import json
 import math
 
 import ml_collections
@@ -14,6 +15,7 @@ from selw2s_jax.errors import UserError
 
 # Seeds that no base seed touches: every seed and method is tested on the same converted items.
 TEST_CONVERSION_SEED = 20251114
+LORA_TARGETS = ("attention", "mlp")  # those of models.lora
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -22,8 +24,14 @@ def default_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.task = "sciq"  # a registered task, or any name with data.train_file
     config.methods = ("finetune", "selective")
-    config.plugins = ()  # modules to import, "package.module", that register losses, label rules and methods
+    config.plugins = ()  # modules to import, "package.module", that register parts of your own
     config.seeds = (0, 1, 2)
+    # Axes of a sweep; the run is their product. An empty one leaves what the rest of the config says.
+    config.sweep = dict(
+        tasks=(),
+        pairs=(),  # "weak:strong", names of models
+        settings=(),  # any other key, "data.num_train=1000,5000"; several axes are several strings
+    )
 
     config.data = dict(
         source="hub",  # "hub", "generated", or a folder laid out as <task>/<split>.parquet
@@ -56,6 +64,9 @@ def default_config() -> ml_collections.ConfigDict:
             tokenizer=placeholder(str),  # a folder; null: the model's own
             learning_rate=placeholder(float),  # null: training.learning_rate, else the model's own default
         )
+
+    # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
+    config.weak.label_noise = 0.0
 
     # A generated world (data.source="world"); see data/toy_world.py.
     config.world = dict(
@@ -102,10 +113,15 @@ def default_config() -> ml_collections.ConfigDict:
         num_test=0,  # questions of p_ik.task's test split that P(IK) is tested on; 0: P(IK) is not tested
     )
     config.self_label = dict(
-        source="fewshot",  # fewshot | class_head | file
+        source="fewshot",  # fewshot | class_head | file | a label source of your own, by name
         file=placeholder(str),  # for source=file: JSONL of {example_id, label}
         soft=False,
         num_shots=4,
+    )
+    # Parts of the selective rule; your own by name.
+    config.selection = dict(
+        selector="threshold",  # which rows keep the strong model's own label
+        refiner="graph",  # what becomes of the labels of the others: graph | none
     )
     config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True)
     # Of the losses by name; a loss of your own that takes an argument of one of these names is given it.
@@ -132,11 +148,20 @@ def default_config() -> ml_collections.ConfigDict:
         schedule="cosine",  # cosine | linear | constant
         warmup_steps=0,
         clip_norm=placeholder(float),  # largest global norm of a gradient; null: not clipped
-        trained="all",  # all | heads (a linear probe: the backbone stays as it was)
+        trained="all",  # all | heads (a linear probe) | lora (heads and low-rank adapters); the rest stays as it was
+    )
+    config.lora = dict(  # of training.trained=lora
+        rank=8,
+        alpha=16.0,  # the adapters' product is scaled by alpha / rank
+        dropout=0.0,  # of the adapters' inputs
+        targets=("attention",),  # attention, mlp: all of their weights, biases apart
     )
     config.precision = dict(param_dtype="float32", compute_dtype="bfloat16", moment_dtype="float32")
     # (data, fsdp, tensor) of the strong model; null: all devices on fsdp. The weak model's is folded where it must be.
-    config.mesh = dict(shape=placeholder(tuple))
+    config.mesh = dict(
+        shape=placeholder(tuple),
+        num_groups=1,  # equal groups of devices that make stages side by side; the shape is that of each
+    )
     config.checkpoint = dict(
         every_steps=500,  # of a training run between two savings of its whole state; 0: only when told to stop
         keep=2,  # states of a run under way
@@ -230,11 +255,10 @@ _ONE_OF = {
     "p_ik.stage": ("joint", "pretrain_then_joint", "frozen"),
     "p_ik.mask": ("online", "frozen_scores", "file"),
     "p_ik.prompt": ("bare", "instruction", "fewshot"),
-    "self_label.source": ("fewshot", "class_head", "file"),
     "ceiling.split": ("student", "weak", "both"),
     "training.optimizer": ("adam", "adamw", "adafactor"),
     "training.schedule": ("cosine", "linear", "constant"),
-    "training.trained": ("all", "heads"),
+    "training.trained": ("all", "heads", "lora"),
     "precision.param_dtype": ("float32", "bfloat16"),
     "precision.compute_dtype": ("float32", "bfloat16"),
     "precision.moment_dtype": ("float32", "bfloat16"),
@@ -245,9 +269,10 @@ _POSITIVE = (
     "data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size",
     "p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size",
     "training.epochs", "training.learning_rate", "training.eps", "training.clip_norm", "weak.learning_rate",
-    "strong.learning_rate", "execution.score_tokens", "logging.every_steps", "world.num_entities",
+    "strong.learning_rate", "execution.score_tokens", "logging.every_steps", "world.num_entities", "mesh.num_groups",
     "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
+    "lora.rank", "lora.alpha",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
@@ -257,8 +282,10 @@ _NOT_NEGATIVE = (
 _UNIT_INTERVAL = (
     "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share", "world.judged_power",
     "world.stated_share", "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction",
+    "weak.label_noise",
 )  # fmt: skip
-_BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2")  # Adam divides by 1 - b
+# Adam divides by 1 - b, dropout by 1 - its rate.
+_BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2", "lora.dropout")
 _SEED_LIMIT = 2**32  # jax.random.key tells no more apart
 
 
@@ -320,6 +347,10 @@ def _validate_lists(config, students) -> None:
     for which, seed in config.seed.items():
         if seed is not None and not _is_seed(seed):
             raise UserError(f"config.seed.{which}={seed} must be an integer in [0, 2**32)")
+    for target in config.lora.targets:
+        check_one_of("lora.targets", target, LORA_TARGETS)
+    if not config.lora.targets:
+        raise UserError(f"config.lora.targets is empty: name one or more of {', '.join(LORA_TARGETS)}")
     shape = config.mesh.shape
     if shape is not None and (len(shape) != 3 or any(type(size) is not int or size < 1 for size in shape)):
         raise UserError(f"config.mesh.shape={tuple(shape)} must be three sizes >= 1: (data, fsdp, tensor)")
@@ -402,7 +433,30 @@ def dotted_keys(config: ml_collections.ConfigDict) -> list[str]:
 def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A copy with `--config.methods=a,b` taken apart, which the flag parser leaves as one string; none for ""."""
     config = config.copy_and_resolve_references()
-    for key in ("methods", "plugins"):
-        names = [name.strip() for item in config[key] for name in str(item).split(",")]
-        config[key] = tuple(name for name in names if name)
+    for section, key in (
+        (config, "methods"),
+        (config, "plugins"),
+        (config.lora, "targets"),
+        (config.sweep, "tasks"),
+        (config.sweep, "pairs"),
+    ):
+        names = [name.strip() for item in section[key] for name in str(item).split(",")]
+        section[key] = tuple(name for name in names if name)
     return config
+
+
+def to_json(config: ml_collections.ConfigDict) -> dict:
+    """The config as JSON values."""
+    return json.loads(config.to_json_best_effort())
+
+
+def differing_keys(ours: dict, theirs: dict) -> list[str]:
+    """Dotted keys at which two configs, as JSON values, are not the same."""
+    keys = []
+    for name in sorted({*ours, *theirs}):
+        mine, other = ours.get(name), theirs.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            keys += [f"{name}.{inner}" for inner in differing_keys(mine, other)]
+        elif mine != other or (name in ours) != (name in theirs):
+            keys.append(name)
+    return keys

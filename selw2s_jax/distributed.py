@@ -158,6 +158,10 @@ def broadcast(value: Any) -> Any:
     return gather(value if is_main() else None)[0]
 
 
+class _AgreedError(UserError):
+    """One that every process has raised."""
+
+
 def agree(function: Callable[[], _Result]) -> _Result:
     """`function()` on every process; where it raises a UserError on one, all raise that, so that none waits.
 
@@ -166,6 +170,8 @@ def agree(function: Callable[[], _Result]) -> _Result:
     result, message = None, None
     try:
         result = function()
+    except _AgreedError:
+        raise
     except (UserError, OSError) as error:
         if _num_processes == 1:
             raise
@@ -173,7 +179,7 @@ def agree(function: Callable[[], _Result]) -> _Result:
     messages = gather(message)
     for process, text in enumerate(messages):
         if text is not None:
-            raise UserError(f"process {process}: {text}")
+            raise _AgreedError(f"process {process}: {text}")
     return result
 
 
@@ -196,6 +202,33 @@ def main_only(function: Callable[[], None]) -> None:
     agree(run)
 
 
+class Deferred:
+    """Work of process 0 alone, whose errors wait for a moment when all processes are together."""
+
+    def __init__(self):
+        self._error: OSError | None = None
+
+    def run(self, function: Callable[[], None]) -> None:
+        """`function()` on process 0, unless an earlier one failed; with a single process, its errors are raised."""
+        if not is_main() or self._error is not None:
+            return
+        try:
+            function()
+        except OSError as error:
+            if _num_processes == 1:
+                raise
+            self._error = error
+
+    def settle(self) -> None:
+        """Raises, on all processes, the error that waited."""
+
+        def raise_it() -> None:
+            if self._error is not None:
+                raise self._error
+
+        agree(raise_it)
+
+
 def check_equal(facts: dict[str, Any], remedy: str) -> None:
     """Checks that JSON values are the same on every process.
 
@@ -206,6 +239,6 @@ def check_equal(facts: dict[str, Any], remedy: str) -> None:
     for name, value in by_process[0].items():
         for process, other in enumerate(by_process):
             if other[name] != value:
-                raise UserError(
+                raise _AgreedError(
                     f"process {process} has another {name} ({other[name]}) than process 0 ({value}): {remedy}"
                 )

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from selw2s_jax import artifacts, inputs, stages
-from selw2s_jax.data import batches
+from selw2s_jax.data import batches, keyed
 from selw2s_jax.inference import fewshot
 from selw2s_jax.method import registry
 
@@ -35,25 +35,27 @@ class Experiment:
     def __init__(self, config: ml_collections.ConfigDict, found: inputs.Inputs, make: stages.StageFactory):
         self._config, self._found, self._make = config, found, make
 
-    def targets(self) -> list[stages.Stage]:
-        """The stages that results are read from, in the order in which they are best made."""
+    def targets(self) -> list[list[stages.Stage]]:
+        """The stages that results are read from, by model, in the order in which they are best made."""
         # All answers first: the language model is then loaded once.
         chosen = [
-            self.answers(seed, split_name)
-            for seed in self._config.seeds
-            for split_name in ("student_half", "p_ik", "test", "p_ik_test")
-            if self.has_answers(split_name)
+            [
+                self.answers(seed, split_name)
+                for seed in self._config.seeds
+                for split_name in ("student_half", "p_ik", "test", "p_ik_test")
+                if self.has_answers(split_name)
+            ]
         ]
         for seed in self._config.seeds:
-            # The labels are asked for beside the weak model, which is then still on the devices.
-            chosen.append(self.weak_labels(seed))
             for name in self.classifiers():
-                chosen.append(self.evaluation(seed, name))
-                chosen += [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
+                # The labels are asked for beside the weak model, which is then still on the devices.
+                of_model = [self.weak_labels(seed)] if name == "weak" else []
+                tests = [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
+                chosen.append([*of_model, self.evaluation(seed, name), *tests])
             if "p_ik_only" in self._config.methods:
-                chosen.append(self.p_ik_model(seed))
-                chosen += [stage for _, stage in self._p_ik_tests_of(seed, "p_ik_only").values()]
-        return chosen
+                tests = [stage for _, stage in self._p_ik_tests_of(seed, "p_ik_only").values()]
+                chosen.append([self.p_ik_model(seed), *tests])
+        return [of_model for of_model in chosen if of_model]
 
     def classifiers(self) -> tuple[str, ...]:
         """The models that are tested on the task: weak model, ceiling, and students with a class head."""
@@ -225,15 +227,19 @@ class Experiment:
 
     def _weak_column(self, seed: int) -> _Column:
         stage = self.weak_labels(seed)
-        split = self._found.by_seed[seed].student_half
+        split, noise = self._found.by_seed[seed].student_half, self._config.weak.label_noise
+        noise_seed = inputs.seed_for(self._config, seed, "sampling")
 
         def read() -> np.ndarray:
             columns = [
                 self._make.table(stage, "predictions.parquet", name, split) for name in ("prob_0", "prob_1")
             ]
-            return np.stack(columns, axis=-1)
+            probs = np.stack(columns, axis=-1)
+            turned = [keyed.keyed_uniform(noise_seed, "label noise", name) < noise for name in split.ids]
+            return np.where(np.array(turned)[:, None], probs[:, ::-1], probs)
 
-        return _Column(stage.key, (stage,), read)
+        key = {"labels": stage.key, "noise": noise, "seed": noise_seed} if noise else stage.key
+        return _Column(key, (stage,), read)
 
     def _self_column(self, seed: int) -> _Column:
         section, split = self._config.self_label, self._found.by_seed[seed].student_half
@@ -241,10 +247,15 @@ class Experiment:
             return self._file_column(section.file, "label", split, hard=not section.soft)
         if section.source == "class_head":
             return _Column(None, (), lambda: np.zeros(len(split), np.float32))
-        stage = self.answers(seed, "student_half")
+        if section.source == "fewshot":
+            stage, file = self.answers(seed, "student_half"), "answers.parquet"
+        else:
+            sampling_seed = inputs.seed_for(self._config, seed, "sampling")
+            label = f"labels by {section.source}, seed {seed}"
+            stage, file = self._make.labels(section.source, split, sampling_seed, label), "labels.parquet"
 
         def read() -> np.ndarray:
-            probs = self._make.table(stage, "answers.parquet", "prob_1", split)
+            probs = self._make.table(stage, file, "prob_1", split)
             return probs if section.soft else (probs > 0.5).astype(np.float32)
 
         return _Column([stage.key, section.soft], (stage,), read)
@@ -309,11 +320,12 @@ class Experiment:
     def label_columns(self, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Weak labels and self labels on the student's half, as probabilities of class 1 `[N]`.
 
-        The self labels are None where the student made them as it went.
+        The self labels are None where the student made them as it went, or no student used any.
         """
         weak = self._weak_column(seed).read()[:, 1]
-        by_student = self._config.self_label.source == "class_head"
-        return weak, None if by_student else self._self_column(seed).read()
+        used = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
+        there = used and self._config.self_label.source != "class_head"
+        return weak, self._self_column(seed).read() if there else None
 
 
 def shuffled_masks(trace: dict[str, np.ndarray], ids: Sequence[str], *, seed: int) -> np.ndarray:

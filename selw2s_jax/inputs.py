@@ -179,6 +179,7 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
         and config.data.source not in (smoke.GENERATED, world.NAME)
         and (config.data.num_train, config.data.num_test) == (20_000, None)
         and config.data.conversion == "coin"
+        and not config.weak.label_noise
         and not sources.is_divided(task, source=source)
     )
     return Inputs(weak, strong, by_seed, tuple(dict.fromkeys(notes)), is_papers_data)

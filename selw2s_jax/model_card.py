@@ -26,15 +26,28 @@ With transformers (no remote code; the classes of `model` are those of its {head
     with torch.no_grad():
         probs = torch.softmax(model(torch.tensor([ids])).logits.float(), dim=-1)     # [1, 2]
 """
+_WITH_PEFT = """\
+The weights are low-rank adapters and heads, in PEFT's layout; the pretrained model is read from where it is. With PEFT
+(the classes of `model` are those of its {head}):
+
+    import peft, torch, transformers
+
+    base = transformers.AutoModelForSequenceClassification.from_pretrained("BASE", num_labels=2)
+    model = peft.PeftModel.from_pretrained(base, "FOLDER").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained("FOLDER")
+    ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"][-{max_length}:]
+    with torch.no_grad():
+        probs = torch.softmax(model(torch.tensor([ids])).logits.float(), dim=-1)     # [1, 2]
+"""
 _WITH_THIS_PROJECT = """\
 With selw2s_jax:
 
     import jax
     import numpy as np
     import selw2s_jax
-    from selw2s_jax import students
+    from selw2s_jax import exports
 
-    model = students.load_exported("FOLDER")
+    model = exports.load("FOLDER"{base})
     ids = selw2s_jax.load_tokenizer("FOLDER").encode(TEXT)[-{max_length}:]
     first = np.zeros(1, np.int32)
     outputs = model(np.array([ids], np.int32), None, None, first, first + len(ids) - 1)
@@ -55,7 +68,9 @@ class Numbers:
     p_ik: list[dict[str, Any]]
 
 
-def format_card(facts, *, numbers: Numbers | None, dtype: str, transformers_class: str | None) -> str:
+def format_card(
+    facts, *, numbers: Numbers | None, dtype: str, transformers_class: str | None, is_apart: bool = False
+) -> str:
     """The card of a student.
 
     Args:
@@ -63,16 +78,19 @@ def format_card(facts, *, numbers: Numbers | None, dtype: str, transformers_clas
         numbers: None where the run has no results of this student.
         dtype: of the weights.
         transformers_class: the class of transformers that reads the folder, or None.
+        is_apart: whether the folder has the adapters alone, without the model that they adapt.
     """
     names = {key: _code(getattr(facts, key)) for key in ("method", "task")}
     names |= {key: _model_name(getattr(facts, key)) for key in ("base", "weak", "strong")}
     about = _ROLES.get(facts.method, _STUDENT).format(**names)
     head = "class head" if facts.has_class_head else "P(IK) head, (IDK, IK)"
-    loading = [_WITH_THIS_PROJECT.format(max_length=facts.max_length)]
+    base = ', base="BASE"' if is_apart else ""
+    loading = [_WITH_THIS_PROJECT.format(max_length=facts.max_length, base=base)]
     if transformers_class is not None:
-        loading.insert(0, _WITH_TRANSFORMERS.format(max_length=facts.max_length, head=head))
+        form = _WITH_PEFT if is_apart else _WITH_TRANSFORMERS
+        loading.insert(0, form.format(max_length=facts.max_length, head=head))
     paragraphs = [
-        _front_matter(facts, transformers_class),
+        _front_matter(facts, "peft" if is_apart else "transformers" if transformers_class else "selw2s_jax"),
         f"# {_plain(facts.method)} on {_plain(facts.task)}, seed {facts.seed}",
         f"Made by selw2s_jax, an independent implementation of Selective Weak-to-Strong Generalization ({_PAPER}). "
         f"{about} Its two classes are the labels of the task: 1 where the answer shown is right.",
@@ -104,18 +122,29 @@ def _code(text: str) -> str:
 
 def _model_name(name: str) -> str:
     """A model as the config has it; of a folder of this machine only its own name."""
+    return _code(_without_folder(name))
+
+
+def _without_folder(name: str) -> str:
     is_folder = name.startswith(("/", "~", "."))
-    return _code(pathlib.PurePath(name).name if is_folder else name)
+    return pathlib.PurePath(name).name if is_folder else name
 
 
-def _front_matter(facts, transformers_class: str | None) -> str:
+def base_name(facts) -> str:
+    """The pretrained model by its name on the hub, or as the config has it; of a folder here its own name."""
+    if facts.base in registry.MODELS:
+        return registry.MODELS[facts.base].hub_name
+    return _without_folder(facts.base)
+
+
+def _front_matter(facts, library: str) -> str:
     fields = {
-        "library_name": "transformers" if transformers_class else "selw2s_jax",
+        "library_name": library,
         "pipeline_tag": "text-classification",
         "tags": ["weak-to-strong-generalization"],
     }
     if facts.base in registry.MODELS:
-        fields["base_model"] = registry.MODELS[facts.base].hub_name
+        fields["base_model"] = base_name(facts)
     # JSON is YAML.
     return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()), "---"])
 
@@ -130,11 +159,22 @@ def _facts_table(names: dict[str, str], facts, dtype: str) -> str:
         "longest input": f"{facts.max_length} tokens; longer ones are truncated from the left",
         "weights": dtype,
         "computed in": facts.compute_dtype,
+        "trained": _trained(facts),
         "heads": "class head" * facts.has_class_head
         + " and " * (facts.has_class_head and facts.has_p_ik_head)
         + "P(IK) head" * facts.has_p_ik_head,
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+
+
+def _trained(facts) -> str:
+    if facts.lora is None:
+        return {"all": "everything", "heads": "the heads alone"}[facts.trained]
+    settings = facts.lora
+    return (
+        f"heads, and low-rank adapters of {' and '.join(settings.targets)} (rank {settings.rank}, alpha "
+        f"{settings.alpha:g}, dropout {settings.dropout:g})"
+    )
 
 
 def _numbers(facts, numbers: Numbers | None) -> list[str]:
@@ -182,7 +222,7 @@ def _input_form(facts) -> str:
         "writes it.",
     }
     text = (
-        f'{forms[facts.prompt]} `students.read_facts("FOLDER").classifier_input(text)` makes it. The class head '
+        f'{forms[facts.prompt]} `exports.read_facts("FOLDER").classifier_input(text)` makes it. The class head '
         "and the P(IK) head (`heads.safetensors`) read the last token."
     )
     if facts.openai_pooling:

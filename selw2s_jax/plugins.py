@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from selw2s_jax import config as config_lib
 from selw2s_jax import stages
 from selw2s_jax.errors import UserError
-from selw2s_jax.method import label_rules, losses, registry
+from selw2s_jax.method import label_rules, label_sources, losses, registry, selection
 from selw2s_jax.training import step
 
 _NUM_EXAMPLES, _EMBED_DIM = 3, 5  # of the batch that methods are tried on
@@ -47,6 +48,12 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
         UserError: a part is not registered, cannot be made or traced, or returns another shape or dtype than
             `label_rules.Labels` and `losses.Loss` say.
     """
+    for key, known in (
+        ("self_label.source", ("fewshot", "class_head", "file", *label_sources.LABEL_SOURCES)),
+        ("selection.selector", selection.SELECTORS),
+        ("selection.refiner", selection.REFINERS),
+    ):
+        config_lib.check_one_of(key, config_lib.get(config, key), tuple(known))
     for name in config.methods:
         method = registry.METHODS[name]
         for kind, wanted, known in (

@@ -3,10 +3,12 @@
 All processes of a run get the same answer at the same poll, whichever of them was told.
 """
 
+import http.client
 import os
 import pathlib
 import signal
 import threading
+import time
 import urllib.request
 
 from selw2s_jax import distributed
@@ -14,7 +16,8 @@ from selw2s_jax import distributed
 EXIT_STATUS = 75  # EX_TEMPFAIL: start the same command again
 
 # Google Cloud says so here before it takes a spot machine; the host name is its libraries' environment variable.
-_NOTICE_PATH = "/computeMetadata/v1/instance/preempted?wait_for_change=true"
+_NOTICE_PATH = "/computeMetadata/v1/instance/preempted"
+_NOTICE_RETRY_S = 5.0
 _told = threading.Event()
 _num_polls = 0
 
@@ -42,16 +45,24 @@ def _is_on_google_cloud() -> bool:
         return False
 
 
-def watch_cloud_notice() -> None:
-    """Turns Google Cloud's notice of preemption into a SIGTERM; ends quietly where nobody gives one."""
-    host = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
+def watch_cloud_notice(retry_s: float = _NOTICE_RETRY_S) -> None:
+    """Turns Google Cloud's notice of preemption into a SIGTERM.
+
+    Args:
+        retry_s: seconds until it is asked again after it did not answer.
+    """
+    url = f"http://{os.environ.get('GCE_METADATA_HOST', 'metadata.google.internal')}{_NOTICE_PATH}"
 
     def wait() -> None:
-        try:
-            while _ask(f"http://{host}{_NOTICE_PATH}") != "TRUE":
-                pass
-        except OSError:
-            return  # no such service here
+        query = ""  # the first answer is what holds now, the others are what it changes to
+        while True:
+            try:
+                if _ask(url + query) == "TRUE":
+                    break
+                query = "?wait_for_change=true"
+            except (OSError, http.client.HTTPException):
+                query = ""
+                time.sleep(retry_s)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="preemption notice", daemon=True).start()

@@ -19,22 +19,29 @@ def main() -> None:
     from selw2s_jax import run_report, run_results, storage
 
     workdirs = [epath.Path(workdir).expanduser() for workdir in dict.fromkeys(_WORKDIRS.value)]
-    runs = [run_results.read(workdir) for workdir in workdirs]
+    contents = [run_results.read(workdir) for workdir in workdirs]
+    runs = [run for found in contents for run in found.runs]
+    waiting = [line for found in contents for line in found.waiting]
+    damaged = [line for found in contents for line in found.damaged]
+    unread = f"{len(damaged)} of the sweep's runs cannot be read: {'; '.join(damaged)}"
     if not any(run.predictions for run in runs):
-        raise UserError(
-            f"no evaluation is finished in {', '.join(map(str, workdirs))}; run the same config again, it continues"
-        )
+        nothing = f"no evaluation is finished in {', '.join(map(str, workdirs))}"
+        raise UserError(unread if damaged else f"{nothing}; run the same config again, it continues")
     output = epath.Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdirs[0] / "report"
     if output.is_file():
         raise UserError(f"--output={output} is a file; choose another folder")
-    made = run_report.files(runs)
+    made = run_report.files(runs, absent=[*waiting, *damaged])
     storage.make_folder(output)
     for name, content in made.items():
         storage.write_bytes(output / name, content)
     for run in runs:
         if run.missing:
             print(f"{run.workdir}: {len(run.missing)} outcomes are missing; the page lists them")
+    for line in waiting:
+        print(line)
     print(f"the report is {output / run_report.PAGE}; tables and pictures are beside it")
+    if damaged:
+        raise UserError(f"the report is written, but {unread}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """A report over runs: its tables, pictures and page, as the content of files."""
 
 import collections
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax import results, run_results, run_statistics, run_tables, run_warnings
+from selw2s_jax import results, run_results, run_statistics, run_sweep_report, run_tables, run_warnings
 from selw2s_jax.analysis import page, report_figures, tables
 
 PAGE = "report.html"
@@ -15,9 +16,9 @@ _INTRODUCTION = (
     "flawed labels. The ceiling is the strong model trained on ground truth instead. PGR, performance gap recovered, "
     "says how much of the gap between weak model and ceiling a student closes. P(IK) is the strong model's own "
     "estimate of whether it knows the answer to a question (IK) or not (IDK).",
-    "All numbers are of the same test items for every method and seed, and computed from the predictions that the runs "
-    "stored. A gain of a method that selects labels is evidence for selection only where it is also a gain over "
-    "the controls.",
+    "All numbers of a task are of the same test items for every method and seed, and computed from the predictions "
+    "that the runs stored. A gain of a method that selects labels is evidence for selection only where it is also a "
+    "gain over the controls.",
 )
 
 _CAPTIONS = {
@@ -31,44 +32,61 @@ _CAPTIONS = {
 _BESIDE = {"results": "main", "labels": "labels", "training": None}  # the table that a picture stands above
 
 
-def files(runs: Sequence[run_results.Run]) -> dict[str, bytes]:
+@dataclasses.dataclass(frozen=True)
+class _Titled:
+    """A table of a file: under which title, and by column of the CSV what tells it from the others."""
+
+    title: str
+    labels: Mapping[str, str]
+    table: tables.Table
+
+
+def files(runs: Sequence[run_results.Run], *, absent: Sequence[str] = ()) -> dict[str, bytes]:
     """Every file of the report, by name; equal runs give equal bytes.
 
     `report.html`; a `.md`, `.csv` and `.tex` for each kind of table, with the tables of all runs; and pictures,
-    numbered by run.
+    numbered by run or by section.
+
+    Args:
+        absent: a line for each run of a sweep that has not begun or cannot be read.
     """
     names = _names(runs)
     found = [(name, one) for name, run in names.items() for one in run_warnings.find(run)]
     parts = [page.paragraph(text) for text in _INTRODUCTION]
-    parts.append(page.warnings(_first_things(names, found)))
+    parts.append(page.warnings(_first_things(names, found, absent)))
     made: dict[str, bytes] = {}
-    by_kind: dict[str, list[tuple[dict[str, str], tables.Table]]] = {}
-
-    overview = run_tables.overview_table(runs)
+    by_kind: dict[str, list[_Titled]] = {}
+    sections = {f"part-{n}": one for n, one in enumerate(run_sweep_report.sections(runs), start=1)}
     if len(names) > 1:
-        parts.append(page.links({f"run-{number}": name for number, name in enumerate(names, start=1)}))
-    if overview is not None:
-        by_kind["overview"] = [({}, overview)]
-        parts += [page.heading(2, overview.title), tables.to_html(overview)]
-    parts += _transfer_parts(runs, made)
+        titles = {anchor: section.title for anchor, section in sections.items()}
+        parts.append(page.links(titles | {"runs": "Each run", "methods": "Methods", "settings": "Settings"}))
+    for anchor, section in sections.items():
+        parts += section.parts(anchor)
+        made |= {f"{name}.png": png for name, (png, _) in section.pictures.items()}
+        for table in section.tables:
+            title = f"{table.title}: {section.title}"
+            by_kind.setdefault(table.name, []).append(_Titled(title, section.labels, table))
+    parts += [page.heading(2, "Each run", "runs")] if len(names) > 1 else []
     for number, (name, run) in enumerate(names.items(), start=1):
-        parts.append(page.heading(2, name, f"run-{number}"))
         pictures = _draw(run)
         made |= {f"{kind}-{number}.png": png for kind, (png, _) in pictures.items()}
+        of_run = run_tables.of_run(run)
         labels = {"run": name, "task": run.task, "weak": run.weak, "strong": run.strong}
-        for table in run_tables.of_run(run):
-            by_kind.setdefault(table.name, []).append((labels, table))
-            parts += [page.heading(3, table.title)]
-            parts += [page.picture(*pictures[kind]) for kind in pictures if _BESIDE[kind] == table.name]
-            parts += [tables.to_html(table)]
-        if "training" in pictures:
-            parts += [page.heading(3, "Training"), page.picture(*pictures["training"])]
-    parts += [page.heading(2, "Methods"), page.definitions(_describe_methods(runs).items())]
+        labels |= {key: run_results.setting_text(value) for key, value in run.settings.items()}
+        for table in of_run:
+            by_kind.setdefault(table.name, []).append(_Titled(f"{table.title}: {name}", labels, table))
+        inner = _run_parts(of_run, pictures)
+        if len(names) > 1:
+            parts.append(page.folded(name, inner, f"run-{number}"))
+        else:
+            parts += [page.heading(2, name, f"run-{number}"), *inner]
+    parts += [page.heading(2, "Methods", "methods"), page.definitions(_describe_methods(runs).items())]
     parts += _provenance_parts(names)
     if found:
-        by_kind["warnings"] = [({}, run_tables.finding_table(found))]
-    for kind, tables_of_kind in by_kind.items():
-        made |= _table_files(kind, tables_of_kind)
+        table = run_tables.finding_table(found)
+        by_kind["warnings"] = [_Titled(table.title, {}, table)]
+    for kind, of_kind in by_kind.items():
+        made |= _table_files(kind, of_kind)
     made[PAGE] = page.document(_TITLE, parts).encode()
     return made
 
@@ -80,35 +98,60 @@ def _names(runs: Sequence[run_results.Run]) -> dict[str, run_results.Run]:
 
 
 def _first_things(
-    names: dict[str, run_results.Run], found: Sequence[tuple[str, run_warnings.Finding]]
+    names: Mapping[str, run_results.Run],
+    found: Sequence[tuple[str, run_warnings.Finding]],
+    absent: Sequence[str],
 ) -> list[str]:
-    """Warnings, what is missing, and notes."""
+    """Warnings, what is missing, and notes; of several runs each behind a line of its own."""
     parts = [page.heading(2, "Warnings")]
+    if absent:
+        parts += [
+            page.paragraph(
+                f"{len(absent)} runs of the sweep are not here, and in none of the numbers below."
+            ),
+            page.items(absent),
+        ]
     if not found:
         parts.append(page.paragraph("None of the known ways to fail was seen."))
     for name, run in names.items():
         of_run = [one for title, one in found if title == name]
-        if of_run and len(names) > 1:
-            parts.append(page.heading(3, name))
+        counts, inner = [], []
         if of_run:
-            parts.append(
+            counts.append(f"warnings: {len(of_run)}")
+            inner.append(
                 page.definitions(
                     (f"{one.method}, seed {one.seeds}", f"{one.observation}. Try: {one.remedy}.")
                     for one in of_run
                 )
             )
         if run.missing:
-            count = len(run.missing)
-            parts += [
+            counts.append(f"missing outcomes: {len(run.missing)}")
+            inner += [
                 page.heading(3, f"Not finished: {name}"),
                 page.paragraph(
-                    f"The numbers below are of a part of the run; {count} of its outcomes are missing. The command "
-                    "that started it goes on from what is saved."
+                    f"The numbers below are of a part of the run; {len(run.missing)} of its outcomes are missing. The "
+                    "command that started it goes on from what is saved."
                 ),
                 page.items(run.missing),
             ]
         if run.notes:
-            parts += [page.heading(3, f"Notes: {name}"), page.items(run.notes)]
+            counts.append(f"notes: {len(run.notes)}")
+            inner += [page.heading(3, f"Notes: {name}"), page.items(run.notes)]
+        if counts and len(names) > 1:
+            parts.append(page.folded(f"{name} ({', '.join(counts)})", inner))
+        else:
+            parts += inner
+    return parts
+
+
+def _run_parts(of_run: Sequence[tables.Table], pictures: Mapping[str, tuple[bytes, str]]) -> list[str]:
+    parts = []
+    for table in of_run:
+        parts.append(page.heading(3, table.title))
+        parts += [page.picture(*pictures[kind]) for kind in pictures if _BESIDE[kind] == table.name]
+        parts.append(tables.to_html(table))
+    if "training" in pictures:
+        parts += [page.heading(3, "Training"), page.picture(*pictures["training"])]
     return parts
 
 
@@ -141,19 +184,6 @@ def _label_stages(run: run_results.Run) -> dict[str, list[list[float]]]:
     return stages
 
 
-def _transfer_parts(runs: Sequence[run_results.Run], made: dict[str, bytes]) -> list[str]:
-    """The transfer matrix of each task that has several pairs of models; the pictures are added to the files too."""
-    by_task: dict[str, dict[str, Any]] = {}
-    for (task, method), accuracies in run_tables.transfer(runs).items():
-        by_task.setdefault(task, {})[method] = accuracies
-    parts = [page.heading(2, "Transfer between models")] if by_task else []
-    for number, (task, accuracies) in enumerate(by_task.items(), start=1):
-        png = report_figures.draw_transfer(accuracies, title=f"{task}: accuracy in per cent")
-        made[f"transfer-{number}.png"] = png
-        parts.append(page.picture(png, f"Test accuracy on {task} of each student, by weak and strong model."))
-    return parts
-
-
 def _describe_methods(runs: Sequence[run_results.Run]) -> dict[str, str]:
     methods = dict.fromkeys(
         method for run in runs for method in (*results.REFERENCES, *run.config["methods"])
@@ -161,12 +191,11 @@ def _describe_methods(runs: Sequence[run_results.Run]) -> dict[str, str]:
     return {method: results.DESCRIPTIONS.get(method, "a method of the config") for method in methods}
 
 
-def _provenance_parts(names: dict[str, run_results.Run]) -> list[str]:
-    parts = [page.heading(2, "Settings and manifest")]
+def _provenance_parts(names: Mapping[str, run_results.Run]) -> list[str]:
+    parts = [page.heading(2, "Settings and manifest", "settings")]
     for name, run in names.items():
         others = {key: value for key, value in run.manifest.items() if key != "config"}
-        parts += [
-            page.heading(3, name),
+        inner = [
             page.paragraph(f"Workdir {run.workdir}. The config:"),
             page.listing(_listed(run.config)),
             page.paragraph(
@@ -174,6 +203,7 @@ def _provenance_parts(names: dict[str, run_results.Run]) -> list[str]:
             ),
             page.listing(_listed(others)),
         ]
+        parts += [page.folded(name, inner)] if len(names) > 1 else [page.heading(3, name), *inner]
     return parts
 
 
@@ -188,13 +218,10 @@ def _listed(values: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table_files(kind: str, parts: Sequence[tuple[dict[str, str], tables.Table]]) -> dict[str, bytes]:
-    def title(labels: dict[str, str], table: tables.Table) -> str:
-        return f"{table.title}: {labels['run']}" if labels else table.title
-
+def _table_files(kind: str, parts: Sequence[_Titled]) -> dict[str, bytes]:
     texts = {
-        "md": "\n".join(tables.to_markdown(table, title(labels, table)) for labels, table in parts),
-        "tex": "\n".join(tables.to_latex(table, title(labels, table)) for labels, table in parts),
-        "csv": tables.to_csv(parts),
+        "md": "\n".join(tables.to_markdown(one.table, one.title) for one in parts),
+        "tex": "\n".join(tables.to_latex(one.table, one.title) for one in parts),
+        "csv": tables.to_csv([(one.labels, one.table) for one in parts]),
     }
     return {f"{kind}.{ending}": text.encode() for ending, text in texts.items()}

@@ -1,7 +1,8 @@
-"""A run as its workdir keeps it, finished or not: test predictions by seed and method, logs, results, what is missing.
+"""Runs as a workdir keeps them, finished or not: test predictions by seed and method, logs, results, what is missing.
 
-Neither models nor devices are needed: everything is read from manifest.json, results.json, the ground truth of the
-test set, artifacts and logs.
+A workdir holds one run, or those of a sweep: `sweep.json` lists its cells, `runs/<cell>` has the files of each, and
+they share artifacts and logs. Neither models nor devices are needed: everything is read from manifest.json,
+results.json, the ground truth of the test set, artifacts and logs.
 """
 
 import dataclasses
@@ -13,8 +14,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from selw2s_jax import artifacts, collect, inputs, storage, students
+from selw2s_jax import artifacts, collect, inputs, storage, students, sweep
 from selw2s_jax.errors import UserError
+
+# Axes of a sweep that a run has names of its own for; the others are its settings.
+_NAMED_AXES = ("task", "weak.model", "strong.model", "seeds")
 
 # What is read of an entry of "diagnostics" and "p_ik" in results.json.
 _DIAGNOSTICS = (
@@ -27,12 +31,12 @@ _P_IK = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # two runs are the same if they are one object
 class Run:
     """What a workdir holds of one experiment.
 
     Attributes:
-        workdir: where it was read from.
+        workdir: where it was read from; of a cell of a sweep, the folder of its own files.
         manifest: as `pipeline` wrote it when the run was last started.
         truth: `[N]` bool, the labels of the test items, ordered by example_id.
         predictions: by method ("weak" and "ceiling" first) and seed, the probability of class 1, `[N]`; of
@@ -43,6 +47,7 @@ class Run:
         p_ik: per test of P(IK), as results.json has it; empty until the run is finished.
         notes: what a reader of the results has to know.
         missing: what is planned and not there.
+        settings: by dotted config key, what a sweep varied beside task and models; empty for a run of its own.
     """
 
     workdir: epath.Path
@@ -54,6 +59,7 @@ class Run:
     p_ik: list[dict[str, Any]]
     notes: list[str]
     missing: list[str]
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -78,7 +84,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        return f"{self.task}: {self.weak} teaches {self.strong}"
+        return f"{self.task}: {self.weak} teaches {self.strong}" + describe_settings(self.settings)
 
     def correct(self, method: str, seeds: Sequence[int]) -> np.ndarray:
         """Whether a method gets each item right, `[S, N]` bool."""
@@ -91,46 +97,156 @@ class Run:
         return sorted(set.intersection(*seeds))
 
 
-def read(workdir: epath.PathLike) -> Run:
-    """The run in a workdir.
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a workdir holds.
+
+    Attributes:
+        runs: one, or those of the cells of a sweep that have begun, in the order of the sweep.
+        waiting: a line for each cell that has not.
+        damaged: a line for each cell whose run cannot be read, with the remedy.
+    """
+
+    runs: list[Run]
+    waiting: list[str]
+    damaged: list[str]
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """`, p_ik.task=arc, data.num_train=1000`; empty without settings."""
+    return "".join(f", {key}={setting_text(value)}" for key, value in settings.items())
+
+
+def setting_text(value: Any) -> str:
+    """A value of the config, as it is written on a command line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def read(workdir: epath.PathLike) -> Contents:
+    """The run in a workdir, or all of a sweep; a damaged one of a sweep is named beside the others.
+
+    Raises:
+        UserError: there is none, or a file that all depend on is damaged.
+    """
+    workdir = epath.Path(workdir).expanduser()
+    content = storage.read_bytes(workdir / sweep.FILE)
+    if content is None:
+        return Contents([read_run(workdir)], [], [])
+    stored = _Stored(workdir)
+    contents = Contents([], [], [])
+    for cell in sweep.read_cells(content, workdir):
+        name, axes = cell["name"], list(cell["axes"])
+        folder = workdir / sweep.FOLDER / name
+        if not any((folder / file).exists() for file in ("manifest.json", "results.json")):
+            contents.waiting.append(f"{name}: not begun")
+            continue
+        try:
+            contents.runs.append(_read_folder(folder, stored, axes))
+        except UserError as error:
+            contents.damaged.append(f"{name}: {error}")
+    return dataclasses.replace(contents, runs=_join_seeds(contents.runs))
+
+
+def _join_seeds(runs: Sequence[Run]) -> list[Run]:
+    """Runs of a sweep over single seeds as one run each of all their seeds."""
+    by_axes: dict[str, list[Run]] = {}
+    for run in runs:
+        axes = [_value(run.config, key) for key in ("task", "weak.model", "strong.model")]
+        by_axes.setdefault(json.dumps([axes, run.settings]), []).append(run)
+    return [_join(members) if len(members) > 1 else members[0] for members in by_axes.values()]
+
+
+def _join(runs: Sequence[Run]) -> Run:
+    """Runs of different seeds on the same test items as one."""
+    seeds = [seed for run in runs for seed in run.config["seeds"]]
+    if len(set(seeds)) < len(seeds) or not all(np.array_equal(runs[0].truth, run.truth) for run in runs):
+        raise UserError(
+            f"the runs of {runs[0].title} share a seed or differ in their test items: run the sweep again in a new "
+            "--workdir"
+        )
+
+    def by_method(name: str) -> dict[str, dict[int, Any]]:
+        methods = dict.fromkeys(method for run in runs for method in getattr(run, name))
+        return {
+            method: {
+                seed: value for run in runs for seed, value in getattr(run, name).get(method, {}).items()
+            }
+            for method in methods
+        }
+
+    lists = {
+        name: [value for run in runs for value in getattr(run, name)]
+        for name in ("diagnostics", "p_ik", "missing")
+    }
+    manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
+    for name in ("students", "stages"):
+        manifest[name] = [entry for run in runs for entry in run.manifest[name]]
+    evaluations = [entry for run in runs for entry in run.manifest["test"]["evaluations"]]
+    manifest["test"] = runs[0].manifest["test"] | {"evaluations": evaluations}
+    return dataclasses.replace(
+        runs[0],
+        manifest=manifest,
+        predictions=by_method("predictions"),
+        logs=by_method("logs"),
+        notes=list(dict.fromkeys(note for run in runs for note in run.notes)),
+        **lists,
+    )
+
+
+def read_run(workdir: epath.PathLike) -> Run:
+    """The run in a workdir without a sweep.
 
     Raises:
         UserError: there is none, or a file of it is damaged.
     """
     workdir = epath.Path(workdir).expanduser()
-    manifest = students.read_manifest(workdir)
-    path = workdir / "manifest.json"
+    return _read_folder(workdir, _Stored(workdir), [])
+
+
+def _read_folder(folder: epath.Path, stored: "_Stored", axes: Sequence[str]) -> Run:
+    """A run.
+
+    Args:
+        folder: of its own files.
+        stored: the artifacts of its workdir.
+        axes: dotted config keys that its sweep varies.
+    """
+    manifest = students.read_manifest(folder)
+    path = folder / "manifest.json"
     if "test" not in manifest:
-        raise UserError(
-            f"{path} says nothing of predictions; run the same config in {workdir} again to add it"
-        )
-    return _checked(path, workdir, lambda: _read(workdir, manifest))
+        raise UserError(f"{path} says nothing of predictions; run the same config again to add it")
+    return _checked(path, stored.workdir, lambda: _read(folder, manifest, stored, axes))
 
 
-def _read(workdir: epath.Path, manifest: dict[str, Any]) -> Run:
-    ids, truth = _read_truth(workdir, manifest["test"]["labels_hash"])
+def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes: Sequence[str]) -> Run:
+    ids, truth = _read_truth(folder, manifest["test"]["labels_hash"])
     predictions: dict[str, dict[int, np.ndarray]] = {}
     for entry in manifest["test"]["evaluations"]:
-        artifact = _find(workdir, "predictions", entry["key"])
-        if artifact is not None:
-            table = artifact.read_table("predictions.parquet")
-            values = dict(zip(table["example_id"], table["prob_1"], strict=True))
+        values = stored.read(entry["key"])
+        if values is not None:
             where = f"artifact predictions/{entry['key']}"
             of_method = predictions.setdefault(entry["method"], {})
             of_method[entry["seed"]] = inputs.by_example_id(values, ids, where)
     missing = [
-        stage["label"] for stage in manifest["stages"] if _find(workdir, stage["name"], stage["key"]) is None
+        stage["label"] for stage in manifest["stages"] if stored.find(stage["name"], stage["key"]) is None
     ]
-    results, reason = _read_results(workdir, manifest)
+    results, reason = _read_results(folder, manifest)
     return Run(
-        workdir=workdir,
+        workdir=folder,
         manifest=manifest,
         truth=truth,
         predictions=predictions,
-        logs=_read_logs(workdir, manifest["students"]),
+        logs=_read_logs(stored.workdir, manifest["students"]),
         **results,
         missing=missing + ([reason] if reason else []),
+        settings={key: _value(manifest["config"], key) for key in axes if key not in _NAMED_AXES},
     )
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
 
 
 def _checked(path: epath.Path, workdir: epath.Path, read: Callable[[], Any]) -> Any:
@@ -158,24 +274,47 @@ def _read_truth(workdir: epath.Path, labels_hash: str) -> tuple[list[str], np.nd
     return [ids[index] for index in order], np.array(labels, bool)[order]
 
 
-def _find(workdir: epath.Path, stage: str, key: str) -> artifacts.Artifact | None:
-    """The finished artifact of that key, or None."""
-    path = workdir / "artifacts" / stage / key
-    content = storage.read_bytes(path / "manifest.json")
-    if content is None:
-        return None
-    try:
-        recorded = json.loads(content)["inputs"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"artifact {stage}/{key} has no readable manifest; delete {path} to make it again"
-        ) from error
-    artifact = artifacts.Store(workdir).find(stage, recorded)
-    if artifact is None or artifact.key != key:
-        raise UserError(
-            f"artifact {stage}/{key} was made from other inputs than its name says; delete {path} to make it again"
-        )
-    return artifact
+class _Stored:
+    """The artifacts of a workdir; what several runs share is read once."""
+
+    def __init__(self, workdir: epath.Path):
+        self.workdir = workdir
+        self._store = artifacts.Store(workdir)
+        self._found: dict[tuple[str, str], artifacts.Artifact | None] = {}
+        self._read: dict[str, dict[str, float] | None] = {}
+
+    def find(self, stage: str, key: str) -> artifacts.Artifact | None:
+        """The finished artifact of that key, or None."""
+        if (stage, key) not in self._found:
+            self._found[stage, key] = self._find(stage, key)
+        return self._found[stage, key]
+
+    def _find(self, stage: str, key: str) -> artifacts.Artifact | None:
+        path = self.workdir / "artifacts" / stage / key
+        content = storage.read_bytes(path / "manifest.json")
+        if content is None:
+            return None
+        try:
+            recorded = json.loads(content)["inputs"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"artifact {stage}/{key} has no readable manifest; delete {path} to make it again"
+            ) from error
+        artifact = self._store.find(stage, recorded)
+        if artifact is None or artifact.key != key:
+            raise UserError(
+                f"artifact {stage}/{key} was made from other inputs than its name says; delete {path} to make it "
+                "again"
+            )
+        return artifact
+
+    def read(self, key: str) -> dict[str, float] | None:
+        """The probability of class 1 by example_id; None where the evaluation is not finished."""
+        if key not in self._read:
+            artifact = self.find("predictions", key)
+            table = None if artifact is None else artifact.read_table("predictions.parquet")
+            self._read[key] = table and dict(zip(table["example_id"], table["prob_1"], strict=True))
+        return self._read[key]
 
 
 def _read_results(workdir: epath.Path, manifest: dict[str, Any]) -> tuple[dict[str, Any], str | None]:

@@ -25,6 +25,7 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "qkv": None,
     "head_dim": None,
     "position": None,
+    "rank": None,
     "classes": None,
     "rows": ("data", "fsdp"),
     "time": None,
@@ -50,28 +51,32 @@ def make_mesh(shape: tuple[int, int, int] | None = None, devices=None) -> jax.sh
     return jax.make_mesh(shape, MESH_AXES, axis_types=axis_types, devices=devices)
 
 
-def mesh_for(model_config, shape: tuple[int, int, int] | None, *, may_fold: bool) -> jax.sharding.Mesh:
-    """The mesh of all devices that a model is laid out on.
+def mesh_for(
+    model_config, shape: tuple[int, int, int] | None, *, may_fold: bool, devices=None
+) -> jax.sharding.Mesh:
+    """The mesh that a model is laid out on.
 
     Args:
         model_config: a `models.registry.ModelConfig`.
         shape: (data, fsdp, tensor); None puts every device on fsdp, or those that divide the model.
         may_fold: a shape that was chosen for another model may fold its tensor axis into fsdp, and fsdp into
             data, where it does not divide this one (GPT-2's vocabulary of 50257 has no divisor in common use).
+        devices: default: all.
 
     Raises:
         UserError: the shape does not fit the devices, or does not divide the model.
     """
-    num_devices = len(jax.devices())
+    devices = jax.devices() if devices is None else list(devices)
+    num_devices = len(devices)
     if shape is None:
         fsdp = math.gcd(num_devices, model_config.embed_dim)
-        return make_mesh((num_devices // fsdp, fsdp, 1))
-    mesh = make_mesh(shape)
+        return make_mesh((num_devices // fsdp, fsdp, 1), devices)
+    mesh = make_mesh(shape, devices)
     data, fsdp, tensor = mesh.shape.values()
     for folded in ((data, fsdp * tensor, 1), (num_devices, 1, 1)):
         if not may_fold or not _indivisible(mesh, model_config):
             break
-        mesh = make_mesh(folded)
+        mesh = make_mesh(folded, devices)
     check_divisible(mesh, model_config)
     return mesh
 

@@ -17,12 +17,12 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from selw2s_jax import artifacts, checkpointing, inputs, trainer
+from selw2s_jax import artifacts, checkpointing, distributed, inputs, trainer
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, fewshot
-from selw2s_jax.method import label_rules, losses, registry
-from selw2s_jax.models import decoder
+from selw2s_jax.method import label_rules, label_sources, losses, registry, selection
+from selw2s_jax.models import decoder, heads, lora
 from selw2s_jax.training import state, step
 
 # Raised when a stage's code changes what it computes, so that older artifacts are no longer found.
@@ -32,6 +32,8 @@ VERSION = 1
 # Settings that came later: at their defaults they are not named, so that older artifacts are still found.
 _LATER_SETTINGS = ("optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm", "trained")
 _DEFAULTS = state.OptimizerSettings._field_defaults
+# Parts of a label rule that the config names; each has options of its own.
+_RULE_PARTS = {"selector": selection.SELECTORS, "refiner": selection.REFINERS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,7 @@ class StageFactory:
         found: its inputs.
         store: artifacts of the workdir.
         workdir: for logs and what is saved under way.
+        group: the devices that make them.
     """
 
     def __init__(
@@ -94,9 +97,10 @@ class StageFactory:
         found: inputs.Inputs,
         store: artifacts.Store,
         workdir: epath.Path,
+        group: trainer.DeviceGroup,
     ):
         self._config, self._found, self._store = config, found, store
-        self._trainer = trainer.Trainer(config, workdir)
+        self._trainer = trainer.Trainer(config, workdir, group, before_save=store.check_held)
         self._has_overlong: dict[tuple[str, str], bool] = {}
 
     def check_devices(self) -> list[str]:
@@ -117,8 +121,9 @@ class StageFactory:
             described.append(f"the weak model on {self._trainer.describe_devices(weak)}")
         return described
 
-    def discard_checkpoints(self, stage: Stage) -> None:
-        """Removes what a stage saved under way, now that it is finished."""
+    def make(self, stage: Stage) -> None:
+        """Makes a stage's artifact, and removes what was saved under way."""
+        self._store.make(stage.name, stage.inputs, stage.write)
         checkpointing.discard(self._trainer.checkpoints_folder(stage.key))
 
     def _pretraining(self, model: inputs.Model) -> tuple[Stage, ...]:
@@ -172,7 +177,7 @@ class StageFactory:
                 f"{label}; lower it"
             )
         objective = make_objective(self._config, method)
-        order_seed = inputs.seed_for(self._config, seed, "order")
+        order_seed, init_seed = (inputs.seed_for(self._config, seed, which) for which in ("order", "init"))
 
         def write(folder: pathlib.Path) -> None:
             self._trainer.train(
@@ -185,6 +190,7 @@ class StageFactory:
                 batch_sizes=sizes,
                 num_steps=num_steps,
                 order_seed=order_seed,
+                init_seed=init_seed,
                 starts_from=self.artifact(starts_from) if starts_from else None,
             )
 
@@ -200,13 +206,16 @@ class StageFactory:
                 "num_steps": num_steps,
                 **{key: training[key] for key in ("batch_size", "b1", "b2", "eps")},
                 **{key: training[key] for key in _LATER_SETTINGS if training[key] != _DEFAULTS[key]},
+                **self._parts_inputs(init_seed),
                 **self._config.precision.to_dict(),
                 "order_seed": order_seed,
                 "reshuffle": self._config.data.reshuffle,
                 "openai_pooling": self._config.compat.openai_pooling,
                 "objective": objective._asdict(),
                 **_own_code(
-                    label_rule=label_rules.LABEL_RULES[method.label_rule], loss=losses.LOSSES[method.loss]
+                    label_rule=label_rules.LABEL_RULES[method.label_rule],
+                    loss=losses.LOSSES[method.loss],
+                    **_rule_parts(objective),
                 ),
                 "starts_from": starts_from.key if starts_from else None,
                 **data_inputs,
@@ -214,10 +223,27 @@ class StageFactory:
             (*self._pretraining(model), *needs, *((starts_from,) if starts_from else ())),
             write,
             f"{num_examples} examples, {num_steps} steps",
-            decoder.num_params(model.config, lm_head=False)
-            * jnp.dtype(self._config.precision.param_dtype).itemsize,
+            self._num_trained(model) * jnp.dtype(self._config.precision.param_dtype).itemsize,
         )
         return stage
+
+    def _parts_inputs(self, init_seed: int) -> dict[str, Any]:
+        """What a training stage is a function of where it does not train all."""
+        if self._config.training.trained == "all":
+            return {}
+        named = {"keeps": "what is trained"}  # once a linear probe kept the backbone too
+        if adapters := lora.make_settings(self._config.training.trained, self._config.lora):
+            named |= {"lora": dataclasses.asdict(adapters), "init_seed": init_seed}
+        return named
+
+    def _num_trained(self, model: inputs.Model) -> int:
+        """The number of parameters that a training stage trains and keeps, with both heads."""
+        num_params = 2 * heads.NUM_CLASSES * model.config.embed_dim
+        if self._config.training.trained == "all":
+            num_params += decoder.num_params(model.config, lm_head=False)
+        if adapters := lora.make_settings(self._config.training.trained, self._config.lora):
+            num_params += lora.num_params(decoder.abstract_decoder(model.config), adapters)
+        return num_params
 
     def predictions(
         self,
@@ -318,6 +344,27 @@ class StageFactory:
         )
         return stage
 
+    def labels(self, source: str, split: inputs.Split, seed: int, label: str) -> Stage:
+        """Labels of a split by a source of the user's, by example_id."""
+
+        def write(folder: pathlib.Path) -> None:
+            found = {}
+
+            def read() -> None:
+                try:
+                    found["prob_1"] = label_sources.read(source, split.ids, split.texts, seed)
+                except ValueError as error:
+                    raise UserError(str(error)) from error
+
+            distributed.main_only(read)
+            artifacts.write_table(folder / "labels.parquet", {"example_id": split.ids, **found})
+
+        factory = label_sources.LABEL_SOURCES[source]
+        content = {"version": VERSION, "source": source, "texts": split.texts_hash, "seed": seed}
+        return Stage(
+            "labels", label, content | _own_code(label_source=factory), (), write, f"{len(split)} examples"
+        )
+
     def _partial(self, stage: Stage) -> classify.Partial:
         return classify.Partial(self._trainer.checkpoints_folder(stage.key) / "scores.npz")
 
@@ -349,12 +396,16 @@ def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -
         "gamma": config.p_ik.gamma,
         "mask": "online" if config.p_ik.mask == "online" else "given",
         "self_label": "class_head" if config.self_label.source == "class_head" else "given",
+        **config.selection.to_dict(),
         **config.graph.to_dict(),
     }
     for_losses = {"openai_ramp": config.compat.openai_ramp, **config.loss.to_dict()}
 
     def options_of(factory, available, own) -> tuple[tuple[str, Any], ...]:
-        wanted = inspect.signature(factory).parameters
+        wanted = set(inspect.signature(factory).parameters)
+        for part, known in _RULE_PARTS.items():
+            if part in wanted:
+                wanted |= known.option_names((available | own)[part])
         from_config = {name: value for name, value in available.items() if name in wanted}
         return tuple(sorted((from_config | own).items()))
 
@@ -372,8 +423,14 @@ def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -
     )
 
 
+def _rule_parts(objective: step.Objective) -> dict[str, Callable]:
+    """The factories that a label rule takes by name."""
+    options = dict(objective.rule_options)
+    return {part: known[options[part]] for part, known in _RULE_PARTS.items() if part in options}
+
+
 def _own_code(**factories: Callable) -> dict[str, str]:
-    """Hashes of the source of a label rule or loss from outside this package, whose code can change."""
+    """Hashes of the source of parts from outside this package, whose code can change."""
     package = __name__.split(".")[0]
     return {
         f"code of {role}": artifacts.content_hash(_source(role, factory))

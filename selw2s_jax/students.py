@@ -1,8 +1,8 @@
 """Trained models of a run: found by workdir, task, method and seed, and built from what the run kept alone.
 
-A manifest describes the models of its run (`describe_model`) and lists the trained ones (`entries`), so that neither
-data nor the pretrained weights are needed to use them. The weak model and the ceiling are named as the methods "weak"
-and "ceiling".
+A manifest describes the models of its run (`describe_model`) and lists the trained ones (`entries`), so that no data
+is needed to use them, and the pretrained weights only where a part of them was not trained. The weak model and the
+ceiling are named as the methods "weak" and "ceiling".
 """
 
 import dataclasses
@@ -10,24 +10,23 @@ import difflib
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 from etils import epath
 from flax import nnx
 
-from selw2s_jax import artifacts, checkpointing, experiment, inputs, model_card, sharding
+from selw2s_jax import artifacts, experiment, inputs, sharding, storage, sweep
 from selw2s_jax.data import prompts, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.hf import export, loader, tokenizers, weight_files
+from selw2s_jax.hf import loader, tokenizers, weight_files
 from selw2s_jax.method import registry as method_registry
 from selw2s_jax.models import decoder, heads, registry
+from selw2s_jax.models import lora as lora_lib
+from selw2s_jax.training import state
 
-FACTS_NAME = "student.json"  # in an exported folder
 _STAGE = "train"  # the kind of stage that makes them
 
 
@@ -45,6 +44,9 @@ class Facts:
         max_length: longest example, in tokens; longer ones are truncated from the left.
         openai_pooling: whether the last token is the last one with id != 0 (config key of that name).
         param_dtype, compute_dtype: of the run.
+        trained: what of the model was trained, of `training.state.TRAINED`.
+        lora: how its weights were adapted, None where they were not.
+        base_fingerprint: of the pretrained model, as `inputs.Model` has it.
     """
 
     task: str
@@ -62,6 +64,9 @@ class Facts:
     openai_pooling: bool
     param_dtype: str
     compute_dtype: str
+    trained: str = "all"
+    lora: lora_lib.Settings | None = None
+    base_fingerprint: str = ""
 
     @property
     def base(self) -> str:
@@ -80,31 +85,41 @@ class Student:
 
     Attributes:
         workdir: of the run.
+        folder: of the run's results, that of a cell in a sweep.
         config: sizes of its backbone.
         tokenizer_folder, tokenizer_fingerprint: of the tokenizer that it was trained with.
+        base_folder: of the pretrained model; None in a run of an earlier version, which trained all.
     """
 
     workdir: epath.Path
+    folder: epath.Path
     facts: Facts
     artifact: artifacts.Artifact
     config: registry.ModelConfig
     tokenizer_folder: pathlib.Path
     tokenizer_fingerprint: str
+    base_folder: pathlib.Path | None
 
 
 def describe_model(model: inputs.Model, workdir: epath.PathLike) -> dict[str, Any]:
     """A model as the manifest has it. A folder in the workdir is given relative to it, so that it can be moved."""
-    folder = os.path.abspath(model.tokenizer.files[0].parent)
     root = os.path.abspath(workdir)
-    if folder.startswith(root + os.sep):
-        folder = os.path.relpath(folder, root)
+
+    def describe(folder: os.PathLike) -> str:
+        folder = os.path.abspath(folder)
+        return os.path.relpath(folder, root) if folder.startswith(root + os.sep) else folder
+
     return {
         "name": model.name,
+        "folder": describe(model.folder),
         "fingerprint": model.fingerprint,
         "learning_rate": model.learning_rate,
         "max_length": model.max_length,
         "sizes": dataclasses.asdict(model.config),
-        "tokenizer": {"folder": folder, "fingerprint": model.tokenizer.fingerprint},
+        "tokenizer": {
+            "folder": describe(model.tokenizer.files[0].parent),
+            "fingerprint": model.tokenizer.fingerprint,
+        },
     }
 
 
@@ -165,44 +180,75 @@ def read_manifest(workdir: epath.Path) -> dict[str, Any]:
     return manifest
 
 
-def find(workdir: epath.PathLike, *, task: str | None, method: str | None, seed: int | None) -> Student:
+def find(
+    workdir: epath.PathLike,
+    *,
+    task: str | None,
+    method: str | None,
+    seed: int | None,
+    run: str | None = None,
+) -> Student:
     """The trained model of that name.
+
+    Args:
+        run: of a sweep, where several have such a model.
 
     Raises:
         UserError: no such workdir, run, task, method or seed; not trained yet; or damaged.
     """
     workdir = epath.Path(workdir).expanduser()
-    manifest = read_manifest(workdir)
+    manifests = read_manifests(workdir)
     task = None if task is None else tasks.canonical_name(task)
-    candidates = manifest["students"]
-    for key, value in (("task", task), ("method", method), ("seed", seed)):
+    candidates = [entry | {"run": name} for name, found in manifests.items() for entry in found["students"]]
+    named = {"task": task, "method": method, "seed": seed} | ({} if run is None else {"run": run})
+    for key, value in named.items():
         known = list(dict.fromkeys(entry[key] for entry in candidates))
         if value not in known:
             raise UserError(_unknown(workdir, key, value, known))
         candidates = [entry for entry in candidates if entry[key] == value]
-    (entry,) = candidates
+    if len({entry["key"] for entry in candidates}) > 1:
+        raise UserError(_unknown(workdir, "run", None, [entry["run"] for entry in candidates]))
+    entry = candidates[0]
+    name = entry.pop("run")
+    manifest = manifests[name]
     model = manifest["models"][entry["role"]]
-    precision = manifest["config"]["precision"]
+    config = manifest["config"]
+    trained = config["training"].get("trained", "all")
     artifact = _find_artifact(workdir, entry["key"], f"{method}, seed {seed}")
     facts = Facts(
         weak=manifest["models"]["weak"]["name"],
         strong=manifest["models"]["strong"]["name"],
         max_length=model["max_length"],
         has_p_ik_head=artifact.read_json("summary.json")["p_ik_head"],
-        openai_pooling=manifest["config"]["compat"]["openai_pooling"],
-        param_dtype=precision["param_dtype"],
-        compute_dtype=precision["compute_dtype"],
+        openai_pooling=config["compat"]["openai_pooling"],
+        param_dtype=config["precision"]["param_dtype"],
+        compute_dtype=config["precision"]["compute_dtype"],
+        trained=trained,
+        lora=lora_lib.make_settings(trained, config.get("lora", {})),
+        base_fingerprint=model["fingerprint"],
         **{key: value for key, value in entry.items() if key not in ("key", "shots")},
         shots=tuple((text, label) for text, label in entry["shots"]),
     )
     return Student(
         workdir,
+        workdir / sweep.FOLDER / name if name else workdir,
         facts,
         artifact,
         registry.ModelConfig(**model["sizes"]),
         pathlib.Path(os.path.join(workdir, model["tokenizer"]["folder"])),
         model["tokenizer"]["fingerprint"],
+        pathlib.Path(os.path.join(workdir, model["folder"])) if "folder" in model else None,
     )
+
+
+def read_manifests(workdir: epath.Path) -> dict[str, dict[str, Any]]:
+    """The manifests of the runs in a workdir by name: of the one run, "", or of those of a sweep that have begun."""
+    content = storage.read_bytes(workdir / sweep.FILE)
+    if content is None:
+        return {"": read_manifest(workdir)}
+    names = [cell["name"] for cell in sweep.read_cells(content, workdir)]
+    folders = {name: workdir / sweep.FOLDER / name for name in names}
+    return {name: read_manifest(folder) for name, folder in folders.items() if folder.is_dir()}
 
 
 def _unknown(workdir: epath.Path, key: str, value: Any, known: Sequence[Any]) -> str:
@@ -256,195 +302,106 @@ def load_tokenizer(student: Student, folder: pathlib.Path | None = None) -> toke
     return tokenizer
 
 
+def find_base(student: Student, folder: pathlib.Path | None = None) -> pathlib.Path:
+    """The folder of the pretrained model that a student was made from.
+
+    Args:
+        folder: where its files are now; default where they were then.
+
+    Raises:
+        UserError: they are not there, or are not those.
+    """
+    folder = student.base_folder if folder is None else pathlib.Path(folder).expanduser()
+    facts = student.facts
+    if folder is None or not folder.is_dir():
+        raise UserError(
+            f"the folder {folder} of {facts.base}, of which {facts.method} trained a part, is gone; give the folder of "
+            "the pretrained model with --base"
+        )
+    check_base(folder, facts.base_fingerprint, student.tokenizer_fingerprint, student.workdir / ".cache")
+    return folder
+
+
+def check_base(folder: pathlib.Path, fingerprint: str, tokenizer_fingerprint: str, cache_dir=None) -> None:
+    """Raises a UserError unless a folder holds the pretrained model of that fingerprint (`inputs.Model`)."""
+    # A model that the run made itself is known by the key of its stage, which its folder is named after.
+    known = (folder.name, weight_files.fingerprint(folder, cache_dir=cache_dir))
+    if fingerprint not in [artifacts.content_hash([name, tokenizer_fingerprint]) for name in known]:
+        raise UserError(
+            f"the model in {folder} is not the one that the student was made from; give the folder of that with --base"
+        )
+
+
 def load(
     student: Student,
     *,
+    base: pathlib.Path | None = None,
     mesh: jax.sharding.Mesh | None = None,
     param_dtype: str | None = None,
     compute_dtype: str | None = None,
     remat: str = "full",
     attention: str = "xla",
 ) -> heads.Classifier:
-    """A student's classifier, read from its artifact into shards.
+    """A student's classifier, read into shards from its artifact, and from the pretrained model what was not trained.
 
     Args:
+        base: folder of the pretrained model, where it is needed; default where the run found it.
         mesh: default the first local device.
-        param_dtype, compute_dtype: default those of the run.
+        param_dtype, compute_dtype: default those of the run, which held what it did not train in the latter.
         remat, attention: as for `decoder.Decoder`.
+
+    Raises:
+        UserError: the artifact is damaged, the pretrained model is gone, or the mesh does not divide the model.
+    """
+    facts = student.facts
+    mesh = sharding.single_device_mesh() if mesh is None else mesh
+    options = {
+        "param_dtype": param_dtype or (facts.param_dtype if facts.trained == "all" else facts.compute_dtype),
+        "compute_dtype": compute_dtype or facts.compute_dtype,
+        "remat": remat,
+        "attention": attention,
+        "mesh": mesh,
+    }
+
+    def load_pretrained() -> heads.Classifier:
+        backbone = loader.load_decoder(find_base(student, base), lm_head=False, **options)
+        return _add_heads(backbone, facts, param_dtype)
+
+    return _load(student, load_pretrained, mesh, param_dtype, options)
+
+
+def load_trained_parts(student: Student, *, mesh: jax.sharding.Mesh) -> heads.Classifier:
+    """A student's classifier with arrays for what was trained, and for the rest shapes; as `load`.
 
     Raises:
         UserError: the artifact is damaged, or the mesh does not divide the model.
     """
-    mesh = sharding.single_device_mesh() if mesh is None else mesh
+    dtype = student.facts.compute_dtype
+    options = {"param_dtype": dtype, "compute_dtype": dtype, "mesh": mesh}
+    return _load(student, lambda: _abstract(student, None, options), mesh, None, options)
+
+
+def _load(
+    student: Student, load_pretrained, mesh: jax.sharding.Mesh, param_dtype, options
+) -> heads.Classifier:
     sharding.check_divisible(mesh, student.config)
     folder = student.artifact.verified("params")
+    abstract = _abstract(student, param_dtype, options)
+    return state.load_trained(folder, abstract, student.facts.trained, load_pretrained, mesh)
 
+
+def _abstract(student: Student, param_dtype, options) -> heads.Classifier:
     def build() -> heads.Classifier:
-        backbone = decoder.Decoder(
-            student.config,
-            param_dtype=param_dtype or student.facts.param_dtype,
-            compute_dtype=compute_dtype or student.facts.compute_dtype,
-            remat=remat,
-            attention=attention,
-            mesh=mesh,
-            rngs=nnx.Rngs(0),
-        )
-        return heads.Classifier(backbone, p_ik_head=student.facts.has_p_ik_head)
+        backbone = decoder.Decoder(student.config, rngs=nnx.Rngs(0), **options)
+        return _add_heads(backbone, student.facts, param_dtype)
 
-    return checkpointing.load_module(folder, nnx.eval_shape(build), mesh)
+    return nnx.eval_shape(build)
 
 
-def read_numbers(student: Student) -> model_card.Numbers | None:
-    """What the run's results say of a student; None where they are of an earlier config, or not there yet."""
-    path, facts = student.workdir / "results.json", student.facts
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        if student.artifact.key not in [entry["key"] for entry in report["manifest"]["students"]]:
-            return None
-        names = dict.fromkeys(("weak", "ceiling", facts.method))
-        records = {
-            r["method"]: r for r in report["records"] if r["seed"] == facts.seed and r["method"] in names
-        }
-        p_ik = [r for r in report["p_ik"] if (r["seed"], r["method"]) == (facts.seed, facts.method)]
-        return model_card.Numbers(records if facts.method in records else {}, p_ik)
-    except (FileNotFoundError, KeyError):
-        return None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read; run the same config again to write it anew") from error
-
-
-def save_exported(
-    student: Student,
-    folder: pathlib.Path,
-    *,
-    dtype: str | None = None,
-    tokenizer_folder: pathlib.Path | None = None,
-) -> None:
-    """Writes a student's backbone, heads, tokenizer files and model card as a folder: all of it, or nothing.
-
-    By a single process.
-
-    Args:
-        folder: one that does not exist or is empty.
-        dtype: of the weights; default as they were trained.
-        tokenizer_folder: where the tokenizer's files are; default where the run found them.
-
-    Raises:
-        UserError: the folder is not local, is not empty or cannot be written, the dtype is unknown, the tokenizer
-            is gone, or the student is damaged.
-    """
-    if "://" in os.fspath(folder):
-        raise UserError(f"--output={folder} is not on this machine; give a local folder and copy it there")
-    folder, facts = pathlib.Path(folder).expanduser(), student.facts
-    _check_output(folder)
-    dtype = dtype or facts.param_dtype
-    export.check_dtype(dtype)
-    tokenizer = load_tokenizer(student, tokenizer_folder)
-    card = model_card.format_card(
-        facts,
-        numbers=read_numbers(student),
-        dtype=dtype,
-        transformers_class=export.TRANSFORMERS_CLASSIFIERS.get(student.config.family, (None,))[0],
-    )
-    classifier = load(student, mesh=sharding.mesh_for(student.config, None, may_fold=True))
-
-    def write(partial: pathlib.Path) -> None:
-        main_head = "class_head" if facts.has_class_head else "p_ik_head"
-        export.save_classifier(
-            partial, classifier, dtype=dtype, pad_token_id=tokenizer.pad_id, main_head=main_head
-        )
-        for file in tokenizer.files:
-            shutil.copyfile(file, partial / file.name)
-        text = json.dumps(dataclasses.asdict(facts), indent=1, ensure_ascii=False)
-        (partial / FACTS_NAME).write_text(text + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(card, encoding="utf-8")
-
-    try:
-        if folder.is_dir():
-            folder.rmdir()
-        artifacts.fill_once(folder, write)
-    except OSError as error:
-        raise UserError(
-            f"--output={folder} cannot be written ({error.strerror}); choose another, or free space"
-        ) from error
-
-
-def _check_output(folder: pathlib.Path) -> None:
-    """Before the student is read."""
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"--output={folder} is not empty; choose another folder, or remove it")
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output={folder} is a file; choose another folder")
-    parent = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(
-            f"--output={folder} cannot be written: {parent} is not a folder to write to; choose another"
-        )
-
-
-def read_facts(folder: pathlib.Path) -> Facts:
-    """What the student of an exported folder is.
-
-    Raises:
-        UserError: it is no such folder.
-    """
-    folder = pathlib.Path(folder).expanduser()
-    path = folder / FACTS_NAME
-    if not path.is_file():
-        raise UserError(
-            f"{folder} is no exported student: it has no {FACTS_NAME}; make one with python -m selw2s_jax.export"
-        )
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return Facts(**fields | {"shots": tuple((text, label) for text, label in fields["shots"])})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read; export the student again") from error
-
-
-def load_exported(
-    folder: pathlib.Path,
-    *,
-    mesh: jax.sharding.Mesh | None = None,
-    param_dtype: str | None = None,
-    compute_dtype: str | None = None,
-    remat: str = "full",
-    attention: str = "xla",
-) -> heads.Classifier:
-    """The classifier of an exported folder, read into shards. Arguments as for `load`.
-
-    Raises:
-        UserError: it is no exported student, or a damaged one.
-    """
-    folder = pathlib.Path(folder).expanduser()
-    facts = read_facts(folder)
-    mesh = sharding.single_device_mesh() if mesh is None else mesh
-    backbone = loader.load_decoder(
-        folder,
-        lm_head=False,
+def _add_heads(backbone: decoder.Decoder, facts: Facts, param_dtype) -> heads.Classifier:
+    return heads.Classifier(
+        backbone,
+        p_ik_head=facts.has_p_ik_head,
+        adapters=facts.lora,
         param_dtype=param_dtype or facts.param_dtype,
-        compute_dtype=compute_dtype or facts.compute_dtype,
-        remat=remat,
-        attention=attention,
-        mesh=mesh,
     )
-    arrays = _read_heads(folder / export.HEADS_NAME, backbone.config.embed_dim)
-    graphdef, params = nnx.split(heads.Classifier(backbone, p_ik_head="p_ik_head" in arrays))
-    for name, value in arrays.items():
-        layout = sharding.logical_sharding(mesh, params[name].get_metadata()["axes"])
-        params[name] = params[name].replace(sharding.put(value.astype(params[name].dtype), layout))
-    return nnx.merge(graphdef, params)
-
-
-def _read_heads(path: pathlib.Path, embed_dim: int) -> dict[str, Any]:
-    """The heads of an exported student by name, each [2, D]."""
-    import safetensors
-
-    remedy = "export the student again"
-    if not path.is_file():
-        raise UserError(f"{path} is missing; {remedy}")
-    shapes = {name: info.shape for name, info in weight_files.read_header(path).items()}
-    expected = dict.fromkeys(export.HEADS[: len(shapes)], (heads.NUM_CLASSES, embed_dim))
-    if not shapes or shapes != expected:
-        raise UserError(f"{path} holds {shapes}, not {expected}; {remedy}")
-    with safetensors.safe_open(path, framework="numpy") as file:
-        return {name: jnp.asarray(file.get_tensor(name)) for name in shapes}

@@ -4,7 +4,7 @@ import contextlib
 import gc
 import json
 import pathlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -15,25 +15,46 @@ from flax import nnx
 from selw2s_jax import artifacts, checkpointing, distributed, inputs, sharding
 from selw2s_jax.data import batches, text_rows
 from selw2s_jax.hf import export, loader, tokenizers
-from selw2s_jax.models import decoder, heads
+from selw2s_jax.models import decoder, heads, lora
 from selw2s_jax.training import loop, pretraining, state, step
 
 _MAX_SELF_WEIGHT = 0.99  # mean self-weight above which a graph has no neighbours to speak of
 
 
+class DeviceGroup:
+    """Devices that make one stage at a time, for whichever config: they hold at most one model.
+
+    Attributes:
+        devices: None for all.
+        live: key and module of the model that they hold.
+        train_steps: compiled ones, by what they are a function of.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device] | None = None):
+        self.devices = devices
+        self.live: tuple[str, heads.Classifier | decoder.Decoder] | None = None
+        self.train_steps: dict[Any, Any] = {}
+
+
 class Trainer:
-    """Makes classifiers from pretrained models; holds at most one model on the devices.
+    """Makes classifiers from pretrained models.
 
     Args:
         config: the validated config.
         workdir: for logs and what is saved under way.
+        group: the devices.
+        before_save: called by all processes before a state is saved.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, workdir: epath.Path):
-        self._config, self._workdir = config, workdir
-        self._live: tuple[str, heads.Classifier | decoder.Decoder] | None = None
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        workdir: epath.Path,
+        group: DeviceGroup,
+        before_save: Callable[[], None] = lambda: None,
+    ):
+        self._config, self._workdir, self._group, self._before_save = config, workdir, group, before_save
         self._meshes: dict[str, jax.sharding.Mesh] = {}
-        self._train_steps: dict[Any, Any] = {}
 
     def mesh(self, model: inputs.Model) -> jax.sharding.Mesh:
         """The devices as a model is laid out on them.
@@ -43,7 +64,10 @@ class Trainer:
         """
         if model.role not in self._meshes:
             self._meshes[model.role] = sharding.mesh_for(
-                model.config, self._config.mesh.shape, may_fold=model.role == "weak"
+                model.config,
+                self._config.mesh.shape,
+                may_fold=model.role == "weak",
+                devices=self._group.devices,
             )
         return self._meshes[model.role]
 
@@ -58,14 +82,14 @@ class Trainer:
 
     def release(self) -> None:
         """Lets go of the model, to make room for another."""
-        self._live = None
+        self._group.live = None
         gc.collect()  # nnx.merge leaves reference cycles, which would keep the arrays on the devices
 
     def load_language_model(self, model: inputs.Model) -> decoder.Decoder:
         """The untouched model with its language-model head, held in the compute dtype: it is only read."""
         execution, dtype = self._config.execution, self._config.precision.compute_dtype
         key = f"language model {model.fingerprint}"
-        if self._live is None or self._live[0] != key:
+        if self._group.live is None or self._group.live[0] != key:
             self.release()
             language_model = loader.load_decoder(
                 model.folder,
@@ -75,18 +99,16 @@ class Trainer:
                 attention=execution.attention,
                 mesh=self.mesh(model),
             )
-            self._live = (key, language_model)
-        return self._live[1]
+            self._group.live = (key, language_model)
+        return self._group.live[1]
 
     def classifier(self, trained: artifacts.Artifact, model: inputs.Model) -> heads.Classifier:
         """The trained model of an artifact: as training left it, or from its files."""
-        if self._live is None or self._live[0] != trained.key:
+        if self._group.live is None or self._group.live[0] != trained.key:
             self.release()
-            p_ik_head = trained.read_json("summary.json")["p_ik_head"]
-            abstract = nnx.eval_shape(lambda: self._build(model, p_ik_head=p_ik_head))
-            classifier = checkpointing.load_module(trained.verified("params"), abstract, self.mesh(model))
-            self._live = (trained.key, classifier)
-        return self._live[1]
+            classifier = self._load_trained(trained, model)
+            self._group.live = (trained.key, classifier)
+        return self._group.live[1]
 
     def train(
         self,
@@ -100,9 +122,10 @@ class Trainer:
         batch_sizes: dict[int, int],
         num_steps: int,
         order_seed: int,
+        init_seed: int,
         starts_from: artifacts.Artifact | None = None,
     ) -> None:
-        """Trains a model, writes weights, trace and summary, and keeps it for the next stage.
+        """Trains a model, writes the weights that were trained, trace and summary, and keeps it for the next stage.
 
         Args:
             folder: of the artifact that is being made.
@@ -111,6 +134,7 @@ class Trainer:
             objective: the method; seeds of one objective share a compilation.
             sets, batch_sizes: examples of each kind, and how many of them a step takes.
             order_seed: of the order of batches.
+            init_seed: of adapters and their dropout; nothing else is random.
             starts_from: artifact of a trained model to start from; None: the pretrained one.
         """
         mesh = self.mesh(model)
@@ -120,10 +144,10 @@ class Trainer:
 
         def initialize() -> heads.Classifier:
             if starts_from is None:
-                return self._load_pretrained(model, p_ik_head=has_p_ik_head)
-            return self.classifier(starts_from, model)
+                return self._load_pretrained(model, p_ik_head=has_p_ik_head, seed=init_seed)
+            return self._load_trained(starts_from, model, seed=init_seed)
 
-        graphdef, params, metrics, history = self._run(
+        graphdef, final, metrics, history = self._run(
             key,
             label,
             data,
@@ -136,7 +160,7 @@ class Trainer:
             keep_trace=objective.label_rule != "given",
         )
         _warn_of_lonely_rows(metrics["last_step"])
-        checkpointing.save_params(folder / "params", params)
+        checkpointing.save_params(folder / "params", final.params)
         if trace := history.trace:
             ids = sets[batches.TASK].example_ids
             trace["example_id"] = [ids[index] for index in trace.pop("index")]
@@ -152,7 +176,7 @@ class Trainer:
             "seconds": history.seconds,
         }
         artifacts.write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
-        self._live = (key, nnx.merge(graphdef, params))
+        self._group.live = (key, nnx.merge(graphdef, final.params, final.frozen))
 
     def pretrain(self, folder, *, key: str, label: str, model: inputs.Model) -> None:
         """Makes a language model from a world's text and writes it as a Hugging Face folder.
@@ -168,7 +192,7 @@ class Trainer:
         data = recipe.text_batches(row_multiple=sharding.num_row_groups(mesh))
         options = self._decoder_options(model)
         options |= {"param_dtype": "float32", "compute_dtype": recipe.compute_dtype}
-        _, params, metrics, history = self._run(
+        _, final, metrics, history = self._run(
             key,
             label,
             data,
@@ -180,7 +204,7 @@ class Trainer:
             mesh,
             keep_trace=False,
         )
-        export.save_checkpoint(folder, recipe.model, params)
+        export.save_checkpoint(folder, recipe.model, final.params)
         if distributed.is_main():
             for file in tokenizers.load_tokenizer(recipe.tokenizer_folder).files:
                 (folder / file.name).write_bytes(file.read_bytes())
@@ -208,18 +232,23 @@ class Trainer:
             objective: what the computation is a function of; runs of one objective share a compilation.
 
         Returns:
-            The graphdef, the final parameters, the metrics and the history.
+            The graphdef, the final state, the metrics and the history.
         """
         section = self._config.checkpoint
         with checkpointing.Checkpoints(
-            self.checkpoints_folder(key), every_steps=section.every_steps, keep=section.keep
+            self.checkpoints_folder(key),
+            every_steps=section.every_steps,
+            keep=section.keep,
+            before_save=self._before_save,
         ) as checkpoints:
             graphdef, abstract_state, shardings = state.abstract(abstract, settings, mesh)
-            saved = checkpoints.latest(abstract_state)
+            saved = checkpoints.latest(abstract_state._replace(frozen=()))
             if saved is None:
                 graphdef, train_state, shardings = state.start(initialize(), settings, mesh)
             else:
-                train_state = saved.state
+                train_state = saved.state._replace(frozen=abstract_state.frozen)
+                if jax.tree.leaves(abstract_state.frozen):
+                    train_state = state.resume(saved.state, initialize(), settings, mesh)
                 print(f"  going on from step {saved.step} of {data.num_steps}", flush=True)
             self.release()
             history = loop.History(keep_trace=keep_trace, saved=saved)
@@ -227,13 +256,13 @@ class Trainer:
             saved = None
             with contextlib.closing(self._metrics_log(label, key, first_step)) as log:
                 compiled = (graphdef, objective, settings)
-                if compiled not in self._train_steps:
+                if compiled not in self._group.train_steps:
                     print("  compiling the train step with its first batch", flush=True)
-                    self._train_steps[compiled] = step.make_train_step(
+                    self._group.train_steps[compiled] = step.make_train_step(
                         graphdef, computation, settings, mesh=mesh, state_shardings=shardings
                     )
                 train_state, metrics = loop.train(
-                    self._train_steps[compiled],
+                    self._group.train_steps[compiled],
                     train_state,
                     data,
                     mesh=mesh,
@@ -243,7 +272,7 @@ class Trainer:
                     checkpoints=checkpoints,
                     failure_path=self._workdir / "failures" / f"{_file_name(label, key)}.json",
                 )
-        return graphdef, train_state.params, metrics, history
+        return graphdef, train_state, metrics, history
 
     def checkpoints_folder(self, key: str) -> epath.Path:
         """Where what a stage saves under way is."""
@@ -284,23 +313,47 @@ class Trainer:
             **{name: training[name] for name in same},
         )
 
-    def _load_pretrained(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
-        backbone = loader.load_decoder(model.folder, lm_head=False, **self._decoder_options(model))
-        return self._with_heads(backbone, p_ik_head)
+    def _load_trained(
+        self, trained: artifacts.Artifact, model: inputs.Model, *, seed: int = 0
+    ) -> heads.Classifier:
+        """The model of an artifact: what was trained, in what was not.
 
-    def _build(self, model: inputs.Model, *, p_ik_head: bool) -> heads.Classifier:
+        Args:
+            seed: of the dropout where training goes on.
+        """
+        options = {"p_ik_head": trained.read_json("summary.json")["p_ik_head"], "seed": seed}
+        return state.load_trained(
+            trained.verified("params"),
+            nnx.eval_shape(lambda: self._build(model, **options)),
+            self._config.training.trained,
+            lambda: self._load_pretrained(model, **options),
+            self.mesh(model),
+        )
+
+    def _load_pretrained(self, model: inputs.Model, **options) -> heads.Classifier:
+        backbone = loader.load_decoder(model.folder, lm_head=False, **self._decoder_options(model))
+        return self._with_heads(backbone, **options)
+
+    def _build(self, model: inputs.Model, **options) -> heads.Classifier:
         """A classifier as `_load_pretrained` makes it, to be evaluated for its shapes only."""
         backbone = decoder.Decoder(model.config, rngs=nnx.Rngs(0), **self._decoder_options(model))
-        return self._with_heads(backbone, p_ik_head)
+        return self._with_heads(backbone, **options)
 
-    def _with_heads(self, backbone: decoder.Decoder, p_ik_head: bool) -> heads.Classifier:
-        frozen = self._config.training.trained == "heads"
-        return heads.Classifier(backbone, p_ik_head=p_ik_head, frozen_backbone=frozen)
+    def _with_heads(self, backbone: decoder.Decoder, *, p_ik_head: bool, seed: int = 0) -> heads.Classifier:
+        return heads.Classifier(
+            backbone,
+            p_ik_head=p_ik_head,
+            adapters=lora.make_settings(self._config.training.trained, self._config.lora),
+            seed=seed,
+            param_dtype=self._config.precision.param_dtype,
+        )
 
     def _decoder_options(self, model: inputs.Model) -> dict[str, Any]:
+        """Of the backbone; one that is only read is held in the dtype that it computes in."""
         precision, execution = self._config.precision, self._config.execution
+        is_trained = self._config.training.trained == "all"
         return {
-            "param_dtype": precision.param_dtype,
+            "param_dtype": precision.param_dtype if is_trained else precision.compute_dtype,
             "compute_dtype": precision.compute_dtype,
             "remat": execution.remat,
             "attention": execution.attention,

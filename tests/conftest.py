@@ -32,10 +32,11 @@ def fixtures() -> pathlib.Path:
 
 @pytest.fixture
 def registrations():
-    """Losses, label rules and methods that a test registers are forgotten after it."""
-    from selw2s_jax.method import label_rules, losses, registry
+    """Parts and methods that a test registers are forgotten after it."""
+    from selw2s_jax.method import label_rules, label_sources, losses, registry, selection
 
+    parts = (label_rules.LABEL_RULES, label_sources.LABEL_SOURCES, losses.LOSSES)
     with contextlib.ExitStack() as stack:
-        for names in (label_rules.LABEL_RULES, losses.LOSSES, registry.METHODS):
+        for names in (*parts, selection.SELECTORS, selection.REFINERS, registry.METHODS):
             stack.enter_context(mock.patch.dict(names))
         yield

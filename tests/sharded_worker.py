@@ -3,7 +3,7 @@
     python sharded_worker.py CHECKPOINT OUTPUT.npz --meshes 1,1,1 2,2,2 [--methods selective ...] \
         [--coordinator_address=HOST:PORT --num_processes=2 --process_id=0]
 
-OUTPUT.npz, which process 0 writes, has arrays named MESH/RUN/KIND/NAME; a run is a method, "pretraining" or
+OUTPUT.npz, which process 0 writes, has arrays named MESH/RUN/KIND/NAME; a run is a method, "lora", "pretraining" or
 "scoring".
 """
 
@@ -26,7 +26,7 @@ from selw2s_jax.data import batches, text_rows
 from selw2s_jax.hf import loader
 from selw2s_jax.inference import classify, fewshot
 from selw2s_jax.method import registry
-from selw2s_jax.models import heads
+from selw2s_jax.models import heads, lora
 from selw2s_jax.training import pretraining, state, step
 
 CONFIG = test_sharding.CONFIGS["qwen"]
@@ -64,13 +64,18 @@ def make_data(
     )
 
 
-def make_classifier(folder: pathlib.Path, mesh: jax.sharding.Mesh, *, p_ik_head: bool) -> heads.Classifier:
-    """The checkpoint under heads that are not zero, so that selection and every gradient have work."""
+def make_classifier(
+    folder: pathlib.Path, mesh: jax.sharding.Mesh, *, p_ik_head: bool, adapters: lora.Settings | None = None
+) -> heads.Classifier:
+    """The checkpoint under heads and adapters that are not zero, so that selection and every gradient have work."""
     backbone = loader.load_decoder(folder, lm_head=False, mesh=mesh, **OPTIONS)
-    model = heads.Classifier(backbone, p_ik_head=p_ik_head)
+    model = heads.Classifier(backbone, p_ik_head=p_ik_head, adapters=adapters)
     rng = np.random.default_rng(3)
     for head in filter(None, (model.class_head, model.p_ik_head)):
         head[...] = jax.numpy.asarray(rng.standard_normal(head.shape), np.float32)
+    for name in () if adapters is None else model.adapters.names:
+        b = model.adapters[name].b
+        b[...] = jax.numpy.asarray(0.3 * rng.standard_normal(b.shape), np.float32)
     return model
 
 
@@ -126,6 +131,14 @@ def _train(folder, objective: step.Objective, kinds, masks_by_step: bool, mesh) 
     return run_steps(model, data, step.classification(objective), mesh)
 
 
+def train_adapters(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Arrays:
+    """Two steps of `selective` on adapters of every weight, with dropout."""
+    adapters = lora.Settings(rank=3, alpha=5.0, dropout=0.3, targets=tuple(lora.TARGETS))
+    model = make_classifier(folder, mesh, p_ik_head=True, adapters=adapters)
+    computation = step.classification(make_objective(registry.METHODS["selective"]))
+    return run_steps(model, make_data((batches.TASK, batches.P_IK), mesh), computation, mesh, trained="lora")
+
+
 def pretrain(mesh: jax.sharding.Mesh) -> Arrays:
     """Two steps of pretraining, whose gradients are clipped."""
     data = text_rows.TextBatches(
@@ -172,6 +185,7 @@ def main() -> None:
         shape = tuple(map(int, text.split(",")))
         mesh = sharding.make_mesh(shape, jax.devices()[: math.prod(shape)])
         runs = {name: train(args.checkpoint, name, mesh) for name in args.methods}
+        runs["lora"] = train_adapters(args.checkpoint, mesh)
         runs |= {"pretraining": pretrain(mesh), "scoring": score(args.checkpoint, mesh)}
         for run, arrays in runs.items():
             found |= {f"{text}/{run}/{name}": array for name, array in arrays.items()}

@@ -198,6 +198,25 @@ def test_a_maker_that_was_taken_for_dead_leaves_the_folder_to_the_other_one(work
     assert find_again(workdir).read_json("summary.json") == {"n": 3}
 
 
+def test_a_run_that_lost_its_workdir_is_told_before_it_writes(workdir):
+    class Machine(leases.Machine):
+        def clock(self):
+            return now[0]
+
+        def repeat(self, function, seconds):
+            pass
+
+    now = [0]
+    with artifacts.locked_workdir(workdir, machine=Machine()) as lock:
+        store = artifacts.Store(workdir, lock=lock)
+        store.check_held()
+        now[0] += 1000
+        (claim,) = storage.names(workdir / "leases")
+        storage.remove_file(workdir / "leases" / claim)
+        with pytest.raises(UserError, match="leases/workdir was lost to another process"):
+            store.check_held()
+
+
 def test_other_processes_than_the_first_write_nothing(workdir, monkeypatch):
     monkeypatch.setattr(distributed, "is_main", lambda: False)
     artifacts.write_text(workdir / "results.json", "{}")

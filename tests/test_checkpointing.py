@@ -238,6 +238,40 @@ def test_a_damaged_state_is_replaced_when_the_run_passes_it(fixtures, tmp_path, 
         assert checkpoints.latest(run.abstract()).step == 8
 
 
+def test_without_a_sound_state_nothing_is_overwritten(fixtures, tmp_path, monkeypatch):
+    run = killed(fixtures, tmp_path, monkeypatch)
+    for name in ("4", "8"):
+        for path in (tmp_path / "states" / name / "record").iterdir():
+            damage(path, "cut")
+    with pytest.raises(UserError, match=r"none of the states in .*states is sound .*or delete that folder"):
+        run.go()
+    assert saved_steps(tmp_path) == [4, 8]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        MemoryError("out of memory"),
+        ValueError("UNAVAILABLE: connection reset"),
+        ValueError("Error reading file [os_error_code='13'] PERMISSION_DENIED"),
+    ],
+    ids=str,
+)
+def test_a_state_that_cannot_be_read_is_not_taken_for_damaged(fixtures, tmp_path, monkeypatch, error):
+    run = killed(fixtures, tmp_path, monkeypatch)
+
+    def read(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpointing, "_read_state", read)
+        with pytest.raises(UserError, match=r"states/8 cannot be read \(.*; mend that and run"):
+            run.go()
+    assert saved_steps(tmp_path) == [4, 8]
+    assert run.go()[0] == 8
+
+
 def test_a_loss_that_is_not_finite_keeps_the_last_sound_state(fixtures, tmp_path):
     run = Run(fixtures, tmp_path)
     graphdef, _, shardings = run.start()

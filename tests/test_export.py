@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from selw2s_jax import distributed, model_card, sharding, students
+from selw2s_jax import distributed, exports, model_card, sharding, students
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import export, loader, random_checkpoint, tokenizers
@@ -65,7 +65,7 @@ def student(finished):
 @pytest.fixture(scope="module")
 def exported(student, tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("export") / "deep" / "student"
-    students.save_exported(student, folder)
+    exports.save(student, folder)
     return folder
 
 
@@ -104,11 +104,11 @@ def make_trained(folder: pathlib.Path, family: str) -> heads.Classifier:
     for k in range(num_steps):
         batch = batches.device_batch(data.batch_at(k), backbone.mesh)
         train_state, *_ = _train_steps[family](train_state, batch)
-    return nnx.merge(graphdef, train_state.params)
+    return nnx.merge(graphdef, train_state.params, train_state.frozen)
 
 
 def write_student_json(folder, facts=FACTS) -> None:
-    (folder / students.FACTS_NAME).write_text(json.dumps(dataclasses.asdict(facts)))
+    (folder / exports.FACTS_NAME).write_text(json.dumps(dataclasses.asdict(facts)))
 
 
 # The folder of a run's student.
@@ -128,20 +128,20 @@ def test_the_folder_has_all_and_nothing_beside_it(student, exported):
     }
     assert [path.name for path in exported.parent.iterdir()] == ["student"]
     assert tokenizers.load_tokenizer(exported).fingerprint == tokenizer.fingerprint
-    assert students.read_facts(exported) == student.facts
+    assert exports.read_facts(exported) == student.facts
     keys = load_file(exported / "model.safetensors").keys()
     assert {key for key in keys if not key.startswith("transformer.")} == {"score.weight"}
 
 
 def test_read_back_bit_for_bit(student, exported):
-    assert_equal_params(students.load_exported(exported), students.load(student))
+    assert_equal_params(exports.load(exported), students.load(student))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_narrower_weights_are_rounded_once(student, tmp_path, dtype):
-    students.save_exported(student, tmp_path / "out", dtype=dtype)
+    exports.save(student, tmp_path / "out", dtype=dtype)
     assert_equal_params(
-        students.load_exported(tmp_path / "out", param_dtype=dtype),
+        exports.load(tmp_path / "out", param_dtype=dtype),
         students.load(student),
         convert=lambda x: x.astype(dtype),
     )
@@ -162,23 +162,23 @@ def test_the_card_has_the_numbers_of_the_run(finished, exported):
 def test_results_of_another_config_are_not_the_students(finished, tmp_path):
     run = shutil.copytree(finished, tmp_path / "run")
     student = students.find(run, task="sciq", method="selective", seed=0)
-    assert set(students.read_numbers(student).records) == {"weak", "ceiling", "selective"}
+    assert set(exports.read_numbers(student).records) == {"weak", "ceiling", "selective"}
     report = json.loads((run / "results.json").read_text())
     manifest = report["manifest"]
     (run / "manifest.json").write_text(json.dumps(manifest))
     for entry in manifest["students"]:
         entry["key"] = "another"
     (run / "results.json").write_text(json.dumps(report))
-    assert students.read_numbers(student) is None
+    assert exports.read_numbers(student) is None
     (run / "results.json").unlink()
-    assert students.read_numbers(student) is None
+    assert exports.read_numbers(student) is None
     (run / "results.json").write_text("{")
     with pytest.raises(UserError, match=r"results\.json cannot be read; run the same config again"):
-        students.read_numbers(student)
+        exports.read_numbers(student)
 
 
 def test_an_empty_folder_is_filled(student, tmp_path):
-    students.save_exported(student, tmp_path)
+    exports.save(student, tmp_path)
     assert (tmp_path / "config.json").is_file()
 
 
@@ -190,11 +190,11 @@ def test_outputs_that_cannot_be_written_are_refused(student, exported, tmp_path)
         (tmp_path / "file" / "below", "cannot be written: .*file is not a folder to write to"),
     ):
         with pytest.raises(UserError, match=f"--output={re.escape(str(output))} {message}"):
-            students.save_exported(student, output)
+            exports.save(student, output)
     with pytest.raises(UserError, match="--output=gs://bucket/out is not on this machine; give a local"):
-        students.save_exported(student, "gs://bucket/out")
+        exports.save(student, "gs://bucket/out")
     with pytest.raises(UserError, match="dtype 'int8' cannot be written: choose float32"):
-        students.save_exported(student, tmp_path / "out", dtype="int8")
+        exports.save(student, tmp_path / "out", dtype="int8")
     assert not (tmp_path / "out").exists()
 
 
@@ -206,12 +206,12 @@ def test_a_failed_write_leaves_nothing(student, tmp_path, monkeypatch, fault_at)
     target = {
         "heads": (export, "save_tensors"),
         "model": (export, "_write_chunks"),
-        "tokenizer": (students.shutil, "copyfile"),
+        "tokenizer": (exports.shutil, "copyfile"),
         "end": (pathlib.Path, "rename"),
     }[fault_at]
     monkeypatch.setattr(*target, fail)
     with pytest.raises(UserError, match=r"--output=\S+ cannot be written \(No space left on device\)"):
-        students.save_exported(student, tmp_path / "out")
+        exports.save(student, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
@@ -242,7 +242,7 @@ def test_a_failed_write_leaves_nothing(student, tmp_path, monkeypatch, fault_at)
 def test_a_damaged_folder_is_refused(copy, damage, message):
     damage(copy)
     with pytest.raises(UserError, match=message) as info:
-        students.load_exported(copy)
+        exports.load(copy)
     assert "\n" not in str(info.value)
 
 
@@ -317,7 +317,7 @@ def test_both_families_come_back(fixtures, tmp_path, family, dtype):
     assert np.any(classifier.class_head[...]) and np.any(classifier.p_ik_head[...])
     export.save_classifier(tmp_path, classifier, dtype=dtype, pad_token_id=0)
     write_student_json(tmp_path)
-    back = students.load_exported(tmp_path)
+    back = exports.load(tmp_path)
     assert_equal_params(back, classifier, lambda x: x.astype(dtype).astype(jnp.float32))
 
 
@@ -423,7 +423,9 @@ def test_names_stay_names_on_a_card(task, base):
     assert len(card.splitlines()) == len(expected.splitlines())
     head = [line.partition(":")[0] for line in card.split("---")[1].splitlines()]
     assert head == ["", "library_name", "pipeline_tag", "tags"]
-    assert len(re.findall(r"(?<!\\)`", card)) == len(re.findall("`", expected))
+    # In the title alone a backtick may be escaped.
+    untitled = (re.sub("^# .*$", "", text, flags=re.MULTILINE) for text in (card, expected))
+    assert len({text.count("`") for text in untitled}) == 1
 
 
 # Several processes.

@@ -16,6 +16,7 @@ LEVELS = (
     ("hf.*", "training.*", "inference.*", "checkpointing"),
     (
         "smoke",
+        "sweep",
         "world",
         "inputs",
         "results",
@@ -25,14 +26,18 @@ LEVELS = (
         "collect",
         "model_card",
         "students",
+        "exports",
         "run_results",
         "run_statistics",
         "run_warnings",
         "run_tables",
         "run_report",
+        "run_pooled",
+        "run_sweep_tables",
+        "run_sweep_report",
         "plugins",
     ),
-    ("pipeline",),
+    ("schedule", "outcome", "pipeline"),
     ("cli", "main", "export", "report"),
 )
 # The packages themselves hold docstrings and, at the root, functions that import when called.

@@ -11,7 +11,7 @@ import pytest
 import random_arrays
 import test_method
 
-from selw2s_jax.method import label_rules, registry
+from selw2s_jax.method import label_rules, registry, selection
 
 PROPERTY = hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -27,7 +27,9 @@ LABEL_RULES = sorted({method.label_rule for method in registry.METHODS.values()}
 
 
 def labels_of(name: str, inputs: label_rules.RuleInputs) -> label_rules.Labels:
-    taken = inspect.signature(label_rules.LABEL_RULES[name]).parameters
+    taken = set(inspect.signature(label_rules.LABEL_RULES[name]).parameters)
+    if "selector" in taken:
+        taken |= selection.SELECTORS.option_names("threshold") | selection.REFINERS.option_names("graph")
     options = {option: value for option, value in RULE_OPTIONS.items() if option in taken}
     return label_rules.get(name, **options)(inputs)
 

@@ -338,7 +338,7 @@ def test_a_released_model_leaves_no_array_on_the_devices(without_automatic_gc, t
     """There may be room for one model only: none may wait in reference cycles for the garbage collector."""
     config = make_config()
     found = inputs.prepare(config, tmp_path)
-    models, store = trainer.Trainer(config, tmp_path), artifacts.Store(tmp_path)
+    models, store = trainer.Trainer(config, tmp_path, trainer.DeviceGroup()), artifacts.Store(tmp_path)
     tokens = [np.arange(1, length, dtype=np.int32) for length in range(5, 14)]
     examples = batches.ExampleSet(
         list(map(str, range(9))), tokens, {"weak_probs": np.full((9, 2), 0.5, np.float32)}

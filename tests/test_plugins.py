@@ -1,14 +1,18 @@
 """Modules of a user: what they register is a method like any other, what is wrong with them one line."""
 
+import json
 import sys
 import textwrap
 
+import numpy as np
 import pytest
+import refusals
+import test_method
 
+from selw2s_jax import artifacts, pipeline, plugins, stages
 from selw2s_jax import config as config_lib
-from selw2s_jax import pipeline, plugins, stages
 from selw2s_jax.errors import UserError
-from selw2s_jax.method import losses, registry
+from selw2s_jax.method import label_rules, label_sources, losses, registry
 
 pytestmark = pytest.mark.usefixtures("registrations")
 
@@ -176,6 +180,118 @@ def test_a_label_rule_that_returns_something_else(write_module, value, words):
 def test_a_method_of_parts_that_are_not_there(write_module, extra, words):
     write_module("my_methods", LOSS.format(value="logits[:, 0]", extra=extra))
     assert_refused(config_with("my_methods"), *words)
+
+
+PARTS = """
+from selw2s_jax.method import label_sources, selection
+
+@selection.SELECTORS.register("halves")
+def make_halves(*, gamma):
+    return lambda inputs, p_ik: {mask}
+
+@selection.REFINERS.register("flat")
+def make_flat(*, alpha, unknown=0.25):
+    return lambda inputs, prior, ik_mask: (alpha * prior + unknown, {{"mean": jnp.mean(prior)}})
+
+@label_sources.register("by_length")
+def make_by_length():
+    def source(ids, texts, seed):
+        return {labels}
+    return source
+"""
+MASK, LABELS = "p_ik > gamma / 2", "np.array([len(text) % 2 for text in texts])"
+
+
+def with_parts(**keys):
+    config = config_with("my_methods", methods=("selective", "selective_without_gs", "random_selection"))
+    for key, value in keys.items():
+        section, _, leaf = key.partition("__")
+        config[section][leaf] = value
+    return config
+
+
+def test_a_selector_and_a_refiner_of_ones_own(write_module):
+    write_module("my_methods", PARTS.format(mask=MASK, labels=LABELS))
+    config = with_parts(selection__selector="halves", selection__refiner="flat", p_ik__gamma=0.6)
+    plugins.load(config.plugins)
+    plugins.check_methods(config)
+    options = {
+        name: dict(stages.make_objective(config, registry.METHODS[name]).rule_options)
+        for name in config.methods
+    }
+    assert options["selective"] == {
+        "selector": "halves", "refiner": "flat", "gamma": 0.6, "alpha": 0.9, "mask": "online", "self_label": "given"
+    }  # fmt: skip
+    assert options["selective_without_gs"]["refiner"] == "none"
+    assert options["random_selection"]["selector"] == "threshold"
+
+    inputs = test_method.rule_inputs(0, 11)
+    labels = label_rules.get("selective", **options["selective"])(inputs)
+    ik_mask = np.asarray((inputs.p_ik > 0.3) & inputs.example_mask)
+    np.testing.assert_array_equal(labels.ik_mask, ik_mask)
+    own = np.stack([1 - inputs.self_labels, inputs.self_labels], axis=-1)
+    prior = np.where(ik_mask[:, None], own, inputs.weak_probs)
+    expected = np.where(ik_mask[:, None], prior, 0.9 * prior + 0.25)
+    np.testing.assert_allclose(labels.targets, expected, rtol=1e-6)
+    np.testing.assert_allclose(labels.metrics["mean"], prior.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "mask", "words"),
+    [
+        (
+            {"selection__selector": "half"},
+            MASK,
+            ["selection.selector='half' is not one of", "mean 'halves'?"],
+        ),
+        ({"selection__refiner": "graphs"}, MASK, ["selection.refiner='graphs'", "did you mean 'graph'?"]),
+        ({"self_label__source": "by_lenght"}, MASK, ["self_label.source='by_lenght'", "mean 'by_length'?"]),
+        ({"selection__selector": "halves"}, "p_ik", ["label rule 'selective' of method 'selective' fails"]),
+        (
+            {"selection__selector": "halves"},
+            "p_ik[None] > 0",
+            ["label rule 'selective'", "fails on a batch of 3 examples"],
+        ),
+    ],
+)
+def test_parts_that_are_not_there_or_not_right(write_module, keys, mask, words):
+    write_module("my_methods", PARTS.format(mask=mask, labels=LABELS))
+    assert_refused(with_parts(**keys), *words)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("1 / 0", ["fails on 5 examples: ZeroDivisionError: division by zero"]),
+        ("np.zeros((len(ids), 2))", ["returns shape (5, 2) for 5 examples"]),
+        ("[0, 1, 0.5, float('nan'), 1]", ["gives nan to d"]),
+        ("[0, 1, 0.5, 1, 1.5]", ["gives 1.5 to e"]),
+    ],
+)
+def test_a_label_source_that_is_not_right(write_module, labels, words):
+    write_module("my_methods", PARTS.format(mask=MASK, labels=labels))
+    plugins.load(("my_methods",))
+    with pytest.raises(ValueError, match="label source 'by_length'") as info:
+        label_sources.read("by_length", list("abcde"), ["text"] * 5, 0)
+    assert all(word in str(info.value) for word in words), info.value
+
+
+def test_a_run_with_labels_of_ones_own(write_module, prepared, tmp_path):
+    write_module("my_methods", PARTS.format(mask=MASK, labels=LABELS))
+    config = refusals.make_config(
+        prepared, methods=("self_training",), plugins=("my_methods",), self_label__source="by_length"
+    )
+    report = pipeline.run(config, tmp_path / "run")
+    (folder,) = (tmp_path / "run" / "artifacts" / "labels").iterdir()
+    table = (
+        artifacts.Store(tmp_path / "run")
+        .find("labels", json.loads((folder / "manifest.json").read_text())["inputs"])
+        .read_table("labels.parquet")
+    )
+    assert set(table["prob_1"]) == {0.0, 1.0} and len(table["prob_1"]) == 20
+    assert any(stage["label"] == "labels by by_length, seed 0" for stage in report["manifest"]["stages"])
+    (entry,) = [entry for entry in report["diagnostics"] if entry["method"] == "self_training"]
+    assert entry["all"]["self_accuracy"] is not None
 
 
 def test_a_run_loads_and_checks_them_before_it_reads_anything(write_module, tmp_path):

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,9 +74,10 @@ def test_loss_is_the_weighted_mean_over_the_documents_taken_one_by_one():
     model = pretraining.initialize(CONFIG, 0, **OPTIONS)
     heavy = 5
     data = text_rows.TextBatches(rows, rows_per_step=6, num_steps=1, weighted={heavy: 3.0})
-    graphdef, params = nnx.split(model)
+    graphdef, params, frozen = state.split(model, "all")
+    start = state.TrainState(jnp.int32(0), params, frozen, ())
     _, metrics, _ = step.loss_and_grads(
-        graphdef, params, data.batch_at(0), jnp.float32(0), pretraining.next_token()
+        graphdef, start, data.batch_at(0), jnp.float32(0), pretraining.next_token()
     )
     documents = [
         tokens[segments == segment]

@@ -127,6 +127,24 @@ def test_processes_that_do_not_go_together_are_refused(tmp_path):
         assert last.startswith("error: process 0: none.jsonl is missing")
 
 
+def test_two_processes_stay_together_where_one_fails(tmp_path):
+    port = free_port()
+    worker = pathlib.Path(__file__).with_name("processes_worker.py")
+    flags = "--xla_force_host_platform_device_count=2"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(worker), str(tmp_path), str(port), str(number)],
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for status, out, last in endings(processes):
+        assert (status, last) == (0, "all as it should be"), out
+
+
 def test_a_process_left_alone_says_so(tmp_path):
     port = free_port()
     joined = (f"--coordinator_address=localhost:{port}", "--num_processes=2", "--distributed_timeout=2")

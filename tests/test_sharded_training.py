@@ -28,10 +28,22 @@ CASES = [
     (processes, mesh, run)
     for processes, meshes, methods in LAUNCHES
     for mesh in meshes
-    for run in (*methods, "pretraining", "scoring")
+    for run in (*methods, "lora", "pretraining", "scoring")
     if mesh != "1,1,1"
 ]
 HEADS = {"class_head": (None, "fsdp"), "p_ik_head": (None, "fsdp")}
+ADAPTERS = {
+    "attn_qkv.a": (None, None, "fsdp"),
+    "attn_qkv.b": (None, None, "tensor", None, None),
+    "attn_out.a": (None, None, "tensor", None),
+    "attn_out.b": (None, "fsdp", None),
+    "mlp_up.a": (None, None, "fsdp"),
+    "mlp_up.b": (None, "tensor", None),
+    "mlp_gate.a": (None, None, "fsdp"),
+    "mlp_gate.b": (None, "tensor", None),
+    "mlp_down.a": (None, None, "tensor"),
+    "mlp_down.b": (None, "fsdp", None),
+}
 GRIDS = ("tokens", "positions", "segment_ids", "loss_weights")
 
 
@@ -110,7 +122,7 @@ def test_one_device_has_work_for_every_part_of_a_method(found):
 @pytest.mark.parametrize(("num_processes", "mesh"), LAYOUTS)
 def test_parameters_moments_and_rows_are_split(found, num_processes, mesh):
     sizes = dict(zip(("data", "fsdp", "tensor"), map(int, mesh.split(",")), strict=True))
-    for run in ("selective", "pretraining"):
+    for run in ("selective", "lora", "pretraining"):
         whole = found[1, "1,1,1"][run]
         shards = {
             name: shape for name, shape in found[num_processes, mesh][run].items() if "shard of" in name
@@ -125,7 +137,8 @@ def test_parameters_moments_and_rows_are_split(found, num_processes, mesh):
                 assert list(shape) == [whole[name][0], rows, *whole[name][2:]], name
                 continue
             assert kind in ("parameter", "mu", "nu")
-            spec = (test_sharding.SPECS["qwen"] | HEADS)[leaf.removeprefix("backbone.")]
+            specs = test_sharding.SPECS["qwen"] | HEADS | ADAPTERS
+            spec = specs[leaf.removeprefix("backbone.").removeprefix("adapters.")]
             split = [
                 size // sizes[axis] if axis else size for size, axis in zip(whole[name], spec, strict=True)
             ]

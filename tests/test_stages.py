@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
+from selw2s_jax import artifacts, inputs, smoke, stages, trainer
 from selw2s_jax import config as config_lib
-from selw2s_jax import inputs, smoke, stages
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, losses, registry
 
@@ -43,7 +43,9 @@ def training(method: str) -> stages.Stage:
         learning_rate=1e-4,
         max_length=128,
     )
-    make = stages.StageFactory(config_lib.default_config(), None, None, pathlib.Path("run"))
+    folder = pathlib.Path("run")
+    store, group = artifacts.Store(folder), trainer.DeviceGroup()
+    make = stages.StageFactory(config_lib.default_config(), None, store, folder, group)
     return make.training("student", 0, model, method, num_examples=64, data_inputs={}, read_sets=dict)
 
 

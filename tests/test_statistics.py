@@ -149,10 +149,55 @@ def test_inherited_errors_make_up_the_students_accuracy(correct):
     assert result.agreement == pytest.approx(both)
 
 
+@PROPERTY
+@hypothesis.given(answers(3))
+def test_pooling_one_task_is_that_task(correct):
+    weak, student, ceiling = correct
+    draws = {"num_draws": 200}
+    assert comparisons.pooled_difference([(weak, student)], **draws) == comparisons.bootstrap_difference(
+        weak, student, **draws
+    )
+    assert comparisons.pooled_pgr([(weak, student, ceiling)], **draws) == comparisons.bootstrap_pgr(
+        weak, student, ceiling, **draws
+    )
+    mean = comparisons.pooled_accuracy([student], **draws)
+    assert mean.low <= mean.high and mean.mean == pytest.approx(student.mean())
+
+
+@PROPERTY
+@hypothesis.given(answers(3), answers(3))
+def test_tasks_count_once_and_the_weak_model_and_the_ceiling_have_pgr_0_and_1(first, second):
+    tasks = [tuple(first), tuple(second)]
+    weak, student, ceiling = (np.mean([models[place].mean() for models in tasks]) for place in range(3))
+    change = comparisons.pooled_difference([models[:2] for models in tasks], num_draws=200)
+    assert change.mean == pytest.approx(weak - student, abs=1e-12)
+    result = comparisons.pooled_pgr(tasks, num_draws=200)
+    assert result.gap == pytest.approx(ceiling - weak, abs=1e-12)
+    if result.gap > 1e-9:
+        assert result.value == pytest.approx((student - weak) / (ceiling - weak))
+        as_weak = comparisons.pooled_pgr([(w, w, c) for w, _, c in tasks], num_draws=200)
+        as_ceiling = comparisons.pooled_pgr([(w, c, c) for w, _, c in tasks], num_draws=200)
+        assert (as_weak.value, as_ceiling.value) == (0, 1)
+
+
+def test_variance_of_a_mean_over_tasks_is_that_of_independent_tasks():
+    random = np.random.default_rng(3)
+    tasks = [random.random((3, size)) < 0.6 for size in (50, 80, 130)]
+    variances = [comparisons.bootstrap_accuracies(task[None], num_draws=20_000).var() for task in tasks]
+    mean = comparisons.pooled_accuracy(tasks, num_draws=20_000)
+    half_width = 1.96 * (sum(variances) / 9) ** 0.5
+    assert (mean.high - mean.low) / 2 == pytest.approx(half_width, rel=0.04)
+    # The same items and seeds in every task are still drawn for each of them.
+    same = comparisons.pooled_accuracy([tasks[0]] * 4, num_draws=20_000)
+    assert (same.high - same.low) / 2 == pytest.approx(1.96 * (variances[0] / 4) ** 0.5, rel=0.04)
+
+
 def test_statistics_refuse_what_is_no_table_of_answers():
     with pytest.raises(ValueError, match="models, seeds, items"):
         comparisons.bootstrap_accuracies(np.ones((2, 3), bool))
     with pytest.raises(ValueError, match="models, seeds, items"):
         comparisons.bootstrap_accuracies(np.ones((2, 3, 0), bool))
+    with pytest.raises(ValueError, match="one task or more"):
+        comparisons.pooled_accuracy([])
     with pytest.raises(ValueError, match="arrays of one length"):
         comparisons.error_inheritance([1, 0], [1, 0], [1])

@@ -79,12 +79,13 @@ def make_data(config, name: str, **options) -> batches.TrainBatches:
     return batches.TrainBatches(sets, {batches.TASK: 12, batches.P_IK: 12}, **settings)
 
 
-def gradients(model, batch, computation, fraction=0.25):
-    graphdef, params = nnx.split(model)
+def gradients(model, batch, computation, fraction=0.25, trained="all"):
+    graphdef, params, frozen = state.split(model, trained)
+    start = state.TrainState(jnp.int32(5), params, frozen, ())
     run = jax.jit(
-        lambda params, batch: step.loss_and_grads(graphdef, params, batch, jnp.float32(fraction), computation)
+        lambda start, batch: step.loss_and_grads(graphdef, start, batch, jnp.float32(fraction), computation)
     )
-    grads, metrics, trace = run(params, batch)
+    grads, metrics, trace = run(start, batch)
     return jax.tree.map(np.asarray, nnx.to_pure_dict(grads)), jax.tree.map(float, metrics), trace
 
 
@@ -214,7 +215,7 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
         failure_path=tmp_path / "failures" / "test.json",
     )
     lines = (tmp_path / f"{family}-{num_micro}.jsonl").read_text().splitlines()
-    model = nnx.merge(graphdef, final.params)
+    model = nnx.merge(graphdef, final.params, final.frozen)
     probs, _ = classify.predict(
         model, tokens, mesh=mesh, batch_tokens=777, max_length=config.max_seq_len, label="test"
     )
@@ -292,7 +293,6 @@ def params_after(fixtures, variant: str, num_micro: int = 1):
     options = VARIANTS[variant]
     mesh = sharding.single_device_mesh()
     model = make_classifier(fixtures, "gpt2", p_ik_head=True)
-    model.frozen_backbone = options.get("trained") == "heads"
     before = {path: np.asarray(v[...]) for path, v in nnx.to_flat_state(nnx.state(model, nnx.Param))}
     settings = state.OptimizerSettings(1e-2, STEPS, **options)
     graphdef, train_state, shardings = state.start(model, settings, mesh)
@@ -303,7 +303,8 @@ def params_after(fixtures, variant: str, num_micro: int = 1):
     for number in range(3):
         train_state, metrics, _ = train_step(train_state, batches.device_batch(data.batch_at(number), mesh))
         assert np.isfinite(metrics["loss"])
-    after = {path: np.asarray(v[...]) for path, v in nnx.to_flat_state(train_state.params)}
+    final = nnx.merge_state(train_state.params, train_state.frozen)
+    after = {path: np.asarray(v[...]) for path, v in nnx.to_flat_state(final)}
     return before, after, train_state.opt_state
 
 

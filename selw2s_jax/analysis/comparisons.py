@@ -22,6 +22,14 @@ class Difference(NamedTuple):
     p_value: float
 
 
+class Average(NamedTuple):
+    """A mean accuracy with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
 class GapRecovered(NamedTuple):
     """PGR over seeds with its interval, and the gap that it is a share of.
 
@@ -114,12 +122,7 @@ def bootstrap_difference(first, second, *, num_draws: int = 4000, seed: int = 0)
     Args:
         first, second: `[S, N]` bool, whether each gets item n right in seed s.
     """
-    correct = np.stack([np.asarray(first, bool), np.asarray(second, bool)])
-    first_draws, second_draws = bootstrap_accuracies(correct, num_draws=num_draws, seed=seed).T
-    draws = first_draws - second_draws
-    tail = min(np.sum(draws < 0), np.sum(draws > 0)) + np.sum(draws == 0) / 2
-    p_value = min(2 * (tail + 1) / (num_draws + 1), 1.0)
-    return Difference(float(correct[0].mean() - correct[1].mean()), *_percentiles(draws), float(p_value))
+    return pooled_difference([(first, second)], num_draws=num_draws, seed=seed)
 
 
 def bootstrap_pgr(weak, student, ceiling, *, num_draws: int = 4000, seed: int = 0) -> GapRecovered:
@@ -128,17 +131,64 @@ def bootstrap_pgr(weak, student, ceiling, *, num_draws: int = 4000, seed: int = 
     Args:
         weak, student, ceiling: `[S, N]` bool, whether each gets item n right in seed s.
     """
-    correct = np.stack([np.asarray(values, bool) for values in (weak, student, ceiling)])
-    weak_mean, student_mean, ceiling_mean = (float(values.mean()) for values in correct)
-    value = metrics.performance_gap_recovered(weak_mean, student_mean, ceiling_mean)
-    draws = bootstrap_accuracies(correct, num_draws=num_draws, seed=seed)
+    return pooled_pgr([(weak, student, ceiling)], num_draws=num_draws, seed=seed)
+
+
+def pooled_accuracy(correct_by_task: Sequence, *, num_draws: int = 4000, seed: int = 0) -> Average:
+    """The mean over tasks of a method's accuracy: each task counts once, whatever its number of items.
+
+    Args:
+        correct_by_task: of each task `[S, N]` bool, whether the method gets item n right in seed s.
+    """
+    (mean,), draws = _pool([(correct,) for correct in correct_by_task], num_draws, seed)
+    return Average(float(mean), *_percentiles(draws[:, 0]))
+
+
+def pooled_difference(correct_by_task: Sequence, *, num_draws: int = 4000, seed: int = 0) -> Difference:
+    """The mean over tasks of the difference of two methods' accuracies, first less second.
+
+    Args:
+        correct_by_task: of each task the pair of methods, each `[S, N]` bool, whether it gets item n right in seed s.
+    """
+    (first, second), draws = _pool(correct_by_task, num_draws, seed)
+    changes = draws[:, 0] - draws[:, 1]
+    tail = min(np.sum(changes < 0), np.sum(changes > 0)) + np.sum(changes == 0) / 2
+    p_value = min(2 * (tail + 1) / (num_draws + 1), 1.0)
+    return Difference(float(first - second), *_percentiles(changes), float(p_value))
+
+
+def pooled_pgr(correct_by_task: Sequence, *, num_draws: int = 4000, seed: int = 0) -> GapRecovered:
+    """PGR of the mean accuracies over tasks and seeds. A mean of PGRs would be ruled by the task with the least gap.
+
+    Args:
+        correct_by_task: of each task weak model, student and ceiling, each `[S, N]` bool, whether it gets item n
+            right in seed s.
+    """
+    (weak, student, ceiling), draws = _pool(correct_by_task, num_draws, seed)
+    value = metrics.performance_gap_recovered(float(weak), float(student), float(ceiling))
     gaps, gains = draws[:, 2] - draws[:, 0], draws[:, 1] - draws[:, 0]
     gap_low, gap_high = _percentiles(gaps)
     low = high = None
     if value is not None and gap_low > 0:
         # At most one draw in forty has no gap, and therefore no PGR.
         low, high = _percentiles(gains[gaps > 0] / gaps[gaps > 0])
-    return GapRecovered(value, low, high, ceiling_mean - weak_mean, gap_low, gap_high)
+    return GapRecovered(value, low, high, float(ceiling - weak), gap_low, gap_high)
+
+
+def _pool(correct_by_task: Sequence, num_draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracies of models, means over tasks: `[M]`, and `[num_draws, M]` as `bootstrap_accuracies` draws them.
+
+    Items and seeds are drawn within each task, for each task anew: tasks share neither. A seed's number is no more
+    than a name, as the data that it halves are others.
+    """
+    means, draws = [], []
+    for place, models in enumerate(correct_by_task):
+        correct = np.stack([np.asarray(values, bool) for values in models])
+        means.append(correct.mean((1, 2)))
+        draws.append(bootstrap_accuracies(correct, num_draws=num_draws, seed=seed + place))
+    if not means:
+        raise ValueError("need the answers of one task or more")
+    return np.mean(means, axis=0), np.mean(draws, axis=0)
 
 
 def error_inheritance(weak, student, truth) -> Inheritance:

@@ -11,11 +11,14 @@ body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 syst
   background: Canvas; color: CanvasText; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.35rem; margin-top: 3rem; border-bottom: 1px solid GrayText; }
 h3 { font-size: 1.1rem; margin-top: 2rem; }
+details { margin: .4rem 0; } summary { cursor: pointer; font-weight: 600; }
+small { font-size: .8em; white-space: nowrap; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid color-mix(in srgb, GrayText 45%, Canvas);
   text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid GrayText; vertical-align: bottom; }
+.scroll th:first-child, .scroll td:first-child { position: sticky; left: 0; background: Canvas; }
 .number { text-align: right; } td.number { white-space: nowrap; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .85rem; }
 dt { font-weight: 600; max-width: 16rem; } dd { margin: 0; }
@@ -73,6 +76,12 @@ def listing(text: str) -> str:
 def warnings(parts: Iterable[str]) -> str:
     """Other pieces, set off as what to read first."""
     return f'<section class="warnings">{"".join(parts)}</section>'
+
+
+def folded(summary: str, parts: Iterable[str], anchor: str = "") -> str:
+    """Other pieces behind a line of text that opens them, which links may name by its anchor."""
+    identity = f' id="{html.escape(anchor)}"' if anchor else ""
+    return f"<details{identity}><summary>{html.escape(summary)}</summary>{''.join(parts)}</details>"
 
 
 def document(title: str, parts: Iterable[str]) -> str:

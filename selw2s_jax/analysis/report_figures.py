@@ -217,17 +217,21 @@ def draw_labels(
         return plotting.to_png(figure)
 
 
-def draw_transfer(accuracies: Mapping[str, Mapping[tuple[str, str], float]], *, title: str) -> bytes:
-    """Accuracy of students by weak and strong model, a panel per method.
+def draw_transfer(
+    values: Mapping[str, Mapping[tuple[str, str], float | None]], *, title: str, is_pgr: bool = False
+) -> bytes:
+    """A number of students by weak and strong model, a panel per method.
 
     Args:
-        accuracies: by method, then by the pair of weak and strong model.
+        values: by method, then by the pair of weak and strong model: accuracy as a fraction, or PGR; None where PGR
+            is undefined.
+        is_pgr: which of the two.
     """
-    pairs = [pair for of_pair in accuracies.values() for pair in of_pair]
+    pairs = [pair for of_pair in values.values() for pair in of_pair]
     weak, strong = (list(dict.fromkeys(pair[place] for pair in pairs)) for place in (0, 1))
-    values = [100 * value for of_pair in accuracies.values() for value in of_pair.values()]
-    num_columns = min(len(accuracies), 2)
-    num_rows = -(-len(accuracies) // num_columns)
+    low, high = _color_limits([value for of_pair in values.values() for value in of_pair.values()], is_pgr)
+    num_columns = min(len(values), 2)
+    num_rows = -(-len(values) // num_columns)
     with plotting.default_style():
         figure = plotting.figure(
             width=2.5 + num_columns * max(1.3 * len(strong), 2.6),
@@ -235,25 +239,101 @@ def draw_transfer(accuracies: Mapping[str, Mapping[tuple[str, str], float]], *, 
         )
         figure.suptitle(_fold(title, 60), fontsize=13)
         grid = figure.subplots(num_rows, num_columns, squeeze=False)
-        for axes, method in itertools.zip_longest(grid.flat, accuracies):
+        for axes, method in itertools.zip_longest(grid.flat, values):
             if method is None:
                 axes.set_axis_off()
                 continue
             cells = np.full((len(weak), len(strong)), np.nan)
-            for (row, column), value in accuracies[method].items():
-                cells[weak.index(row), strong.index(column)] = 100 * value
-            axes.imshow(cells, cmap="Blues", vmin=min(values) - 5, vmax=max(values) + 5, aspect="auto")
-            middle = (min(values) + max(values)) / 2
-            for (row, column), value in np.ndenumerate(cells):
-                dark = np.isfinite(value) and value > middle
-                text = f"{value:.1f}" if np.isfinite(value) else "not run"
-                axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+            texts = np.full(cells.shape, "not run", dtype=object)
+            for (row, column), value in values[method].items():
+                place = weak.index(row), strong.index(column)
+                texts[place] = "undefined"
+                if value is not None:
+                    cells[place] = value
+                    texts[place] = f"{value:.2f}" if is_pgr else f"{100 * value:.1f}"
+            axes.imshow(cells, cmap="Blues", vmin=low, vmax=high, aspect="auto")
+            for (row, column), text in np.ndenumerate(texts):
+                color = "white" if cells[row, column] > (low + high) / 2 else "black"
+                axes.text(column, row, text, ha="center", va="center", color=color)
             axes.set_xticks(range(len(strong)), [_fold(name, 14) for name in strong], fontsize=9)
             axes.set_yticks(range(len(weak)), [_fold(name, 18) for name in weak], fontsize=9)
             axes.set_title(_fold(method, 30), fontsize=11)
         figure.supxlabel("strong model", fontsize=11)
         figure.supylabel("weak model", fontsize=11)
         return plotting.to_png(figure)
+
+
+def _color_limits(values: Sequence[float | None], is_pgr: bool) -> tuple[float, float]:
+    """Where colours end: a little outside of the values, PGR far out of [0, 1] left aside."""
+    margin = 0.05
+    if is_pgr:
+        values = np.clip([0.0, 1.0, *(value for value in values if value is not None)], *_PGR_LIMITS)
+    return min(values) - margin, max(values) + margin
+
+
+def draw_axis(
+    panels: Mapping[str, Mapping[str, Sequence[Mapping[str, Any] | None]]],
+    *,
+    title: str,
+    key: str,
+    values: Sequence[Any],
+    styles: Styles,
+) -> bytes:
+    """Accuracy and PGR with intervals against a setting, whose values stand at equal distances.
+
+    Args:
+        panels: by task and method, for each of the values a row with `accuracy`, `pgr` and their intervals, None
+            where there is none.
+        key: name of the setting.
+        values: of it, in order.
+    """
+    methods = list(dict.fromkeys(method for of_task in panels.values() for method in of_task))
+    with plotting.default_style():
+        figure = plotting.figure(width=11, height=1.3 + 3.0 * len(panels))
+        figure.suptitle(_fold(title, 90), fontsize=13)
+        grid = figure.subplots(len(panels), 2, squeeze=False)
+        # Beside each other, as intervals of one value would hide one another.
+        shifts = dict(zip(methods, np.linspace(-0.25, 0.25, len(methods) + 2)[1:-1], strict=True))
+        for pair, (task, of_task) in zip(grid, panels.items(), strict=True):
+            for axes, name, scale in zip(pair, ("accuracy", "pgr"), (100, 1), strict=True):
+                for method, rows in of_task.items():
+                    _draw_line(axes, rows, name, scale, shifts[method], styles[method])
+                axes.set_xticks(range(len(values)), [_fold(str(value), 12) for value in values])
+                axes.set_xlim(-0.5, len(values) - 0.5)
+                axes.set_xlabel(_fold(key, 50))
+                axes.grid(axis="y", alpha=0.25)
+            pair[0].set_title(_fold(f"{task}: test accuracy in per cent", 50), fontsize=11, loc="left")
+            pair[1].set_title(_fold(f"{task}: PGR", 50), fontsize=11, loc="left")
+            low, high = pair[1].get_ylim()
+            pair[1].set_ylim(max(min(low, -0.25), _PGR_LIMITS[0]), min(max(high, 1.25), _PGR_LIMITS[1]))
+            for reference in (0, 1):
+                pair[1].axhline(reference, color=plotting.GREY, linestyle="--", linewidth=1)
+        lines = [
+            grid[0, 0].plot([], [], color=styles[method][0], linestyle=styles[method][1], marker="o")[0]
+            for method in methods
+        ]
+        names = [_fold(method, 24) for method in methods]
+        figure.legend(lines, names, loc="outside right upper", frameon=False, handlelength=3.2)
+        return plotting.to_png(figure)
+
+
+def _draw_line(
+    axes,
+    rows: Sequence[Mapping[str, Any] | None],
+    name: str,
+    scale: float,
+    shift: float,
+    style: tuple[str, str],
+) -> None:
+    color, dash = style
+    places = np.arange(len(rows)) + shift
+    present = [None if row is None else row[name] for row in rows]
+    heights = scale * np.array([np.nan if value is None else value for value in present])
+    axes.plot(places, heights, color=color, linestyle=dash, linewidth=1.4, marker="o", markersize=4)
+    for place, row in zip(places, rows, strict=True):
+        if row is not None and row[f"{name}_interval"] is not None:
+            bounds = scale * np.array(row[f"{name}_interval"])
+            axes.plot([place, place], bounds, color=color, linewidth=1, marker="_", markersize=5, alpha=0.7)
 
 
 def _fold(text: str, width: int) -> str:

@@ -34,16 +34,25 @@ class Column:
         meaning: what they are, in a line.
         format: one of "text", "count", "percent", "points", "ratio", "p", and "percent interval", "points interval",
             "ratio interval".
+        interval: key of the value's interval, which stands beside it in brackets.
     """
 
     key: str
     heading: str
     meaning: str
     format: str = "text"
+    interval: str | None = None
 
     def text(self, row: Mapping[str, Any]) -> str:
+        """The value, and its interval."""
+        return " ".join(filter(None, self.parts(row)))
+
+    def parts(self, row: Mapping[str, Any]) -> tuple[str, str]:
+        """The value and its interval, empty where there is none."""
         value = row[self.key]
-        return NOTHING if value is None else _FORMATS[self.format](value)
+        pair = None if self.interval is None or value is None else row[self.interval]
+        bounds = "" if pair is None else f"({_FORMATS[f'{self.format} interval'](pair)})"
+        return NOTHING if value is None else _FORMATS[self.format](value), bounds
 
     @property
     def is_interval(self) -> bool:
@@ -69,6 +78,13 @@ class Table:
     def cells(self) -> list[list[str]]:
         return [[column.text(row) for column in self.columns] for row in self.rows]
 
+    def meanings(self) -> dict[str, list[str]]:
+        """The headings of the columns by what they mean, which several may share."""
+        found: dict[str, list[str]] = {}
+        for column in self.columns:
+            found.setdefault(column.meaning, []).append(column.heading)
+        return found
+
 
 def to_markdown(table: Table, heading: str) -> str:
     """A heading, the table, its notes and what each column means."""
@@ -79,7 +95,8 @@ def to_markdown(table: Table, heading: str) -> str:
     lines += ["| " + " | ".join(row) + " |" for row in (header, rule, *escaped)] + [""]
     lines += [line for note in table.notes for line in (_escape_markdown(note), "")]
     lines += [
-        f"- {name}: {_escape_markdown(c.meaning)}" for name, c in zip(header, table.columns, strict=True)
+        f"- {', '.join(map(_escape_markdown, headings))}: {_escape_markdown(meaning)}"
+        for meaning, headings in table.meanings().items()
     ]
     return "\n".join(lines) + "\n"
 
@@ -95,7 +112,8 @@ def to_csv(parts: Sequence[tuple[Mapping[str, str], Table]]) -> str:
     names = list(labels)
     for key, column in columns.items():
         stem = key.removesuffix("_interval")
-        names += [f"{stem}_low", f"{stem}_high"] if column.is_interval else [key]
+        bounds = [f"{stem}_low", f"{stem}_high"]
+        names += bounds if column.is_interval else [key] + bounds * (column.interval is not None)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(names)
@@ -105,6 +123,8 @@ def to_csv(parts: Sequence[tuple[Mapping[str, str], Table]]) -> str:
             for key, column in columns.items():
                 value = row.get(key)
                 values += (value or (None, None)) if column.is_interval else [value]
+                if column.interval is not None:
+                    values += row.get(column.interval) or (None, None)
             writer.writerow(values)
     return file.getvalue()
 
@@ -133,20 +153,25 @@ def to_html(table: Table) -> str:
     """A table element with its notes and what each column means."""
     classes = ["" if column.format == "text" else ' class="number"' for column in table.columns]
 
-    def line(tag: str, cells: Sequence[str]) -> str:
-        parts = (f"<{tag}{c}>{html.escape(cell)}</{tag}>" for c, cell in zip(classes, cells, strict=True))
+    def line(tag: str, cells: Sequence[tuple[str, str]]) -> str:
+        """A row, with intervals on a line of their own."""
+        texts = [
+            html.escape(text) + (f"<br><small>{html.escape(pair)}</small>" if pair else "")
+            for text, pair in cells
+        ]
+        parts = (f"<{tag}{c}>{text}</{tag}>" for c, text in zip(classes, texts, strict=True))
         return f"<tr>{''.join(parts)}</tr>"
 
     meanings = "".join(
-        f"<dt>{html.escape(column.heading)}</dt><dd>{html.escape(column.meaning)}</dd>"
-        for column in table.columns
+        f"<dt>{html.escape(', '.join(headings))}</dt><dd>{html.escape(meaning)}</dd>"
+        for meaning, headings in table.meanings().items()
     )
     return "\n".join(
         [
             '<div class="scroll"><table>',
-            f"<thead>{line('th', [column.heading for column in table.columns])}</thead>",
+            f"<thead>{line('th', [(column.heading, '') for column in table.columns])}</thead>",
             "<tbody>",
-            *(line("td", row) for row in table.cells()),
+            *(line("td", [column.parts(row) for column in table.columns]) for row in table.rows),
             "</tbody></table></div>",
             *(f'<p class="note">{html.escape(note)}</p>' for note in table.notes),
             f'<dl class="columns">{meanings}</dl>',

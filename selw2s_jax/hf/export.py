@@ -97,23 +97,28 @@ def save_classifier(
         main_head: the head that transformers gets, "class_head" or "p_ik_head".
     """
     config = classifier.backbone.config
-    trained = {name: getattr(classifier, name) for name in HEADS}
-    arrays = {name: head.get_value() for name, head in trained.items() if head is not None}
     extra, fields = {}, {}
     if config.family in TRANSFORMERS_CLASSIFIERS:
         architecture, head_key = TRANSFORMERS_CLASSIFIERS[config.family]
         names = ("0", "1") if main_head == "class_head" else ("IDK", "IK")
-        extra = {head_key: arrays[main_head]}
+        extra = {head_key: getattr(classifier, main_head).get_value()}
         fields = {
             "architectures": [architecture],
             "id2label": {str(number): name for number, name in enumerate(names)},
             "label2id": {name: number for number, name in enumerate(names)},
             "pad_token_id": pad_token_id,
         }
-    save_tensors(epath.Path(folder) / HEADS_NAME, arrays, dtype=dtype)
+    save_heads(folder, classifier, dtype=dtype)
     save_checkpoint(
         folder, config, classifier.backbone, dtype=dtype, index=True, extra=extra, config_fields=fields
     )
+
+
+def save_heads(folder, classifier: heads.Classifier, *, dtype: str = "float32") -> None:
+    """Writes the heads that a classifier has under their names in heads.safetensors."""
+    present = {name: getattr(classifier, name) for name in HEADS}
+    arrays = {name: head.get_value() for name, head in present.items() if head is not None}
+    save_tensors(epath.Path(folder) / HEADS_NAME, arrays, dtype=dtype)
 
 
 def save_tensors(path, arrays: Mapping[str, jax.Array], *, dtype: str = "float32") -> None:
@@ -169,10 +174,10 @@ def write_checkpoint(
         total_size = item_size * sum(math.prod(tensor.shape) for tensor in tensors)
         weight_map = {t.key: name for name, shard in zip(names, shards, strict=True) for t in shard}
         content = {"metadata": {"total_size": total_size}, "weight_map": dict(sorted(weight_map.items()))}
-        _write_json(folder / weight_files.INDEX_NAME, content)
+        write_json(folder / weight_files.INDEX_NAME, content)
     # Last, so that a folder with a config.json is a whole one.
     fields = family.format_config(config) | {"torch_dtype": dtype} | dict(config_fields or {})
-    _write_json(folder / weight_files.CONFIG_NAME, fields)
+    write_json(folder / weight_files.CONFIG_NAME, fields)
 
 
 def check_dtype(dtype: str) -> tuple[str, np.dtype]:
@@ -249,6 +254,7 @@ def _write_chunks(
     partial.replace(path)
 
 
-def _write_json(path: epath.Path, content: Any) -> None:
+def write_json(path: epath.Path, content: Any) -> None:
+    """Writes JSON values as a file."""
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
     artifacts.write_text(path, text)

@@ -1,8 +1,8 @@
 """Class probabilities and P(IK) of a trained classifier over a whole split."""
 
+import hashlib
 import io
 import time
-import zipfile
 from collections.abc import Sequence
 
 import jax
@@ -12,9 +12,13 @@ from flax import nnx
 from selw2s_jax import distributed, preemption, progress, sharding, storage
 from selw2s_jax.data import batches
 
+_DIGEST_BYTES = 20
+
 
 class Partial:
     """Scores of a split under way, in a file: a run that is stopped goes on after the batches that it has done.
+
+    The file starts with a digest of the rest: one that is damaged counts as none.
 
     Args:
         path: of the file.
@@ -24,27 +28,42 @@ class Partial:
     def __init__(self, path, *, every_s: float = 600.0):
         self._path, self._every_s = path, every_s
         self._last = time.monotonic()
+        self._writing = distributed.Deferred()
 
     def load(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Indices `[n]` of the examples that are done, and their scores, `[n, ...]` each; none without a sound file."""
-        content = storage.read_bytes(self._path)
-        try:
-            with np.load(io.BytesIO(content or b""), allow_pickle=False) as arrays:
-                return arrays["index"], [arrays[f"scores_{i}"] for i in range(len(arrays.files) - 1)]
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # none, or damaged
+        content = distributed.agree(lambda: storage.read_bytes(self._path)) or b""
+        digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        is_sound = len(digest) == _DIGEST_BYTES and digest == _digest(data)
+        # NFS may show hosts different files: they go on from one and the same.
+        seen = distributed.gather(digest.hex() if is_sound else None)
+        if seen[0] is None or len(set(seen)) > 1:
             return np.zeros(0, np.int64), []
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return arrays["index"], [arrays[f"scores_{i}"] for i in range(len(arrays.files) - 1)]
 
     def save(self, index: np.ndarray, scores: list[np.ndarray]) -> None:
-        """Replaces the file; process 0 does."""
-        if distributed.is_main():
+        """Replaces the file; process 0 does, and `settle` tells how it went."""
+
+        def write() -> None:
             file = io.BytesIO()
             np.savez(file, index=index, **{f"scores_{i}": array for i, array in enumerate(scores)})
             storage.make_folder(self._path.parent)
-            storage.write_bytes(self._path, file.getvalue())
+            storage.write_bytes(self._path, _digest(file.getvalue()) + file.getvalue())
+
+        self._writing.run(write)
         self._last = time.monotonic()
+
+    def settle(self) -> None:
+        """Raises what kept the file from being written; all processes call this together."""
+        self._writing.settle()
 
     def is_due(self) -> bool:
         return time.monotonic() - self._last > self._every_s
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
 def predict(
@@ -142,6 +161,8 @@ def score(
         if partial is not None and parts and (is_told or partial.is_due()):
             partial.save(*_join(parts))
         if is_told:
+            if partial is not None:
+                partial.settle()
             raise preemption.Preempted(f"stopped before the end of {label}")
         outputs = run(static, params, batches.device_batch(batch, mesh))
         if pending is not None:
@@ -149,6 +170,8 @@ def score(
         pending = (outputs, members)
     if pending is not None:
         parts.append(_take(*pending))
+    if partial is not None:
+        partial.settle()
     index, scores = _join(parts)
     order = np.empty(len(tokens), np.int64)
     order[index] = np.arange(len(index))  # of an example scored twice, the later one

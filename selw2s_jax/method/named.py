@@ -1,6 +1,7 @@
 """Factories by name, so that a config or a method can say which one it means."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -39,3 +40,16 @@ class Registry(dict[str, Callable[..., Any]]):
         if name not in self:
             raise KeyError(f"unknown {self._kind} {name!r}; registered: {', '.join(sorted(self))}")
         return self[name](**options)
+
+    def make_from(self, name: str, options: Mapping[str, Any]):
+        """`make` with those of the options that the factory names.
+
+        Raises:
+            KeyError: nothing of that name.
+        """
+        wanted = self.option_names(name)
+        return self.make(name, **{key: value for key, value in options.items() if key in wanted})
+
+    def option_names(self, name: str) -> set[str]:
+        """The options that a factory names; none where nothing has that name."""
+        return set(inspect.signature(self[name]).parameters) if name in self else set()

@@ -67,7 +67,7 @@ register("selective", Method(label_rule="selective", uses_p_ik=True, uses_self_l
 register("selective_without_ik", Method(label_rule="smoothed"))
 register(
     "selective_without_gs",
-    Method(label_rule="selective", rule_options={"smooth": False}, uses_p_ik=True, uses_self_labels=True),
+    Method(label_rule="selective", rule_options={"refiner": "none"}, uses_p_ik=True, uses_self_labels=True),
 )
 register("mtl", Method(uses_p_ik=True))
 
@@ -77,7 +77,8 @@ register(
     "random_selection",
     Method(
         label_rule="selective",
-        rule_options={"mask": "given", "gamma": 0.5},  # the given masks are 0 or 1
+        # The given masks are 0 or 1.
+        rule_options={"mask": "given", "selector": "threshold", "gamma": 0.5},
         uses_p_ik=True,
         uses_self_labels=True,
         mask_of="selective",

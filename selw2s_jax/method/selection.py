@@ -1,20 +1,54 @@
 """Which label each example trains on (Selective W2SG, Eq. 3), and the label rules built from it."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from selw2s_jax.method import graph_smoothing, label_rules
+from selw2s_jax.method import graph_smoothing, label_rules, named
+
+# (inputs, P(IK) [E]) -> IK mask [E] bool: the rows that keep the strong model's own label.
+Selector = Callable[[label_rules.RuleInputs, jax.Array], jax.Array]
+# (inputs, prior labels [E, 2], IK mask [E]) -> refined labels [E, 2], of which those beside the mask are taken,
+# and scalars to log.
+Refiner = Callable[[label_rules.RuleInputs, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+SELECTORS = named.Registry("selector")
+REFINERS = named.Registry("refiner")
 
 
-class Selection(NamedTuple):
-    """Labels of one batch on their way from prior to target; all `[B, ...]`, float32, without gradient."""
+@SELECTORS.register("threshold")
+def make_threshold(*, gamma: float) -> Selector:
+    """P(IK) above gamma, strictly, compared in float32 (Eq. 3)."""
+    return lambda inputs, p_ik: p_ik.astype(jnp.float32) > jnp.float32(gamma)
 
-    targets: jax.Array  # [B, 2]
-    ik_mask: jax.Array  # [B] bool
-    prior: jax.Array  # [B, 2]
-    weights: jax.Array  # [B, B]
+
+@REFINERS.register("graph")
+def make_graph_refiner(
+    *, alpha: float, tau: float, normalize: bool, include_self: bool, center: bool
+) -> Refiner:
+    """Labels smoothed over the graph of the whole batch; see `graph_smoothing.smooth_labels`."""
+
+    def refine(inputs: label_rules.RuleInputs, prior: jax.Array, ik_mask: jax.Array):
+        refined, weights = graph_smoothing.smooth_labels(
+            inputs.embeddings,
+            prior,
+            alpha=alpha,
+            tau=tau,
+            normalize=normalize,
+            include_self=include_self,
+            center=center,
+            example_mask=inputs.example_mask,
+        )
+        return refined, graph_smoothing.graph_diagnostics(weights, inputs.example_mask)
+
+    return refine
+
+
+@REFINERS.register("none")
+def make_no_refiner() -> Refiner:
+    """Labels as they are (the ablation "w/o GS")."""
+    return lambda inputs, prior, ik_mask: (prior, {})
 
 
 def as_probs(labels: jax.Array) -> jax.Array:
@@ -28,30 +62,6 @@ def own_labels(inputs: label_rules.RuleInputs, self_label: str) -> jax.Array:
     if self_label == "given":
         return inputs.self_labels
     return jnp.argmax(inputs.class_logits, axis=-1).astype(jnp.float32)
-
-
-def select_labels(
-    p_ik: jax.Array,
-    weak_probs: jax.Array,
-    self_labels: jax.Array,
-    embeddings: jax.Array,
-    *,
-    gamma: float,
-    smooth: bool = True,
-    example_mask: jax.Array | None = None,
-    **graph,
-) -> Selection:
-    """`make_targets` with the prior labels and the neighbour weights beside the targets.
-
-    Args:
-        **graph: alpha, tau, normalize, include_self, center of `graph_smoothing.smooth_labels`.
-    """
-    mask = jnp.ones(p_ik.shape[0], bool) if example_mask is None else example_mask.astype(bool)
-    ik_mask = (p_ik.astype(jnp.float32) > jnp.float32(gamma)) & mask
-    prior = jnp.where(ik_mask[:, None], as_probs(self_labels), weak_probs.astype(jnp.float32))
-    smoothed, weights = graph_smoothing.smooth_labels(embeddings, prior, example_mask=mask, **graph)
-    targets = jnp.where(ik_mask[:, None], prior, smoothed) if smooth else prior
-    return jax.tree.map(jax.lax.stop_gradient, Selection(targets, ik_mask, prior, weights))
 
 
 def make_targets(
@@ -88,63 +98,62 @@ def make_targets(
     Returns:
         targets `[B, 2]` float32 and ik_mask `[B]` bool, both without gradient.
     """
-    selection = select_labels(
-        p_ik,
-        weak_probs,
-        self_labels,
-        embeddings,
+    size = p_ik.shape[0]
+    rule = make_selective_rule(
+        refiner="graph" if smooth else "none",
+        mask="given",
         gamma=gamma,
         alpha=alpha,
         tau=tau,
         normalize=normalize,
         include_self=include_self,
-        smooth=smooth,
-        example_mask=example_mask,
         center=center,
     )
-    return selection.targets, selection.ik_mask
+    labels = rule(
+        label_rules.RuleInputs(
+            class_logits=jnp.zeros((size, 2)),
+            p_ik=p_ik,
+            embeddings=embeddings,
+            weak_probs=weak_probs,
+            self_labels=self_labels,
+            given_p_ik=p_ik,
+            example_mask=jnp.ones(size, bool) if example_mask is None else example_mask.astype(bool),
+            step_fraction=jnp.zeros(()),
+        )
+    )
+    return labels.targets, labels.ik_mask
 
 
 @label_rules.register("selective")
 def make_selective_rule(
     *,
-    gamma: float,
-    alpha: float,
-    tau: float,
-    normalize: bool,
-    include_self: bool,
-    center: bool,
+    selector: str = "threshold",
+    refiner: str = "graph",
     mask: str = "online",
     self_label: str = "given",
-    smooth: bool = True,
+    **options: Any,
 ) -> label_rules.LabelRule:
     """The paper's rule.
 
     Args:
+        selector: name in `SELECTORS`, of what chooses the rows that keep the strong model's own label.
+        refiner: name in `REFINERS`, of what becomes of the labels of the others.
         mask: "online" takes P(IK) from the head of the model in training, "given" from the batch.
         self_label: "given" takes the labels of the batch, "class_head" the student's own present class.
-        gamma, alpha, tau, normalize, include_self, center, smooth: see `make_targets`.
+        **options: of the selector and the refiner; each takes those that its factory names.
     """
+    select, refine = SELECTORS.make_from(selector, options), REFINERS.make_from(refiner, options)
 
     def rule(inputs: label_rules.RuleInputs) -> label_rules.Labels:
         p_ik = inputs.p_ik if mask == "online" else inputs.given_p_ik
-        selection = select_labels(
-            p_ik,
-            inputs.weak_probs,
-            own_labels(inputs, self_label),
-            inputs.embeddings,
-            gamma=gamma,
-            alpha=alpha,
-            tau=tau,
-            normalize=normalize,
-            include_self=include_self,
-            smooth=smooth,
-            example_mask=inputs.example_mask,
-            center=center,
-        )
+        ik_mask = select(inputs, p_ik) & inputs.example_mask
+        own = as_probs(own_labels(inputs, self_label))
+        prior = jnp.where(ik_mask[:, None], own, inputs.weak_probs.astype(jnp.float32))
+        refined, metrics = refine(inputs, prior, ik_mask)
+        targets = jnp.where(ik_mask[:, None], prior, refined)
         count = jnp.maximum(jnp.sum(inputs.example_mask), 1)
-        metrics = graph_smoothing.graph_diagnostics(selection.weights, inputs.example_mask)
-        metrics["ik_rate"] = jnp.sum(selection.ik_mask) / count
-        return label_rules.Labels(selection.targets, selection.prior, selection.ik_mask, p_ik, metrics)
+        metrics = metrics | {"ik_rate": jnp.sum(ik_mask) / count}
+        labels = label_rules.Labels(targets, prior, ik_mask, p_ik, metrics)
+        return jax.tree.map(jax.lax.stop_gradient, labels)
 
     return rule

@@ -67,7 +67,7 @@ class Decoder(nnx.Module):
     def mesh(self) -> jax.sharding.Mesh:
         return self.settings.mesh
 
-    def hidden_states(self, tokens, segment_ids=None, positions=None):
+    def hidden_states(self, tokens, segment_ids=None, positions=None, *, adapters=None, dropout=None):
         """Final hidden states, after the final norm.
 
         Args:
@@ -75,6 +75,8 @@ class Decoder(nnx.Module):
             segment_ids: [R, T] int32, one number per example packed in a row, 0 for padding; default one
                 example per row. Examples of a row never see each other.
             positions: [R, T] int32; default restarting with each segment.
+            adapters: `lora.Adapters` of its weights.
+            dropout: `lora.Dropout` of the adapters, None without.
 
         Returns:
             [R, T, D] in the compute dtype; positions of padding are finite and mean nothing.
@@ -88,7 +90,8 @@ class Decoder(nnx.Module):
                 f"rows of {tokens.shape[1]} tokens exceed the model's context of {limit}: shorten them"
             )
         with self._precision():
-            return _hidden_states(*nnx.split(self), tokens, segment_ids, positions)
+            adapters = (None, None) if adapters is None else nnx.split(adapters)
+            return _hidden_states(*nnx.split(self), *adapters, tokens, segment_ids, positions, dropout)
 
     def lm_logits(self, hidden):
         """Next-token logits [..., V] float32 of hidden states [..., D]."""
@@ -122,8 +125,10 @@ class Decoder(nnx.Module):
 
 # Compiled here, so that an eager call compiles once per structure and shape; inside a caller's jit they
 # are inlined.
-@functools.partial(jax.jit, static_argnums=0)
-def _hidden_states(graphdef, state, tokens, segment_ids, positions):
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _hidden_states(
+    graphdef, state, adapters_graphdef, adapters_state, tokens, segment_ids, positions, dropout
+):
     model = nnx.merge(graphdef, state)
     config, settings = model.config, model.settings
     axes = ("rows", "time", "features")
@@ -137,17 +142,21 @@ def _hidden_states(graphdef, state, tokens, segment_ids, positions):
         rotary = None
     else:
         rotary = layers.rotary_tables(positions, config.head_dim, config.rope_base)
-    context = layers.Context(layers.attention_mask(segment_ids), rotary)
+    context = layers.Context(layers.attention_mask(segment_ids), rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)
 
-    def run_layer(x, layer_state):
-        x = nnx.merge(layers_graphdef, layer_state)(x, context)
+    def run_layer(x, states):
+        layer_state, adapters_state = states
+        branches = {}
+        if adapters_graphdef is not None:
+            branches = nnx.merge(adapters_graphdef, adapters_state).branches(dropout)
+        x = nnx.merge(layers_graphdef, layer_state)(x, context._replace(branches=branches))
         return sharding.constrain(x, axes, settings.mesh), None
 
     # Inside a scan the loop already keeps XLA from merging the recomputation with the forward pass.
     run_layer = jax.checkpoint(run_layer, policy=REMAT_POLICIES[settings.remat], prevent_cse=False)
-    x, _ = jax.lax.scan(run_layer, sharding.constrain(x, axes, settings.mesh), layers_state)
+    x, _ = jax.lax.scan(run_layer, sharding.constrain(x, axes, settings.mesh), (layers_state, adapters_state))
     return model.final_norm(x)
 
 

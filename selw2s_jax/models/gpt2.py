@@ -20,19 +20,20 @@ class Attention(nnx.Module):
         self.settings = settings
         D, N, H = config.embed_dim, config.num_heads, config.head_dim
         stack = (settings.param_dtype, config.num_layers)
-        self.qkv = layers.param(
-            rngs, layers.weight_init, (D, 3, N, H), ("embed", "qkv", "heads", "head_dim"), *stack
-        )
+        axes = ("embed", "qkv", "heads", "head_dim")
+        self.qkv = layers.param(rngs, layers.weight_init, (D, 3, N, H), axes, *stack, inputs=("embed",))
         self.qkv_bias = layers.param(rngs, layers.zeros_init, (3, N, H), ("qkv", "heads", "head_dim"), *stack)
-        self.out = layers.param(rngs, layers.weight_init, (N, H, D), ("heads", "head_dim", "embed"), *stack)
+        axes = ("heads", "head_dim", "embed")
+        self.out = layers.param(rngs, layers.weight_init, (N, H, D), axes, *stack, inputs=axes[:2])
         self.out_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
     def __call__(self, x, context):
-        dtype = x.dtype
-        qkv = layers.project("rtd,dcnh->crtnh", x, self.qkv, self.settings)
+        dtype, branches = x.dtype, context.branches
+        qkv = layers.project("rtd,dcnh->crtnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
         q, k, v = qkv + self.qkv_bias[...].astype(dtype)[:, None, None]
         h = layers.attend(q, k, v, context.mask, self.settings)
-        return layers.project("rtnh,nhd->rtd", h, self.out, self.settings) + self.out_bias[...].astype(dtype)
+        h = layers.project("rtnh,nhd->rtd", h, self.out, self.settings, branches.get("attn.out"))
+        return h + self.out_bias[...].astype(dtype)
 
 
 class MLP(nnx.Module):
@@ -42,17 +43,20 @@ class MLP(nnx.Module):
         self.settings = settings
         D, F = config.embed_dim, config.mlp_dim
         stack = (settings.param_dtype, config.num_layers)
-        self.up = layers.param(rngs, layers.weight_init, (D, F), ("embed", "mlp"), *stack)
+        axes = ("embed", "mlp")
+        self.up = layers.param(rngs, layers.weight_init, (D, F), axes, *stack, inputs=axes[:1])
         self.up_bias = layers.param(rngs, layers.zeros_init, (F,), ("mlp",), *stack)
-        self.down = layers.param(rngs, layers.weight_init, (F, D), ("mlp", "embed"), *stack)
+        axes = ("mlp", "embed")
+        self.down = layers.param(rngs, layers.weight_init, (F, D), axes, *stack, inputs=axes[:1])
         self.down_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
-    def __call__(self, x):
-        dtype = x.dtype
-        h = layers.project("rtd,df->rtf", x, self.up, self.settings) + self.up_bias[...].astype(dtype)
-        h = jax.nn.gelu(h, approximate=True)
+    def __call__(self, x, context):
+        dtype, branches = x.dtype, context.branches
+        h = layers.project("rtd,df->rtf", x, self.up, self.settings, branches.get("mlp.up"))
+        h = jax.nn.gelu(h + self.up_bias[...].astype(dtype), approximate=True)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
-        return layers.project("rtf,fd->rtd", h, self.down, self.settings) + self.down_bias[...].astype(dtype)
+        h = layers.project("rtf,fd->rtd", h, self.down, self.settings, branches.get("mlp.down"))
+        return h + self.down_bias[...].astype(dtype)
 
 
 def parse_config(config: dict) -> family.ModelConfig:

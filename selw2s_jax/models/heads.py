@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.models import decoder, layers
+from selw2s_jax.models import decoder, layers, lora
 
 NUM_CLASSES = 2
 
@@ -30,31 +30,44 @@ class Classifier(nnx.Module):
 
     Args:
         p_ik_head: whether it has the second head.
-        frozen_backbone: let no gradient into the backbone: what needs none is then not computed.
+        adapters: how the decoder's weights are adapted, None where they are not.
+        seed: that the adapters start from.
+        param_dtype: of heads and adapters; default the decoder's.
     """
 
-    def __init__(self, backbone: decoder.Decoder, *, p_ik_head: bool, frozen_backbone: bool = False):
+    def __init__(
+        self,
+        backbone: decoder.Decoder,
+        *,
+        p_ik_head: bool,
+        adapters: lora.Settings | None = None,
+        seed: int = 0,
+        param_dtype=None,
+    ):
+        dtype = backbone.settings.param_dtype if param_dtype is None else jnp.dtype(param_dtype)
         self.backbone = backbone
-        self.frozen_backbone = frozen_backbone
+        self.adapters = (
+            None if adapters is None else lora.Adapters(backbone, adapters, seed=seed, param_dtype=dtype)
+        )
 
         def make_head():
             shape = (NUM_CLASSES, backbone.config.embed_dim)
-            dtype = backbone.settings.param_dtype
             return layers.param(nnx.Rngs(0), layers.zeros_init, shape, ("classes", "embed"), dtype)
 
         self.class_head = make_head()
         self.p_ik_head = make_head() if p_ik_head else None
 
-    def __call__(self, tokens, segment_ids, positions, row, last) -> Outputs:
+    def __call__(self, tokens, segment_ids, positions, row, last, *, dropout=None) -> Outputs:
         """Reads example e at (row[e], last[e]) of the packed rows.
 
         Args:
             tokens, segment_ids, positions: [R, T] int32, as for `Decoder.hidden_states`.
             row, last: [E] int32, coordinates of each example's last token.
+            dropout: `lora.Dropout` of the adapters, in training.
         """
-        hidden = self.backbone.hidden_states(tokens, segment_ids, positions)
-        if self.frozen_backbone:
-            hidden = jax.lax.stop_gradient(hidden)
+        hidden = self.backbone.hidden_states(
+            tokens, segment_ids, positions, adapters=self.adapters, dropout=dropout
+        )
         embeddings = hidden[row, last].astype(jnp.float32)
         embeddings = sharding.constrain(embeddings, ("examples", "features"), self.backbone.mesh)
         p_ik_logits = None if self.p_ik_head is None else _apply_head(self.p_ik_head, embeddings)

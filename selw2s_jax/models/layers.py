@@ -1,5 +1,6 @@
 """Parts that the decoder families share. Statistics of norms, softmax and rotary angles are float32."""
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -15,17 +16,29 @@ ones_init = jax.nn.initializers.ones
 
 
 class Context(NamedTuple):
-    """What every layer of one forward pass shares: the attention mask [R, 1, T, S] and the rotary tables."""
+    """What a layer is called with besides its input.
+
+    Attributes:
+        mask: attention mask [R, 1, T, S].
+        rotary: cosines and sines, None for learned positions.
+        branches: what `project` adds, by name of the weight in the layer, as "attn.qkv".
+    """
 
     mask: jax.Array
     rotary: tuple[jax.Array, jax.Array] | None
+    branches: Mapping[str, Callable[[str, jax.Array], jax.Array]]
 
 
-def param(rngs, init, shape, axes, dtype, num_layers=None) -> nnx.Param:
-    """A parameter: shape, logical axes and initialiser, with a leading [L] axis if `num_layers` is given."""
+def param(rngs, init, shape, axes, dtype, num_layers=None, inputs=None) -> nnx.Param:
+    """A parameter: shape, logical axes and initialiser, with a leading [L] axis if `num_layers` is given.
+
+    Args:
+        inputs: of a weight of a product, the axes that this sums over.
+    """
     if num_layers is not None:
         shape, axes = (num_layers, *shape), ("layers", *axes)
-    return nnx.Param(init(rngs.params(), shape, dtype), axes=axes)
+    metadata = {} if inputs is None else {"inputs": inputs}
+    return nnx.Param(init(rngs.params(), shape, dtype), axes=axes, **metadata)
 
 
 class LayerNorm(nnx.Module):
@@ -58,14 +71,15 @@ class RMSNorm(nnx.Module):
         return (h * self.scale[...]).astype(x.dtype)
 
 
-def project(spec, x, weight, settings):
-    """The einsum of x with a weight, both and the result in the compute dtype."""
+def project(spec, x, weight, settings, branch=None):
+    """The einsum of x with a weight, both and the result in the compute dtype, plus `branch(spec, x)`."""
     dtype = settings.compute_dtype
     # XLA's CPU products of bfloat16 are several times faster with a float32 result. Elsewhere they sum in
     # float32 anyway, and asking for it would make the backward pass multiply float32 by bfloat16.
     on_cpu = settings.mesh.devices.flat[0].platform == "cpu"
     result_dtype = jnp.float32 if on_cpu else dtype
-    return jnp.einsum(spec, x, weight[...].astype(dtype), preferred_element_type=result_dtype).astype(dtype)
+    out = jnp.einsum(spec, x, weight[...].astype(dtype), preferred_element_type=result_dtype).astype(dtype)
+    return out if branch is None else out + branch(spec, x)
 
 
 def segment_positions(segment_ids):
@@ -126,4 +140,4 @@ class Block(nnx.Module):
 
     def __call__(self, x, context):
         x = x + self.attn(self.attn_norm(x), context)
-        return x + self.mlp(self.mlp_norm(x))
+        return x + self.mlp(self.mlp_norm(x), context)

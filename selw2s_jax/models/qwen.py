@@ -21,19 +21,19 @@ class Attention(nnx.Module):
         self.settings = settings
         D, N, H = config.embed_dim, config.num_heads, config.head_dim
         stack = (settings.param_dtype, config.num_layers)
-        self.qkv = layers.param(
-            rngs, layers.weight_init, (3, N, H, D), ("qkv", "heads", "head_dim", "embed"), *stack
-        )
+        axes = ("qkv", "heads", "head_dim", "embed")
+        self.qkv = layers.param(rngs, layers.weight_init, (3, N, H, D), axes, *stack, inputs=("embed",))
         self.qkv_bias = layers.param(rngs, layers.zeros_init, (3, N, H), ("qkv", "heads", "head_dim"), *stack)
-        self.out = layers.param(rngs, layers.weight_init, (D, N, H), ("embed", "heads", "head_dim"), *stack)
+        axes = ("embed", "heads", "head_dim")
+        self.out = layers.param(rngs, layers.weight_init, (D, N, H), axes, *stack, inputs=axes[1:])
 
     def __call__(self, x, context):
-        dtype = x.dtype
-        qkv = layers.project("rtd,cnhd->crtnh", x, self.qkv, self.settings)
+        dtype, branches = x.dtype, context.branches
+        qkv = layers.project("rtd,cnhd->crtnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
         q, k, v = qkv + self.qkv_bias[...].astype(dtype)[:, None, None]
         q, k = layers.apply_rotary(q, context.rotary), layers.apply_rotary(k, context.rotary)
         h = layers.attend(q, k, v, context.mask, self.settings)
-        return layers.project("rtnh,dnh->rtd", h, self.out, self.settings)
+        return layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branches.get("attn.out"))
 
 
 class MLP(nnx.Module):
@@ -43,15 +43,17 @@ class MLP(nnx.Module):
         self.settings = settings
         D, F = config.embed_dim, config.mlp_dim
         stack = (settings.param_dtype, config.num_layers)
-        self.up = layers.param(rngs, layers.weight_init, (F, D), ("mlp", "embed"), *stack)
-        self.gate = layers.param(rngs, layers.weight_init, (F, D), ("mlp", "embed"), *stack)
-        self.down = layers.param(rngs, layers.weight_init, (D, F), ("embed", "mlp"), *stack)
+        axes = ("mlp", "embed")
+        self.up = layers.param(rngs, layers.weight_init, (F, D), axes, *stack, inputs=axes[1:])
+        self.gate = layers.param(rngs, layers.weight_init, (F, D), axes, *stack, inputs=axes[1:])
+        self.down = layers.param(rngs, layers.weight_init, (D, F), axes[::-1], *stack, inputs=axes[:1])
 
-    def __call__(self, x):
-        up = layers.project("rtd,fd->rtf", x, self.up, self.settings)
-        gate = layers.project("rtd,fd->rtf", x, self.gate, self.settings)
+    def __call__(self, x, context):
+        branches = context.branches
+        up = layers.project("rtd,fd->rtf", x, self.up, self.settings, branches.get("mlp.up"))
+        gate = layers.project("rtd,fd->rtf", x, self.gate, self.settings, branches.get("mlp.gate"))
         h = sharding.constrain(up * jax.nn.silu(gate), ("rows", "time", "mlp"), self.settings.mesh)
-        return layers.project("rtf,df->rtd", h, self.down, self.settings)
+        return layers.project("rtf,df->rtd", h, self.down, self.settings, branches.get("mlp.down"))
 
 
 def parse_config(config: dict) -> family.ModelConfig:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from selw2s_jax import artifacts, checkpointing, distributed, preemption, progress
+from selw2s_jax import artifacts, checkpointing, distributed, preemption, progress, storage
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.training import state as state_lib
@@ -28,21 +28,26 @@ class MetricsLog:
         self._path = epath.Path(path)
         self._every_steps = every_steps
         self._file, self._writer = None, None
-        if not distributed.is_main():
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lines: list[str] = []
+        self._writing = distributed.Deferred()
+        distributed.main_only(lambda: self._open(first_step, tensorboard_dir))
+
+    def _open(self, first_step: int, tensorboard_dir) -> None:
+        storage.make_folder(self._path.parent)
         self._lines = _lines_before(self._path, first_step)
-        artifacts.write_text(self._path, "".join(self._lines))
-        if "://" not in str(path):
-            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        storage.write_bytes(self._path, "".join(self._lines).encode())
+        if storage.is_local(self._path):
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         if tensorboard_dir is not None:
             import tensorboardX
 
             self._writer = tensorboardX.SummaryWriter(str(tensorboard_dir), purge_step=first_step)
 
     def write(self, step: int, metrics: dict[str, float], *, last: bool = False) -> None:
-        if not distributed.is_main() or (step % self._every_steps and not last):
-            return
+        if last or step % self._every_steps == 0:
+            self._writing.run(lambda: self._write(step, metrics))
+
+    def _write(self, step: int, metrics: dict[str, float]) -> None:
         record = {"step": step} | {f"train/{name}": value for name, value in metrics.items()}
         line = json.dumps(record) + "\n"
         if self._file is not None:
@@ -54,11 +59,20 @@ class MetricsLog:
             for name, value in metrics.items():
                 self._writer.add_scalar(f"train/{name}", value, step)
 
+    def settle(self) -> None:
+        """Makes sure that all lines so far are in the file; all processes call this together.
+
+        Raises:
+            OSError: the file system refused one.
+            UserError: so it did on process 0.
+        """
+        if not storage.is_local(self._path):  # object stores cannot append
+            self._writing.run(lambda: storage.write_bytes(self._path, "".join(self._lines).encode()))
+        self._writing.settle()
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-        elif distributed.is_main():  # object stores cannot append
-            artifacts.write_text(self._path, "".join(self._lines))
         if self._writer is not None:
             self._writer.close()
 
@@ -189,13 +203,17 @@ def train(
         if is_told or checkpoints.is_due(done):
             finish(*pending)  # only a state that is known to be sound is saved
             pending = None
-            saved = checkpointing.Saved(done, state, history.trace, history.record)
+            log.settle()
+            # What is frozen is a function of the pretrained model.
+            changing = state._replace(frozen=())
+            saved = checkpointing.Saved(done, changing, history.trace, history.record)
             checkpoints.save(saved, wait=is_told)
         if is_told:
             raise preemption.Preempted(
                 f"stopped at step {done} of {data.num_steps} of {label}, which is saved"
             )
     finish(*pending)
+    log.settle()
     return state, {"last_step": metrics, "mean_over_steps": history.means(data.num_steps)}
 
 
@@ -205,7 +223,7 @@ def _not_finite(label: str, step: int, metrics: dict[str, float], data, failure_
     where = f"first examples: {', '.join(names[:8])}"
     if failure_path is not None:
         path = epath.Path(failure_path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        distributed.main_only(lambda: storage.make_folder(path.parent))
         described = {name: str(value) for name, value in metrics.items()}
         content = {"label": label, "step": step, "metrics": described, "example_ids": names}
         artifacts.write_text(path, json.dumps(content, indent=1) + "\n")

@@ -19,8 +19,9 @@ def next_token() -> step.Computation:
     return step.Computation(_forward, _loss)
 
 
-def _forward(model: decoder.Decoder, micro: text_rows.TextBatch) -> jax.Array:
+def _forward(model: decoder.Decoder, micro: text_rows.TextBatch, step: jax.Array) -> jax.Array:
     """Cross-entropy [R, T] float32 of the token after each position."""
+    del step
     hidden = model.hidden_states(micro.tokens, micro.segment_ids, micro.positions)
     targets = jnp.roll(micro.tokens, -1, axis=1)
     return optax.softmax_cross_entropy_with_integer_labels(model.lm_logits(hidden), targets)

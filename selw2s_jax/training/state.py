@@ -1,6 +1,7 @@
 """The training state and the optimizer."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,14 +9,17 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from selw2s_jax import sharding
+from selw2s_jax import checkpointing, sharding
+
+TRAINED = ("all", "heads", "lora")
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes."""
+    """Everything that a step reads and changes, besides its batch."""
 
     step: jax.Array  # [] int32, steps done
-    params: Any  # nnx.State of the classifier, master dtype
+    params: Any  # nnx.State of what is trained, master dtype
+    frozen: Any  # nnx.State of the rest of the model, which no step changes
     opt_state: Any
 
 
@@ -33,7 +37,7 @@ class OptimizerSettings(NamedTuple):
         optimizer: "adam", "adamw" or "adafactor".
         schedule: "cosine" or "linear" decay, or "constant".
         weight_decay: decoupled, of AdamW and Adafactor.
-        trained: "all" parameters, or the "heads" alone (a linear probe).
+        trained: "all" parameters; the "heads" alone (a linear probe); or heads and adapters ("lora").
     """
 
     learning_rate: float
@@ -83,21 +87,7 @@ def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:
             ),
         )
     rate = optax.scale_by_learning_rate(learning_rate_schedule(settings))
-    optimizer = optax.chain(*clip, *scale, *decay, rate)
-    if settings.trained == "all":
-        return optimizer
-    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, _head_labels)
-
-
-def _head_labels(params):
-    """ "trained" for the parameters of the heads, "frozen" for those of the backbone."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: "frozen" if _is_of_backbone(path) else "trained", params
-    )
-
-
-def _is_of_backbone(path) -> bool:
-    return jax.tree_util.keystr(path[:1], simple=True) == "backbone"
+    return optax.chain(*clip, *scale, *decay, rate)
 
 
 def scale_by_adam(*, b1: float, b2: float, eps: float, moment_dtype: str) -> optax.GradientTransformation:
@@ -119,18 +109,59 @@ def scale_by_adam(*, b1: float, b2: float, eps: float, moment_dtype: str) -> opt
     return optax.GradientTransformation(init, update)
 
 
+def split(model: nnx.Module, trained: str):
+    """The graphdef of a model, its parameters that are trained, and the rest of its variables.
+
+    Args:
+        trained: of `TRAINED`; but for "all", what is beside a classifier's `backbone`.
+    """
+    is_trained = nnx.Param
+    if trained != "all":
+        is_trained = nnx.All(nnx.Param, lambda path, _: path[0] != "backbone")
+    return nnx.split(model, is_trained, ...)
+
+
 def start(classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh):
-    """A fresh state around a classifier's parameters, which it takes over (their buffers are donated).
+    """A fresh state around a classifier's variables, which it takes over (their buffers are donated).
 
     Returns:
         The classifier's graphdef, the `TrainState`, and the state's shardings on the mesh.
     """
     optimizer = make_optimizer(settings)
-    graphdef, params = nnx.split(classifier)
-    shardings = _state_shardings(params, optimizer, mesh)
-    params = jax.device_put(params, shardings.params)
-    make = jax.jit(functools.partial(_make_state, optimizer), donate_argnums=0, out_shardings=shardings)
-    return graphdef, make(params), shardings
+    graphdef, params, frozen = split(classifier, settings.trained)
+    shardings = _state_shardings(params, frozen, optimizer, mesh)
+    params, frozen = jax.device_put((params, frozen), (shardings.params, shardings.frozen))
+    make = jax.jit(functools.partial(_make_state, optimizer), donate_argnums=(0, 1), out_shardings=shardings)
+    return graphdef, make(params, frozen), shardings
+
+
+def resume(saved: TrainState, classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh) -> TrainState:
+    """A state that was saved without what is frozen, with that of a fresh classifier."""
+    _, _, frozen = split(classifier, settings.trained)
+    return saved._replace(frozen=jax.device_put(frozen, sharding.param_shardings(mesh, frozen)))
+
+
+def load_trained(
+    folder,
+    abstract: nnx.Module,
+    trained: str,
+    load_pretrained: Callable[[], nnx.Module],
+    mesh: jax.sharding.Mesh,
+) -> nnx.Module:
+    """A trained model: the parameters that were trained, as `checkpointing.save_params` wrote them, and the others.
+
+    Args:
+        abstract: the model of `ShapeDtypeStruct`s, as `nnx.eval_shape` makes it.
+        trained: as for `split`.
+        load_pretrained: the model before training; called where a part of it was not trained.
+    """
+    graphdef, params, frozen = split(abstract, trained)
+    params = checkpointing.load_params(folder, params, mesh)
+    if trained == "all":
+        return nnx.merge(graphdef, params, frozen)
+    model = load_pretrained()
+    nnx.update(model, params)
+    return model
 
 
 def abstract(classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh):
@@ -143,18 +174,20 @@ def abstract(classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh):
         Its graphdef, the `TrainState` of `ShapeDtypeStruct`s with their shardings, and the shardings alone.
     """
     optimizer = make_optimizer(settings)
-    graphdef, params = nnx.split(classifier)
-    shardings = _state_shardings(params, optimizer, mesh)
-    shapes = jax.eval_shape(functools.partial(_make_state, optimizer), params)
+    graphdef, params, frozen = split(classifier, settings.trained)
+    shardings = _state_shardings(params, frozen, optimizer, mesh)
+    shapes = jax.eval_shape(functools.partial(_make_state, optimizer), params, frozen)
     shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
     return graphdef, shapes, shardings
 
 
-def _make_state(optimizer: optax.GradientTransformation, params) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+def _make_state(optimizer: optax.GradientTransformation, params, frozen) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, frozen, optimizer.init(params))
 
 
-def _state_shardings(params, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
+def _state_shardings(
+    params, frozen, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh
+) -> TrainState:
     """Moments are laid out as their parameters; counters and factored moments are whole on every device."""
     of_params, whole = sharding.param_shardings(mesh, params), sharding.replicated(mesh)
     leaves = zip(
@@ -171,4 +204,4 @@ def _state_shardings(params, optimizer: optax.GradientTransformation, mesh: jax.
         return whole
 
     opt_state = jax.tree_util.tree_map_with_path(of_moment, jax.eval_shape(optimizer.init, params))
-    return TrainState(whole, of_params, opt_state)
+    return TrainState(whole, of_params, sharding.param_shardings(mesh, frozen), opt_state)

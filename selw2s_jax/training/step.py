@@ -19,6 +19,7 @@ from flax import nnx
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.method import label_rules, losses
+from selw2s_jax.models import heads, lora
 from selw2s_jax.training import state as state_lib
 
 
@@ -34,8 +35,9 @@ class Objective(NamedTuple):
 
 
 class Computation(NamedTuple):
-    """What a step trains: `forward(model, micro_batch) -> outputs` and a loss of the global batch's outputs.
+    """What a step trains: `forward(model, micro_batch, step) -> outputs` and a loss of the global batch's outputs.
 
+    `step` [] int32 is all that randomness in `forward` may depend on besides its other arguments: it is called twice.
     `loss(outputs, batch, step_fraction) -> (scalar, (metrics, trace))` sees outputs and per-example fields with
     the micro-batches joined; it alone couples examples, so that micro-batching is exact.
     """
@@ -51,9 +53,21 @@ def classification(objective: Objective) -> Computation:
     return Computation(classify, functools.partial(batch_loss, rule=rule, loss=loss, objective=objective))
 
 
-def classify(model, micro: batches.Batch):
-    """`heads.Outputs` of the examples of one micro-batch."""
-    return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last)
+def classify(model: heads.Classifier, micro: batches.Batch, step: jax.Array) -> heads.Outputs:
+    """Outputs for the examples of one micro-batch, with the dropout of adapters that have some."""
+    dropout = None
+    if model.adapters is not None and model.adapters.settings.dropout:
+        dropout = lora.Dropout(step, _example_of_tokens(micro), micro.positions)
+    return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last, dropout=dropout)
+
+
+def _example_of_tokens(micro: batches.Batch) -> jax.Array:
+    """A number [R, T] for the example of each token, the same however a step is packed; 0 for padding."""
+    num_rows, num_slots = micro.tokens.shape[0], micro.row.shape[0]
+    number = jnp.where(micro.weight > 0, 1 + 2 * micro.index + micro.kind, 0)
+    segment = micro.segment_ids[micro.row, micro.last]
+    by_segment = jnp.zeros((num_rows, num_slots + 1), jnp.int32).at[micro.row, segment].max(number)
+    return jnp.take_along_axis(by_segment, micro.segment_ids, axis=1)
 
 
 class Trace(NamedTuple):
@@ -121,11 +135,14 @@ def batch_loss(
     return total, (metrics, Trace(labels.p_ik, labels.ik_mask, labels.prior[:, 1], targets[:, 1]))
 
 
-def loss_and_grads(graphdef, params, batch: batches.Batch, step_fraction, computation: Computation):
-    """Gradients of one global batch in the structure of `params`, metrics and trace."""
+def loss_and_grads(
+    graphdef, state: state_lib.TrainState, batch: batches.Batch, step_fraction, computation: Computation
+):
+    """Gradients of one global batch in the structure of `state.params`, metrics and trace."""
+    params = state.params
 
     def forward(params, micro: batches.Batch):
-        return computation.forward(nnx.merge(graphdef, params), micro)
+        return computation.forward(nnx.merge(graphdef, params, state.frozen), micro, state.step)
 
     num_micro = batch.tokens.shape[0]
     flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
@@ -171,11 +188,12 @@ def make_train_step(
 
     def train_step(state: state_lib.TrainState, batch: batches.Batch):
         step_fraction = state.step.astype(jnp.float32) / settings.num_steps
-        grads, metrics, trace = loss_and_grads(graphdef, state.params, batch, step_fraction, computation)
+        grads, metrics, trace = loss_and_grads(graphdef, state, batch, step_fraction, computation)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate(state.step)}
-        return state_lib.TrainState(state.step + 1, params, opt_state), metrics, trace
+        state = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+        return state, metrics, trace
 
     whole = sharding.replicated(mesh)
     return jax.jit(train_step, donate_argnums=0, out_shardings=(state_shardings, whole, whole))

@@ -1,0 +1,109 @@
+"""Tables 2 and 4 of the paper in one small world that no choice was made on, with the controls the paper lacks.
+
+python benchmarks/world_tables.py --world=30 --shards=2 --workdir=runs/world_tables \
+    --output=benchmarks/results/world_tables
+
+Each table is a sweep over three tasks and five seeds (configs/tables.py), run by several processes that share out the
+work, then the report of it. Written are OUTPUT.json (every record, commands, times), OUTPUT-<table>.md (the report's
+tables over tasks) and its pictures. The same command goes on where it was stopped; times are then those of the last
+call.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any
+
+TABLES = ("table2", "table4")
+SECTIONS = ("overview", "ablations", "pooled_differences")  # of the report: what is over all tasks
+
+
+def run_table(
+    table: str, world: int, shards: int, workdir: pathlib.Path, overrides: list[str]
+) -> dict[str, Any]:
+    """Runs a sweep and its report; the commands and the seconds that they took together."""
+    base = [
+        *(sys.executable, "-m", "selw2s_jax.main", f"--config=configs/tables.py:{table},world"),
+        *(f"--config.world.seed={world}", *overrides, f"--workdir={workdir}"),
+    ]
+    start = time.monotonic()
+    logs = [workdir / f"{table}-{number}.log" for number in range(shards)]
+    workdir.mkdir(parents=True, exist_ok=True)
+    running = []
+    for number, log in enumerate(logs):
+        with log.open("w") as output:
+            command = [*base, f"--shard={number}/{shards}"]
+            running.append(subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT))
+    failed = [log for log, process in zip(logs, running, strict=True) if process.wait()]
+    if failed:
+        sys.exit(f"{failed[0]} ends with an error:\n{failed[0].read_text()[-2000:]}")
+    seconds = time.monotonic() - start
+    report = [
+        sys.executable,
+        "-m",
+        "selw2s_jax.report",
+        f"--workdir={workdir}",
+        f"--output={workdir / table}",
+    ]
+    start = time.monotonic()
+    subprocess.run(report, check=True)
+    described = " ".join(["python", *base[1:], f"--shard=I/{shards}"])
+    return {
+        "command": described,
+        "seconds": round(seconds),
+        "report_seconds": round(time.monotonic() - start),
+    }
+
+
+def collect(workdir: pathlib.Path) -> dict[str, Any]:
+    """What the runs of the sweep found, by name."""
+    cells = {}
+    for path in sorted((workdir / "runs").glob("*/results.json")):
+        found = json.loads(path.read_text())
+        cells[path.parent.name] = {
+            key: found[key] for key in ("records", "summary", "diagnostics", "p_ik", "notes")
+        }
+        cells[path.parent.name]["libraries"] = found["manifest"]["libraries"]
+    return cells
+
+
+def keep_report(folder: pathlib.Path, output: pathlib.Path, table: str) -> None:
+    """Copies the parts of the report that are over all tasks."""
+    texts = [(folder / f"{name}.md").read_text() for name in SECTIONS if (folder / f"{name}.md").is_file()]
+    output.with_name(f"{output.name}-{table}.md").write_text("\n".join(texts))
+    for picture in sorted(folder.glob("part-*.png")):
+        shutil.copy(picture, output.with_name(f"{output.name}-{table}-{picture.name}"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--world", type=int, required=True)
+    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--output", type=pathlib.Path, required=True)
+    parser.add_argument("overrides", nargs="*", help="further --config.key=value, after --")
+    arguments = parser.parse_args()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    study = {
+        "world": arguments.world,
+        "machine": f"{os.cpu_count()} CPU cores ({platform.machine()})",
+        "tables": {},
+    }
+    for table in TABLES:
+        # One workdir: the second table trains only what the first has not.
+        timing = run_table(table, arguments.world, arguments.shards, arguments.workdir, arguments.overrides)
+        study["tables"][table] = timing | {"runs": collect(arguments.workdir)}
+        keep_report(arguments.workdir / table, arguments.output, table)
+        arguments.output.with_suffix(".json").write_text(json.dumps(study, indent=1, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

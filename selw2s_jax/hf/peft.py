@@ -1,0 +1,120 @@
+"""Adapters in the file layout of PEFT (Hugging Face): adapter_config.json and adapter_model.safetensors.
+
+Every adapted module of the pretrained model has `lora_A.weight` [rank, inputs] and `lora_B.weight` [outputs, rank].
+"""
+
+import math
+import pathlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from flax import nnx
+
+from selw2s_jax import errors
+from selw2s_jax.hf import export, mapping, weight_files
+from selw2s_jax.models import decoder, heads, lora, registry
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+def params(classifier: heads.Classifier) -> dict[str, nnx.Param]:
+    """The parameters of a classifier's adapters, by names as "attn.qkv.a"."""
+    adapters = classifier.adapters
+    return {f"{name}.{part}": getattr(adapters[name], part) for name in adapters.names for part in "ab"}
+
+
+def _keys(classifier: heads.Classifier) -> dict[str, list[str]]:
+    """The keys of the layers of each parameter, in order."""
+    config = classifier.backbone.config
+    shapes = {path: v.shape for path, v in decoder.abstract_params(config, lm_head=False).items()}
+    found: dict[str, list[str]] = {}
+    for tensor in mapping.tensors(registry.get_family(config.family).key_table, shapes):
+        name = tensor.param.removeprefix("layers.")
+        if name in classifier.adapters.names:
+            module = _PREFIX + tensor.key.removesuffix(".weight")
+            found.setdefault(f"{name}.a", []).append(f"{module}.lora_A.weight")
+            found.setdefault(f"{name}.b", []).append(f"{module}.lora_B.weight")
+    return found
+
+
+def _file_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int]:
+    """The shape in the file of a layer of a parameter [L, K, *inputs] or [L, *outputs, K]."""
+    return (shape[1], math.prod(shape[2:])) if name.endswith(".a") else (math.prod(shape[1:-1]), shape[-1])
+
+
+def save(folder, classifier: heads.Classifier, *, base: str, dtype: str = "float32", main_head: str) -> None:
+    """Writes adapters, as PEFT reads them, and heads, under their names in heads.safetensors; no other weight.
+
+    Args:
+        folder: made if missing.
+        base: name of the pretrained model.
+        dtype: as for `export.save_checkpoint`.
+        main_head: the head that is also among the adapters' tensors, for families that transformers can classify with.
+    """
+    folder, settings = epath.Path(folder), classifier.adapters.settings
+    by_name, arrays, modules = params(classifier), {}, []
+    for name, keys in _keys(classifier).items():
+        value = by_name[name].get_value()
+        for layer, key in enumerate(keys):
+            arrays[key] = value[layer].reshape(_file_shape(name, value.shape))
+        # As "attn.c_attn": "c_proj" alone would mean that of the MLP too.
+        modules.append(".".join(keys[0].split(".")[-4:-2]))
+    family = classifier.backbone.config.family
+    fields = {"task_type": None, "modules_to_save": None}
+    if family in export.TRANSFORMERS_CLASSIFIERS:
+        _, head_key = export.TRANSFORMERS_CLASSIFIERS[family]
+        arrays[_PREFIX + head_key] = getattr(classifier, main_head).get_value()
+        fields = {"task_type": "SEQ_CLS", "modules_to_save": [head_key.removesuffix(".weight")]}
+    export.save_heads(folder, classifier, dtype=dtype)
+    export.save_tensors(folder / WEIGHTS_NAME, arrays, dtype=dtype)
+    export.write_json(
+        folder / CONFIG_NAME,
+        {
+            "peft_type": "LORA",
+            "base_model_name_or_path": base,
+            "bias": "none",
+            "fan_in_fan_out": _stores_inputs_first(classifier),
+            "inference_mode": True,
+            "lora_alpha": settings.alpha,
+            "lora_dropout": settings.dropout,
+            "r": settings.rank,
+            "target_modules": sorted(set(modules)),
+            **fields,
+        },
+    )
+
+
+def _stores_inputs_first(classifier: heads.Classifier) -> bool:
+    """Whether the family's weights are [inputs, outputs], as those of GPT-2's Conv1D."""
+    settings = classifier.adapters.settings
+    weights = lora.target_weights(classifier.backbone, settings.targets).values()
+    (first,) = {weight.get_metadata()["axes"][1] in weight.get_metadata()["inputs"] for weight in weights}
+    return first
+
+
+def read(path: pathlib.Path, classifier: heads.Classifier) -> Mapping[str, jax.Array]:
+    """The arrays of the adapters in a file that `save` wrote, by the names of `params` and in their shapes.
+
+    Raises:
+        UserError: the file is damaged, or of another model.
+    """
+    import safetensors
+
+    shapes = {key: info.shape for key, info in weight_files.read_header(path).items()}
+    by_name, keys = params(classifier), _keys(classifier)
+    wanted = {
+        key: _file_shape(name, by_name[name].shape) for name, of_layers in keys.items() for key in of_layers
+    }
+    if faults := [key for key, shape in wanted.items() if shapes.get(key) != shape]:
+        raise errors.UserError(
+            f"{path} lacks {weight_files.capped(faults)}, or has another shape of it; export the student again"
+        )
+    with safetensors.safe_open(path, framework="numpy") as file:
+        return {
+            name: jnp.stack([file.get_tensor(key) for key in of_layers]).reshape(by_name[name].shape)
+            for name, of_layers in keys.items()
+        }
