@@ -433,6 +433,7 @@ def predict(classifier, student: students.Student, workdir) -> tuple[np.ndarray,
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["weak", "selective"])  # GPT-2 and Qwen
 def test_a_student_and_its_exports_predict_as_the_run(finished, tmp_path, method):
     student = find(finished, method)
@@ -456,6 +457,7 @@ def test_a_student_and_its_exports_predict_as_the_run(finished, tmp_path, method
     assert "rank 3, alpha 16, dropout 0.25" in card and ("import peft" in card) == (method == "weak")
 
 
+@pytest.mark.slow
 def test_only_what_was_trained_is_kept(finished):
     student = find(finished, "selective")
     names = {path.name for path in pathlib.Path(student.artifact.path / "params").rglob("*")}
@@ -463,6 +465,7 @@ def test_only_what_was_trained_is_kept(finished):
     assert "adapters" in stored and "backbone" not in stored and "backbone" not in " ".join(names)
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_is_not_run_again_and_other_settings_retrain(finished, capsys):
     capsys.readouterr()
     pipeline.run(make_config("lora", p_ik__stage="pretrain_then_joint"), finished)
@@ -585,6 +588,7 @@ def test_targets_of_the_command_line_are_taken_apart():
 # Folders.
 
 
+@pytest.mark.slow
 def test_a_pretrained_model_that_is_gone_or_another(finished, tmp_path):
     student = find(finished, "selective")
     gone = dataclasses.replace(student, base_folder=tmp_path / "gone")
@@ -603,6 +607,7 @@ def test_a_pretrained_model_that_is_gone_or_another(finished, tmp_path):
         exports.load(tmp_path / "apart", base=weak.base_folder)
 
 
+@pytest.mark.slow
 def test_adapters_that_are_none_or_damaged(finished, tmp_path):
     student = find(finished, "weak")
     with pytest.raises(UserError, match="--lora=appart is not one of: merged, apart"):

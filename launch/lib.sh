@@ -1,0 +1,170 @@
+# shellcheck shell=bash disable=SC2034 # used by the scripts that source this
+# What the launch scripts share: options from flags or the environment, dry runs, messages.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+EXIT_SAVED=75 # of the main job: told to stop, saved; the same command goes on
+ACTION=""
+MAIN_ARGUMENTS=()
+_FLAGS=()
+_HELP=""
+# Some tools end as if nothing had been when they are interrupted.
+trap 'say "interrupted; what was started goes on, and the same command follows it"; exit 130' INT
+exec 3>&1 # dry runs print there what would be captured
+
+say() { echo "$*" >&2; }
+
+die() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# flag NAME DEFAULT HELP: the variable NAME, from --name=VALUE, else from $SELW2S_NAME, else DEFAULT.
+# Where the default is true or false, --name alone is true.
+flag() {
+  local from_environment="SELW2S_$1"
+  _FLAGS+=("$1")
+  printf -v "$1" '%s' "${!from_environment-$2}"
+  printf -v "_DEFAULT_$1" '%s' "$2"
+  printf -v "_HELP_$1" '%s' "$3${2:+ (default $2)}"
+}
+
+_lower() { tr '[:upper:]' '[:lower:]' <<<"$1"; }
+
+# parse USAGE ACTIONS ARGUMENTS...: reads the action, the flags, and after -- what the main job gets.
+parse() {
+  local usage=$1 actions=$2 argument
+  shift 2
+  flag DRY_RUN false "print every command and run none; queries count as finding nothing"
+  while (($#)); do
+    argument=$1
+    shift
+    case $argument in
+      -h | --help)
+        _print_help "$usage" "$actions"
+        exit
+        ;;
+      --)
+        MAIN_ARGUMENTS=("$@")
+        break
+        ;;
+      --*) _set_flag "${argument#--}" ;;
+      *)
+        [[ -z $ACTION && " $actions " == *" $argument "* ]] ||
+          die "'$argument' is not understood; give one of: $actions, then --name=value, then -- and the main job's flags"
+        ACTION=$argument
+        ;;
+    esac
+  done
+  : "${ACTION:=${actions%% *}}"
+  _check_booleans
+}
+
+_set_flag() {
+  local option=${1%%=*} variable default
+  variable=$(tr '[:lower:]-' '[:upper:]_' <<<"$option")
+  [[ " ${_FLAGS[*]} " == *" $variable "* ]] ||
+    die "--$option is not known; see --help, and put flags of the main job after --"
+  default=_DEFAULT_$variable
+  if [[ $1 == *=* ]]; then
+    printf -v "$variable" '%s' "${1#*=}"
+  elif [[ ${!default} == true || ${!default} == false ]]; then
+    printf -v "$variable" true
+  else
+    die "--$option needs a value: --$option=VALUE"
+  fi
+}
+
+_check_booleans() {
+  local variable default
+  for variable in "${_FLAGS[@]}"; do
+    default=_DEFAULT_$variable
+    case ${!default}-${!variable} in true-true | true-false | false-true | false-false) ;;
+      true-* | false-*) die "$(_option "$variable")=${!variable} must be true or false (SELW2S_$variable)" ;;
+    esac
+  done
+}
+
+_option() { echo "--$(_lower "$1")"; }
+
+_print_help() {
+  local variable help
+  printf '%s\n\nActions (the first is the default): %s\n' "$1" "$2"
+  printf 'Each flag may come from the environment instead: --name from SELW2S_NAME. Dashes are as good as underscores.\n\n'
+  for variable in "${_FLAGS[@]}"; do
+    help=_HELP_$variable
+    printf '  %-20s %s\n' "$(_option "$variable")" "${!help}"
+  done
+}
+
+# require NAME...: each must have a value.
+require() {
+  local variable option
+  for variable in "$@"; do
+    [[ -z ${!variable} ]] || continue
+    option=$(_option "$variable")
+    die "$option is empty; give $option=VALUE or set SELW2S_$variable"
+  done
+}
+
+# require_number NAME...
+require_number() {
+  local variable
+  require "$@"
+  for variable in "$@"; do
+    [[ ${!variable} =~ ^(0|[1-9][0-9]*)$ ]] ||
+      die "$(_option "$variable")=${!variable} must be a whole number (SELW2S_$variable)"
+  done
+}
+
+require_main_arguments() {
+  local option
+  for option in config workdir; do
+    [[ " ${MAIN_ARGUMENTS[*]-} " == *" --$option="[!\ ]* ]] ||
+      die "--$option is missing among the main job's flags: ... -- --config=configs/qwen.py --workdir=PLACE"
+  done
+  [[ "${MAIN_ARGUMENTS[*]}" != *$'\n'* ]] || die "a flag of the main job has a line break"
+  [[ -z ${ENV_FILE-} || -r $ENV_FILE ]] || die "--env_file=$ENV_FILE cannot be read (SELW2S_ENV_FILE)"
+}
+
+# Other hosts have another working directory, and their own disks go with them.
+require_lasting_workdir() {
+  require_main_arguments
+  [[ " ${MAIN_ARGUMENTS[*]} " == *" --workdir="@(gs://|/)* ]] ||
+    die "--workdir must be gs://BUCKET/FOLDER or the absolute path of a file system that all hosts mount"
+}
+
+# require_command NAME HOW
+require_command() {
+  [[ $DRY_RUN == true ]] || command -v "$1" >/dev/null || die "$1 is not on PATH; $2"
+}
+
+# quoted WORD...: as a shell, here or on another host, reads them.
+quoted() {
+  local word space=""
+  for word in "$@"; do
+    [[ -n $word && ! $word =~ [^[:alnum:]_./:=,@%+-] ]] || word="'${word//\'/\'\\\'\'}'"
+    printf '%s%s' "$space" "$word"
+    space=" "
+  done
+}
+
+# run COMMAND...: what changes something.
+run() {
+  if [[ $DRY_RUN == true ]]; then
+    quoted "$@"
+    echo
+  else
+    say "+ $(quoted "$@")"
+    "$@"
+  fi
+}
+
+# query COMMAND...: its output, nothing where it fails.
+query() {
+  if [[ $DRY_RUN == true ]]; then
+    quoted "$@" >&3
+    echo >&3
+  else
+    "$@" 2>/dev/null || true
+  fi
+}
