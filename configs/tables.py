@@ -1,13 +1,16 @@
-"""Tables 2 to 5 of the paper, each a sweep, with the controls that the paper lacks.
+"""Tables 2 to 5 of the paper, each a sweep, with the controls that the paper lacks; and a ladder of model sizes.
 
 --config=configs/tables.py:table2                   GPT-2 teaches Qwen-14B: SciQ, BoolQ, CosmosQA, every baseline
 --config=configs/tables.py:table3                   the same with Qwen-1.8B as the teacher
 --config=configs/tables.py:table4                   ablations of `selective`, Qwen-1.8B teaches Qwen-14B
 --config=configs/tables.py:table5                   the task that P(IK) is trained on: CosmosQA, Winogrande, ARC
+--config=configs/tables.py:ladder                   every GPT-2 teaches every larger one (transfer matrix)
 --config=configs/tables.py:table2,smoke             any of them at toy size, offline
---config=configs/tables.py:table2,world             any of them but table3 in the small world, five seeds
+--config=configs/tables.py:table2,world             tables 2, 4 and 5 in the small world, five seeds
 --config=configs/tables.py:table2,world,p_ik=frozen the same with P(IK) trained alone before, its scores kept
 """
+
+import itertools
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
@@ -20,7 +23,10 @@ _METHODS = {
     "table3": (*_BASELINES, "selective", *_CONTROLS),
     "table4": ("finetune", *_ABLATIONS, "selective", *_CONTROLS),
     "table5": ("finetune", "selective", *_CONTROLS),
+    "ladder": ("finetune", "confidence", "selective", *_CONTROLS),
 }
+_LADDER = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
+_SMOKE_LADDER = ("random-tiny-gpt2", "random-tiny-qwen", "random-small-qwen")
 _TASKS = ("sciq", "boolq", "cosmos_qa")
 
 
@@ -53,6 +59,10 @@ def _set_papers(config, table: str, is_smoke: bool) -> None:
     config.sweep.tasks = _TASKS[:2] if table == "table5" else _TASKS
     if table == "table5":
         config.sweep.settings = ("p_ik.task=cosmos_qa,winogrande,arc",)
+    if table == "ladder":
+        models = _SMOKE_LADDER if is_smoke else _LADDER
+        config.sweep.tasks = ("sciq",)
+        config.sweep.pairs = tuple(f"{weak}:{strong}" for weak, strong in itertools.combinations(models, 2))
     if is_smoke:
         weak = "random-tiny-gpt2" if table == "table2" else "random-tiny-qwen"
         config_lib.smoke_settings(config, weak=weak, strong="random-small-qwen")
@@ -65,9 +75,9 @@ def _set_world(config, table: str, p_ik: str) -> None:
     another not. world_traits is none either, as no student may see the ground truth of its own task, and P(IK)
     is trained on that of world_traits.
     """
-    if table == "table3":
+    if table in ("table3", "ladder"):
         raise UserError(
-            "configs/tables.py: table3 is table2 with a larger weak model, of which the world has one; "
+            f"configs/tables.py: {table} is of other model sizes, and the world has one weak and one strong model; "
             "use configs/tables.py:table2,world"
         )
     methods = config.methods

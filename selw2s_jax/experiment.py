@@ -234,9 +234,7 @@ class Experiment:
             columns = [
                 self._make.table(stage, "predictions.parquet", name, split) for name in ("prob_0", "prob_1")
             ]
-            probs = np.stack(columns, axis=-1)
-            turned = [keyed.keyed_uniform(noise_seed, "label noise", name) < noise for name in split.ids]
-            return np.where(np.array(turned)[:, None], probs[:, ::-1], probs)
+            return turn_labels(np.stack(columns, axis=-1), split.ids, noise, seed=noise_seed)
 
         key = {"labels": stage.key, "noise": noise, "seed": noise_seed} if noise else stage.key
         return _Column(key, (stage,), read)
@@ -326,6 +324,15 @@ class Experiment:
         used = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
         there = used and self._config.self_label.source != "class_head"
         return weak, self._self_column(seed).read() if there else None
+
+
+def turn_labels(probs: np.ndarray, ids: Sequence[str], share: float, *, seed: int) -> np.ndarray:
+    """Soft labels `[N, 2]` with the classes of about a share of the rows exchanged.
+
+    Which rows depends on their ids alone; those of a smaller share are among those of a larger one.
+    """
+    turned = np.array([keyed.keyed_uniform(seed, "label noise", name) < share for name in ids])
+    return np.where(turned[:, None], probs[:, ::-1], probs)
 
 
 def shuffled_masks(trace: dict[str, np.ndarray], ids: Sequence[str], *, seed: int) -> np.ndarray:

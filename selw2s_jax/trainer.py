@@ -88,7 +88,8 @@ class Trainer:
     def load_language_model(self, model: inputs.Model) -> decoder.Decoder:
         """The untouched model with its language-model head, held in the compute dtype: it is only read."""
         execution, dtype = self._config.execution, self._config.precision.compute_dtype
-        key = f"language model {model.fingerprint}"
+        # Runs of a sweep may differ in what an answer's key has and in what it has not.
+        key = f"language model {model.fingerprint} {dtype} {execution.attention}"
         if self._group.live is None or self._group.live[0] != key:
             self.release()
             language_model = loader.load_decoder(

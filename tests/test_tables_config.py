@@ -71,7 +71,13 @@ def test_the_same_tables_in_the_small_world(arguments):
         assert set(cell.config.methods) >= CONTROLS | {"finetune", "selective"}
 
 
-@pytest.mark.parametrize("table", REAL)
+def test_a_ladder_has_every_weaker_model_teach_every_stronger_one():
+    pairs = [(cell.config.weak.model, cell.config.strong.model) for cell in cells_of("ladder")]
+    sizes = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]
+    assert pairs == [(weak, strong) for i, weak in enumerate(sizes) for strong in sizes[i + 1 :]]
+
+
+@pytest.mark.parametrize("table", [*REAL, "ladder"])
 def test_a_toy_of_every_table_needs_no_network(table):
     for cell in cells_of(f"{table},smoke"):
         assert cell.config.data.source == "generated" and cell.config.weak.model.startswith("random-tiny-")
@@ -84,6 +90,7 @@ def test_a_toy_of_every_table_needs_no_network(table):
         ("table2,table3", "takes one table, .* not 2"),
         ("table6", "config argument 'table6' is not known; use one of: table2, table3"),
         ("table3,world", "use configs/tables.py:table2,world"),
+        ("ladder,world", "use configs/tables.py:table2,world"),
         ("table2,world,smoke", "exclude each other"),
         ("table2,p_ik=frozen", "add world"),
         ("table2,world,p_ik=online", "is not one of: joint, frozen"),
