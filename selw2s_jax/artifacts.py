@@ -162,6 +162,10 @@ class Store:
         """Where the artifact of a stage for these inputs is, or will be."""
         return self._root / stage / artifact_key(stage, inputs)
 
+    def claimed(self) -> set[str]:
+        """Names, as "train-<key>", of the artifacts that some run is making, or was when it died."""
+        return set(_from_main(lambda: [name.split(".")[0] for name in storage.names(self._leases)]))
+
     def find(self, stage: str, inputs: Any) -> Artifact | None:
         """The finished artifact of a stage for these inputs, or None.
 

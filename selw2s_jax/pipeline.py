@@ -94,7 +94,7 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         _write_descriptions(config, plans, workdir)
         if todo:
             print(f"running on {', '.join(devices)}", flush=True)
-            schedule.make_all(todo, _makers(plans, len(groups)), _cell_names(plans))
+            schedule.make_all(todo, _makers(plans, len(groups)), _cell_names(plans), store.claimed)
         store.check_held()
         reports = {plan.cell.name: _finish(plan, store) for plan in plans}
         print(f"{time.monotonic() - start:.0f} s", flush=True)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import jax
 
@@ -13,7 +13,10 @@ Make = Callable[[], None]
 
 
 def make_all(
-    missing: Sequence[stages.Stage], makers: Sequence[dict[str, Make]], cells: Mapping[str, str]
+    missing: Sequence[stages.Stage],
+    makers: Sequence[dict[str, Make]],
+    cells: Mapping[str, str],
+    claimed: Callable[[], Collection[str]] = frozenset,
 ) -> None:
     """Makes stages, each after those that it needs.
 
@@ -21,12 +24,14 @@ def make_all(
         missing: the stages, each once and after those it needs.
         makers: of each group of devices, what makes a stage on it, by the stage's key.
         cells: names of the runs of a sweep that stages are first made for, "" without one, by the stage's key.
+        claimed: gives "<name>-<key>" of the stages that others are making now; they come last, as making one then
+            is waiting for it.
 
     Raises:
         UserError: a stage failed; the others that were under way are finished first.
         Preempted: the run was told to stop.
     """
-    queue = _Queue(missing)
+    queue = _Queue(missing, claimed)
     if len(makers) == 1:
         _work(queue, makers[0], cells, "")
     else:
@@ -45,7 +50,8 @@ def make_all(
 class _Queue:
     """Hands out stages once all that they need is made; ends when all are, or one has failed."""
 
-    def __init__(self, missing: Sequence[stages.Stage]):
+    def __init__(self, missing: Sequence[stages.Stage], claimed: Callable[[], Collection[str]]):
+        self._claimed = claimed
         self._left = {stage.key: stage for stage in missing}
         self._under_way: set[str] = set()
         self._condition = threading.Condition()
@@ -67,12 +73,16 @@ class _Queue:
                 ]
                 if ready:
                     near = [s for s in ready if s.needs and {need.key for need in s.needs} <= at_hand]
-                    stage = (near or ready)[0]
+                    stage = self._first_free([*near, *ready])
                     del self._left[stage.key]
                     self._under_way.add(stage.key)
                     return self.total - len(self._left), stage
                 self._condition.wait()
             return None
+
+    def _first_free(self, candidates: list[stages.Stage]) -> stages.Stage:
+        claimed = self._claimed() if len(candidates) > 1 else ()
+        return next((s for s in candidates if f"{s.name}-{s.key}" not in claimed), candidates[0])
 
     def finished(self, stage: stages.Stage) -> None:
         with self._condition:

@@ -267,6 +267,16 @@ def test_groups_make_each_stage_once_and_after_what_it_needs():
     assert sorted(made) == sorted(stage.key for stage in chosen)
 
 
+def test_what_others_make_comes_last():
+    first, second = make_stage("first"), make_stage("second")
+    third = make_stage("third", first)
+    made = []
+    makers = {s.key: (lambda s=s: made.append(s.label)) for s in (first, second, third)}
+    cells = dict.fromkeys(makers, "")
+    schedule.make_all([first, second, third], [makers], cells, lambda: {f"train-{first.key}"})
+    assert made == ["second", "first", "third"]
+
+
 @pytest.mark.parametrize("error", [UserError("this one"), preemption.Preempted("this one")])
 def test_a_stage_that_fails_ends_the_others_after_theirs(error):
     first, second = make_stage("first"), make_stage("second")
