@@ -355,6 +355,7 @@ def test_a_released_model_leaves_no_array_on_the_devices(without_automatic_gc, t
             batch_sizes={batches.TASK: 8},
             num_steps=2,
             order_seed=0,
+            init_seed=0,
         )
 
     held = (
