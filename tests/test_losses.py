@@ -134,6 +134,14 @@ def test_adaptive_trusts_the_weak_label_where_both_agree_no_more_than_half():
     np.testing.assert_allclose(weights, [0.5, 1 / (1 + np.exp(3)), 0.0], atol=1e-6)
 
 
+def test_adaptive_starts_with_the_weak_labels_where_the_student_knows_nothing():
+    """Zero heads: every gradient pulls to the class of its own weak label, none to one class for all."""
+    weak_probs = np.array([[0.2, 0.8], [0.6, 0.4]], np.float32)
+    grads = jax.grad(lambda x: jnp.sum(losses.get("adaptive")(x, weak_probs, 0.0)))(jnp.zeros((2, 2)))
+    targets = (weak_probs + np.array([[0, 1], [1, 0]])) / 2
+    np.testing.assert_allclose(grads, 0.5 - targets, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["finetune", "confidence", "product"])
 @PROPERTY
 @hypothesis.given(seed=SEEDS, scale=st.sampled_from([0.1, 2.0, 50.0]))

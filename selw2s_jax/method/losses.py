@@ -139,7 +139,8 @@ def make_adaptive_loss(*, adaptive_temperature: float = 1.0) -> Loss:
     """Adaptive confidence loss (Guo et al. 2024, "Vision Superalignment").
 
     (1 - c) KL(w‖f) + c CE(f, own class), with c = A / (A + B) per example and without gradient: A is
-    exp(CE(f, own class) / T) and B is exp(CE(f, class of w) / T). A tie is class 0.
+    exp(CE(f, own class) / T) and B is exp(CE(f, class of w) / T). Where f ties, as all of it does at
+    first with heads that start at zero, its own class is that of w rather than one class for all examples.
 
     Args:
         adaptive_temperature: T; 1 in that paper, 0.5 in its code.
@@ -149,6 +150,8 @@ def make_adaptive_loss(*, adaptive_temperature: float = 1.0) -> Loss:
         del step_fraction, example_mask
         weak_probs = clamp(weak_probs)
         own_class, weak_class = (jax.nn.one_hot(jnp.argmax(x, -1), x.shape[-1]) for x in (logits, weak_probs))
+        is_tie = jnp.min(logits, axis=-1, keepdims=True) == jnp.max(logits, axis=-1, keepdims=True)
+        own_class = jnp.where(is_tie, weak_class, own_class)
         own = cross_entropy(logits, own_class)
         difference = own - cross_entropy(logits, weak_class)
         weight = jax.lax.stop_gradient(jax.nn.sigmoid(difference / adaptive_temperature))
