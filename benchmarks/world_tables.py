@@ -5,8 +5,8 @@ python benchmarks/world_tables.py --world=30 --shards=2 --workdir=runs/world_tab
 
 Each table is a sweep over three tasks and five seeds (configs/tables.py), run by several processes that share out the
 work, then the report of it. Written are OUTPUT.json (every record, commands, times), OUTPUT-<table>.md (the report's
-tables over tasks) and its pictures. The same command goes on where it was stopped; times are then those of the last
-call.
+tables over tasks) and its pictures. The same command goes on where it was stopped; the seconds of all calls are
+added up.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def keep_report(folder: pathlib.Path, output: pathlib.Path, table: str) -> None:
     """Copies the parts of the report that are over all tasks."""
     texts = [(folder / f"{name}.md").read_text() for name in SECTIONS if (folder / f"{name}.md").is_file()]
     output.with_name(f"{output.name}-{table}.md").write_text("\n".join(texts))
-    for picture in sorted(folder.glob("part-*.png")):
+    for picture in sorted(folder.glob("averages-*.png")):
         shutil.copy(picture, output.with_name(f"{output.name}-{table}-{picture.name}"))
 
 
@@ -92,6 +92,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="further --config.key=value, after --")
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    path = arguments.output.with_suffix(".json")
+    before = json.loads(path.read_text())["tables"] if path.is_file() else {}
     study = {
         "world": arguments.world,
         "machine": f"{os.cpu_count()} CPU cores ({platform.machine()})",
@@ -100,9 +102,10 @@ def main() -> None:
     for table in TABLES:
         # One workdir: the second table trains only what the first has not.
         timing = run_table(table, arguments.world, arguments.shards, arguments.workdir, arguments.overrides)
+        timing["seconds"] += before.get(table, {}).get("seconds", 0)
         study["tables"][table] = timing | {"runs": collect(arguments.workdir)}
         keep_report(arguments.workdir / table, arguments.output, table)
-        arguments.output.with_suffix(".json").write_text(json.dumps(study, indent=1, allow_nan=False) + "\n")
+        path.write_text(json.dumps(study, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":
