@@ -123,7 +123,7 @@ def test_mistakes_end_the_process_with_one_line(tmp_path, arguments, message):
 def test_a_mesh_that_does_not_divide_the_model(tmp_path):
     flags = "--xla_force_host_platform_device_count=3"
     line = error_line(SMOKE, "--config.mesh.shape=1,3,1", cwd=tmp_path, XLA_FLAGS=flags)
-    assert "does not divide the gpt2 model: embed_dim 32 by fsdp 3; choose mesh sizes" in line
+    assert "does not divide the gpt2 model: embed_dim 64 by fsdp 3; choose mesh sizes" in line
 
 
 @pytest.mark.slow
