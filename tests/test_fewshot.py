@@ -4,6 +4,7 @@ import re
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from flax import nnx
 
 from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
-from selw2s_jax.inference import fewshot
+from selw2s_jax.hf import loader
+from selw2s_jax.inference import classify, fewshot, prefix
 
 PROPERTY = hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
 
@@ -126,10 +128,12 @@ def test_prompts_without_shots_have_none_to_lose():
 class TableDecoder(nnx.Module):
     """A decoder whose hidden state is a row of a table and whose head is the same table."""
 
+    has_lm_head = True
+
     def __init__(self, table):
         self.table = nnx.Param(jnp.asarray(table))
 
-    def hidden_states(self, tokens, segment_ids, positions):
+    def hidden_states(self, tokens, segment_ids, positions, cache=None):
         return self.table[...][tokens]
 
     def answer_logits(self, hidden, token_ids):
@@ -211,3 +215,136 @@ def test_samples_of_examples_and_seeds_are_independent():
     # The first of several samples is the one sample.
     three = fewshot.sampled_accuracy(half, ones, ids, seed=0, num_samples=3)
     assert three[first == 1].min() > 0
+
+
+SHOTS = np.random.default_rng(3).integers(60, size=(3, 4)).astype(np.int32)
+
+
+def shot_prompts(config, *, num_shots, sizes, seed=0):
+    """Prompts that begin with an instruction of 2 tokens and the last shots, as a task's do."""
+    rng = np.random.default_rng(seed)
+    begin = [np.array([5, 6], np.int32), *SHOTS[len(SHOTS) - num_shots :]]
+    return [
+        np.concatenate([*begin, rng.integers(config.vocab_size, size=size).astype(np.int32)])
+        for size in sizes
+    ]
+
+
+@pytest.fixture(params=["gpt2", "qwen"])
+def language_model(request, fixtures):
+    folder = fixtures / f"parity_{request.param}"
+    return loader.load_decoder(folder, lm_head=True, param_dtype="float32", compute_dtype="float32")
+
+
+@pytest.fixture
+def short_prefixes(monkeypatch):
+    """Any beginning of 3 tokens that 3 prompts share is computed once."""
+    monkeypatch.setattr(prefix.group, "__kwdefaults__", {"min_members": 3, "min_tokens": 3})
+
+
+def score_settings():
+    return {"mesh": sharding.single_device_mesh(), "batch_tokens": 64, "label": "answers"}
+
+
+def test_a_shared_beginning_gives_the_scores_of_whole_prompts(language_model, short_prefixes):
+    """Three groups: all shots, fewer shots, and prompts too few to share."""
+    config = language_model.config
+    tokens = shot_prompts(config, num_shots=3, sizes=[1, 5, 3, 1, 2, 4])
+    tokens += shot_prompts(config, num_shots=2, sizes=[7, 9, 8], seed=1)
+    tokens += shot_prompts(config, num_shots=0, sizes=[16, 17], seed=2)
+    order = np.random.default_rng(4).permutation(len(tokens))
+    tokens = [tokens[i] for i in order]
+    assert sorted((len(g.members), g.length) for g in prefix.group(tokens)) == [(2, 0), (3, 10), (6, 14)]
+    settings = score_settings() | {"max_length": 19}
+    found = fewshot.answer_probs(language_model, tokens, (7, 11), **settings)
+    plain = fewshot.answer_probs(language_model, tokens, (7, 11), **settings, shares_prefix=False)
+    np.testing.assert_allclose(found, plain, rtol=1e-5)
+    assert plain.std() > 0.001
+
+
+@PROPERTY
+@hypothesis.given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(0, 9))
+def test_groups_share_what_they_say(shots, seed):
+    """Every prompt is in one group, and a group's members begin alike and keep a token of their own."""
+    rng = np.random.default_rng(seed)
+    parts = [rng.integers(3, size=4) for _ in range(5)]
+    tokens = [np.concatenate([[1], *parts[5 - n :], rng.integers(3, size=1 + n)]) for n in shots]
+    groups = prefix.group(tokens, min_members=3, min_tokens=4)
+    members = np.concatenate([g.members for g in groups])
+    assert sorted(members.tolist()) == list(range(len(tokens)))
+    for g in groups:
+        assert g.length == 0 or (len(g.members) >= 3 and g.length >= 4)
+        assert len({tuple(tokens[i][: g.length]) for i in g.members}) == 1
+        assert all(len(tokens[i]) > g.length for i in g.members)
+
+
+def test_candidates_have_their_log_probabilities(language_model, short_prefixes):
+    config = language_model.config
+    tokens = shot_prompts(config, num_shots=2, sizes=[1, 4, 2, 3])
+    rng = np.random.default_rng(8)
+    candidates = [
+        [rng.integers(config.vocab_size, size=size).astype(np.int32) for size in sizes]
+        for sizes in ([1, 3, 2], [2, 1], [4], [1, 1, 1, 2])
+    ]
+    ids = [f"q{i}" for i in range(4)]
+    found = fewshot.candidate_log_probs(language_model, tokens, candidates, ids, **score_settings())
+    for own, prompt, scores in zip(candidates, tokens, found, strict=True):
+        assert scores.shape == (len(own),)
+        for candidate, score in zip(own, scores, strict=True):
+            whole = np.concatenate([prompt, candidate])
+            logits = language_model.lm_logits(language_model.hidden_states(whole[None]))[0]
+            log_probs = np.asarray(jax.nn.log_softmax(logits))[np.arange(len(prompt) - 1, len(whole) - 1)]
+            np.testing.assert_allclose(
+                score, log_probs[np.arange(len(candidate)), candidate].sum(), rtol=1e-5
+            )
+
+
+def test_an_interrupted_score_goes_on_in_every_group(language_model, short_prefixes, tmp_path):
+    tokens = shot_prompts(language_model.config, num_shots=3, sizes=[1, 5, 3, 1])
+    tokens += shot_prompts(language_model.config, num_shots=2, sizes=[7, 9, 8], seed=1)
+    settings = score_settings() | {"max_length": 19}
+    whole = fewshot.answer_probs(language_model, tokens, (7, 11), **settings)
+    partial = classify.Partial(tmp_path / "scores.npz", every_s=-1.0)
+    partial.part("1_of_2").save(np.array([0, 1, 2, 3]), [np.arange(4, dtype=np.float32)])
+    found = fewshot.answer_probs(language_model, tokens, (7, 11), **settings, partial=partial)
+    np.testing.assert_array_equal(found[:4], np.arange(4))
+    np.testing.assert_array_equal(found[4:], whole[4:])
+
+
+@pytest.mark.parametrize(
+    ("candidates", "expected"),
+    [([" yes", " no"], [" yes", " no"]), (["es R", "es"], ["Res R", "Res"])],
+    ids=["apart", "joined with the prompt's end"],
+)
+def test_candidates_begin_where_they_differ_from_the_prompt(candidates, expected):
+    tokenizer = PatternTokenizer(r"Res|R| ?[^ R]+| ")
+    prompt, found = fewshot.encode_candidates(tokenizer, "a b R", candidates)
+    assert [tokenizer.decode(ids) for ids in found] == expected
+    assert tokenizer.decode(prompt) == "a b R".removesuffix("R" if expected[0].startswith("R") else "")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "candidates", "message"),
+    [
+        ("x R:", [" 1", ""], "the candidate '' of q3 has no tokens"),
+        ("x R:", [], "q3 has no candidates"),
+        ("", [" 1"], "the prompt of q3 has no tokens"),
+    ],
+)
+def test_candidates_that_cannot_be_scored(prompt, candidates, message):
+    with pytest.raises(UserError, match=message) as caught:
+        fewshot.encode_candidates(words(), prompt, candidates, name="q3")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_scored_is_named(fixtures, language_model):
+    prompt, candidate = np.ones(18, np.int32), np.ones(2, np.int32)
+    with pytest.raises(UserError, match="q7 has 20 tokens and the context leaves room for 19"):
+        fewshot.candidate_log_probs(language_model, [prompt], [[candidate]], ["q7"], **score_settings())
+    with pytest.raises(UserError, match="a candidate of q7 has no tokens"):
+        fewshot.candidate_log_probs(language_model, [prompt], [[candidate[:0]]], ["q7"], **score_settings())
+    headless = loader.load_decoder(
+        fixtures / "parity_gpt2", lm_head=False, param_dtype="float32", compute_dtype="float32"
+    )
+    with pytest.raises(UserError, match="no language-model head"):
+        fewshot.answer_probs(headless, [prompt], (1, 2), max_length=19, **score_settings())

@@ -1,1 +1,1 @@
-"""Batched scoring: class-head predictions and few-shot answers."""
+"""Batched scoring and generation: class-head predictions, few-shot answers, completions."""

@@ -30,6 +30,10 @@ class Partial:
         self._last = time.monotonic()
         self._writing = distributed.Deferred()
 
+    def part(self, name: str) -> "Partial":
+        """Of a part of the split that is scored by itself, in a file beside this one."""
+        return Partial(self._path.with_name(f"{self._path.stem}_{name}.npz"), every_s=self._every_s)
+
     def load(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Indices `[n]` of the examples that are done, and their scores, `[n, ...]` each; none without a sound file."""
         content = distributed.agree(lambda: storage.read_bytes(self._path)) or b""

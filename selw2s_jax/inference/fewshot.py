@@ -1,4 +1,7 @@
-"""Few-shot answers of an untouched language model: the probability of `1` against `0` after `R:`."""
+"""Few-shot answers of an untouched language model: the probability of `1` against `0` after `R:`.
+
+Any other candidates have log-probabilities. What the prompts of a task begin with, its shots, is computed once.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +13,7 @@ from flax import nnx
 from selw2s_jax.data import batches, keyed
 from selw2s_jax.data import prompts as prompts_lib
 from selw2s_jax.errors import UserError
-from selw2s_jax.inference import classify
+from selw2s_jax.inference import classify, prefix
 
 
 def encode_prompts(tokenizer, prompts: Sequence[str]) -> tuple[list[np.ndarray], tuple[int, int]]:
@@ -73,6 +76,7 @@ def answer_probs(
     max_length: int,
     label: str,
     partial: classify.Partial | None = None,
+    shares_prefix: bool = True,
 ) -> np.ndarray:
     """Probability of the second answer, the two answers' logits renormalised.
 
@@ -81,31 +85,161 @@ def answer_probs(
         tokens: ids of each of N prompts.
         answer_ids: vocabulary ids of the answers 0 and 1.
         partial: what is done already, and where it is kept.
+        shares_prefix: whether what prompts begin with in common is computed once; the scores are equal to rounding.
 
     Returns:
         `[N]` float32.
+
+    Raises:
+        UserError: the model has no language-model head.
+        Preempted: the run was told to stop.
     """
-    graphdef, params = nnx.split(decoder)
-    return classify.score(
+    require_lm_head(decoder)
+    return prefix.score(
         _answer_forward,
-        (graphdef, tuple(answer_ids)),
-        params,
+        tuple(answer_ids),
+        decoder,
         tokens,
         mesh=mesh,
         batch_tokens=batch_tokens,
         max_length=max_length,
         label=label,
         partial=partial,
+        shares_prefix=shares_prefix,
     )
 
 
-def _answer_forward(static, params, batch: batches.Batch):
-    graphdef, answer_ids = static
+def _answer_forward(static, arrays, batch: batches.Batch):
+    (graphdef, answer_ids), (params, cache, _) = static, arrays
     model = nnx.merge(graphdef, params)
-    hidden = model.hidden_states(batch.tokens[0], batch.segment_ids[0], batch.positions[0])
+    hidden = model.hidden_states(batch.tokens[0], batch.segment_ids[0], batch.positions[0], cache=cache)
     last = hidden[batch.row[0], batch.last[0]]
     token_ids = jnp.broadcast_to(jnp.array(answer_ids, jnp.int32), (last.shape[0], len(answer_ids)))
     return jax.nn.softmax(model.answer_logits(last, token_ids), axis=-1)[:, 1]
+
+
+def require_lm_head(decoder) -> None:
+    """UserError where a `decoder.Decoder` has no language-model head."""
+    if not decoder.has_lm_head:
+        raise UserError(
+            "the model has no language-model head, so it answers nothing: use a checkpoint of a language model"
+        )
+
+
+def check_fits(tokens: Sequence[np.ndarray], example_ids: Sequence[str], max_length: int) -> None:
+    """UserError that names the first of prompts longer than `max_length` tokens, with its length."""
+    for ids, name in zip(tokens, example_ids, strict=True):
+        if len(ids) > max_length:
+            raise UserError(
+                f"{name} has {len(ids)} tokens and the context leaves room for {max_length}: shorten it or leave it out"
+            )
+
+
+def encode_candidates(
+    tokenizer, prompt: str, candidates: Sequence[str], *, name: str = "a question"
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Token ids of a prompt up to where its candidates differ from it, and of each candidate behind that.
+
+    A tokenizer may join the end of a prompt with what follows; such a token belongs to the candidate.
+
+    Args:
+        candidates: continuations of the prompt, each with its leading space if it has one.
+        name: of the question, for errors.
+
+    Raises:
+        UserError: a candidate has no token, or there is none, or the prompt has none.
+    """
+    if not candidates:
+        raise UserError(f"{name} has no candidates to score")
+    own = np.array(tokenizer.encode(prompt), np.int32)
+    whole = [np.array(tokenizer.encode(prompt + candidate), np.int32) for candidate in candidates]
+    shared = len(own)
+    for ids in whole:
+        length = min(shared, len(ids))
+        differs = np.flatnonzero(ids[:length] != own[:length])
+        shared = int(differs[0]) if len(differs) else length
+    for candidate, ids in zip(candidates, whole, strict=True):
+        if len(ids) <= shared or not candidate:
+            raise UserError(
+                f"the candidate {candidate!r} of {name} has no tokens: candidates are text behind the prompt"
+            )
+    if not shared:
+        raise UserError(f"the prompt of {name} has no tokens: give it text")
+    return own[:shared], [ids[shared:] for ids in whole]
+
+
+def candidate_log_probs(
+    decoder,
+    tokens: Sequence[np.ndarray],
+    candidates: Sequence[Sequence[np.ndarray]],
+    example_ids: Sequence[str],
+    *,
+    mesh: jax.sharding.Mesh,
+    batch_tokens: int,
+    label: str,
+    partial: classify.Partial | None = None,
+) -> list[np.ndarray]:
+    """Log-probability of each candidate after its prompt, the sum over its tokens.
+
+    Args:
+        decoder: a `decoder.Decoder` with its language-model head.
+        tokens: ids of each of N prompts.
+        candidates: ids of the candidates of each, as `encode_candidates` gives them.
+        example_ids: of the prompts.
+        partial: what is done already, and where it is kept.
+
+    Returns:
+        For each prompt one float32 by candidate, natural logarithm.
+
+    Raises:
+        UserError: a candidate has no tokens, a prompt and candidate exceed the context, or the model has no
+            language-model head.
+        Preempted: the run was told to stop.
+    """
+    require_lm_head(decoder)
+    max_length = decoder.config.max_seq_len
+    flat, counts, names = [], [], []
+    for ids, own, name in zip(tokens, candidates, example_ids, strict=True):
+        for candidate in own:
+            if not len(candidate):
+                raise UserError(f"a candidate of {name} has no tokens: candidates are text behind the prompt")
+            # The last token is only predicted, but read too: it is at hand where the batch says an example ends.
+            flat.append(np.concatenate([ids, candidate]).astype(np.int32))
+            counts.append(len(candidate))
+            names.append(name)
+    check_fits(flat, names, max_length)
+    found = prefix.score(
+        _candidate_forward,
+        max(counts),
+        decoder,
+        flat,
+        np.array(counts, np.int32),
+        keep=np.array(counts, np.int32) + 1,
+        mesh=mesh,
+        batch_tokens=batch_tokens,
+        max_length=max_length,
+        label=label,
+        partial=partial,
+    )
+    return np.split(found, np.cumsum([len(own) for own in candidates])[:-1])
+
+
+def _candidate_forward(static, arrays, batch: batches.Batch):
+    (graphdef, most), (params, cache, counts) = static, arrays
+    model = nnx.merge(graphdef, params)
+    tokens, row, last = batch.tokens[0], batch.row[0], batch.last[0]
+    hidden = model.hidden_states(tokens, batch.segment_ids[0], batch.positions[0], cache=cache)
+    count = counts[batch.index[0]]
+
+    def add(total, back):
+        """The log-probability of the token `back` before the last; one token at a time, for its [E, V] logits."""
+        column = jnp.maximum(last - back, 1)
+        log_probs = jax.nn.log_softmax(model.lm_logits(hidden[row, column - 1]), axis=-1)
+        own = jnp.take_along_axis(log_probs, tokens[row, column][:, None], axis=-1)[:, 0]
+        return total + jnp.where(back < count, own, 0.0), None
+
+    total, _ = jax.lax.scan(add, jnp.zeros(last.shape, jnp.float32), jnp.arange(most))
+    return total
 
 
 def sampled_accuracy(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.models import family, layers, registry
+from selw2s_jax.models import family, kv_cache, layers, registry
 
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -67,16 +67,19 @@ class Decoder(nnx.Module):
     def mesh(self) -> jax.sharding.Mesh:
         return self.settings.mesh
 
-    def hidden_states(self, tokens, segment_ids=None, positions=None, *, adapters=None, dropout=None):
+    def hidden_states(
+        self, tokens, segment_ids=None, positions=None, *, adapters=None, dropout=None, cache=None
+    ):
         """Final hidden states, after the final norm.
 
         Args:
             tokens: [R, T] int32.
             segment_ids: [R, T] int32, one number per example packed in a row, 0 for padding; default one
                 example per row. Examples of a row never see each other.
-            positions: [R, T] int32; default restarting with each segment.
+            positions: [R, T] int32, counted from the end of the cache; default restarting with each segment.
             adapters: `lora.Adapters` of its weights.
             dropout: `lora.Dropout` of the adapters, None without.
+            cache: `kv_cache.KVCache` of what comes before every segment of a row; its number of rows divides R.
 
         Returns:
             [R, T, D] in the compute dtype; positions of padding are finite and mean nothing.
@@ -91,7 +94,19 @@ class Decoder(nnx.Module):
             )
         with self._precision():
             adapters = (None, None) if adapters is None else nnx.split(adapters)
-            return _hidden_states(*nnx.split(self), *adapters, tokens, segment_ids, positions, dropout)
+            hidden, _ = _forward(
+                *nnx.split(self), *adapters, tokens, segment_ids, positions, dropout, cache, False
+            )
+            return hidden
+
+    def extend(self, tokens, segment_ids=None, positions=None, *, cache=None):
+        """`hidden_states`, and the keys and values of these tokens, [L, R, T, N, H] each in the compute dtype.
+
+        Those of padding are finite and mean nothing. No row is too long here: the caller sees to it that
+        positions stay within `max_seq_len`.
+        """
+        with self._precision():
+            return _forward(*nnx.split(self), None, None, tokens, segment_ids, positions, None, cache, True)
 
     def lm_logits(self, hidden):
         """Next-token logits [..., V] float32 of hidden states [..., D]."""
@@ -125,9 +140,18 @@ class Decoder(nnx.Module):
 
 # Compiled here, so that an eager call compiles once per structure and shape; inside a caller's jit they
 # are inlined.
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _hidden_states(
-    graphdef, state, adapters_graphdef, adapters_state, tokens, segment_ids, positions, dropout
+@functools.partial(jax.jit, static_argnums=(0, 2, 9))
+def _forward(
+    graphdef,
+    state,
+    adapters_graphdef,
+    adapters_state,
+    tokens,
+    segment_ids,
+    positions,
+    dropout,
+    cache,
+    returns_keys_values,
 ):
     model = nnx.merge(graphdef, state)
     config, settings = model.config, model.settings
@@ -136,28 +160,36 @@ def _hidden_states(
         segment_ids = jnp.ones_like(tokens)
     if positions is None:
         positions = layers.segment_positions(segment_ids)
+    mask, past = layers.attention_mask(segment_ids), None
+    if cache is not None:
+        length = kv_cache.for_rows(cache.length, tokens.shape[0], axis=0)
+        positions += length[:, None]
+        past_mask = layers.past_mask(length, cache.keys.shape[2], tokens.shape[1])
+        mask, past = jnp.concatenate([past_mask, mask], axis=-1), (cache.keys, cache.values)
     x = jnp.take(model.wte[...], tokens, axis=0, mode="clip").astype(settings.compute_dtype)
     if config.rope_base is None:
         x += jnp.take(model.wpe[...], positions, axis=0, mode="clip").astype(settings.compute_dtype)
         rotary = None
     else:
         rotary = layers.rotary_tables(positions, config.head_dim, config.rope_base)
-    context = layers.Context(layers.attention_mask(segment_ids), rotary, {})
+    context = layers.Context(mask, rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)
 
     def run_layer(x, states):
-        layer_state, adapters_state = states
+        layer_state, adapters_state, past = states
         branches = {}
         if adapters_graphdef is not None:
             branches = nnx.merge(adapters_graphdef, adapters_state).branches(dropout)
-        x = nnx.merge(layers_graphdef, layer_state)(x, context._replace(branches=branches))
-        return sharding.constrain(x, axes, settings.mesh), None
+        layer_context = context._replace(branches=branches, past=past)
+        x, keys_values = nnx.merge(layers_graphdef, layer_state)(x, layer_context)
+        return sharding.constrain(x, axes, settings.mesh), keys_values if returns_keys_values else None
 
     # Inside a scan the loop already keeps XLA from merging the recomputation with the forward pass.
     run_layer = jax.checkpoint(run_layer, policy=REMAT_POLICIES[settings.remat], prevent_cse=False)
-    x, _ = jax.lax.scan(run_layer, sharding.constrain(x, axes, settings.mesh), (layers_state, adapters_state))
-    return model.final_norm(x)
+    x = sharding.constrain(x, axes, settings.mesh)
+    x, keys_values = jax.lax.scan(run_layer, x, (layers_state, adapters_state, past))
+    return model.final_norm(x), keys_values
 
 
 @functools.partial(jax.jit, static_argnums=0)

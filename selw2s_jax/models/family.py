@@ -56,7 +56,8 @@ class Family:
     Attributes:
         name: `model_type` of config.json.
         block: `block(config, settings, rngs)` declares all layers as one stack of parameters [L, ...];
-            called on one layer's slice as `block(x [R, T, D], context: layers.Context) -> [R, T, D]`.
+            called on one layer's slice as `block(x [R, T, D], context: layers.Context)` it returns the new x
+            and its keys and values, [R, T, N, H] each.
         norm: `norm(config, settings, rngs)`, the final norm.
         parse_config: config.json -> ModelConfig; raises ValueError saying what is missing or unsupported.
         format_config: the inverse, as the family's own code writes it.

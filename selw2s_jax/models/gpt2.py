@@ -31,9 +31,9 @@ class Attention(nnx.Module):
         dtype, branches = x.dtype, context.branches
         qkv = layers.project("rtd,dcnh->crtnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
         q, k, v = qkv + self.qkv_bias[...].astype(dtype)[:, None, None]
-        h = layers.attend(q, k, v, context.mask, self.settings)
+        h = layers.attend(q, k, v, context, self.settings)
         h = layers.project("rtnh,nhd->rtd", h, self.out, self.settings, branches.get("attn.out"))
-        return h + self.out_bias[...].astype(dtype)
+        return h + self.out_bias[...].astype(dtype), (k, v)
 
 
 class MLP(nnx.Module):

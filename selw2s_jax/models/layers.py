@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
+from selw2s_jax.models import kv_cache
 
 embedding_init = jax.nn.initializers.normal(0.02)
 weight_init = jax.nn.initializers.normal(0.02)
@@ -22,11 +23,13 @@ class Context(NamedTuple):
         mask: attention mask [R, 1, T, S].
         rotary: cosines and sines, None for learned positions.
         branches: what `project` adds, by name of the weight in the layer, as "attn.qkv".
+        past: keys and values [C, S, N, H] of this layer in a `kv_cache.KVCache`, in front of the input's own.
     """
 
     mask: jax.Array
     rotary: tuple[jax.Array, jax.Array] | None
     branches: Mapping[str, Callable[[str, jax.Array], jax.Array]]
+    past: tuple[jax.Array, jax.Array] | None = None
 
 
 def param(rngs, init, shape, axes, dtype, num_layers=None, inputs=None) -> nnx.Param:
@@ -101,6 +104,12 @@ def attention_mask(segment_ids):
     return (causal & (segment_ids[:, :, None] == segment_ids[:, None, :]))[:, None]
 
 
+def past_mask(length, num_slots, num_tokens):
+    """Mask [R, 1, T, S]: every token sees the first `length` [R] slots of its row's past."""
+    is_filled = jnp.arange(num_slots) < length[:, None]
+    return jnp.broadcast_to(is_filled[:, None, None], (length.shape[0], 1, num_tokens, num_slots))
+
+
 def rotary_tables(positions, head_dim, base):
     """Cosines and sines [R, T, 1, H] float32 of the half-split rotary embedding."""
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
@@ -117,11 +126,15 @@ def apply_rotary(x, rotary):
     return (h * cos + jnp.concatenate([-second, first], axis=-1) * sin).astype(x.dtype)
 
 
-def attend(q, k, v, mask, settings):
-    """Scaled dot-product attention of q, k, v [R, T, N, H] under mask [R, 1, T, S] -> [R, T, N, H]."""
+def attend(q, k, v, context, settings):
+    """Scaled dot-product attention of q, k, v [R, T, N, H] and of the past in `context` -> [R, T, N, H]."""
     axes = ("rows", "time", "heads", "head_dim")
     q, k, v = (sharding.constrain(x, axes, settings.mesh) for x in (q, k, v))
-    out = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=settings.attention)
+    if context.past is not None:
+        past = (kv_cache.for_rows(x, k.shape[0], axis=0) for x in context.past)
+        k, v = (jnp.concatenate(pair, axis=1) for pair in zip(past, (k, v), strict=True))
+        k, v = (sharding.constrain(x, axes, settings.mesh) for x in (k, v))
+    out = jax.nn.dot_product_attention(q, k, v, mask=context.mask, implementation=settings.attention)
     return sharding.constrain(out, axes, settings.mesh)
 
 
@@ -129,7 +142,8 @@ class Block(nnx.Module):
     """One pre-norm layer; its parameters are declared for all layers at once.
 
     Args:
-        norm, attention, mlp: classes of the family's parts.
+        norm, mlp: classes of the family's parts.
+        attention: likewise; it also returns the keys and values of its input.
     """
 
     def __init__(self, norm, attention, mlp, config, settings, rngs):
@@ -139,5 +153,6 @@ class Block(nnx.Module):
         self.mlp = mlp(config, settings, rngs)
 
     def __call__(self, x, context):
-        x = x + self.attn(self.attn_norm(x), context)
-        return x + self.mlp(self.mlp_norm(x), context)
+        h, keys_values = self.attn(self.attn_norm(x), context)
+        x = x + h
+        return x + self.mlp(self.mlp_norm(x), context), keys_values

@@ -32,8 +32,9 @@ class Attention(nnx.Module):
         qkv = layers.project("rtd,cnhd->crtnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
         q, k, v = qkv + self.qkv_bias[...].astype(dtype)[:, None, None]
         q, k = layers.apply_rotary(q, context.rotary), layers.apply_rotary(k, context.rotary)
-        h = layers.attend(q, k, v, context.mask, self.settings)
-        return layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branches.get("attn.out"))
+        h = layers.attend(q, k, v, context, self.settings)
+        h = layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branches.get("attn.out"))
+        return h, (k, v)
 
 
 class MLP(nnx.Module):
