@@ -69,9 +69,9 @@ def main() -> None:
     ]
 
     def score(shares_prefix: bool) -> tuple[np.ndarray, float]:
-        """Probabilities, and questions per second."""
+        """Log-odds, and questions per second."""
         start = time.perf_counter()
-        probs = fewshot.answer_probs(
+        log_odds = fewshot.answer_log_odds(
             model,
             prompts,
             ANSWER_IDS,
@@ -81,7 +81,7 @@ def main() -> None:
             label="questions",
             shares_prefix=shares_prefix,
         )
-        return probs, arguments.questions / (time.perf_counter() - start)
+        return log_odds, arguments.questions / (time.perf_counter() - start)
 
     error = float(np.max(np.abs(score(True)[0] - score(False)[0])))
     rows = [(score(True)[1], score(False)[1]) for _ in range(arguments.repeats)]

@@ -1,15 +1,18 @@
-"""Tables 2 and 4 of the paper in one small world that no choice was made on, with the controls the paper lacks.
+"""Tables of the paper in one small world that no choice was made on, with the controls the paper lacks.
 
-python benchmarks/world_tables.py --world=30 --shards=2 --workdir=runs/world_tables \
+python benchmarks/world_tables.py --world=30 --tables=table2,table4 --workdir=runs/world_tables \
     --output=benchmarks/results/world_tables
+python benchmarks/world_tables.py --world=30 --tables=table6 --workdir=runs/world_p_ik \
+    --output=benchmarks/results/world_p_ik
 
-Each table is a sweep over three tasks and five seeds (configs/tables.py), run by several processes that share out the
-work, then the report of it. Written are OUTPUT.json (every record, commands, times), OUTPUT-<table>.md (the report's
-tables over tasks) and its pictures. The same command goes on where it was stopped; the seconds of all calls are
-added up.
+Tables 2 and 4 are sweeps over three tasks and five seeds (configs/tables.py), table 6 one over the five tasks that
+P(IK) is trained and tested on (configs/p_ik.py); several processes share out the work, and the report of it follows.
+Written are OUTPUT.json (every record, commands, times), OUTPUT-<table>.md (the report's tables over tasks) and its
+pictures. The same command goes on where it was stopped; the seconds of all calls are added up.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -20,8 +23,31 @@ import sys
 import time
 from typing import Any
 
-TABLES = ("table2", "table4")
-SECTIONS = ("overview", "ablations", "pooled_differences")  # of the report: what is over all tasks
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A table of the paper.
+
+    Attributes:
+        config: that makes it.
+        kept: names of the report's tables that are over all tasks.
+        pictures: patterns of the names of its pictures.
+    """
+
+    config: str
+    kept: tuple[str, ...] = ("overview", "ablations", "pooled_differences")
+    pictures: tuple[str, ...] = ("averages-*.png",)
+
+
+STUDIES = {
+    "table2": Study("configs/tables.py:table2,world"),
+    "table4": Study("configs/tables.py:table4,world"),
+    "table6": Study(
+        "configs/p_ik.py:world",
+        ("p_ik_auroc", "p_ik_tests", "few_shot", "p_ik_bands", "p_ik_questions"),
+        ("p_ik_*-1.png", "few_shot-1.png"),
+    ),
+}
 
 
 def run_table(
@@ -29,7 +55,7 @@ def run_table(
 ) -> dict[str, Any]:
     """Runs a sweep and its report; the commands and the seconds that they took together."""
     base = [
-        *(sys.executable, "-m", "selw2s_jax.main", f"--config=configs/tables.py:{table},world"),
+        *(sys.executable, "-m", "selw2s_jax.main", f"--config={STUDIES[table].config}"),
         *(f"--config.world.seed={world}", *overrides, f"--workdir={workdir}"),
     ]
     start = time.monotonic()
@@ -75,9 +101,10 @@ def collect(workdir: pathlib.Path) -> dict[str, Any]:
 
 def keep_report(folder: pathlib.Path, output: pathlib.Path, table: str) -> None:
     """Copies the parts of the report that are over all tasks."""
-    texts = [(folder / f"{name}.md").read_text() for name in SECTIONS if (folder / f"{name}.md").is_file()]
+    study = STUDIES[table]
+    texts = [(folder / f"{name}.md").read_text() for name in study.kept if (folder / f"{name}.md").is_file()]
     output.with_name(f"{output.name}-{table}.md").write_text("\n".join(texts))
-    for picture in sorted(folder.glob("averages-*.png")):
+    for picture in sorted(path for pattern in study.pictures for path in folder.glob(pattern)):
         shutil.copy(picture, output.with_name(f"{output.name}-{table}-{picture.name}"))
 
 
@@ -86,6 +113,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--world", type=int, required=True)
+    parser.add_argument("--tables", default="table2,table4", help=f"of {', '.join(STUDIES)}")
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
@@ -99,7 +127,7 @@ def main() -> None:
         "machine": f"{os.cpu_count()} CPU cores ({platform.machine()})",
         "tables": {},
     }
-    for table in TABLES:
+    for table in arguments.tables.split(","):
         # One workdir: the second table trains only what the first has not.
         timing = run_table(table, arguments.world, arguments.shards, arguments.workdir, arguments.overrides)
         timing["seconds"] += before.get(table, {}).get("seconds", 0)

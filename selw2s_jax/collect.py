@@ -1,17 +1,18 @@
 """What `results.json` says, read from the finished stages of a run."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 from etils import epath
 
-from selw2s_jax import artifacts, experiment, inputs, results, stages, world
-from selw2s_jax.analysis import diagnostics, metrics
+from selw2s_jax import answering, artifacts, experiment, inputs, results, stages, world
+from selw2s_jax.analysis import diagnostics, knowledge, metrics
 from selw2s_jax.data import splits, toy_world
 
 TRUTH_FILE = "test_labels.json"  # the ground truth of the test set, in a workdir
+P_IK_ITEMS_FILE = "p_ik_items.parquet"  # P(IK) of every question that it was tested on, beside results.json
 
 
 def write_truth(found: inputs.Inputs, workdir: epath.Path) -> None:
@@ -39,6 +40,27 @@ def _test_of_all_seeds(found: inputs.Inputs) -> inputs.Split:
     return next(iter(found.by_seed.values())).test
 
 
+class PIKItems(NamedTuple):
+    """P(IK) of questions, joined by example_id.
+
+    Attributes:
+        train_task, test_task: what it was trained on, and what the questions are of.
+        example_id: `[N]`.
+        text: `[N]` the questions as the P(IK) head reads them.
+        known: `[N]` bool, whether the few-shot answer is right.
+        confidence: `[N]` float32 probability of the few-shot answer given, NaN where it is written at length.
+        p_ik: `[N]` float32.
+    """
+
+    train_task: str
+    test_task: str
+    example_id: list[str]
+    text: list[str]
+    known: np.ndarray
+    confidence: np.ndarray
+    p_ik: np.ndarray
+
+
 class Collector:
     """Reads the results of an experiment whose stages are finished.
 
@@ -57,6 +79,7 @@ class Collector:
         store: artifacts.Store,
     ):
         self._config, self._found, self._study, self._store = config, found, study, store
+        self._tables: dict[tuple[str, str], dict[str, np.ndarray]] = {}
 
     def report(self) -> dict[str, Any]:
         """Records, summary, diagnostics, P(IK) tests and notes; also `by_frequency` in a generated world."""
@@ -67,7 +90,7 @@ class Collector:
             correct = {name: int(self._is_correct(seed, name).sum()) for name in self._study.classifiers()}
             records += results.make_records(
                 task=config.task,
-                weak=found.weak.name,
+                weak=found.weak.name if found.weak else "",
                 strong=found.strong.name,
                 seed=seed,
                 total=len(test),
@@ -88,7 +111,9 @@ class Collector:
         return report
 
     def _table(self, stage: stages.Stage, file: str, column: str, split: inputs.Split) -> np.ndarray:
-        table = self._store.find(stage.name, stage.inputs).read_table(file)
+        if (stage.key, file) not in self._tables:  # several numbers are of the same predictions
+            self._tables[stage.key, file] = self._store.find(stage.name, stage.inputs).read_table(file)
+        table = self._tables[stage.key, file]
         values = dict(zip(table["example_id"], table[column], strict=True))
         return inputs.by_example_id(values, split.ids, stage.label)
 
@@ -98,32 +123,57 @@ class Collector:
         prob_1 = self._table(self._study.evaluation(seed, name), "predictions.parquet", "prob_1", test)
         return (prob_1 > 0.5) == test.labels.astype(bool)
 
-    def _answer_is_right(self, seed: int, split_name: str) -> np.ndarray:
-        """Whether the strong model's few-shot answer is right, `[N]` bool over a split."""
-        split = getattr(self._found.by_seed[seed], split_name)
-        prob_1 = self._table(self._study.answers(seed, split_name), "answers.parquet", "prob_1", split)
-        return (prob_1 > 0.5) == split.labels.astype(bool)
-
-    def p_ik_scores(self, seed: int, name: str, distribution: str) -> tuple[np.ndarray, np.ndarray]:
-        """P(IK) of a student, and whether the few-shot answer was right: `[N]` float32 and bool.
+    def p_ik_items(self, seed: int, name: str, distribution: str) -> "PIKItems":
+        """What a student's P(IK) says of the questions that it is tested on.
 
         Args:
             distribution: "in", the held-out questions of the P(IK) task, or "out", the student's test set.
         """
         split_name, stage = self._study.p_ik_test(seed, name, distribution)
-        scores = self._table(
-            stage, "predictions.parquet", "p_ik", getattr(self._found.by_seed[seed], split_name)
+        data = self._found.by_seed[seed]
+        split = getattr(data, split_name)
+        answers = self._study.answers(seed, split_name)
+        if split.task.is_generated:
+            known = self._table(answers, answering.FILE, "right", split) > 0.5
+            confidence = np.full(len(split), np.nan, np.float32)
+        else:
+            prob_1 = self._table(answers, answering.FILE, "prob_1", split)
+            known = (prob_1 > 0.5) == split.labels.astype(bool)
+            confidence = np.maximum(prob_1, 1 - prob_1)
+        scores = self._table(stage, "predictions.parquet", "p_ik", split)
+        return PIKItems(
+            data.p_ik.task.name, split.task.name, split.ids, split.texts, known, confidence, scores
         )
-        return scores, self._answer_is_right(seed, split_name)
+
+    def write_p_ik_items(self, folder: epath.Path) -> None:
+        """Writes P(IK) of every question that it was tested on, where it was."""
+        columns: dict[str, list] = {}
+        for seed, name, distribution in self._study.p_ik_tests():
+            items = self.p_ik_items(seed, name, distribution)
+            same = {
+                "method": name,
+                "seed": seed,
+                "train_task": items.train_task,
+                "test_task": items.test_task,
+                "distribution": distribution,
+            }
+            for column, value in same.items():
+                columns.setdefault(column, []).extend([value] * len(items.known))
+            for column in ("example_id", "text", "known", "confidence", "p_ik"):
+                columns.setdefault(column, []).extend(getattr(items, column))
+        if columns:
+            artifacts.write_table(folder / P_IK_ITEMS_FILE, columns)
 
     def _p_ik_test(self, seed: int, name: str, distribution: str) -> dict[str, Any]:
-        scores, known = self.p_ik_scores(seed, name, distribution)
+        items = self.p_ik_items(seed, name, distribution)
+        scores, known = items.p_ik, items.known
         interval = metrics.auroc_interval(scores, known)
-        selected = scores > self._config.p_ik.gamma
+        selected = scores > np.float32(self._config.p_ik.gamma)
         return {
             "method": name,
             "seed": seed,
-            "task": self._config.p_ik.task if distribution == "in" else self._config.task,
+            "train_task": items.train_task,
+            "test_task": items.test_task,
             "distribution": distribution,
             "n": len(known),
             "known": int(known.sum()),
@@ -131,9 +181,10 @@ class Collector:
             "auroc_low": None if interval is None else interval[0],
             "auroc_high": None if interval is None else interval[1],
             "brier": metrics.brier_score(scores, known),
-            "calibration_error": metrics.expected_calibration_error(scores, known),
+            "ece": metrics.expected_calibration_error(scores, known),
             "ik_rate": float(selected.mean()),
             "ik_precision": float(known[selected].mean()) if selected.any() else None,
+            "bands": knowledge.difficulty_bands(items.confidence, scores, known),
         }
 
     def _diagnose(self, seed: int) -> list[dict[str, Any]]:
@@ -166,7 +217,7 @@ class Collector:
         for seed in self._config.seeds:
             correct = {name: self._is_correct(seed, name) for name in self._study.classifiers()}
             if self._study.has_answers("test"):
-                correct["few-shot answers"] = self._answer_is_right(seed, "test")
+                correct["few-shot answers"] = self._study.are_right(seed, "test")
             for name, values in correct.items():
                 rows.setdefault(name, []).append(np.array([values[group].sum() for group in groups]))
         return {
@@ -181,6 +232,6 @@ def notes_on_prompts(planned: list[stages.Stage], store: artifacts.Store) -> lis
     for stage in planned:
         if stage.name == "answers":
             cut = store.find(stage.name, stage.inputs).read_json("summary.json")["cut"]
-            if description := stages.describe_cut(cut):
+            if description := answering.describe_cut(cut):
                 notes.append(f"{stage.label}: {description}")
     return notes

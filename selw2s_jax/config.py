@@ -96,7 +96,7 @@ def default_config() -> ml_collections.ConfigDict:
         strong=dict(num_layers=3, embed_dim=64, num_heads=4, mlp_dim=128, num_steps=3400),
     )
     config.p_ik = dict(
-        task="arc",
+        task="arc",  # that it is trained on
         data=placeholder(str),  # arc: easy+challenge | easy | challenge
         file=placeholder(str),  # a user's own file instead of the task's train split
         num_train=placeholder(int),  # null: all
@@ -110,13 +110,20 @@ def default_config() -> ml_collections.ConfigDict:
         mask="online",  # online | frozen_scores | file
         scores_file=placeholder(str),  # for mask=file: JSONL of {example_id, p_ik}
         prompt="bare",  # classifier input: bare | instruction | fewshot
-        num_test=0,  # questions of p_ik.task's test split that P(IK) is tested on; 0: P(IK) is not tested
+        # Questions of p_ik.task's test split that P(IK) is tested on, as it then is on the task's own; 0: on neither.
+        # With methods=p_ik_only it always is on the task's own.
+        num_test=0,
     )
     config.self_label = dict(
         source="fewshot",  # fewshot | class_head | file | a label source of your own, by name
         file=placeholder(str),  # for source=file: JSONL of {example_id, label}
         soft=False,
         num_shots=4,
+    )
+    # Of few-shot answers that are written at length (GSM8K); sampled with p_ik.temperature where P(IK) is trained.
+    config.generation = dict(
+        max_new_tokens=256,
+        top_p=1.0,  # of the sampled ones: only the likeliest tokens that have this probability together
     )
     # Parts of the selective rule; your own by name.
     config.selection = dict(
@@ -272,7 +279,7 @@ _POSITIVE = (
     "strong.learning_rate", "execution.score_tokens", "logging.every_steps", "world.num_entities", "mesh.num_groups",
     "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
-    "lora.rank", "lora.alpha",
+    "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p",
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
@@ -282,7 +289,7 @@ _NOT_NEGATIVE = (
 _UNIT_INTERVAL = (
     "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share", "world.judged_power",
     "world.stated_share", "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction",
-    "weak.label_noise",
+    "weak.label_noise", "generation.top_p",
 )  # fmt: skip
 # Adam divides by 1 - b, dropout by 1 - its rate.
 _BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2", "lora.dropout")
@@ -296,11 +303,17 @@ def get(config: ml_collections.ConfigDict, key: str):
     return config
 
 
-def validate(config: ml_collections.ConfigDict, *, students: tuple[str, ...]) -> None:
+def validate(
+    config: ml_collections.ConfigDict,
+    *,
+    students: tuple[str, ...],
+    models: tuple[str, ...] = ("weak", "strong"),
+) -> None:
     """Every check of the config alone.
 
     Args:
         students: names of the registered methods.
+        models: the roles that the run has models for.
 
     Raises:
         UserError: the first thing that is wrong, with the remedy.
@@ -323,7 +336,7 @@ def validate(config: ml_collections.ConfigDict, *, students: tuple[str, ...]) ->
             raise UserError(f"config.{key}={get(config, key)} must lie in [0, 1)")
     _validate_lists(config, students)
     _validate_batches(config)
-    _validate_sources(config)
+    _validate_sources(config, models)
     _validate_optimizer(config)
     _validate_environment(config)
 
@@ -379,8 +392,8 @@ def _validate_batches(config) -> None:
         )
 
 
-def _validate_sources(config) -> None:
-    for name in ("weak", "strong"):
+def _validate_sources(config, models) -> None:
+    for name in models:
         if config[name].model is None:
             raise UserError(f"config.{name}.model is not set: give a model name, a hub name or a folder")
     if config.data.test_file is not None and config.data.train_file is None:
@@ -442,6 +455,7 @@ def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     ):
         names = [name.strip() for item in section[key] for name in str(item).split(",")]
         section[key] = tuple(name for name in names if name)
+    config.sweep.settings = tuple(axis for axis in config.sweep.settings if axis.strip())
     return config
 
 

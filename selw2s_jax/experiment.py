@@ -7,9 +7,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from selw2s_jax import artifacts, inputs, stages
+from selw2s_jax import answering, artifacts, inputs, lengths, stages
 from selw2s_jax.data import batches, keyed
-from selw2s_jax.inference import fewshot
+from selw2s_jax.inference import fewshot, generate
 from selw2s_jax.method import registry
 
 
@@ -50,15 +50,21 @@ class Experiment:
             for name in self.classifiers():
                 # The labels are asked for beside the weak model, which is then still on the devices.
                 of_model = [self.weak_labels(seed)] if name == "weak" else []
-                tests = [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
-                chosen.append([*of_model, self.evaluation(seed, name), *tests])
-            if "p_ik_only" in self._config.methods:
-                tests = [stage for _, stage in self._p_ik_tests_of(seed, "p_ik_only").values()]
-                chosen.append([self.p_ik_model(seed), *tests])
+                chosen.append([*of_model, self.evaluation(seed, name), *self._p_ik_scores_of(seed, name)])
+            chosen += [
+                [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
+                for name in self._config.methods
+                if registry.METHODS[name].task_weight == 0
+            ]
         return [of_model for of_model in chosen if of_model]
 
     def classifiers(self) -> tuple[str, ...]:
-        """The models that are tested on the task: weak model, ceiling, and students with a class head."""
+        """The models that are tested on the task: weak model, ceiling, and students with a class head.
+
+        None in a run of P(IK) alone.
+        """
+        if self._found.weak is None:
+            return ()
         methods = [name for name in self._config.methods if registry.METHODS[name].task_weight > 0]
         return ("weak", "ceiling", *methods)
 
@@ -70,7 +76,11 @@ class Experiment:
             return own and self._config.self_label.source == "fewshot"
         if split_name == "p_ik":
             return data.p_ik is not None
-        return data.p_ik_test is not None
+        return any(
+            split_name == tested
+            for name in self._config.methods
+            for tested, _ in self._p_ik_tests_of(self._config.seeds[0], name).values()
+        )
 
     def p_ik_tests(self) -> list[tuple[int, str, str]]:
         """The tests of P(IK): seed, method, and "in" or "out" of the distribution it was trained on."""
@@ -85,15 +95,24 @@ class Experiment:
         """The split that P(IK) of a student is tested on, and its scores there."""
         return self._p_ik_tests_of(seed, name)[distribution]
 
+    def _p_ik_scores_of(self, seed: int, name: str) -> list[stages.Stage]:
+        return [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
+
     def _p_ik_tests_of(self, seed: int, name: str) -> dict[str, tuple[str, stages.Stage]]:
         data, method = self._found.by_seed[seed], registry.METHODS.get(name)
-        if data.p_ik_test is None or method is None or method.mask_of is not None:
+        is_alone = self._found.weak is None
+        if method is None or method.mask_of is not None or not inputs.trains_p_ik(self._config, method):
             return {}
-        if not inputs.trains_p_ik(self._config, method):
-            return {}
-        label = f"P(IK) test of {name}, seed {seed}"
-        held_out = self._make.predictions(self.student(seed, name), self._found.strong, data.p_ik_test, label)
-        return {"in": ("p_ik_test", held_out), "out": ("test", self.evaluation(seed, name))}
+        tests = {}
+        if data.p_ik_test is not None:
+            label = f"P(IK) test of {name}, seed {seed}"
+            student, model = self.student(seed, name), self._found.strong
+            tests["in"] = ("p_ik_test", self._make.predictions(student, model, data.p_ik_test, label))
+        if is_alone or tests:
+            # Without students P(IK) may be trained on the very task that is tested.
+            is_own = is_alone and data.p_ik.task.name == data.test.task.name
+            tests["in" if is_own else "out"] = ("test", self.evaluation(seed, name))
+        return tests
 
     # Models.
 
@@ -115,7 +134,7 @@ class Experiment:
     def _supervised(self, name: str, seed: int, model: inputs.Model, split: inputs.Split) -> stages.Stage:
         def read_sets() -> dict[int, batches.ExampleSet]:
             truth = np.eye(2, dtype=np.float32)[split.labels]
-            tokens = inputs.encode(split.texts, model)
+            tokens = lengths.encode(split.texts, model)
             return {batches.TASK: batches.ExampleSet(split.ids, tokens, {"weak_probs": truth})}
 
         return self._make.training(
@@ -165,7 +184,7 @@ class Experiment:
         def read_sets() -> dict[int, batches.ExampleSet]:
             values = {field: column.read() for field, column in columns.items() if not column.by_step}
             by_step = {field: column.read() for field, column in columns.items() if column.by_step}
-            tokens = inputs.encode(split.texts, model)
+            tokens = lengths.encode(split.texts, model)
             sets = {batches.TASK: batches.ExampleSet(split.ids, tokens, values, by_step)}
             if trains_p_ik:
                 sets[batches.P_IK] = self._p_ik_examples(seed)
@@ -214,14 +233,34 @@ class Experiment:
         )
 
     def answers(self, seed: int, split_name: str) -> stages.Stage:
-        """Few-shot answers on a split, by its name in `inputs.SeedData`."""
-        is_p_ik = split_name.startswith("p_ik")
-        task = self._config.p_ik.task if is_p_ik else self._config.task
+        """Few-shot answers on a split, by its name in `inputs.SeedData`.
+
+        Those that are written at length are sampled where P(IK) is trained on them, and greedy where it is tested.
+        """
+        split, section = getattr(self._found.by_seed[seed], split_name), self._config.p_ik
         of_split = {"student_half": "student's half", "p_ik": "P(IK)", "p_ik_test": "P(IK) test"}
+        sampling = None
+        if split.task.is_generated:
+            temperature = section.temperature if split_name == "p_ik" else 0.0
+            sampling = generate.Settings(
+                max_new_tokens=self._config.generation.max_new_tokens,
+                num_samples=section.num_samples if temperature else 1,
+                temperature=temperature,
+                top_p=self._config.generation.top_p if temperature else 1.0,
+                seed=inputs.seed_for(self._config, seed, "sampling") if temperature else 0,
+            )
         return self._make.answers(
-            getattr(self._found.by_seed[seed], split_name),
-            f"few-shot answers on {task} ({of_split.get(split_name, split_name)}), seed {seed}",
+            split,
+            f"few-shot answers on {split.task.name} ({of_split.get(split_name, split_name)}), seed {seed}",
+            sampling,
         )
+
+    def are_right(self, seed: int, split_name: str) -> np.ndarray:
+        """Whether the few-shot answers on a split are right, `[N]` bool, once they are there."""
+        stage, split = self.answers(seed, split_name), getattr(self._found.by_seed[seed], split_name)
+        if split.task.is_generated:
+            return self._make.table(stage, answering.FILE, "right", split) > 0.5
+        return (self._make.table(stage, answering.FILE, "prob_1", split) > 0.5) == split.labels.astype(bool)
 
     # What a student's examples carry.
 
@@ -246,7 +285,7 @@ class Experiment:
         if section.source == "class_head":
             return _Column(None, (), lambda: np.zeros(len(split), np.float32))
         if section.source == "fewshot":
-            stage, file = self.answers(seed, "student_half"), "answers.parquet"
+            stage, file = self.answers(seed, "student_half"), answering.FILE
         else:
             sampling_seed = inputs.seed_for(self._config, seed, "sampling")
             label = f"labels by {section.source}, seed {seed}"
@@ -288,29 +327,36 @@ class Experiment:
 
     def _p_ik_inputs(self, seed: int) -> dict[str, Any]:
         split, section = self._found.by_seed[seed].p_ik, self._config.p_ik
-        return {
+        named = {
             "p_ik_texts": split.texts_hash,
             "p_ik_labels": split.labels_hash,
             "p_ik_answers": self.answers(seed, "p_ik").key,
             "p_ik_batch_size": self._make.p_ik_batch_size(),
+        }
+        if split.task.is_generated:
+            return named  # the answers are samples already
+        return named | {
             "num_samples": section.num_samples,
             "temperature": section.temperature,
             "sampling_seed": inputs.seed_for(self._config, seed, "sampling") if section.temperature else None,
         }
 
     def _p_ik_examples(self, seed: int) -> batches.ExampleSet:
-        split, section = self._found.by_seed[seed].p_ik, self._config.p_ik
-        targets = fewshot.sampled_accuracy(
-            self._make.table(self.answers(seed, "p_ik"), "answers.parquet", "prob_1", split),
-            split.labels,
-            split.ids,
-            seed=inputs.seed_for(self._config, seed, "sampling"),
-            num_samples=section.num_samples,
-            temperature=section.temperature,
-        )
+        split, section, stage = self._found.by_seed[seed].p_ik, self._config.p_ik, self.answers(seed, "p_ik")
+        if split.task.is_generated:
+            targets = self._make.table(stage, answering.FILE, "right", split)
+        else:
+            targets = fewshot.sampled_accuracy(
+                self._make.table(stage, answering.FILE, "log_odds", split),
+                split.labels,
+                split.ids,
+                seed=inputs.seed_for(self._config, seed, "sampling"),
+                num_samples=section.num_samples,
+                temperature=section.temperature,
+            )
         print(f"  the sampled answers are right on {100 * targets.mean():.1f} % of the P(IK) examples")
         return batches.ExampleSet(
-            split.ids, inputs.encode(split.texts, self._found.strong), {"ik_target": targets}
+            split.ids, lengths.encode(split.texts, self._found.strong), {"ik_target": targets}
         )
 
     # What results are read from.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from selw2s_jax import artifacts, model_card, sharding, students
+from selw2s_jax.data import shots
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import export, loader, peft, tokenizers, weight_files
 from selw2s_jax.models import heads, lora
@@ -145,6 +146,7 @@ def read_facts(folder: pathlib.Path) -> students.Facts:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         fields["shots"] = tuple((text, label) for text, label in fields["shots"])
+        fields["few_shot"] = shots.FewShot.from_json(fields.get("few_shot"))
         fields["lora"] = lora.make_settings(fields.get("trained", "all"), fields.get("lora"))
         return students.Facts(**fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import ml_collections
 import numpy as np
 
-from selw2s_jax import artifacts, remote, smoke, world
+from selw2s_jax import artifacts, lengths, remote, smoke, world
 from selw2s_jax.data import prompts, sources, splits, tasks, user_files
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, tokenizers, weight_files
@@ -49,13 +49,14 @@ class Split:
 
     Attributes:
         examples: `data.tasks.Example`s.
+        task: that they are of.
         prompt: form of the classifier input, "bare", "instruction" or "fewshot".
-        instruction, shots: of the few-shot prompt.
+        shots: of the few-shot prompt.
     """
 
     examples: Sequence[tasks.Example]
+    task: tasks.Task
     prompt: str
-    instruction: str
     shots: Sequence[tasks.Example]
 
     def __len__(self) -> int:
@@ -74,15 +75,19 @@ class Split:
         """What the class head and the P(IK) head read."""
         return [
             prompts.classifier_input(
-                example.text, prompt=self.prompt, instruction=self.instruction, shots=self.shots
+                example.text, prompt=self.prompt, instruction=self.task.instruction, shots=self.shots
             )
             for example in self.examples
         ]
 
-    def few_shot_prompts(self, num_shots: int | None = None) -> list[str]:
-        """What the language model answers, with the last `num_shots` shots."""
-        shots = self.shots if num_shots is None else self.shots[len(self.shots) - num_shots :]
-        return [prompts.few_shot_prompt(self.instruction, shots, e.text) for e in self.examples]
+    def few_shot_prompts(self) -> list[str]:
+        """What the language model answers."""
+        return self.build_prompts(len(self.shots), self.examples)
+
+    def build_prompts(self, num_shots: int, examples: Sequence[tasks.Example]) -> list[str]:
+        """The prompts of examples with the last `num_shots` shots."""
+        shots = self.shots[len(self.shots) - num_shots :]
+        return [prompts.few_shot_prompt(self.task.instruction, shots, example.text) for example in examples]
 
     @functools.cached_property
     def texts_hash(self) -> str:
@@ -92,6 +97,11 @@ class Split:
     @functools.cached_property
     def prompts_hash(self) -> str:
         return artifacts.content_hash([self.ids, self.few_shot_prompts()])
+
+    @functools.cached_property
+    def solutions_hash(self) -> str:
+        """Of the ground truth of questions that are answered at length."""
+        return artifacts.content_hash([self.ids, [example.solution for example in self.examples]])
 
     @functools.cached_property
     def labels_hash(self) -> str:
@@ -104,10 +114,10 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class SeedData:
-    """The splits of one seed. Every seed tests on the same items."""
+    """The splits of one seed. Every seed tests on the same items. A run of P(IK) alone has no halves."""
 
-    weak_half: Split
-    student_half: Split
+    weak_half: Split | None
+    student_half: Split | None
     test: Split
     p_ik: Split | None
     p_ik_test: Split | None  # held-out questions of p_ik.task
@@ -123,7 +133,7 @@ class Inputs:
         is_papers_data: whether data and conversion are those of the paper's tables.
     """
 
-    weak: Model
+    weak: Model | None  # none in a run of P(IK) alone
     strong: Model
     by_seed: dict[int, SeedData]
     notes: tuple[str, ...]
@@ -134,6 +144,14 @@ def seed_for(config: ml_collections.ConfigDict, base: int, which: str) -> int:
     """The seed of one purpose: `seed.<which>` where it is set, else the base seed."""
     value = config.seed[which]
     return base if value is None else value
+
+
+def _is_own_task(config: ml_collections.ConfigDict) -> bool:
+    """Whether P(IK) is trained on the task that the run tests on."""
+    section = config.p_ik
+    # A user's file is another data set than a task of its name, unless there is no student that must not see it.
+    is_same_data = config.data.train_file is None or method_registry.is_p_ik_alone(config.methods)
+    return section.file is None and section.task == config.task and is_same_data
 
 
 def trains_p_ik(config: ml_collections.ConfigDict, method: method_registry.Method) -> bool:
@@ -165,24 +183,52 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
 
     # The data first: models can be long downloads.
     task, train_questions, test_questions = _read_task(config, source, notes)
+    if task.is_generated and not method_registry.is_p_ik_alone(config.methods):
+        raise UserError(
+            f"config.task={task.name} has answers to write, not to judge: only P(IK) can be trained and tested on it; "
+            "set config.methods=p_ik_only or choose another task"
+        )
     test = _convert(config, task, test_questions, config.seed.test_conversion)
     test = splits.sample_examples(test, config.data.num_test, seed=config.seed.test_conversion)
     by_seed = {
         base: _seed_data(config, task, train_questions, test, source, base, notes) for base in config.seeds
     }
-    weak = _find_model(config, "weak", made, workdir, notes)
+    weak = (
+        None
+        if method_registry.is_p_ik_alone(config.methods)
+        else _find_model(config, "weak", made, workdir, notes)
+    )
     strong = _find_model(config, "strong", made, workdir, notes)
     for base, data in by_seed.items():
-        by_seed[base] = _fit_lengths(config, data, weak, strong, notes)
+        by_seed[base] = lengths.fit(data, weak, strong, config, notes)
+    _check_room_to_write(config, by_seed, strong)
     is_papers_data = (
         config.data.train_file is None
         and config.data.source not in (smoke.GENERATED, world.NAME)
         and (config.data.num_train, config.data.num_test) == (20_000, None)
         and config.data.conversion == "coin"
         and not config.weak.label_noise
-        and not sources.is_divided(task, source=source)
+        and not any(sources.is_divided(one, source=source) for one in _tasks_of(config, task))
     )
     return Inputs(weak, strong, by_seed, tuple(dict.fromkeys(notes)), is_papers_data)
+
+
+def _check_room_to_write(config, by_seed: dict[int, SeedData], strong: Model) -> None:
+    splits_read = [
+        split for data in by_seed.values() for split in (data.test, data.p_ik, data.p_ik_test) if split
+    ]
+    wanted, context = config.generation.max_new_tokens, strong.config.max_seq_len
+    if wanted >= context and any(split.task.is_generated for split in splits_read):
+        raise UserError(
+            f"config.generation.max_new_tokens={wanted} leaves no room for a question in the context of {context} "
+            f"tokens of strong.model={strong.name}: lower it"
+        )
+
+
+def _tasks_of(config, task: tasks.Task) -> list[tasks.Task]:
+    """The tasks whose questions a run reads: its own, and that of P(IK) unless this is in a file of the user's."""
+    reads_another = _needs_p_ik_data(config) and config.p_ik.file is None and not _is_own_task(config)
+    return [task, tasks.get_task(config.p_ik.task)] if reads_another else [task]
 
 
 def _find_model(config, role: str, made, workdir, notes: list[str]) -> Model:
@@ -267,27 +313,41 @@ def _convert(config, task: tasks.Task, questions, seed: int) -> list[tasks.Examp
 def _seed_data(config, task, train_questions, test, source, base: int, notes: list[str]) -> SeedData:
     conversion, split_seed = seed_for(config, base, "conversion"), seed_for(config, base, "split")
     examples = _convert(config, task, train_questions, conversion)
-    weak_half, student_half = splits.sample_and_halve(
-        examples, num_train=config.data.num_train, seed=split_seed, sample=config.data.sample
-    )
-    # Only few-shot answers and fewshot classifier inputs use shots.
-    methods = [method_registry.METHODS[name] for name in config.methods]
-    answers = config.self_label.source == "fewshot" and any(method.uses_self_labels for method in methods)
-    answers |= config.p_ik.num_test > 0
-    uses_shots = answers or config.p_ik.prompt == "fewshot"
+    if method_registry.is_p_ik_alone(config.methods):
+        halves, shot_source = (None, None), examples
+    else:
+        halves = splits.sample_and_halve(
+            examples, num_train=config.data.num_train, seed=split_seed, sample=config.data.sample
+        )
+        shot_source = halves[0]
     num_shots, shot_seed = config.self_label.num_shots, seed_for(config, base, "shots")
-    shots = splits.pick_shots(weak_half, num_shots=num_shots, seed=shot_seed) if uses_shots else ()
-    needs_p_ik = _needs_p_ik_data(config)
-    p_ik = _p_ik_split(config, source, conversion, split_seed, shot_seed, notes) if needs_p_ik else None
-    p_ik_test = _p_ik_test_split(config, source, p_ik, notes) if p_ik and config.p_ik.num_test else None
-    make = functools.partial(Split, prompt=config.p_ik.prompt, instruction=task.instruction, shots=shots)
-    data = SeedData(make(weak_half), make(student_half), make(test), p_ik, p_ik_test)
+    shots = ()
+    if _uses_shots(config):
+        shots = splits.pick_shots(shot_source, num_shots=num_shots, seed=shot_seed)
+    p_ik = p_ik_test = None
+    if _needs_p_ik_data(config):
+        own = (task, examples)
+        p_ik = _p_ik_split(config, own, source, conversion, split_seed, shot_seed, notes)
+        # The task's own test set is the held-out one where P(IK) is trained on that task.
+        if config.p_ik.num_test and not _is_own_task(config):
+            p_ik_test = _p_ik_test_split(config, source, p_ik, notes)
+    make = functools.partial(Split, task=task, prompt=config.p_ik.prompt, shots=shots)
+    data = SeedData(*(half and make(half) for half in halves), make(test), p_ik, p_ik_test)
     return data if p_ik is None else _without_shared_texts(data, notes)
+
+
+def _uses_shots(config) -> bool:
+    """Whether any model reads solved problems of the task: only few-shot answers and fewshot inputs do."""
+    methods = [method_registry.METHODS[name] for name in config.methods]
+    answers_half = config.self_label.source == "fewshot" and any(m.uses_self_labels for m in methods)
+    answers_test = config.p_ik.num_test > 0 or method_registry.is_p_ik_alone(config.methods)
+    return answers_half or answers_test or config.p_ik.prompt == "fewshot"
 
 
 def _without_shared_texts(data: SeedData, notes: list[str]) -> SeedData:
     """P(IK) is trained with ground truth: none of its texts may be the student's or the test's."""
-    elsewhere = {example.text for split in (data.student_half, data.test) for example in split.examples}
+    read = [split for split in (data.student_half, data.test) if split is not None]
+    elsewhere = {example.text for split in read for example in split.examples}
     keep = [example.text not in elsewhere for example in data.p_ik.examples]
     if all(keep):
         return data
@@ -301,32 +361,52 @@ def _without_shared_texts(data: SeedData, notes: list[str]) -> SeedData:
     return dataclasses.replace(data, p_ik=data.p_ik.only(keep))
 
 
-def _p_ik_split(config, source, conversion: int, split_seed: int, shot_seed: int, notes: list[str]) -> Split:
+def _p_ik_split(
+    config, own, source, conversion: int, split_seed: int, shot_seed: int, notes: list[str]
+) -> Split:
+    """The examples that P(IK) is trained on.
+
+    Args:
+        own: the run's own task and the examples of its train split.
+    """
     section = config.p_ik
-    if section.file is not None:
-        questions = user_files.load_user_questions(section.file, section.task, "train")
-        own = [remote.local_copy(path) for path in (config.data.train_file, config.data.test_file) if path]
-        if any(path.exists() and path.samefile(remote.local_copy(section.file)) for path in own):
-            raise UserError(
-                f"config.p_ik.file={section.file} is the student's own file, whose ground truth it must not see; "
-                "choose another file"
-            )
-        task = user_files.user_task(section.task, questions)
+    if _is_own_task(config) and not method_registry.is_p_ik_alone(config.methods):
+        raise UserError(
+            f"config.p_ik.task={section.task} is the student's own task, whose ground truth it must not see; "
+            "choose another task"
+        )
+    if _is_own_task(config) and section.data is None:
+        task, examples = own
     else:
-        task = tasks.get_task(section.task, role="config.p_ik.task")
-        if task.name == tasks.canonical_name(config.task) and config.data.train_file is None:
-            raise UserError(
-                f"config.p_ik.task={section.task} is the student's own task, whose ground truth it must not see; "
-                "choose another task"
-            )
-        notes += sources.notes(task, source=source)
-        questions = sources.load_questions(task, "train", source=source, subsets=section.data)
-    examples = _convert(config, task, questions, conversion)
+        task, questions = _p_ik_questions(config, source, notes)
+        examples = _convert(config, task, questions, conversion)
     shots = splits.pick_shots(examples, num_shots=config.self_label.num_shots, seed=shot_seed)
     shown = {shot.group for shot in shots}
     rest = [example for example in examples if example.group not in shown]
     rest = splits.sample_examples(rest, section.num_train, seed=split_seed, sample=config.data.sample)
-    return Split(rest, section.prompt, task.instruction, shots)
+    return Split(rest, task, section.prompt, shots)
+
+
+def _p_ik_questions(config, source, notes: list[str]):
+    """The task that P(IK) is trained on, where it is not the run's own, and its questions."""
+    section = config.p_ik
+    if section.file is None:
+        task = tasks.get_task(section.task, role="config.p_ik.task")
+        notes += sources.notes(task, source=source)
+        return task, sources.load_questions(task, "train", source=source, subsets=section.data)
+    questions = user_files.load_user_questions(section.file, section.task, "train")
+    students = (
+        []
+        if method_registry.is_p_ik_alone(config.methods)
+        else [config.data.train_file, config.data.test_file]
+    )
+    own = [remote.local_copy(path) for path in students if path]
+    if any(path.exists() and path.samefile(remote.local_copy(section.file)) for path in own):
+        raise UserError(
+            f"config.p_ik.file={section.file} is the student's own file, whose ground truth it must not see; "
+            "choose another file"
+        )
+    return user_files.user_task(section.task, questions), questions
 
 
 def _p_ik_test_split(config, source, p_ik: Split, notes: list[str]) -> Split:
@@ -347,84 +427,6 @@ def _p_ik_test_split(config, source, p_ik: Split, notes: list[str]) -> Split:
             "set it to 0 or choose another p_ik.task"
         )
     return dataclasses.replace(p_ik, examples=held_out)
-
-
-def is_overlong(texts: Sequence[str], model: Model) -> np.ndarray:
-    """Which texts have more tokens than the model is given: `[N]` bool."""
-    # No token is shorter than a byte, and NFC, which Qwen's tokenizer applies, at most triples a text.
-    candidates = [
-        i for i, text in enumerate(texts) if 3 * len(text.encode(errors="surrogatepass")) >= model.max_length
-    ]
-    overlong = np.zeros(len(texts), bool)
-    if candidates:
-        encoded = model.tokenizer.encode_batch([texts[i] for i in candidates])
-        overlong[candidates] = [len(ids) > model.max_length for ids in encoded]
-    return overlong
-
-
-def _fit_lengths(config, data: SeedData, weak: Model, strong: Model, notes: list[str]) -> SeedData:
-    """Drops, counts or refuses examples that a model which reads them cannot read whole.
-
-    Training examples are dropped for all models at once, so that all students share one half.
-    """
-    readers = {
-        "weak_half": (weak,) if config.ceiling.split == "student" else (weak, strong),
-        "student_half": (weak, strong),
-        "p_ik": (strong,),
-        "p_ik_test": (strong,),
-        "test": (weak, strong),
-    }
-    fitted = {}
-    for name, models in readers.items():
-        split = getattr(data, name)
-        if split is None:
-            continue
-        action = config.data.overlong
-        if action == "default":
-            action = "truncate" if name in ("test", "p_ik_test") else "drop"
-        fitted[name] = _fit_split(split, name, models, action, notes)
-    return dataclasses.replace(data, **fitted)
-
-
-def _fit_split(split: Split, name: str, models: Sequence[Model], action: str, notes: list[str]) -> Split:
-    long = {model.role: is_overlong(split.texts, model) for model in models}
-    any_long = np.any(list(long.values()), axis=0)
-    if not any_long.any():
-        return split
-    limit = min(model.max_length for model in models)
-    if action == "error":
-        first = split.ids[int(np.flatnonzero(any_long)[0])]
-        raise UserError(
-            f"{name}: {any_long.sum()} example(s) longer than {limit} tokens (first: {first}); "
-            "raise data.max_length or set data.overlong=drop or truncate"
-        )
-    if action == "drop":
-        if any_long.all():
-            raise UserError(f"every example of {name} is longer than {limit} tokens; raise data.max_length")
-        notes.append(f"{name}: {any_long.sum()} of {len(split)} examples longer than {limit} tokens dropped")
-        return split.only(~any_long)
-    for model in models:
-        if count := int(long[model.role].sum()):
-            notes.append(
-                f"{name}: {count} of {len(split)} examples truncated from the left to {model.max_length} tokens "
-                f"for the {model.role} model"
-            )
-    return split
-
-
-def encode(split_texts: Sequence[str], model: Model) -> list[np.ndarray]:
-    """Token ids of each text, int32, truncated from the left to what the model is given.
-
-    Raises:
-        UserError: a text without any token.
-    """
-    encoded = model.tokenizer.encode_batch(list(split_texts))
-    empty = next((i for i, ids in enumerate(encoded) if not ids), None)
-    if empty is not None:
-        raise UserError(
-            f"text {split_texts[empty]!r} has no token for the {model.role} model; remove its row"
-        )
-    return [np.array(ids[-model.max_length :], np.int32) for ids in encoded]
 
 
 def read_values_file(path: str, field: str, low: float, high: float) -> dict[str, float]:

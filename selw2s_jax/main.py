@@ -1,6 +1,6 @@
 """Runs Selective Weak-to-Strong Generalization from a config.
 
-python -m selw2s_jax.main --config=configs/qwen.py[:arguments] [--workdir=DIR] [--config.key=value ...]
+python -m selw2s_jax.main --config=configs/qwen.py[:arguments] [--workdir=DIR] [--dry_run] [--config.key=value ...]
 """
 
 import pathlib
@@ -15,6 +15,11 @@ _WORKDIR = flags.DEFINE_string(
 )
 _SHARD = flags.DEFINE_string(
     "shard", "0/1", "i/n, from 0: this is the i-th of n processes that share out the work in one workdir."
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Only read and check everything, and show the plan and what the models are given to read.",
 )
 cli.define_config_flag()
 cli.define_process_flags()
@@ -32,7 +37,8 @@ def main() -> None:
     from selw2s_jax import pipeline
 
     workdir = _WORKDIR.value or _default_workdir()
-    pipeline.run(flags.FLAGS.config, workdir, shard=shard)
+    start = pipeline.show if _DRY_RUN.value else pipeline.run
+    start(flags.FLAGS.config, workdir, shard=shard)
 
 
 def _parse_shard(text: str) -> tuple[int, int]:

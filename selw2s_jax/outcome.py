@@ -26,8 +26,9 @@ def write(
     artifacts.write_text(folder / "results.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     pictures = []
     distributed.main_only(lambda: pictures.extend(_draw(report, collector, config, folder)))
-    print()
-    print(results.format_table(report["records"], report["summary"], report["majority_class_accuracy"]))
+    if report["records"]:
+        print()
+        print(results.format_table(report["records"], report["summary"], report["majority_class_accuracy"]))
     if report["diagnostics"]:
         print()
         print(results.format_diagnostics(report["diagnostics"]))
@@ -48,10 +49,9 @@ def _draw(
 ) -> list[epath.Path]:
     """Pictures of the results, beside results.json."""
     pictures = [folder / "results.png"]
-    weak, strong = (report["manifest"]["models"][role]["name"] for role in ("weak", "strong"))
     figures.draw_summary(
         pictures[0],
-        title=f"{config.task}: {weak} teaches {strong}, {len(config.seeds)} seed(s)",
+        title=f"{_title(report, config)}, {len(config.seeds)} seed(s)",
         rows=report["summary"],
         p_ik_panels=_p_ik_panels(report, collector),
         gamma=config.p_ik.gamma,
@@ -71,14 +71,21 @@ def _draw(
     return pictures
 
 
+def _title(report: dict[str, Any], config: ml_collections.ConfigDict) -> str:
+    names = {role: model["name"] for role, model in report["manifest"]["models"].items()}
+    if "weak" in names:
+        return f"{config.task}: {names['weak']} teaches {names['strong']}"
+    return f"P(IK) of {names['strong']}: trained on {config.p_ik.task}, tested on {config.task}"
+
+
 def _p_ik_panels(report: dict[str, Any], collector: collect.Collector) -> list[dict[str, Any]]:
     """P(IK) on known and unknown questions, of the first method and seed that have it tested."""
     panels = {}
     for entry in report["p_ik"]:
-        scores, known = collector.p_ik_scores(entry["seed"], entry["method"], entry["distribution"])
+        items = collector.p_ik_items(entry["seed"], entry["method"], entry["distribution"])
         distribution = results.DISTRIBUTIONS[entry["distribution"]]
-        title = f"P(IK) of {entry['method']}, seed {entry['seed']}, {entry['task']} ({distribution})"
-        panel = {"title": title, "known": scores[known], "unknown": scores[~known]}
+        title = f"P(IK) of {entry['method']}, seed {entry['seed']}, {entry['test_task']} ({distribution})"
+        panel = {"title": title, "known": items.p_ik[items.known], "unknown": items.p_ik[~items.known]}
         panel |= {key: entry[key] for key in ("auroc", "auroc_low", "auroc_high")}
         panels.setdefault(entry["distribution"], panel)
     return list(panels.values())

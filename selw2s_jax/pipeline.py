@@ -17,6 +17,7 @@ from selw2s_jax import (
     artifacts,
     collect,
     distributed,
+    examples,
     experiment,
     inputs,
     outcome,
@@ -52,6 +53,27 @@ class _Plan:
     factories: list[stages_lib.StageFactory]
     studies: list[experiment.Experiment]
     stages: list[stages_lib.Stage]
+
+
+def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = (0, 1)) -> None:
+    """Reads and checks what `run` would, and prints its plan and a question of each task as the models read it.
+
+    Nothing is run or kept, but for generated inputs. Args and errors are those of `run`.
+    """
+    workdir = epath.Path(workdir).expanduser()
+    config, cells = _check_config(config)
+    print("reading and checking data, models and tokenizers", flush=True)
+    store = artifacts.Store(workdir)
+    plans = [_plan(cell, workdir, store, _device_groups(config.mesh.num_groups)) for cell in cells]
+    stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
+    missing = _find_missing(stages, store)
+    devices = _check_devices(plans)
+    _print_plan(
+        plans, stages, missing, [stage for stage in _share_of(plans, shard) if stage.key in missing], workdir
+    )
+    print(f"on {', '.join(devices)}\n")
+    shown = [one for plan in plans for one in examples.describe(plan.found, plan.studies[0])]
+    print(examples.to_text(shown))
 
 
 def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = (0, 1)) -> dict[str, Any]:
@@ -108,7 +130,9 @@ def _check_config(config: ml_collections.ConfigDict) -> tuple[ml_collections.Con
     distributed.agree(lambda: plugins.load(config.plugins))
     cells = sweep.expand(config)
     for cell in cells:
-        config_lib.validate(cell.config, students=registry.students())
+        is_p_ik_alone = registry.is_p_ik_alone(cell.config.methods)
+        models = ("strong",) if is_p_ik_alone else ("weak", "strong")
+        config_lib.validate(cell.config, students=registry.students(), models=models)
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
     distributed.agree(lambda: [plugins.check_methods(cell.config) for cell in cells])
@@ -330,6 +354,7 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
     collector = collect.Collector(plan.cell.config, plan.found, plan.studies[0], store)
     report = collector.report()
     report["notes"] += collect.notes_on_prompts(plan.stages, store)
+    collector.write_p_ik_items(plan.folder)
     report["manifest"] = json.loads((plan.folder / "manifest.json").read_text())
     outcome.write(plan.cell.config, collector, report, plan.folder)
     return report
@@ -344,9 +369,12 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         **provenance.devices(),
         "config": config_lib.to_json(config),
         "models": {
-            model.role: students.describe_model(model, workdir) for model in (found.weak, found.strong)
+            model.role: students.describe_model(model, workdir)
+            for model in (found.weak, found.strong)
+            if model is not None
         },
         "students": students.entries(config, found, study),
         "test": collect.describe_test(found, study),
+        "examples": examples.describe(found, study),
         "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in plan.stages],
     }

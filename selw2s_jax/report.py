@@ -24,7 +24,7 @@ def main() -> None:
     waiting = [line for found in contents for line in found.waiting]
     damaged = [line for found in contents for line in found.damaged]
     unread = f"{len(damaged)} of the sweep's runs cannot be read: {'; '.join(damaged)}"
-    if not any(run.predictions for run in runs):
+    if not any(run.predictions or run.p_ik for run in runs):
         nothing = f"no evaluation is finished in {', '.join(map(str, workdirs))}"
         raise UserError(unread if damaged else f"{nothing}; run the same config again, it continues")
     output = epath.Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdirs[0] / "report"

@@ -239,7 +239,7 @@ def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
             [
                 entry["method"],
                 str(entry["seed"]),
-                entry["task"],
+                entry["test_task"],
                 DISTRIBUTIONS[entry["distribution"]],
                 "-" if entry["auroc"] is None else f"{entry['auroc']:.3f}",
                 interval,

@@ -6,19 +6,34 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax import results, run_results, run_statistics, run_sweep_report, run_tables, run_warnings
+from selw2s_jax import (
+    results,
+    run_knowledge,
+    run_results,
+    run_statistics,
+    run_sweep_report,
+    run_tables,
+    run_warnings,
+)
 from selw2s_jax.analysis import page, report_figures, tables
 
 PAGE = "report.html"
 _TITLE = "Weak-to-strong generalization: report"
-_INTRODUCTION = (
+_P_IK_TITLE = "What a model knows it knows: report"  # where no run has students
+_STUDENTS = (
     "A weak model is fine-tuned on ground truth and labels new data; a strong one, the student, is trained on those "
     "flawed labels. The ceiling is the strong model trained on ground truth instead. PGR, performance gap recovered, "
-    "says how much of the gap between weak model and ceiling a student closes. P(IK) is the strong model's own "
-    "estimate of whether it knows the answer to a question (IK) or not (IDK).",
+    "says how much of the gap between weak model and ceiling a student closes.",
     "All numbers of a task are of the same test items for every method and seed, and computed from the predictions "
     "that the runs stored. A gain of a method that selects labels is evidence for selection only where it is also a "
     "gain over the controls.",
+)
+_P_IK = (
+    "P(IK) is the strong model's own estimate of whether it knows the answer to a question (IK) or not (IDK). A head "
+    "on the model is trained on questions of one task, with whether the untouched model's few-shot answer is right as "
+    "its target, and is tested on questions of that task (in distribution) or of another one (out of distribution): "
+    "its AUROC says how well it tells known from unknown questions, its calibration whether it can be taken for a "
+    "probability."
 )
 
 _CAPTIONS = {
@@ -41,6 +56,34 @@ class _Titled:
     table: tables.Table
 
 
+class _Files:
+    """The tables and pictures of a report, as they are collected."""
+
+    def __init__(self):
+        self._pictures: dict[str, bytes] = {}
+        self._by_kind: dict[str, list[_Titled]] = {}
+
+    def add(
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        made: Sequence[tables.Table],
+        pictures: Mapping[str, tuple[bytes, str]],
+    ) -> None:
+        """What a run or section has; see `_Titled` and `run_sweep_report.Section`."""
+        for table in made:
+            title = f"{table.title}: {name}" if name else table.title
+            self._by_kind.setdefault(table.name, []).append(_Titled(title, labels, table))
+        self._pictures |= {f"{picture}.png": png for picture, (png, _) in pictures.items()}
+
+    def contents(self) -> dict[str, bytes]:
+        """By name of the file."""
+        made = dict(self._pictures)
+        for kind, of_kind in self._by_kind.items():
+            made |= _table_files(kind, of_kind)
+        return made
+
+
 def files(runs: Sequence[run_results.Run], *, absent: Sequence[str] = ()) -> dict[str, bytes]:
     """Every file of the report, by name; equal runs give equal bytes.
 
@@ -52,43 +95,49 @@ def files(runs: Sequence[run_results.Run], *, absent: Sequence[str] = ()) -> dic
     """
     names = _names(runs)
     found = [(name, one) for name, run in names.items() for one in run_warnings.find(run)]
-    parts = [page.paragraph(text) for text in _INTRODUCTION]
-    parts.append(page.warnings(_first_things(names, found, absent)))
-    made: dict[str, bytes] = {}
-    by_kind: dict[str, list[_Titled]] = {}
-    sections = {f"part-{n}": one for n, one in enumerate(run_sweep_report.sections(runs), start=1)}
-    if len(names) > 1:
-        titles = {anchor: section.title for anchor, section in sections.items()}
-        parts.append(page.links(titles | {"runs": "Each run", "methods": "Methods", "settings": "Settings"}))
+    has_students = any(run.has_classifiers for run in runs)
+    all_sections = [*run_sweep_report.sections(runs), *run_knowledge.sections(runs)]
+    sections = {f"part-{n}": one for n, one in enumerate(all_sections, start=1)}
+    collected = _Files()
+    of_sections = []
     for anchor, section in sections.items():
-        parts += section.parts(anchor)
-        made |= {f"{name}.png": png for name, (png, _) in section.pictures.items()}
-        for table in section.tables:
-            title = f"{table.title}: {section.title}"
-            by_kind.setdefault(table.name, []).append(_Titled(title, section.labels, table))
-    parts += [page.heading(2, "Each run", "runs")] if len(names) > 1 else []
+        of_sections += section.parts(anchor)
+        collected.add(section.title, section.labels, section.tables, section.pictures)
+    of_runs = _each_run(names, collected)
+    examples = run_knowledge.example_parts(runs)
+
+    parts = [page.paragraph(text) for text in (*(_STUDENTS if has_students else ()), _P_IK)]
+    parts.append(page.warnings(_first_things(names, found, absent)))
+    if len(names) > 1:
+        titles = {anchor: section.title for anchor, section in sections.items()} | {"runs": "Each run"}
+        titles |= {"examples": "Examples"} if examples else {}
+        parts.append(page.links(titles | {"methods": "Methods", "settings": "Settings"}))
+    # Of one run with students, its main results are what a reader looks for first.
+    parts += [*of_sections, *of_runs] if len(names) > 1 or not has_students else [*of_runs, *of_sections]
+    parts += examples
+    parts += [page.heading(2, "Methods", "methods"), page.definitions(_describe_methods(runs).items())]
+    parts += _provenance_parts(names)
+    if found:
+        collected.add("", {}, [run_tables.finding_table(found)], {})
+    document = page.document(_TITLE if has_students else _P_IK_TITLE, parts)
+    return collected.contents() | {PAGE: document.encode()}
+
+
+def _each_run(names: Mapping[str, run_results.Run], collected: _Files) -> list[str]:
+    """The parts of every run, of several each behind a line of its own."""
+    parts = [page.heading(2, "Each run", "runs")] if len(names) > 1 else []
     for number, (name, run) in enumerate(names.items(), start=1):
-        pictures = _draw(run)
-        made |= {f"{kind}-{number}.png": png for kind, (png, _) in pictures.items()}
-        of_run = run_tables.of_run(run)
-        labels = {"run": name, "task": run.task, "weak": run.weak, "strong": run.strong}
+        pictures, of_run = _draw(run), run_tables.of_run(run)
+        labels = {"run": name, "task": run.task, "weak": run.weak or "", "strong": run.strong}
         labels |= {key: run_results.setting_text(value) for key, value in run.settings.items()}
-        for table in of_run:
-            by_kind.setdefault(table.name, []).append(_Titled(f"{table.title}: {name}", labels, table))
+        numbered = {f"{kind}-{number}": picture for kind, picture in pictures.items()}
+        collected.add(name, labels, of_run, numbered)
         inner = _run_parts(of_run, pictures)
         if len(names) > 1:
             parts.append(page.folded(name, inner, f"run-{number}"))
         else:
             parts += [page.heading(2, name, f"run-{number}"), *inner]
-    parts += [page.heading(2, "Methods", "methods"), page.definitions(_describe_methods(runs).items())]
-    parts += _provenance_parts(names)
-    if found:
-        table = run_tables.finding_table(found)
-        by_kind["warnings"] = [_Titled(table.title, {}, table)]
-    for kind, of_kind in by_kind.items():
-        made |= _table_files(kind, of_kind)
-    made[PAGE] = page.document(_TITLE, parts).encode()
-    return made
+    return parts
 
 
 def _names(runs: Sequence[run_results.Run]) -> dict[str, run_results.Run]:
@@ -157,12 +206,15 @@ def _run_parts(of_run: Sequence[tables.Table], pictures: Mapping[str, tuple[byte
 
 def _draw(run: run_results.Run) -> dict[str, tuple[bytes, str]]:
     """The pictures of a run by kind, each with its caption."""
-    rows = run_statistics.main_results(run)
     styles = report_figures.method_styles(list(dict.fromkeys([*run.predictions, *run.logs])))
-    chance = run_statistics.majority_class_accuracy(run)
     pictures = {
-        "results": report_figures.draw_results(rows, title=run.title, styles=styles, chance=chance)
-        if rows
+        "results": report_figures.draw_results(
+            run_statistics.main_results(run),
+            title=run.title,
+            styles=styles,
+            chance=run_statistics.majority_class_accuracy(run),
+        )
+        if run.predictions
         else None,
         "labels": report_figures.draw_labels(
             _label_stages(run), title="Labels of the second half of training", styles=styles
@@ -186,7 +238,9 @@ def _label_stages(run: run_results.Run) -> dict[str, list[list[float]]]:
 
 def _describe_methods(runs: Sequence[run_results.Run]) -> dict[str, str]:
     methods = dict.fromkeys(
-        method for run in runs for method in (*results.REFERENCES, *run.config["methods"])
+        method
+        for run in runs
+        for method in (*(results.REFERENCES if run.has_classifiers else ()), *run.config["methods"])
     )
     return {method: results.DESCRIPTIONS.get(method, "a method of the config") for method in methods}
 
@@ -194,7 +248,7 @@ def _describe_methods(runs: Sequence[run_results.Run]) -> dict[str, str]:
 def _provenance_parts(names: Mapping[str, run_results.Run]) -> list[str]:
     parts = [page.heading(2, "Settings and manifest", "settings")]
     for name, run in names.items():
-        others = {key: value for key, value in run.manifest.items() if key != "config"}
+        others = {key: value for key, value in run.manifest.items() if key not in ("config", "examples")}
         inner = [
             page.paragraph(f"Workdir {run.workdir}. The config:"),
             page.listing(_listed(run.config)),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from selw2s_jax import artifacts, collect, inputs, storage, students, sweep
+from selw2s_jax import artifacts, collect, inputs, run_questions, storage, students, sweep
 from selw2s_jax.errors import UserError
 
 # Axes of a sweep that a run has names of its own for; the others are its settings.
@@ -26,9 +26,10 @@ _DIAGNOSTICS = (
     "smoothing_move", "smoothing_flips", "p_ik_auroc",
 )  # fmt: skip
 _P_IK = (
-    "method", "seed", "task", "distribution", "n", "known", "auroc", "auroc_low", "auroc_high", "brier",
-    "calibration_error", "ik_rate", "ik_precision",
+    "method", "seed", "train_task", "test_task", "distribution", "n", "known", "auroc", "auroc_low", "auroc_high",
+    "brier", "ece", "ik_rate", "ik_precision", "bands",
 )  # fmt: skip
+_BAND = ("low", "high", "n", "accuracy", "auroc", "ece")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # two runs are the same if they are one object
@@ -45,6 +46,7 @@ class Run:
         diagnostics: per method and seed that chose among labels, what it chose in the second half of training;
             empty until the run is finished.
         p_ik: per test of P(IK), as results.json has it; empty until the run is finished.
+        p_ik_items: the questions of those tests; empty where they were not stored.
         notes: what a reader of the results has to know.
         missing: what is planned and not there.
         settings: by dotted config key, what a sweep varied beside task and models; empty for a run of its own.
@@ -57,6 +59,7 @@ class Run:
     logs: dict[str, dict[int, list[dict[str, float]]]]
     diagnostics: list[dict[str, Any]]
     p_ik: list[dict[str, Any]]
+    p_ik_items: dict[run_questions.TestKey, run_questions.Questions]
     notes: list[str]
     missing: list[str]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -70,8 +73,9 @@ class Run:
         return self.config["task"]
 
     @property
-    def weak(self) -> str:
-        return self.manifest["models"]["weak"]["name"]
+    def weak(self) -> str | None:
+        """Name of the weak model; None where P(IK) alone is trained."""
+        return self.manifest["models"].get("weak", {}).get("name")
 
     @property
     def strong(self) -> str:
@@ -83,8 +87,17 @@ class Run:
         return self.manifest["test"]["is_papers_data"]
 
     @property
+    def has_classifiers(self) -> bool:
+        """Whether any model of the run answers questions of its task; where P(IK) alone is trained, none does."""
+        return bool(self.manifest["test"]["evaluations"])
+
+    @property
     def title(self) -> str:
-        return f"{self.task}: {self.weak} teaches {self.strong}" + describe_settings(self.settings)
+        if self.has_classifiers:
+            return f"{self.task}: {self.weak} teaches {self.strong}" + describe_settings(self.settings)
+        others = {key: value for key, value in self.settings.items() if key != "p_ik.task"}
+        trained = f"trained on {self.config['p_ik']['task']}, tested on {self.task}"
+        return f"P(IK) of {self.strong}: {trained}" + describe_settings(others)
 
     def correct(self, method: str, seeds: Sequence[int]) -> np.ndarray:
         """Whether a method gets each item right, `[S, N]` bool."""
@@ -188,6 +201,7 @@ def _join(runs: Sequence[Run]) -> Run:
         manifest=manifest,
         predictions=by_method("predictions"),
         logs=by_method("logs"),
+        p_ik_items={key: questions for run in runs for key, questions in run.p_ik_items.items()},
         notes=list(dict.fromkeys(note for run in runs for note in run.notes)),
         **lists,
     )
@@ -219,7 +233,7 @@ def _read_folder(folder: epath.Path, stored: "_Stored", axes: Sequence[str]) -> 
 
 
 def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes: Sequence[str]) -> Run:
-    ids, truth = _read_truth(folder, manifest["test"]["labels_hash"])
+    ids, truth = _read_truth(folder, manifest["test"])
     predictions: dict[str, dict[int, np.ndarray]] = {}
     for entry in manifest["test"]["evaluations"]:
         values = stored.read(entry["key"])
@@ -230,7 +244,7 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
     missing = [
         stage["label"] for stage in manifest["stages"] if stored.find(stage["name"], stage["key"]) is None
     ]
-    results, reason = _read_results(folder, manifest)
+    results, reasons = _read_results(folder, manifest, stored)
     return Run(
         workdir=folder,
         manifest=manifest,
@@ -238,7 +252,7 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
         predictions=predictions,
         logs=_read_logs(stored.workdir, manifest["students"]),
         **results,
-        missing=missing + ([reason] if reason else []),
+        missing=missing + reasons,
         settings={key: _value(manifest["config"], key) for key in axes if key not in _NAMED_AXES},
     )
 
@@ -259,16 +273,18 @@ def _checked(path: epath.Path, workdir: epath.Path, read: Callable[[], Any]) -> 
         ) from error
 
 
-def _read_truth(workdir: epath.Path, labels_hash: str) -> tuple[list[str], np.ndarray]:
-    """Sorted example_ids of the test set, and their labels."""
+def _read_truth(workdir: epath.Path, test: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
+    """Sorted example_ids of the test set, and their labels; nothing where no model is tested on them."""
     path = workdir / collect.TRUTH_FILE
+    if not test["evaluations"]:
+        return [], np.zeros(0, bool)
 
     def read_columns() -> tuple[list[str], list[int]]:
         table = json.loads(path.read_text(encoding="utf-8"))
         return table["example_id"], table["label"]
 
     ids, labels = _checked(path, workdir, read_columns)
-    if artifacts.content_hash([ids, labels]) != labels_hash:
+    if artifacts.content_hash([ids, labels]) != test["labels_hash"]:
         raise UserError(f"{path} is not the file that was written; run the same config in {workdir} again")
     order = np.argsort(ids)
     return [ids[index] for index in order], np.array(labels, bool)[order]
@@ -282,6 +298,7 @@ class _Stored:
         self._store = artifacts.Store(workdir)
         self._found: dict[tuple[str, str], artifacts.Artifact | None] = {}
         self._read: dict[str, dict[str, float] | None] = {}
+        self.texts: dict[str, str] = {}
 
     def find(self, stage: str, key: str) -> artifacts.Artifact | None:
         """The finished artifact of that key, or None."""
@@ -317,14 +334,18 @@ class _Stored:
         return self._read[key]
 
 
-def _read_results(workdir: epath.Path, manifest: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """What a `Run` has of results.json; else nothing, and why."""
+def _read_results(
+    workdir: epath.Path, manifest: dict[str, Any], stored: "_Stored"
+) -> tuple[dict[str, Any], list[str]]:
+    """What a `Run` has of results.json and of the questions beside it; and why parts are missing."""
     path = workdir / "results.json"
     content = storage.read_bytes(path)
-    nothing = {"diagnostics": [], "p_ik": [], "notes": []}
+    nothing = {"diagnostics": [], "p_ik": [], "p_ik_items": {}, "notes": []}
     unfinished = "label diagnostics and tests of P(IK), which the run writes when it ends"
+    if not manifest["test"]["evaluations"]:
+        unfinished = "tests of P(IK), which the run writes when it ends"
     if content is None:
-        return nothing, unfinished
+        return nothing, [unfinished]
 
     def parse() -> dict[str, Any]:
         found = json.loads(content)
@@ -332,12 +353,35 @@ def _read_results(workdir: epath.Path, manifest: dict[str, Any]) -> tuple[dict[s
             return {}
         return {
             "diagnostics": [_diagnosis(entry) for entry in found["diagnostics"]],
-            "p_ik": [_only(entry, _P_IK) for entry in found["p_ik"]],
+            "p_ik": [_p_ik_test(entry) for entry in found["p_ik"]],
+            "p_ik_items": {},
             "notes": [str(note) for note in found["notes"]],
         }
 
-    parts = _checked(path, workdir, parse)
-    return (parts, None) if parts else (nothing, f"{unfinished} (results.json is of an earlier config)")
+    parts = _checked(path, stored.workdir, parse)
+    if not parts:
+        return nothing, [f"{unfinished} (results.json is of an earlier config)"]
+    if not parts["p_ik"]:
+        return parts, []
+    if any(entry is None for entry in parts["p_ik"]):
+        of_another = (
+            "tests of P(IK): results.json has them as another version wrote them; run the config again"
+        )
+        return parts | {"p_ik": []}, [of_another]
+    path = workdir / collect.P_IK_ITEMS_FILE
+    items = _checked(path, stored.workdir, lambda: run_questions.read(path, parts["p_ik"], stored.texts))
+    if items is None:
+        return parts, [
+            f"{collect.P_IK_ITEMS_FILE}, P(IK) of every question, which the run writes when it ends"
+        ]
+    return parts | {"p_ik_items": items}, []
+
+
+def _p_ik_test(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A test of P(IK); None where an earlier version wrote it."""
+    if not set(_P_IK) <= entry.keys():
+        return None
+    return _only(entry, _P_IK) | {"bands": [_only(band, _BAND) for band in entry["bands"]]}
 
 
 def _diagnosis(entry: Mapping[str, Any]) -> dict[str, Any]:

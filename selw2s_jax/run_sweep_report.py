@@ -26,6 +26,9 @@ class Section:
         labels: what tells its rows from those of other sections, by column of the CSV.
         tables, pictures: pictures with their captions, by name of their files, without the ending.
         is_folded: whether the page shows it behind its title, as another section has the same at a glance.
+        above: the table that a picture stands above, by name of the picture; the others stand first.
+        notes: paragraphs before everything else.
+        max_rows: tables of more rows stand behind a line that opens them; None for no table.
     """
 
     title: str
@@ -33,19 +36,40 @@ class Section:
     tables: Sequence[tables.Table]
     pictures: Mapping[str, tuple[bytes, str]]
     is_folded: bool = False
+    above: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
+    max_rows: int | None = None
 
     def parts(self, anchor: str) -> list[str]:
         """As HTML."""
-        parts = [page.picture(png, caption) for png, caption in self.pictures.values()]
+        names = {table.name for table in self.tables}
+        parts = [page.paragraph(note) for note in self.notes]
+        parts += [
+            page.picture(*picture)
+            for name, picture in self.pictures.items()
+            if self.above.get(name) not in names
+        ]
         for table in self.tables:
-            parts += [page.heading(3, table.title), tables.to_html(table)]
+            parts.append(page.heading(3, table.title))
+            parts += [
+                page.picture(*picture)
+                for name, picture in self.pictures.items()
+                if self.above.get(name) == table.name
+            ]
+            shown = tables.to_html(table)
+            is_long = self.max_rows is not None and len(table.rows) > self.max_rows
+            parts.append(page.folded(f"{len(table.rows)} rows", [shown]) if is_long else shown)
         if self.is_folded:
             return [page.folded(self.title, parts, anchor)]
         return [page.heading(2, self.title, anchor), *parts]
 
 
 def sections(runs: Sequence[run_results.Run]) -> list[Section]:
-    """Along the axes of a sweep, by task, by pair of models; of one run, and where runs cannot be told apart, none."""
+    """Along the axes of a sweep, by task, by pair of models; of one run, and where runs cannot be told apart, none.
+
+    Runs of P(IK) alone have no part in them.
+    """
+    runs = [run for run in runs if run.has_classifiers]
     groups = run_pooled.make_groups(runs) if len(runs) > 1 else []
     rows_of = {group.title: run_pooled.method_rows(group) for group in groups}
     lines = run_pooled.make_lines(groups)

@@ -17,8 +17,11 @@ _BOOTSTRAP = "bootstrapped over items and seeds, the same ones drawn for all mod
 
 def of_run(run: run_results.Run) -> list[tables.Table]:
     """Every table of a run that has rows."""
-    made = (main_table(run), comparison_table(run), inheritance_table(run), label_table(run), p_ik_table(run))
-    return [table for table in (*made, seed_table(run)) if table.rows]
+    made = [p_ik_table(run)]
+    if run.predictions:
+        of_students = main_table(run), comparison_table(run), inheritance_table(run), label_table(run)
+        made = [*of_students, *made, seed_table(run)]
+    return [table for table in made if table.rows]
 
 
 def main_table(run: run_results.Run) -> tables.Table:
@@ -181,13 +184,14 @@ def p_ik_table(run: run_results.Run) -> tables.Table:
     columns = [
         _METHOD,
         _SEED,
-        Column("task", "tested on", "task of the questions"),
+        Column("train_task", "trained on", "the task whose questions P(IK) is trained on"),
+        Column("test_task", "tested on", "task of the questions"),
         Column("distribution", "distribution", "whether P(IK) was trained on questions of that task"),
         Column("auroc", "AUROC", "of P(IK) for the few-shot answer being right; 0.5 is chance", "ratio"),
         Column("auroc_interval", "95 % interval", "of the AUROC (DeLong)", "ratio interval"),
         Column("brier", "Brier", "mean squared error of P(IK) as a probability; lower is better", "ratio"),
         Column(
-            "calibration_error",
+            "ece",
             "ECE",
             "expected calibration error of P(IK), 15 bins; lower is better",
             "ratio",

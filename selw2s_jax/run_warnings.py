@@ -1,7 +1,7 @@
 """Where a run gives no ground to conclude from, or the method did not do what it is for: what was seen, what to try."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from selw2s_jax import results, run_results, run_statistics
@@ -97,6 +97,8 @@ def _of_the_gap(run: run_results.Run) -> Iterator[Finding]:
 
 
 def _of_references(run: run_results.Run) -> Iterator[Finding]:
+    if not run.predictions:
+        return
     majority = run_statistics.majority_class_accuracy(run)
     for method in results.REFERENCES:
         seeds = run.common_seeds(method)
@@ -185,24 +187,60 @@ def _of_smoothing(run: run_results.Run) -> Iterator[Finding]:
 
 
 def _of_p_ik(run: run_results.Run) -> Iterator[Finding]:
-    for method, entries in _by_method(run.p_ik):
-        for distribution, words in results.DISTRIBUTIONS.items():
-            there = [
-                entry
-                for entry in entries
-                if entry["distribution"] == distribution
-                and entry["auroc_low"] is not None
-                and entry["auroc_low"] <= 0.5
-            ]
-            if there:
-                yield _of_entries(
-                    method,
-                    there,
-                    f"P(IK) does not tell known from unknown questions {words}: AUROC {{}}, with an interval that "
-                    "holds 0.5",
-                    "auroc",
-                    "train P(IK) on more questions or for more steps, or on a nearer task (p_ik.task)",
-                )
+    for method, of_method in _by_method(run.p_ik):
+        of_test: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+        for entry in of_method:
+            key = entry["train_task"], entry["test_task"], entry["distribution"]
+            of_test.setdefault(key, []).append(entry)
+        for (train_task, test_task, distribution), entries in of_test.items():
+            words = f"trained on {train_task}, tested on {test_task} ({results.DISTRIBUTIONS[distribution]})"
+            yield from _of_one_test(method, entries, words, run.config["p_ik"]["gamma"])
+
+
+def _of_one_test(method: str, entries: list[dict[str, Any]], words: str, gamma: float) -> Iterator[Finding]:
+    """Findings of one test of P(IK) in all seeds."""
+    if there := [entry for entry in entries if entry["known"] in (0, entry["n"])]:
+        shares = ", ".join(f"{entry['known']} of {entry['n']}" for entry in there)
+        yield Finding(
+            method,
+            _join(entry["seed"] for entry in there),
+            f"P(IK) {words}: {shares} few-shot answers are right, so nothing shows whether P(IK) tells known from "
+            "unknown questions",
+            "test it on more questions, or on a task that the strong model answers neither always nor never",
+        )
+    if there := [entry for entry in entries if _is_chance(entry)]:
+        yield _of_entries(
+            method,
+            there,
+            f"P(IK) {words} does not tell known from unknown questions: AUROC {{}}, no better than chance or with an "
+            "interval that holds 0.5",
+            "auroc",
+            "train P(IK) on more questions or for more steps, or on a nearer task (p_ik.task)",
+        )
+    useless = [
+        entry
+        for entry in entries
+        if 0 < entry["known"] < entry["n"]
+        and entry["ik_precision"] is not None
+        and entry["ik_precision"] <= entry["known"] / entry["n"]
+    ]
+    if useless:
+        pairs = ", ".join(
+            f"{_percent(entry['ik_precision'])} against {_percent(entry['known'] / entry['n'])}"
+            for entry in useless
+        )
+        yield Finding(
+            method,
+            _join(entry["seed"] for entry in useless),
+            f"P(IK) {words}: few-shot answers above gamma = {gamma:g} are right no more often than all are: {pairs}",
+            "look at IK precision against gamma and choose another p_ik.gamma, or train P(IK) on a nearer task "
+            "(p_ik.task)",
+        )
+
+
+def _is_chance(entry: Mapping[str, Any]) -> bool:
+    lowest = entry["auroc"] if entry["auroc_low"] is None else entry["auroc_low"]
+    return lowest is not None and lowest <= 0.5
 
 
 def _of_controls(run: run_results.Run) -> Iterator[Finding]:

@@ -7,7 +7,6 @@ how a model is laid out over devices, micro-batched, rematerialised or logged is
 import dataclasses
 import functools
 import inspect
-import json
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,16 +16,17 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from selw2s_jax import artifacts, checkpointing, distributed, inputs, trainer
+from selw2s_jax import answering, artifacts, checkpointing, distributed, inputs, lengths, trainer
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
-from selw2s_jax.inference import classify, fewshot
+from selw2s_jax.inference import classify, fewshot, generate
 from selw2s_jax.method import label_rules, label_sources, losses, registry, selection
 from selw2s_jax.models import decoder, heads, lora
 from selw2s_jax.training import state, step
 
 # Raised when a stage's code changes what it computes, so that older artifacts are no longer found.
 VERSION = 1
+_ANSWERS_VERSION = 2
 
 
 # Settings that came later: at their defaults they are not named, so that older artifacts are still found.
@@ -112,12 +112,12 @@ class StageFactory:
         Raises:
             UserError: devices, mesh and models do not go together.
         """
-        strong, weak = (self._trainer.mesh(model) for model in (self._found.strong, self._found.weak))
+        strong = self._trainer.mesh(self._found.strong)
         platform = strong.devices.flat[0].platform
         if self._config.execution.attention == "cudnn" and platform != "gpu":
             raise UserError(f"config.execution.attention=cudnn needs a GPU, found {platform}: set it to xla")
         described = [self._trainer.describe_devices(strong)]
-        if weak != strong:
+        if self._found.weak is not None and (weak := self._trainer.mesh(self._found.weak)) != strong:
             described.append(f"the weak model on {self._trainer.describe_devices(weak)}")
         return described
 
@@ -258,7 +258,7 @@ class StageFactory:
         def write(folder: pathlib.Path) -> None:
             probs, p_ik = classify.predict(
                 self._trainer.classifier(self.artifact(trained), model),
-                inputs.encode(split.texts, model),
+                lengths.encode(split.texts, model),
                 mesh=self._trainer.mesh(model),
                 batch_tokens=self._config.execution.score_tokens,
                 max_length=model.max_length,
@@ -289,58 +289,39 @@ class StageFactory:
         )
         return stage
 
-    def answers(self, split: inputs.Split, label: str) -> Stage:
-        """Few-shot answers of the untouched strong language model: the probability of 1 by example_id.
+    def answers(self, split: inputs.Split, label: str, sampling: generate.Settings | None = None) -> Stage:
+        """Few-shot answers of the untouched strong language model, by example_id: see `answering`.
+
+        Args:
+            sampling: of answers that are written at length, without the strings and tokens that end one; None where
+                the probability of the answer 1 is asked for.
 
         Raises:
             UserError: the model's tokenizer has no tokens for the answers.
         """
-        model = self._found.strong
-        first = dataclasses.replace(split, examples=split.examples[:1])
-        fewshot.encode_prompts(model.tokenizer, first.few_shot_prompts())
+        model, score_tokens = self._found.strong, self._config.execution.score_tokens
+        stage_inputs = {
+            "version": _ANSWERS_VERSION,
+            "model": model.fingerprint,
+            "compute_dtype": self._config.precision.compute_dtype,
+            "prompts": split.prompts_hash,
+        }
+        if sampling is None:
+            fewshot.encode_prompts(model.tokenizer, split.few_shot_prompts()[:1])
+        else:
+            sampling = dataclasses.replace(sampling, stop=split.task.stop, eos_ids=model.tokenizer.eos_ids)
+            stage_inputs |= {"sampling": dataclasses.asdict(sampling), "solutions": split.solutions_hash}
 
         def write(folder: pathlib.Path) -> None:
             language_model = self._trainer.load_language_model(model)
-            tokens, answer_ids, cut = fewshot.fit_prompts(
-                model.tokenizer,
-                split.few_shot_prompts,
-                num_shots=len(split.shots),
-                max_length=model.config.max_seq_len,
-            )
-            probs = fewshot.answer_probs(
-                language_model,
-                tokens,
-                answer_ids,
-                mesh=self._trainer.mesh(model),
-                batch_tokens=self._config.execution.score_tokens,
-                max_length=model.config.max_seq_len,
-                label=label,
-                partial=self._partial(stage),
-            )
-            artifacts.write_table(folder / "answers.parquet", {"example_id": split.ids, "prob_1": probs})
-            summary = {"n": len(split), "cut": cut}
-            artifacts.write_text(
-                folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n"
-            )
-            accuracy = float(np.mean((probs > 0.5) == split.labels))
-            print(
-                f"  few-shot accuracy {accuracy:.4f} on {len(split)} questions",
-                describe_cut(cut),
-                sep="; " if describe_cut(cut) else "",
-            )
+            common = {"batch_tokens": score_tokens, "label": label}
+            if sampling is None:
+                answering.judge(folder, language_model, model, split, **common, partial=self._partial(stage))
+            else:
+                answering.solve(folder, language_model, model, split, sampling, **common)
 
         stage = Stage(
-            "answers",
-            label,
-            {
-                "version": VERSION,
-                "model": model.fingerprint,
-                "compute_dtype": self._config.precision.compute_dtype,
-                "prompts": split.prompts_hash,
-            },
-            self._pretraining(model),
-            write,
-            f"{len(split)} prompts",
+            "answers", label, stage_inputs, self._pretraining(model), write, f"{len(split)} prompts"
         )
         return stage
 
@@ -372,7 +353,7 @@ class StageFactory:
         """Whether a model cannot read a split whole; kept, as it takes the tokens of every text."""
         key = split.texts_hash, model.fingerprint
         if key not in self._has_overlong:
-            self._has_overlong[key] = bool(inputs.is_overlong(split.texts, model).any())
+            self._has_overlong[key] = bool(lengths.is_overlong(split.texts, model).any())
         return self._has_overlong[key]
 
     def p_ik_batch_size(self) -> int:
@@ -463,10 +444,3 @@ def _num_steps(num_examples: int, epochs: float, batch_size: int, label: str) ->
             "give more examples or epochs, or lower training.batch_size or p_ik.batch_size"
         )
     return num_steps
-
-
-def describe_cut(cut: dict[str, int]) -> str:
-    """What was left out of prompts that are longer than the context, "" for nothing."""
-    if not cut["fewer_shots"] and not cut["truncated"]:
-        return ""
-    return f"{cut['fewer_shots']} prompts with fewer shots, {cut['truncated']} truncated, to fit the context"

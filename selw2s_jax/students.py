@@ -19,7 +19,7 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax import artifacts, experiment, inputs, sharding, storage, sweep
-from selw2s_jax.data import prompts, tasks
+from selw2s_jax.data import prompts, shots, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, tokenizers, weight_files
 from selw2s_jax.method import registry as method_registry
@@ -36,7 +36,7 @@ class Facts:
 
     Attributes:
         task, method, seed: its name in the run.
-        weak, strong: names of the run's models.
+        weak, strong: names of the run's models; the former "" in a run that has none.
         role: which of them it was made from, "weak" or "strong".
         has_class_head, has_p_ik_head: whether these heads were trained.
         prompt: form of the classifier input, as `data.prompts.classifier_input` takes it, with the instruction
@@ -47,6 +47,8 @@ class Facts:
         trained: what of the model was trained, of `training.state.TRAINED`.
         lora: how its weights were adapted, None where they were not.
         base_fingerprint: of the pretrained model, as `inputs.Model` has it.
+        few_shot: what the language model was asked; None in a run of an earlier version.
+        is_plain_text: whether the task's questions are texts, which no question and answer are made into.
     """
 
     task: str
@@ -67,6 +69,8 @@ class Facts:
     trained: str = "all"
     lora: lora_lib.Settings | None = None
     base_fingerprint: str = ""
+    few_shot: shots.FewShot | None = None
+    is_plain_text: bool = False
 
     @property
     def base(self) -> str:
@@ -89,6 +93,7 @@ class Student:
         config: sizes of its backbone.
         tokenizer_folder, tokenizer_fingerprint: of the tokenizer that it was trained with.
         base_folder: of the pretrained model; None in a run of an earlier version, which trained all.
+        run_config: the config of its run, as JSON values.
     """
 
     workdir: epath.Path
@@ -99,6 +104,7 @@ class Student:
     tokenizer_folder: pathlib.Path
     tokenizer_fingerprint: str
     base_folder: pathlib.Path | None
+    run_config: dict[str, Any]
 
 
 def describe_model(model: inputs.Model, workdir: epath.PathLike) -> dict[str, Any]:
@@ -128,12 +134,14 @@ def entries(
 ) -> list[dict[str, Any]]:
     """The trained models of an experiment, finished or not, as the manifest lists them."""
     listed = []
+    references = {"weak": study.weak, "ceiling": study.ceiling}
+    references = {name: stage for name, stage in references.items() if name in study.classifiers()}
     for seed in config.seeds:
-        references = {"weak": study.weak, "ceiling": study.ceiling}
+        test = found.by_seed[seed].test
+        reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
+        few_shot = shots.FewShot.of(test.task, test.shots)
         for name in (*references, *config.methods):
             stage = references[name](seed) if name in references else study.student(seed, name)
-            test = found.by_seed[seed].test
-            reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
             listed.append(
                 {
                     "task": config.task,
@@ -143,8 +151,10 @@ def entries(
                     "role": "weak" if name == "weak" else "strong",
                     "has_class_head": name in references or method_registry.METHODS[name].task_weight > 0,
                     "prompt": test.prompt,
-                    "instruction": test.instruction if reads_instruction else "",
+                    "instruction": test.task.instruction if reads_instruction else "",
                     "shots": [[shot.text, shot.label] for shot in test.shots] if reads_shots else [],
+                    "few_shot": dataclasses.asdict(few_shot),
+                    "is_plain_text": test.task.format is tasks.format_text,
                 }
             )
     return listed
@@ -216,7 +226,7 @@ def find(
     trained = config["training"].get("trained", "all")
     artifact = _find_artifact(workdir, entry["key"], f"{method}, seed {seed}")
     facts = Facts(
-        weak=manifest["models"]["weak"]["name"],
+        weak=manifest["models"].get("weak", {}).get("name", ""),
         strong=manifest["models"]["strong"]["name"],
         max_length=model["max_length"],
         has_p_ik_head=artifact.read_json("summary.json")["p_ik_head"],
@@ -226,8 +236,9 @@ def find(
         trained=trained,
         lora=lora_lib.make_settings(trained, config.get("lora", {})),
         base_fingerprint=model["fingerprint"],
-        **{key: value for key, value in entry.items() if key not in ("key", "shots")},
+        **{key: value for key, value in entry.items() if key not in ("key", "shots", "few_shot")},
         shots=tuple((text, label) for text, label in entry["shots"]),
+        few_shot=shots.FewShot.from_json(entry.get("few_shot")),
     )
     return Student(
         workdir,
@@ -238,7 +249,21 @@ def find(
         pathlib.Path(os.path.join(workdir, model["tokenizer"]["folder"])),
         model["tokenizer"]["fingerprint"],
         pathlib.Path(os.path.join(workdir, model["folder"])) if "folder" in model else None,
+        config,
     )
+
+
+def find_weak(student: Student) -> Student | None:
+    """The weak model of a student's run and seed; None in a run that has none.
+
+    Raises:
+        UserError: it is not trained yet, or damaged.
+    """
+    facts = student.facts
+    if not facts.weak:
+        return None
+    run = None if student.folder == student.workdir else student.folder.name
+    return find(student.workdir, task=facts.task, method="weak", seed=facts.seed, run=run)
 
 
 def read_manifests(workdir: epath.Path) -> dict[str, dict[str, Any]]:
@@ -281,17 +306,20 @@ def _find_artifact(workdir: epath.Path, key: str, label: str) -> artifacts.Artif
     return artifact
 
 
-def load_tokenizer(student: Student, folder: pathlib.Path | None = None) -> tokenizers.Tokenizer:
+def load_tokenizer(
+    student: Student, folder: pathlib.Path | None = None, *, flag: str = "--tokenizer"
+) -> tokenizers.Tokenizer:
     """The tokenizer that a student was trained with.
 
     Args:
         folder: where its files are now; default where they were then.
+        flag: that gives the folder.
 
     Raises:
         UserError: they are not there, or are not those.
     """
     folder = student.tokenizer_folder if folder is None else pathlib.Path(folder).expanduser()
-    remedy = "give the folder of the model's tokenizer files with --tokenizer"
+    remedy = f"give the folder of the model's tokenizer files with {flag}"
     if not folder.is_dir():
         raise UserError(f"the tokenizer folder {folder} of {student.facts.base} is gone; {remedy}")
     tokenizer = tokenizers.load_tokenizer(folder)
@@ -302,11 +330,15 @@ def load_tokenizer(student: Student, folder: pathlib.Path | None = None) -> toke
     return tokenizer
 
 
-def find_base(student: Student, folder: pathlib.Path | None = None) -> pathlib.Path:
+def find_base(
+    student: Student, folder: pathlib.Path | None = None, *, use: str | None = None, flag: str = "--base"
+) -> pathlib.Path:
     """The folder of the pretrained model that a student was made from.
 
     Args:
         folder: where its files are now; default where they were then.
+        use: what it is needed for; default that the student has parts of it.
+        flag: that gives the folder.
 
     Raises:
         UserError: they are not there, or are not those.
@@ -314,21 +346,28 @@ def find_base(student: Student, folder: pathlib.Path | None = None) -> pathlib.P
     folder = student.base_folder if folder is None else pathlib.Path(folder).expanduser()
     facts = student.facts
     if folder is None or not folder.is_dir():
-        raise UserError(
-            f"the folder {folder} of {facts.base}, of which {facts.method} trained a part, is gone; give the folder of "
-            "the pretrained model with --base"
-        )
-    check_base(folder, facts.base_fingerprint, student.tokenizer_fingerprint, student.workdir / ".cache")
+        where = f"the folder {folder} of {facts.base}" if folder else f"the folder of {facts.base}"
+        use = use or f"of which {facts.method} trained a part"
+        raise UserError(f"{where}, {use}, is gone; give the folder of the pretrained model with {flag}")
+    check_base(
+        folder,
+        facts.base_fingerprint,
+        student.tokenizer_fingerprint,
+        student.workdir / ".cache",
+        flag=flag,
+    )
     return folder
 
 
-def check_base(folder: pathlib.Path, fingerprint: str, tokenizer_fingerprint: str, cache_dir=None) -> None:
+def check_base(
+    folder: pathlib.Path, fingerprint: str, tokenizer_fingerprint: str, cache_dir=None, *, flag="--base"
+) -> None:
     """Raises a UserError unless a folder holds the pretrained model of that fingerprint (`inputs.Model`)."""
     # A model that the run made itself is known by the key of its stage, which its folder is named after.
     known = (folder.name, weight_files.fingerprint(folder, cache_dir=cache_dir))
     if fingerprint not in [artifacts.content_hash([name, tokenizer_fingerprint]) for name in known]:
         raise UserError(
-            f"the model in {folder} is not the one that the student was made from; give the folder of that with --base"
+            f"the model in {folder} is not the one that the student was made from; give the folder of that with {flag}"
         )
 
 

@@ -8,7 +8,8 @@ import pathlib
 
 import numpy as np
 
-from selw2s_jax import artifacts, collect, sweep
+from selw2s_jax import artifacts, collect, run_questions, sweep
+from selw2s_jax.analysis import knowledge, metrics
 
 NUM_ITEMS = 10
 TRUTH = np.array([1, 0, 1, 0, 1, 0, 1, 0, 1, 1])
@@ -27,9 +28,9 @@ LATE = {
     "p_ik_auroc": 0.8,
 }  # fmt: skip
 P_IK = {
-    "method": "selective", "seed": 0, "task": "arc", "distribution": "in", "n": 20, "known": 15, "auroc": 0.8,
-    "auroc_low": 0.7, "auroc_high": 0.9, "brier": 0.2, "calibration_error": 0.1, "ik_rate": 0.3,
-    "ik_precision": 1.0,
+    "method": "selective", "seed": 0, "train_task": "arc", "test_task": "arc", "distribution": "in", "n": 20,
+    "known": 15, "auroc": 0.8, "auroc_low": 0.7, "auroc_high": 0.9, "brier": 0.2, "ece": 0.1, "ik_rate": 0.3,
+    "ik_precision": 1.0, "bands": [],
 }  # fmt: skip
 
 
@@ -39,6 +40,98 @@ def diagnosis(method="selective", seed=0, self_weight=0.5, effective_neighbours=
 
 
 DIAGNOSES = (diagnosis(),)
+
+
+def questions_of(entry, rng=None, *, is_generated=False):
+    """Columns of questions with as many known ones as an entry of `p_ik` has."""
+    n, rng = entry["n"], rng or np.random.default_rng(entry["seed"])
+    known = np.arange(n) < entry["known"]
+    confidence = np.full(n, np.nan) if is_generated else rng.uniform(0.5, 1, n)
+    return {
+        "example_id": [f"{entry['test_task']}/test/{row}" for row in range(n)],
+        "text": [f"{entry['test_task']} question {row}" for row in range(n)],
+        "known": known,
+        "confidence": confidence.astype(np.float32),
+        "p_ik": (0.4 * known + rng.uniform(0, 0.6, n)).astype(np.float32),
+    }
+
+
+def p_ik_test(train_task, test_task, *, seed=0, known=60, n=90, skill=1.0, is_generated=False, texts=None):
+    """An entry of `p_ik` and its questions, method `p_ik_only`.
+
+    Args:
+        skill: how much P(IK) depends on what is known; 0 is not at all.
+    """
+    rng = np.random.default_rng([seed, len(train_task), len(test_task), n])
+    columns = questions_of(
+        {"n": n, "known": known, "seed": seed, "test_task": test_task}, rng, is_generated=is_generated
+    )
+    logits = rng.normal(size=n) + skill * np.where(columns["known"], 1.5, -0.5)
+    columns["p_ik"] = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    if texts is not None:
+        columns["text"] = [texts(row) for row in range(n)]
+    scores, right = columns["p_ik"], columns["known"]
+    selected = scores > 0.8
+    low, high = metrics.auroc_interval(scores, right) or (None, None)
+    entry = {
+        "method": "p_ik_only",
+        "seed": seed,
+        "train_task": train_task,
+        "test_task": test_task,
+        "distribution": "in" if train_task == test_task else "out",
+        "n": n,
+        "known": known,
+        "auroc": metrics.auroc(scores, right),
+        "auroc_low": low,
+        "auroc_high": high,
+        "brier": metrics.brier_score(scores, right),
+        "ece": metrics.expected_calibration_error(scores, right),
+        "ik_rate": float(selected.mean()),
+        "ik_precision": float(right[selected].mean()) if selected.any() else None,
+        "bands": knowledge.difficulty_bands(columns["confidence"], scores, right),
+    }
+    return entry, columns
+
+
+def write_questions(folder, tests) -> None:
+    """The file of questions of a run.
+
+    Args:
+        tests: pairs of an entry of `p_ik` and its columns.
+    """
+    rows: dict[str, list] = {}
+    for entry, columns in tests:
+        shared = {name: [entry[name]] * entry["n"] for name in run_questions.TestKey._fields}
+        for name, values in (shared | columns).items():
+            rows.setdefault(name, []).extend(values)
+    artifacts.write_table(folder / collect.P_IK_ITEMS_FILE, rows)
+
+
+def write_p_ik_run(workdir, *, train_task, test_task, seeds=(0,), tests=None, with_questions=True, **others):
+    """A workdir as a run of P(IK) alone leaves it.
+
+    Args:
+        tests: pairs of `p_ik_test` of each seed; made without.
+        others: arguments of `p_ik_test`, and of `write_run`.
+    """
+    names = ("known", "n", "skill", "is_generated", "texts")
+    of_test = {name: others.pop(name) for name in names if name in others}
+    if tests is None:
+        tests = [p_ik_test(train_task, test_task, seed=seed, **of_test) for seed in seeds]
+    settings = {"p_ik.task": train_task} | (others.pop("settings", None) or {})
+    write_run(
+        workdir,
+        right={},
+        task=test_task,
+        weak=None,
+        seeds=seeds,
+        settings=settings,
+        diagnostics=(),
+        p_ik=[entry for entry, _ in tests],
+        questions=tests if with_questions else None,
+        **others,
+    )
+    return workdir
 
 
 def write_run(
@@ -53,6 +146,8 @@ def write_run(
     unfinished=(),
     diagnostics=DIAGNOSES,
     p_ik=(P_IK,),
+    questions="of p_ik",
+    examples=(),
     notes=(),
     order=None,
     num_items=NUM_ITEMS,
@@ -70,6 +165,7 @@ def write_run(
         num_items: of the test set, whose labels are those of `TRUTH` again and again.
         seeds: one for each of the numbers of a method; counted from 0 without.
         settings: by "section.key" of the config.
+        questions: pairs of an entry of `p_ik` and its columns; None for no file of questions.
         depend: methods that the settings change; the others are shared by all settings of a task.
     """
     root = workdir if root is None else root
@@ -78,6 +174,7 @@ def write_run(
     order = list(range(num_items)) if order is None else list(order)
     ids = [f"item-{index}" for index in order]
     seeds = list(range(len(right["weak"]))) if seeds is None else list(seeds)
+    methods = [method for method in right if method not in ("weak", "ceiling")]
     store = artifacts.Store(root)
     evaluations, stages, trained = [], [], []
     for method, counts in right.items():
@@ -104,7 +201,7 @@ def write_run(
         "task": task,
         "weak": {"model": weak},
         "strong": {"model": strong},
-        "methods": [method for method in right if method not in ("weak", "ceiling")],
+        "methods": methods or ["p_ik_only"],
         "seeds": seeds,
         "training": {"batch_size": 32},
         "p_ik": {"gamma": 0.8, "task": "arc"},
@@ -115,7 +212,7 @@ def write_run(
     manifest = {
         "version": "0.1.0",
         "config": config,
-        "models": {"weak": {"name": weak}, "strong": {"name": strong}},
+        "models": {role: {"name": name} for role, name in (("weak", weak), ("strong", strong)) if name},
         "students": trained,
         "test": {
             "n": num_items,
@@ -124,6 +221,7 @@ def write_run(
             "evaluations": evaluations,
         },
         "stages": stages,
+        "examples": list(examples),
     }
     (workdir / "manifest.json").write_text(json.dumps(manifest))
     (workdir / collect.TRUTH_FILE).write_text(json.dumps({"example_id": ids, "label": labels}))
@@ -136,6 +234,10 @@ def write_run(
     if with_results:
         results = {"manifest": manifest, "diagnostics": list(diagnostics), "p_ik": list(p_ik)}
         (workdir / "results.json").write_text(json.dumps(results | {"notes": list(notes)}))
+        if questions == "of p_ik":
+            questions = [(entry, questions_of(entry)) for entry in p_ik]
+        if questions:
+            write_questions(workdir, questions)
     return workdir
 
 
@@ -151,8 +253,14 @@ def write_sweep(workdir, cells, *, not_begun=(), **shared) -> pathlib.Path:
     listed = []
     for name, changes in cells.items():
         arguments = shared | changes
-        write_run(workdir / "runs" / name, root=workdir, **arguments)
-        axes = {"task": arguments.get("task", "sciq"), "weak.model": arguments.get("weak", "gpt2")}
+        folder = workdir / "runs" / name
+        if "test_task" in arguments:
+            write_p_ik_run(folder, root=workdir, **arguments)
+            axes = {"task": arguments["test_task"], "p_ik.task": arguments["train_task"]}
+            axes |= {"strong.model": arguments.get("strong", "qwen-14b")}
+        else:
+            write_run(folder, root=workdir, **arguments)
+            axes = {"task": arguments.get("task", "sciq"), "weak.model": arguments.get("weak", "gpt2")}
         listed.append({"name": name, "axes": axes | (arguments.get("settings") or {})})
     listed += [{"name": name, "axes": axes} for name, axes in dict(not_begun).items()]
     (workdir / sweep.FILE).write_text(json.dumps({"cells": listed}))

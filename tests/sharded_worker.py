@@ -160,7 +160,7 @@ def score(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Arrays:
     model = make_classifier(folder, mesh, p_ik_head=True)
     probs, p_ik = classify.predict(model, tokens, **settings)
     language_model = loader.load_decoder(folder, lm_head=True, mesh=mesh, **OPTIONS)
-    answers = fewshot.answer_probs(language_model, tokens, (7, 11), **settings)
+    answers = fewshot.answer_log_odds(language_model, tokens, (7, 11), **settings)
     return {"score/class": probs, "score/p_ik": p_ik, "score/answer": answers}
 
 

@@ -109,8 +109,11 @@ def test_a_malformed_row(refused, prepared, tmp_path, name, row, message, key):
     ("content", "message"),
     [
         ("", "own.jsonl has no rows"),
-        ("{}\n", "needs the columns text,label or question,choices,answer (found: none)"),
-        ('{"text": "a", "lable": 1}\n', "needs the columns text,label or question,choices,answer (found: "),
+        ("{}\n", "needs the columns text,label; question,choices,answer; or question,solution (found: none)"),
+        (
+            '{"text": "a", "lable": 1}\n',
+            "needs the columns text,label; question,choices,answer; or question,solution (found",
+        ),
         ("{'text': 'a'}\n", "line 1: not a JSON object"),
         (b"\xff\xfe\n", "line 1: not UTF-8 text"),
     ],

@@ -34,6 +34,8 @@ GOLDEN = {
     "execution.attention": "xla",
     "execution.remat": "full",
     "execution.score_tokens": 16_384,
+    "generation.max_new_tokens": 256,
+    "generation.top_p": 1.0,
     "graph.alpha": 0.9,
     "graph.center": False,
     "graph.include_self": True,

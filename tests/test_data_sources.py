@@ -1,6 +1,8 @@
 """Reading task files: real data sets, generated ones, damaged ones, and the hub out of reach."""
 
 import collections
+import dataclasses
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,6 +87,26 @@ def test_real_winogrande_row(real_data):
     )
 
 
+def test_real_gsm8k(real_data):
+    if not (real_data / "gsm8k").is_dir():
+        pytest.skip(f"GSM8K not found in {real_data}")
+    task = tasks.get_task("gsm8k")
+    assert sources.notes(task, source=str(real_data)) == ()
+    for split, count in (("train", 7473), ("test", 1319)):
+        questions = load("gsm8k", split, real_data)
+        assert questions[17].question_id == f"gsm8k/{split}/17"
+        answers = pq.read_table(real_data / "gsm8k" / "main" / f"{split}.parquet")["answer"].to_pylist()
+        for mode in tasks.CONVERSIONS:
+            examples = tasks.convert(task, questions, mode=mode, seed=0)
+            assert [example.text for example in examples] == [question.text for question in questions]
+        assert len(examples) == len({example.example_id for example in examples}) == count
+        # The solutions are the file's but for six blank lines, and each is right by the file's own answer.
+        pairs = list(zip(examples, answers, strict=True))
+        assert all(task.is_correct(example.solution, answer) for example, answer in pairs)
+        assert sum(example.solution != answer for example, answer in pairs) == {"train": 4, "test": 2}[split]
+        assert not any(stop in example.solution for example in examples for stop in task.stop)
+
+
 def test_real_cosmos_qa_is_divided_by_context(real_data):
     if (real_data / "cosmos_qa" / "train.parquet").exists():
         pytest.skip("the real CosmosQA train file is there")
@@ -126,6 +148,17 @@ def test_generated_data(generated_folder, tmp_path_factory, name):
     generated.write_generated_data(other, seed=4, num_train=31, num_test=13)
     assert load(name, "train", again) == train
     assert load(name, "train", other) != train
+
+
+def test_generated_math_problems(generated_folder):
+    task = tasks.get_task("gsm8k")
+    train, test = (load("gsm8k", split, generated_folder) for split in ("train", "test"))
+    assert (len(train), len(test)) == (31, 13)
+    assert len({question.text for question in train}) == 31
+    for question in (*train, *test):
+        terms = re.findall(r"(?<!day )\b[0-9]+", question.text)
+        assert task.is_correct(f"in all {sum(map(int, terms))}", question.solution)
+        assert task.is_correct(question.solution, question.solution.rpartition("####")[2])
 
 
 def test_label_is_learnable_from_generated_words(generated_folder):
@@ -206,6 +239,26 @@ def set_column(table, name, values):
             lambda t: set_column(t, "sentence", pa.array(["no blank"] * len(t))),
             "row 0: sentence has no blank",
         ),
+        (
+            "gsm8k",
+            "gsm8k/main/train",
+            lambda t: set_column(
+                t, "answer", pa.array(["2 and 2\n#### 4"] * (len(t) - 1) + ["2 and 2 is 4"])
+            ),
+            "row 30: answer has no number after '####'; mend or remove the row",
+        ),
+        (
+            "gsm8k",
+            "gsm8k/main/train",
+            lambda t: set_column(t, "answer", pa.array(["2 and 2 is 4\n#### four"] * len(t))),
+            "row 0: answer has no number after '####'",
+        ),
+        (
+            "gsm8k",
+            "gsm8k/main/train",
+            lambda t: set_column(t, "answer", pa.array(range(len(t)))),
+            "column 'answer' is int64, not string; use the columns of openai/gsm8k \\(main\\)",
+        ),
     ],
 )
 def test_bad_files(generated_folder, name, file, change, message):
@@ -230,10 +283,24 @@ def test_damaged_and_missing_files(generated_folder):
         errors.UserError, match=r"sciq/train.parquet is missing; put split 'train' of allenai/sciq"
     ):
         load("sciq", "train", generated_folder)
+    (generated_folder / "gsm8k" / "main" / "train.parquet").unlink()
+    with pytest.raises(
+        errors.UserError, match=r"put split 'train' of openai/gsm8k \(main\) there as parquet"
+    ):
+        load("gsm8k", "train", generated_folder)
     with pytest.raises(errors.UserError, match="neither 'hub' nor a folder"):
         load("sciq", "train", generated_folder / "nowhere")
     with pytest.raises(errors.UserError, match="join some of easy, challenge by '\\+'"):
         load("arc", "train", generated_folder, subsets="medium")
+
+
+def test_a_task_without_a_train_split(generated_folder):
+    task = dataclasses.replace(tasks.get_task("gsm8k"), name="exam", splits={"test": "test"})
+    for source in (str(generated_folder), sources.HUB):
+        assert sources.notes(task, source=source) == ()
+        with pytest.raises(errors.UserError, match=r"task exam has no train split \(it has: test\)"):
+            sources.load_questions(task, "train", source=source)
+    assert len(sources.load_questions(task, "test", source=str(generated_folder))) == 13
 
 
 def test_cosmos_qa_without_train_file(generated_folder):

@@ -83,6 +83,27 @@ def test_shots_are_balanced_distinct_and_fixed(examples, num_shots, seed, random
     assert splits.pick_shots(shuffled, num_shots=num_shots, seed=seed) == shots
 
 
+@hypothesis.given(st.integers(0, 9), st.integers(0, 5), st.integers(0, 99), st.randoms(use_true_random=False))
+def test_shots_with_solutions_are_any_questions(more, num_shots, seed, random):
+    examples = [
+        tasks.Example(f"t/train/{row}", f"t/train/{row}", f"text {row}", 0, f"#### {row}")
+        for row in range(num_shots + more)
+    ]
+    shots = splits.pick_shots(examples, num_shots=num_shots, seed=seed)
+    assert len(set(shots)) == num_shots and set(shots) <= set(examples)
+    random.shuffle(examples)
+    assert splits.pick_shots(examples, num_shots=num_shots, seed=seed) == shots
+    # One more shot adds to those there were.
+    if more:
+        assert splits.pick_shots(examples, num_shots=num_shots + 1, seed=seed)[:-1] == shots
+
+
+def test_shots_of_other_tasks_are_what_they_were():
+    # Fixed: prompts and cached answers of earlier runs depend on them.
+    shots = splits.pick_shots(make_examples([1, 2, 3, 1, 1, 2, 1]), seed=5)
+    assert [shot.example_id for shot in shots] == ["t/train/2:0", "t/train/3:0", "t/train/0:0", "t/train/1:0"]
+
+
 def test_order_of_shots_is_mixed():
     examples = make_examples([1] * 30)
     orders = {tuple(shot.label for shot in splits.pick_shots(examples, seed=seed)) for seed in range(60)}
@@ -95,6 +116,11 @@ def test_shots_that_cannot_be_had():
         splits.pick_shots(examples, seed=0)
     with pytest.raises(errors.UserError, match="must be even"):
         splits.pick_shots(examples, num_shots=3, seed=0)
+    solved = [tasks.Example(name, name, name, 0, "#### 1") for name in "abc"]
+    with pytest.raises(errors.UserError, match="4 shots need 4 solved questions, found 3; raise"):
+        splits.pick_shots(solved, seed=0)
+    with pytest.raises(errors.UserError, match="-1; it must be 0 or more"):
+        splits.pick_shots(solved, num_shots=-1, seed=0)
 
 
 def test_majority_class_accuracy():
@@ -110,6 +136,10 @@ def test_few_shot_prompt():
         "Judge.\n\nQ: x A: y R: 1\n\nQ: z A: w R: 0\n\nQ: u A: v R:"
     )
     assert prompts.ANSWERS == (" 0", " 1")
+    solved = [tasks.Example("a", "a", "1+1?", 0, "1+1=2\n#### 2"), tasks.Example("b", "b", "0?", 0, "#### 0")]
+    assert prompts.few_shot_prompt("Solve.", solved, "2+2?") == (
+        "Solve.\n\n1+1? R: 1+1=2\n#### 2\n\n0? R: #### 0\n\n2+2? R:"
+    )
 
 
 def test_classifier_input():

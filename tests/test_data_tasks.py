@@ -56,6 +56,7 @@ question_lists = st.lists(
             "Al",
             "Ian ran as Al was late.",
         ),
+        ("gsm8k", tasks.Question("i", "How many?", None, 0, solution="#### 3"), "", "How many?"),
     ],
 )
 def test_format(name, question, choice, expected):
@@ -165,6 +166,47 @@ def test_yes_no_questions_keep_their_label(mode):
     examples = tasks.convert(tasks.get_task("boolq"), questions, mode=mode, seed=0)
     assert [example.label for example in examples] == [0, 1, 0, 1, 0]
     assert [example.example_id for example in examples] == [question.question_id for question in questions]
+
+
+@hypothesis.given(
+    st.lists(st.integers(0, 99), max_size=7, unique=True),
+    st.sampled_from(tasks.CONVERSIONS),
+    st.integers(0, 2**32),
+)
+def test_a_question_with_a_solution_is_one_example_in_every_mode(rows, mode, seed):
+    questions = [
+        tasks.Question(f"gsm8k/train/{row}", f"q{row}", None, 0, solution=f"#### {row}") for row in rows
+    ]
+    assert tasks.convert(tasks.get_task("gsm8k"), questions, mode=mode, seed=seed) == [
+        tasks.Example(q.question_id, q.question_id, q.text, 0, q.solution) for q in questions
+    ]
+
+
+@pytest.mark.parametrize("name", ["boolq", "cosmos_qa", "sciq", "gsm8k"])
+def test_passages_are_found_in_the_text(name):
+    choices = ("A", "text") if name in ("cosmos_qa", "sciq") else None
+    context = "A text: of two\nlines." if name in ("boolq", "cosmos_qa") else ""
+    questions = [tasks.Question("t/train/0", "A text?", choices, 0, context)]
+    for example in tasks.convert(tasks.get_task(name), questions, mode="all", seed=0):
+        start, end = example.passage
+        assert example.text[start:end] == context
+        assert bool(context) == (start > 0)
+
+
+def test_generated_answers():
+    task = tasks.get_task("gsm8k")
+    assert task.is_generated and task.stop == ("\n\n",)
+    assert task.is_correct("3+4 = 7 apples, so $1,007.00", "1,000+7\n#### 1007")
+    assert not task.is_correct("", "#### 0")
+    assert [name for name in tasks.TASKS if tasks.get_task(name).is_generated] == ["gsm8k"]
+
+
+@hypothesis.given(st.text(alphabet="a1# \n\t\r", max_size=30))
+def test_no_stop_string_cuts_a_solution_short(text):
+    kept = tasks.without_blank_lines(text)
+    assert not any(stop in kept for stop in tasks.SOLUTION_STOP)
+    assert kept == tasks.without_blank_lines(kept)
+    assert kept.split() == text.split()
 
 
 def test_keyed_uniform():

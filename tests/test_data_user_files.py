@@ -74,6 +74,37 @@ def test_choices_in_three_formats(tmp_path):
         assert task.format(questions[0], "x") == "Q: Why? A: x"
 
 
+def test_solutions_in_three_formats(tmp_path):
+    rows = [{"question": "2+2?", "solution": "2+2=4\n\n#### 4\n"}, {"question": "Half?", "solution": "0.5"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    rows[1]["solution"] = 0.5
+    for path in (
+        write_jsonl(tmp_path / "a.jsonl", rows),
+        write(tmp_path / "a.csv", 'question,solution\n2+2?,"2+2=4\n\n#### 4\n"\nHalf?,0.5\n'),
+        str(tmp_path / "a.parquet"),
+    ):
+        questions = user_files.load_user_questions(path, "mine", "train")
+        task = user_files.user_task("mine", questions)
+        assert task.is_generated and task.stop == ("\n\n",)
+        assert tasks.convert(task, questions, mode="coin", seed=0) == [
+            tasks.Example("mine/train/0", "mine/train/0", "2+2?", 0, "2+2=4\n#### 4"),
+            tasks.Example("mine/train/1", "mine/train/1", "Half?", 0, "0.5"),
+        ]
+        assert task.is_correct("it is 4.0", questions[0].solution)
+    assert user_files.user_task("mine", questions, instruction="Solve.").instruction == "Solve."
+
+
+def test_bad_solutions(tmp_path):
+    rows = [{"question": "q", "solution": solution} for solution in (4, "four", "", None, True, float("nan"))]
+    message = error_of(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert "line 1" not in message
+    assert "line 2: solution has no number: 'four'" in message
+    assert "line 3: solution is empty" in message
+    assert "line 4: solution must be text, found nothing" in message
+    assert "line 5: solution must be text, found True" in message
+    assert "line 6: solution has no number: 'nan'" in message
+
+
 def test_labels_may_be_true_and_false(tmp_path):
     rows = [{"text": "a", "label": True}, {"text": "b", "label": "False"}, {"text": "c", "label": "1"}]
     questions = user_files.load_user_questions(write_jsonl(tmp_path / "a.jsonl", rows), "mine", "train")
@@ -197,5 +228,7 @@ def test_train_and_test_file(tmp_path):
     )
     assert (len(train), len(test)) == (3, 2)
     assert test[0].question_id == "mine/test/0"
-    with pytest.raises(errors.UserError, match="differ in form"):
-        user_files.load_user_splits("mine", train_path, write_jsonl(tmp_path / "c.jsonl", CHOICES))
+    solved = [{"question": "2+2?", "solution": 4}]
+    for name, rows in (("c", CHOICES), ("d", solved)):
+        with pytest.raises(errors.UserError, match="differ in form"):
+            user_files.load_user_splits("mine", train_path, write_jsonl(tmp_path / f"{name}.jsonl", rows))

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from selw2s_jax import sharding
+from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader
 from selw2s_jax.inference import classify, fewshot, prefix
@@ -43,6 +44,10 @@ def words() -> PatternTokenizer:
 
 def pieces() -> PatternTokenizer:
     return PatternTokenizer(r" |[0-9]|[^ 0-9]+")  # " 1" is a space and a digit, as in Qwen and Llama
+
+
+def answer_probs(*args, **options) -> np.ndarray:
+    return fewshot.to_probs(fewshot.answer_log_odds(*args, **options))
 
 
 PROMPTS = ["one two R:", "a 1 b R:", "x R:"]
@@ -81,48 +86,90 @@ def test_answers_that_differ_from_prompt_to_prompt_are_refused():
         fewshot.encode_prompts(tokenizer, PROMPTS)
 
 
-def few_shot_builder(sizes: list[int]):
-    """Prompts of one instruction word, two words a shot, so many words of question, and `R:`."""
+def question(size: int, passage: int = 0) -> tasks.Example:
+    """So many words of a passage behind `P:` and so many of a question, without `P:` where there is no passage."""
+    context = " ".join(f"p{i}" for i in range(passage))
+    text = " ".join(([f"P: {context}"] if passage else []) + [f"q{i}" for i in range(size)])
+    return tasks.Example(f"t/{size}/{passage}", f"t/{size}", text, 0, passage=(3, 3 + len(context)))
+
+
+def few_shot_builder():
+    """Prompts of one instruction word, two words a shot, the question, and `R:`; the numbers of shots asked for."""
     asked = []
 
-    def build(num_shots: int) -> list[str]:
-        asked.append(num_shots)
+    def build(num_shots: int, questions) -> list[str]:
+        asked.append((num_shots, len(questions)))
         shots = [f"shot{n} R{n}" for n in range(4)][4 - num_shots :]
-        return [" ".join(["say", *shots, *(f"q{i}" for i in range(size)), "R:"]) for size in sizes]
+        return [" ".join(["say", *shots, *question.text.split(), "R:"]) for question in questions]
 
     return build, asked
 
 
-def test_prompts_lose_shots_then_their_beginning():
+def test_prompts_lose_shots_then_the_beginning_of_their_passage():
     # Tokens of a full prompt: 1 + 8 + words + 1; without shots 2 + words.
-    sizes = [1, 2, 3, 4, 7, 8, 9, 10, 11]
-    build, asked = few_shot_builder(sizes)
+    questions = [question(size) for size in (1, 2, 3, 4, 7, 8, 9, 10)] + [question(2, 8), question(7, 20)]
+    build, asked = few_shot_builder()
     tokenizer = words()
-    tokens, answer_ids, cut = fewshot.fit_prompts(tokenizer, build, num_shots=4, max_length=12)
-    assert [len(ids) for ids in tokens] == [11, 12, 11, 12, 11, 12, 11, 12, 12]
-    assert cut == {"fewer_shots": 7, "truncated": 1}
+    tokens, cut = fewshot.fit_prompts(tokenizer.encode_batch, build, questions, num_shots=4, max_length=12)
+    assert [len(ids) for ids in tokens] == [11, 12, 11, 12, 11, 12, 11, 12, 12, 12]
+    assert all(ids.dtype == np.int32 for ids in tokens)
+    assert cut == {"fewer_shots": 8, "shortened": 2}
     texts = [tokenizer.decode(ids) for ids in tokens]
     assert texts[1] == "say shot0 R0 shot1 R1 shot2 R2 shot3 R3 q0 q1 R:"
     assert texts[2] == "say shot1 R1 shot2 R2 shot3 R3 q0 q1 q2 R:"
     assert texts[5] == "say shot3 R3 " + " ".join(f"q{i}" for i in range(8)) + " R:"
     assert texts[7] == "say " + " ".join(f"q{i}" for i in range(10)) + " R:"
-    assert texts[8] == " " + " ".join(f"q{i}" for i in range(11)) + " R:"
-    assert [tokenizer.decode([i]) for i in answer_ids] == [" 0", " 1"]
-    assert asked == [4, 3, 2, 1, 0]
+    assert texts[8] == "say P: p1 p2 p3 p4 p5 p6 p7 q0 q1 R:"
+    assert texts[9] == "say P: p18 p19 q0 q1 q2 q3 q4 q5 q6 R:"
+    assert asked[:5] == [(4, 10), (3, 8), (2, 6), (1, 6), (0, 4)]
+    assert set(asked[5:]) == {(0, 1)}
+
+
+@PROPERTY
+@hypothesis.given(st.integers(1, 6), st.integers(0, 40), st.integers(1, 20), st.integers(0, 4))
+def test_as_much_of_a_passage_as_fits_is_kept(size, passage, max_length, num_shots):
+    build, _ = few_shot_builder()
+    tokenizer = words()
+    asked, shortest = question(size, passage), 2 + size + bool(passage)
+
+    def fit():
+        return fewshot.fit_prompts(
+            tokenizer.encode_batch, build, [asked], num_shots=num_shots, max_length=max_length
+        )
+
+    if shortest > max_length:
+        with pytest.raises(
+            UserError, match=rf"{asked.example_id} has {shortest} tokens .* for {max_length}:"
+        ):
+            fit()
+        return
+    (ids,), cut = fit()
+    full = shortest + passage
+    assert cut == {
+        "fewer_shots": int(full + 2 * num_shots > max_length and num_shots > 0),
+        "shortened": int(full > max_length),
+    }
+    if full > max_length:
+        kept = range(passage - (max_length - shortest), passage)
+        told = ["say", "P:", *(f"p{i}" for i in kept), *(f"q{i}" for i in range(size)), "R:"]
+        assert tokenizer.decode(ids) == " ".join(told)
 
 
 def test_prompts_that_fit_are_built_once():
-    build, asked = few_shot_builder([1, 2])
-    tokens, _, cut = fewshot.fit_prompts(words(), build, num_shots=4, max_length=12)
-    assert cut == {"fewer_shots": 0, "truncated": 0} and asked == [4]
+    build, asked = few_shot_builder()
+    questions = [question(1), question(2)]
+    tokens, cut = fewshot.fit_prompts(words().encode_batch, build, questions, num_shots=4, max_length=12)
+    assert cut == {"fewer_shots": 0, "shortened": 0} and asked == [(4, 2)]
     assert [len(ids) for ids in tokens] == [11, 12]
 
 
-def test_prompts_without_shots_have_none_to_lose():
-    build, _ = few_shot_builder([1, 9])
-    tokens, _, cut = fewshot.fit_prompts(words(), build, num_shots=0, max_length=7)
-    assert cut == {"fewer_shots": 0, "truncated": 1}
-    assert [len(ids) for ids in tokens] == [3, 7]
+def test_a_question_without_a_passage_that_is_too_long_is_refused():
+    build, _ = few_shot_builder()
+    for num_shots in (0, 4):
+        with pytest.raises(UserError, match=r"t/9/0 has 11 tokens without shots and passage.*room for 7"):
+            fewshot.fit_prompts(
+                words().encode_batch, build, [question(1), question(9)], num_shots=num_shots, max_length=7
+            )
 
 
 class TableDecoder(nnx.Module):
@@ -144,7 +191,7 @@ def test_answer_probs_come_back_in_the_order_of_the_prompts():
     rng = np.random.default_rng(0)
     table = rng.standard_normal((50, 3)).astype(np.float32)
     tokens = [rng.integers(50, size=length).astype(np.int32) for length in rng.integers(1, 120, size=23)]
-    probs = fewshot.answer_probs(
+    probs = answer_probs(
         TableDecoder(table),
         tokens,
         (4, 9),
@@ -165,49 +212,61 @@ LABELS = [0, 1, 1, 0, 1]
 
 @PROPERTY
 @hypothesis.given(
-    st.lists(st.floats(0, 1), min_size=5, max_size=5),
+    st.lists(st.floats(-200, 200, width=32), min_size=5, max_size=5),
     st.permutations(range(5)),
     st.sampled_from([1, 3]),
     st.sampled_from([0.0, 0.5, 1.0, 2.0]),
 )
-def test_sampled_targets_belong_to_the_example_not_to_its_place(probs, order, num_samples, temperature):
+def test_sampled_targets_belong_to_the_example_not_to_its_place(log_odds, order, num_samples, temperature):
     options = {"seed": 7, "num_samples": num_samples, "temperature": temperature}
-    found = fewshot.sampled_accuracy(np.array(probs), LABELS, IDS, **options)
+    found = fewshot.sampled_accuracy(np.array(log_odds), LABELS, IDS, **options)
     assert found.dtype == np.float32 and set(np.round(found * num_samples, 5)) <= set(range(num_samples + 1))
     moved = fewshot.sampled_accuracy(
-        np.array(probs)[order], np.array(LABELS)[order], [IDS[i] for i in order], **options
+        np.array(log_odds)[order], np.array(LABELS)[order], [IDS[i] for i in order], **options
     )
     np.testing.assert_array_equal(moved, found[order])
-    alone = fewshot.sampled_accuracy(np.array(probs[2:3]), LABELS[2:3], IDS[2:3], **options)
+    alone = fewshot.sampled_accuracy(np.array(log_odds[2:3]), LABELS[2:3], IDS[2:3], **options)
     assert alone[0] == found[2]
 
 
 def test_temperature_0_takes_the_likelier_answer():
-    probs = np.array([0.49, 0.51, 0.2, 0.9, 0.5], np.float32)  # a tie answers 0
+    log_odds = np.array([-0.04, 0.04, -1.4, 2.2, 0.0], np.float32)  # a tie answers 0
     for num_samples in (1, 4):
-        found = fewshot.sampled_accuracy(probs, LABELS, IDS, seed=0, num_samples=num_samples, temperature=0.0)
+        found = fewshot.sampled_accuracy(
+            log_odds, LABELS, IDS, seed=0, num_samples=num_samples, temperature=0.0
+        )
         assert found.tolist() == [1, 1, 0, 0, 0]
 
 
 def test_certain_answers_are_always_sampled():
-    probs = np.array([0, 1, 0, 1, 1], np.float32)
+    log_odds = np.array([-900, 900, -900, 900, np.inf], np.float32)
     for temperature in (0.1, 1.0, 5.0):
-        found = fewshot.sampled_accuracy(probs, LABELS, IDS, seed=1, num_samples=50, temperature=temperature)
+        found = fewshot.sampled_accuracy(
+            log_odds, LABELS, IDS, seed=1, num_samples=50, temperature=temperature
+        )
         assert found.tolist() == [1, 1, 0, 0, 1]
+
+
+def test_a_temperature_reaches_answers_whose_probability_is_1_in_float32():
+    log_odds = np.full(4000, 30.0, np.float32)
+    assert (fewshot.to_probs(log_odds) == 1).all()
+    ids = [str(i) for i in range(4000)]
+    found = fewshot.sampled_accuracy(log_odds, [1] * 4000, ids, seed=0, temperature=30.0)
+    assert found.mean() == pytest.approx(1 / (1 + np.exp(-1)), abs=0.025)
 
 
 @pytest.mark.parametrize(("temperature", "prob"), [(1.0, 0.8), (2.0, 2 / 3), (0.5, 16 / 17)])
 def test_many_samples_are_near_the_tempered_probability(temperature, prob):
     """0.8 has odds 4; a temperature T takes the root T of the odds."""
     options = {"seed": 3, "num_samples": 4000, "temperature": temperature}
-    right, wrong = fewshot.sampled_accuracy(np.array([0.8, 0.8]), [1, 0], ["a", "a"], **options)
+    right, wrong = fewshot.sampled_accuracy(np.log([4.0, 4.0]), [1, 0], ["a", "a"], **options)
     assert right == pytest.approx(prob, abs=0.025)
     assert right + wrong == pytest.approx(1.0, abs=1e-6)
 
 
 def test_samples_of_examples_and_seeds_are_independent():
     ids = [f"q{i}" for i in range(2000)]
-    half, ones = np.full(2000, 0.5), np.ones(2000, int)
+    half, ones = np.zeros(2000), np.ones(2000, int)
     first, second = (fewshot.sampled_accuracy(half, ones, ids, seed=seed) for seed in (0, 1))
     for draws in (first, second):
         assert set(draws) == {0.0, 1.0} and draws.mean() == pytest.approx(0.5, abs=0.04)
@@ -256,8 +315,8 @@ def test_a_shared_beginning_gives_the_scores_of_whole_prompts(language_model, sh
     tokens = [tokens[i] for i in order]
     assert sorted((len(g.members), g.length) for g in prefix.group(tokens)) == [(2, 0), (3, 10), (6, 14)]
     settings = score_settings() | {"max_length": 19}
-    found = fewshot.answer_probs(language_model, tokens, (7, 11), **settings)
-    plain = fewshot.answer_probs(language_model, tokens, (7, 11), **settings, shares_prefix=False)
+    found = answer_probs(language_model, tokens, (7, 11), **settings)
+    plain = answer_probs(language_model, tokens, (7, 11), **settings, shares_prefix=False)
     np.testing.assert_allclose(found, plain, rtol=1e-5)
     assert plain.std() > 0.001
 
@@ -303,10 +362,10 @@ def test_an_interrupted_score_goes_on_in_every_group(language_model, short_prefi
     tokens = shot_prompts(language_model.config, num_shots=3, sizes=[1, 5, 3, 1])
     tokens += shot_prompts(language_model.config, num_shots=2, sizes=[7, 9, 8], seed=1)
     settings = score_settings() | {"max_length": 19}
-    whole = fewshot.answer_probs(language_model, tokens, (7, 11), **settings)
+    whole = fewshot.answer_log_odds(language_model, tokens, (7, 11), **settings)
     partial = classify.Partial(tmp_path / "scores.npz", every_s=-1.0)
     partial.part("1_of_2").save(np.array([0, 1, 2, 3]), [np.arange(4, dtype=np.float32)])
-    found = fewshot.answer_probs(language_model, tokens, (7, 11), **settings, partial=partial)
+    found = fewshot.answer_log_odds(language_model, tokens, (7, 11), **settings, partial=partial)
     np.testing.assert_array_equal(found[:4], np.arange(4))
     np.testing.assert_array_equal(found[4:], whole[4:])
 
@@ -347,4 +406,4 @@ def test_what_cannot_be_scored_is_named(fixtures, language_model):
         fixtures / "parity_gpt2", lm_head=False, param_dtype="float32", compute_dtype="float32"
     )
     with pytest.raises(UserError, match="no language-model head"):
-        fewshot.answer_probs(headless, [prompt], (1, 2), max_length=19, **score_settings())
+        answer_probs(headless, [prompt], (1, 2), max_length=19, **score_settings())

@@ -16,6 +16,9 @@ LEVELS = (
     ("hf.*", "training.*", "inference.*", "checkpointing"),
     (
         "smoke",
+        "lengths",
+        "answering",
+        "examples",
         "sweep",
         "world",
         "inputs",
@@ -27,6 +30,12 @@ LEVELS = (
         "model_card",
         "students",
         "exports",
+        "label_choice",
+        "predictions",
+        "run_questions",
+        "run_knowledge",
+        "run_knowledge_statistics",
+        "run_knowledge_tables",
         "run_results",
         "run_statistics",
         "run_warnings",
@@ -38,7 +47,7 @@ LEVELS = (
         "plugins",
     ),
     ("schedule", "outcome", "pipeline"),
-    ("cli", "main", "export", "report"),
+    ("cli", "main", "export", "predict", "report"),
 )
 # The packages themselves hold docstrings and, at the root, functions that import when called.
 PACKAGES = ("", "analysis", "data", "hf", "inference", "method", "models", "training")

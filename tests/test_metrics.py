@@ -246,3 +246,19 @@ def test_label_diagnostics_do_not_depend_on_the_order_of_rows():
     found, same = map(diagnose, (trace, shuffled))
     for part, values in found.items():
         assert same[part] == pytest.approx(values)
+
+
+def test_interval_over_seeds_adds_that_over_items_in_squares():
+    assert metrics.seeds_interval([0.8], [(0.7, 0.85)]) == pytest.approx((0.7, 0.85))
+    assert metrics.seeds_interval([0.8], [None]) is None
+    values = [0.8, 0.7, 0.75]
+    spread = metrics.mean_interval(values)[1] - 0.75
+    assert metrics.seeds_interval(values, [None] * 3) == pytest.approx((0.75 - spread, min(0.75 + spread, 1)))
+    low, high = metrics.seeds_interval(values, [(0.7, 0.9), None, (0.65, 0.8)])
+    assert low == pytest.approx(0.75 - np.hypot((0.1 + 0.1) / 2, spread))
+    assert high == pytest.approx(min(0.75 + np.hypot((0.1 + 0.05) / 2, spread), 1))
+    assert metrics.seeds_interval([0.01, 0.99], [None, None]) == (0, 1)
+
+
+def test_bins_of_probabilities():
+    assert metrics.probability_bins([0.0, 0.2, 0.999, 1.0], 5).tolist() == [0, 1, 4, 4]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from flax import nnx
 
-from selw2s_jax import artifacts, inputs, pipeline, trainer
+from selw2s_jax import artifacts, inputs, lengths, pipeline, trainer
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, generated
 from selw2s_jax.errors import UserError
@@ -241,7 +241,7 @@ def test_examples_too_long_for_any_model_that_reads_them_are_dropped_and_counted
     data = found.by_seed[0]
     for split in (data.weak_half, data.student_half):
         for model in (found.weak, found.strong):
-            assert not inputs.is_overlong(split.texts, model).any()
+            assert not lengths.is_overlong(split.texts, model).any()
     assert any(note.startswith("weak_half:") and "dropped" in note for note in found.notes)
     assert len(data.test) == 33
     config.data.overlong = "truncate"

@@ -88,7 +88,11 @@ def test_page_is_whole_and_needs_nothing_else(run, files):
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
     inlined = [base64.b64decode(attrs["src"].removeprefix("data:image/png;base64,")) for attrs in pictures]
-    assert inlined == [files[f"{kind}-1.png"] for kind in ("results", "labels", "training")]
+    kinds = (
+        "results", "labels", "training", "p_ik_distributions", "few_shot", "p_ik_reliability",
+        "p_ik_risk_coverage", "p_ik_selection",
+    )  # fmt: skip
+    assert inlined == [files[f"{kind}-1.png"] for kind in kinds]
     assert all(attrs["alt"] for attrs in pictures)
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert b"http" not in files["report.html"].replace(b"http-equiv", b"")
@@ -105,7 +109,7 @@ def nasty(tmp_path_factory) -> dict[str, bytes]:
     name = report_runs.NASTY
     workdir = report_runs.write_run(
         tmp_path_factory.mktemp("nasty") / "run", right=right, task=name, weak=name, strong=name, notes=[name],
-        diagnostics=[report_runs.diagnosis(name, ik_rate=0.0)], p_ik=[report_runs.P_IK | {"task": name}],
+        diagnostics=[report_runs.diagnosis(name, ik_rate=0.0)], p_ik=[report_runs.P_IK | {"train_task": name}],
     )  # fmt: skip
     return run_report.files([run_results.read_run(workdir)])
 
@@ -191,7 +195,9 @@ def test_command_writes_the_report_and_refuses_what_is_no_run(tmp_path):
     expected = run_report.files([run_results.read_run(epath.Path(workdir))])
     assert {path.name: path.read_bytes() for path in (workdir / "report").iterdir()} == expected
 
-    unfinished = report_runs.write_run(tmp_path / "unfinished", unfinished=tuple(report_runs.RIGHT))
+    unfinished = report_runs.write_run(
+        tmp_path / "unfinished", unfinished=tuple(report_runs.RIGHT), with_results=False
+    )
     refused = command(f"--workdir={unfinished}", f"--output={tmp_path / 'out'}")
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
     assert "no evaluation is finished" in refused.stderr and not (tmp_path / "out").exists()

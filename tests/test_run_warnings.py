@@ -56,7 +56,34 @@ def test_a_run_without_failures_has_no_warning(tmp_path):
             "0",
             "31 effective neighbours",
         ),
-        ({"p_ik": [report_runs.P_IK | {"auroc_low": 0.45}]}, "selective", "0", "AUROC 0.8"),
+        (
+            {"p_ik": [report_runs.P_IK | {"auroc_low": 0.45, "test_task": "sciq", "distribution": "out"}]},
+            "selective",
+            "0",
+            "sciq (out of distribution) does not tell known from unknown questions: AUROC 0.8",
+        ),
+        (
+            {"p_ik": [report_runs.P_IK | {"auroc": 0.5, "auroc_low": None, "auroc_high": None}]},
+            "selective",
+            "0",
+            "no better than chance",
+        ),
+        (
+            {"p_ik": [report_runs.P_IK | {"ik_precision": 0.75}, report_runs.P_IK | {"seed": 1}]},
+            "selective",
+            "0",
+            "above gamma = 0.8 are right no more often than all are: 75.0 % against 75.0 %",
+        ),
+        (
+            {
+                "p_ik": [
+                    report_runs.P_IK | {"known": 20, "auroc": None, "auroc_low": None, "auroc_high": None}
+                ]
+            },
+            "selective",
+            "0",
+            "20 of 20 few-shot answers are right",
+        ),
         ({"right": {m: (n[0],) for m, n in EVEN.items()}}, "all", "0", "one seed only"),
         ({"right": EVEN | {"ceiling": (2, 2, 1)}}, "ceiling", "0, 1, 2", "PGR is undefined"),
         ({"right": EVEN | {"ceiling": (2, 5, 4)}}, "ceiling", "0", "in 1 of 3 seeds"),

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import small_run
 
-from selw2s_jax import artifacts, inputs, students
+from selw2s_jax import artifacts, inputs, students, sweep
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import tasks
+from selw2s_jax.data import shots, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import tokenizers
 from selw2s_jax.inference import classify
@@ -212,25 +212,96 @@ def test_a_tokenizer_that_is_gone_or_another(run, tmp_path):
 def test_entries_hold_the_form_of_the_input(prompt):
     """Through JSON and back, what a student reads is what it read in the run."""
     examples = [tasks.Example(f"t/{i}", f"t/{i}", f"Is {i} odd?", i % 2) for i in range(5)]
-    split = inputs.Split(examples[:2], prompt, "Answer.", examples[2:])
+    task = dataclasses.replace(tasks.get_task("sciq"), instruction="Answer.")
+    task = tasks.Task("t", "Answer.", tasks.format_text)
+    split = inputs.Split(examples[:2], task, prompt, examples[2:])
     found = types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=split)})
-    stage = types.SimpleNamespace(key="abc")
-    study = types.SimpleNamespace(
-        weak=lambda seed: stage, ceiling=lambda seed: stage, student=lambda seed, name: stage
-    )
+    study = make_study(("weak", "ceiling", "finetune"))
     config = types.SimpleNamespace(task="t", seeds=(3,), methods=("finetune", "p_ik_only"))
     listed = json.loads(json.dumps(students.entries(config, found, study)))
     assert [entry["method"] for entry in listed] == ["weak", "ceiling", "finetune", "p_ik_only"]
     assert [entry["has_class_head"] for entry in listed] == [True, True, True, False]
     assert [entry["role"] for entry in listed] == ["weak", "strong", "strong", "strong"]
     entry = listed[2]
-    fields = dict.fromkeys((field.name for field in dataclasses.fields(students.Facts)), None)
-    facts = students.Facts(**fields | {key: value for key, value in entry.items() if key in fields})
+    facts = make_facts(entry)
     assert [facts.classifier_input(example.text) for example in split.examples] == split.texts
     assert bool(entry["shots"]) == (prompt == "fewshot")
+    assert entry["is_plain_text"]
+    few_shot = shots.FewShot.from_json(entry["few_shot"])
+    assert not few_shot.is_generated
+    assert [few_shot.prompt(example.text) for example in split.examples] == split.few_shot_prompts()
+    for num_shots in range(4):
+        prompts = [few_shot.prompt(example.text, num_shots) for example in split.examples]
+        assert prompts == split.build_prompts(num_shots, split.examples)
+
+
+def test_entries_of_a_task_whose_answers_are_written():
+    """The shots keep their solutions; a run of P(IK) alone lists neither weak model nor ceiling."""
+    examples = [tasks.Example(f"t/{i}", f"t/{i}", f"{i} + 1?", 0, f"That is\n#### {i + 1}") for i in range(5)]
+    task = tasks.Task("t", "Solve.", tasks.format_text, is_correct=lambda a, b: a == b, stop=("\n\n",))
+    split = inputs.Split(examples[:2], task, "bare", examples[2:])
+    found = types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=split)})
+    config = types.SimpleNamespace(task="t", seeds=(3,), methods=("p_ik_only",))
+    (entry,) = json.loads(json.dumps(students.entries(config, found, make_study(()))))
+    assert (entry["method"], entry["role"], entry["has_class_head"]) == ("p_ik_only", "strong", False)
+    few_shot = shots.FewShot.from_json(entry["few_shot"])
+    assert few_shot.is_generated and few_shot.answers == "solutions" and few_shot.stop == ("\n\n",)
+    assert few_shot == shots.FewShot.of(task, split.shots)
+    assert [few_shot.prompt(example.text) for example in split.examples] == split.few_shot_prompts()
+    assert "R: That is\n#### 3" in few_shot.prompt("9 + 1?")
+
+
+def make_study(classifiers):
+    stage = types.SimpleNamespace(key="abc")
+    return types.SimpleNamespace(
+        classifiers=lambda: classifiers,
+        weak=lambda seed: stage,
+        ceiling=lambda seed: stage,
+        student=lambda seed, name: stage,
+    )
+
+
+def make_facts(entry) -> students.Facts:
+    fields = dict.fromkeys((field.name for field in dataclasses.fields(students.Facts)), None)
+    return students.Facts(**fields | {key: value for key, value in entry.items() if key in fields})
+
+
+def test_runs_of_earlier_versions_say_nothing_of_shots(run):
+    kept = students.find(run, **NAME).facts.few_shot
+    assert kept.shots and kept.instruction
+    edit_manifest(run, lambda manifest: [s.pop("few_shot") for s in manifest["students"]])
+    edit_manifest(run, lambda manifest: [s.pop("is_plain_text") for s in manifest["students"]])
+    facts = students.find(run, **NAME).facts
+    assert facts.few_shot is None and not facts.is_plain_text
+
+
+def test_the_weak_model_of_a_student(finished):
+    weak = students.find_weak(students.find(finished, **NAME))
+    assert weak == students.find(finished, **NAME | {"method": "weak"})
+    student = students.find(finished, **NAME)
+    assert (
+        students.find_weak(dataclasses.replace(student, facts=dataclasses.replace(student.facts, weak="")))
+        is None
+    )
 
 
 def test_every_trained_model_is_listed(finished):
     manifest = students.read_manifest(finished)
     trained = {stage["key"] for stage in manifest["stages"] if stage["name"] == "train"}
     assert {entry["key"] for entry in manifest["students"]} == trained
+
+
+def test_the_weak_model_of_a_student_in_a_sweep(run):
+    """Of two runs with students of one name, the one of the student's own."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    for name, key in (("one", None), ("two", "another")):
+        folder = run / sweep.FOLDER / name
+        folder.mkdir(parents=True)
+        entries = [entry | ({"key": key} if key else {}) for entry in manifest["students"]]
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"students": entries}))
+    cells = [{"name": name, "axes": {}} for name in ("one", "two")]
+    (run / sweep.FILE).write_text(json.dumps({"cells": cells}))
+    student = students.find(run, **NAME, run="one")
+    assert students.find_weak(student) == students.find(run, **NAME | {"method": "weak"}, run="one")
+    with pytest.raises(UserError, match=r"--run is missing: the run in .* has one, two"):
+        students.find(run, **NAME | {"method": "weak"})

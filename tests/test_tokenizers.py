@@ -164,6 +164,24 @@ def test_sizes_and_special_ids_of_real_tokenizers(load_real):
     assert load_real("llama3").encode("<|eot_id|><|reserved_special_token_250|>") == [128_009, 128_255]
 
 
+@pytest.mark.parametrize(
+    ("name", "eos_ids"),
+    [
+        ("gpt2", (50_256,)),
+        ("qwen1", (151_643, 151_645)),
+        ("llama2", (2,)),
+        ("llama3", (128_001, 128_009)),
+        ("mistral-v1", (2,)),
+        ("mistral-v3", (2,)),
+        ("olmo-gpt-neox", (0,)),
+    ],
+)
+def test_eos_ids_of_real_tokenizers(name, eos_ids, load_real):
+    assert load_real(name).eos_ids == eos_ids
+    texts = ("<|endoftext|>", "<|im_end|>", "</s>", "<|end_of_text|>", "<|eot_id|>")
+    assert all(load_real(name).decode([token_id]) in texts for token_id in eos_ids)
+
+
 def test_saved_padding_and_truncation_are_off(load_real):
     assert load_real("mistral-v3").encode("") == []
     assert len(load_real("mistral-v3").encode("word " * 2_000)) > 1_999
@@ -338,6 +356,42 @@ def test_tokens_listed_in_tokenizer_config_are_added(trained, tmp_path):
     assert tokenizer.encode("a <|new|> b") == reference("a <|new|> b", add_special_tokens=False)["input_ids"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings).replace("301", "399"))
     expect_error(tmp_path, "399.*301")
+
+
+def test_eos_ids_are_those_that_the_files_name(trained, tmp_path):
+    def eos_ids(**files):
+        for path in tmp_path.glob("*.json"):
+            path.unlink()
+        (tmp_path / "tokenizer.json").write_bytes(trained.files[0].read_bytes())
+        for name, settings in files.items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(settings))
+        return tokenizers.load_tokenizer(tmp_path).eos_ids
+
+    assert trained.eos_ids == eos_ids() == (0,)
+    assert eos_ids(tokenizer_config={"eos_token": "a"}) == (trained.encode("a")[0],)
+    assert eos_ids(tokenizer_config={"eos_token": {"content": "a"}}) == (trained.encode("a")[0],)
+    assert eos_ids(special_tokens_map={"eos_token": {"content": "a"}}) == (trained.encode("a")[0],)
+    assert eos_ids(tokenizer_config={"eos_token": "<|absent|>"}) == ()
+    assert eos_ids(tokenizer_config={"eos_token": None}, special_tokens_map={}) == (0,)
+    # Of the whole model: ids that its tokenizer lacks are left out.
+    assert eos_ids(generation_config={"eos_token_id": [5, 3, 301]}) == (0, 3, 5)
+    assert eos_ids(generation_config={"eos_token_id": 7}, tokenizer_config={"eos_token": "<|absent|>"}) == (
+        7,
+    )
+    assert eos_ids(generation_config={"eos_token_id": None}) == (0,)
+    without = tokenizers.load_tokenizer(tmp_path).fingerprint
+    assert eos_ids(generation_config={"eos_token_id": 9}) == (0, 9)
+    assert tokenizers.load_tokenizer(tmp_path).fingerprint == without
+    (tmp_path / "generation_config.json").write_text("{")
+    expect_error(tmp_path, r"generation_config\.json cannot be read")
+
+
+def test_a_tokenizer_without_an_end_of_text(tmp_path):
+    library = pytest.importorskip("tokenizers")
+    library.Tokenizer(library.models.WordLevel({"a": 0, "b": 1}, unk_token="a")).save(
+        str(tmp_path / "tokenizer.json")
+    )
+    assert tokenizers.load_tokenizer(tmp_path).eos_ids == ()
 
 
 def test_missing_files_are_named(tmp_path, gpt2_folder):

@@ -52,25 +52,26 @@ def draw_summary(
 
     Args:
         rows: from top to bottom, each with "method", "accuracy", "accuracy_low" and "accuracy_high" (fractions),
-            as `results.summarize` makes them.
+            as `results.summarize` makes them; there may be none.
         p_ik_panels: up to three, each with "title", the scores "known" and "unknown" `[N]`, and "auroc" with
             "auroc_low" and "auroc_high" (all three may be None).
         gamma: threshold on P(IK).
     """
     with plotting.default_style():
         height = max(4.6, 2.0 + 0.32 * len(rows), 1.4 + 1.5 * len(p_ik_panels))
-        figure = plotting.figure(width=11 if p_ik_panels else 8, height=height)
+        figure = plotting.figure(width=11 if rows and p_ik_panels else 8, height=height)
         figure.suptitle(title, fontsize=13)
         # Halves of fixed width: long names of methods take no room from the panels.
-        halves = figure.subfigures(1, 2 if p_ik_panels else 1, squeeze=False)[0]
-        _draw_accuracies(halves[0].add_subplot(), rows)
-        halves[0].legend(handles=_legend_of_kinds(rows), loc="outside lower left", ncols=4, frameon=False)
+        halves = figure.subfigures(1, max(bool(rows) + bool(p_ik_panels), 1), squeeze=False)[0]
+        if rows:
+            _draw_accuracies(halves[0].add_subplot(), rows)
+            halves[0].legend(handles=_legend_of_kinds(rows), loc="outside lower left", ncols=4, frameon=False)
         if p_ik_panels:
-            panels = halves[1].subplots(len(p_ik_panels), sharex=True, squeeze=False)[:, 0]
+            panels = halves[-1].subplots(len(p_ik_panels), sharex=True, squeeze=False)[:, 0]
             for axes, panel in zip(panels, p_ik_panels, strict=True):
                 _draw_p_ik(axes, panel, gamma)
             panels[-1].set_xlabel("P(IK)")
-            halves[1].legend(
+            halves[-1].legend(
                 handles=_legend_of_p_ik(gamma), loc="outside lower right", ncols=3, frameon=False
             )
         storage.write_bytes(path, plotting.to_png(figure))

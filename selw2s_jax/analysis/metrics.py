@@ -1,5 +1,7 @@
 """Metrics of predictions, on NumPy arrays."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import stats
 
@@ -70,9 +72,13 @@ def expected_calibration_error(probs, labels, num_bins: int = 15) -> float:
     """
     probs, labels = np.asarray(probs, np.float64), np.asarray(labels, np.float64)
     _check_same_length(probs, labels)
-    bins = np.clip((probs * num_bins).astype(int), 0, num_bins - 1)
-    gaps = np.bincount(bins, weights=probs - labels, minlength=num_bins)
+    gaps = np.bincount(probability_bins(probs, num_bins), weights=probs - labels, minlength=num_bins)
     return float(np.abs(gaps).sum() / len(probs))
+
+
+def probability_bins(probs, num_bins: int = 15) -> np.ndarray:
+    """The equal-width bin of each probability `[N]`, counted from 0; one on an inner edge is of the bin above it."""
+    return np.clip((np.asarray(probs, np.float64) * num_bins).astype(int), 0, num_bins - 1)
 
 
 def performance_gap_recovered(weak: float, student: float, ceiling: float) -> float | None:
@@ -96,6 +102,31 @@ def mean_interval(values, confidence: float = 0.95) -> tuple[float, float] | Non
         return None
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def seeds_interval(
+    values: Sequence[float], intervals: Sequence[tuple[float, float] | None]
+) -> tuple[float, float] | None:
+    """Interval of the mean over seeds, in [0, 1], of a value that has an interval over items in each.
+
+    The seeds share their items: the mean half-width over items and that of `mean_interval` over seeds add in squares.
+
+    Args:
+        values: one for each seed.
+        intervals: of each; None where it is not defined, and is left out of the mean half-width.
+
+    Returns:
+        The bounds, or None where one seed alone has no interval.
+    """
+    mean = float(np.mean(values))
+    pairs = zip(values, intervals, strict=True)
+    halves = [(value - bounds[0], bounds[1] - value) for value, bounds in pairs if bounds is not None]
+    over_seeds = mean_interval(values)
+    if over_seeds is None and not halves:
+        return None
+    spread = 0.0 if over_seeds is None else over_seeds[1] - mean
+    below, above = np.mean(halves, axis=0) if halves else (0.0, 0.0)
+    return max(mean - float(np.hypot(below, spread)), 0.0), min(mean + float(np.hypot(above, spread)), 1.0)
 
 
 def _check_same_length(scores: np.ndarray, labels: np.ndarray) -> None:

@@ -36,7 +36,7 @@ _NONE_OF_THE_ABOVE = "None of the above choices ."
 def write_generated_data(
     folder: str | pathlib.Path, *, seed: int = 0, num_train: int = 256, num_test: int = 64
 ) -> None:
-    """Writes SciQ-, BoolQ-, CosmosQA-, ARC- and Winogrande-like files, train and test split, under `folder`.
+    """Writes files like those of SciQ, BoolQ, CosmosQA, ARC, Winogrande and GSM8K, train and test, under `folder`.
 
     Args:
         folder: made if needed; laid out as `sources` reads it. Files there of the same names are replaced.
@@ -58,6 +58,7 @@ def write_generated_data(
             num_test - easy["test"],
         ),
         ("winogrande/winogrande_xl", "validation", _winogrande_row, _winogrande_schema, num_train, num_test),
+        ("gsm8k/main", "test", _gsm8k_row, _gsm8k_schema, num_train, num_test),
     )
     for subset, test_name, make_row, schema, train_rows, test_rows in makers:
         for split, num_rows in (("train", train_rows), (test_name, test_rows)):
@@ -152,6 +153,17 @@ def _winogrande_row(draws: _Draws, row: int) -> dict[str, Any]:
     }
 
 
+def _gsm8k_row(draws: _Draws, row: int) -> dict[str, Any]:
+    person = draws.one(_PEOPLE)
+    first, second = 2 + draws.below(48), 2 + draws.below(48)
+    total = first + second
+    return {
+        "question": f"On day {row} {person} found {first} coins in the {draws.one(_PLACES)} and {second} more "
+        f"at home. How many coins did {person} find?",
+        "answer": f"{person} found {first}+{second}=<<{first}+{second}={total}>>{total} coins.\n#### {total}",
+    }
+
+
 def _write(path: pathlib.Path, rows: list[dict[str, Any]], schema: "pa.Schema") -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -198,3 +210,9 @@ def _winogrande_schema() -> "pa.Schema":
     import pyarrow as pa
 
     return pa.schema(_strings("sentence", "option1", "option2", "answer"))
+
+
+def _gsm8k_schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    return pa.schema(_strings("question", "answer"))

@@ -14,9 +14,11 @@ CLASSIFIER_PROMPTS = ("bare", "instruction", "fewshot")
 def few_shot_prompt(instruction: str, shots: Sequence[tasks.Example], text: str) -> str:
     """The instruction, the solved problems and the problem, blank lines between, ending in `R:`.
 
-    A solved problem is `{text} R: {label}`. The answer to the prompt is one of `ANSWERS`.
+    A solved problem is `{text} R: {label}`, and the answer to the prompt is one of `ANSWERS`; or, where answers
+    are generated, `{text} R: {solution}`.
     """
-    solved = [f"{shot.text} R:{ANSWERS[shot.label]}" for shot in shots]
+    answers = [f" {shot.solution}" if shot.solution else ANSWERS[shot.label] for shot in shots]
+    solved = [f"{shot.text} R:{answer}" for shot, answer in zip(shots, answers, strict=True)]
     return "\n\n".join([instruction, *solved, f"{text} R:"])
 
 

@@ -32,11 +32,15 @@ def load_questions(
         subsets: names joined by `+` (ARC: `easy+challenge`, `easy`, `challenge`); None reads all of them.
 
     Raises:
-        UserError: nothing there, no network, damaged or empty file, missing column, wrong type, bad row; one
-          line that names the file, the row (from 0, as in the example_id) and the remedy.
+        UserError: the task has no such split, nothing there, no network, damaged or empty file, missing column,
+          wrong type, bad row; one line that names the file, the row (from 0, as in the example_id) and the
+          remedy.
     """
     if split not in task.splits:
-        raise ValueError(f"task {task.name} has the splits {sorted(task.splits)}, not {split!r}")
+        raise errors.UserError(
+            f"task {task.name} has no {split} split (it has: {', '.join(task.splits) or 'none'}); name one in "
+            "Task.splits, or choose another task"
+        )
     chosen = _choose_subsets(task, subsets)
     if source == HUB:
         return [q for subset in chosen for q in _read_hub(task, subset, split)]
@@ -88,8 +92,10 @@ def _path(folder: pathlib.Path, subset: tasks.Subset, file_split: str) -> pathli
 
 
 def _must_split_by_context(task: tasks.Task, subset: tasks.Subset, folder: pathlib.Path) -> bool:
+    if not task.split_by_context:
+        return False
     train, test = (_path(folder, subset, task.splits[split]) for split in ("train", "test"))
-    return task.split_by_context and not train.exists() and test.exists()
+    return not train.exists() and test.exists()
 
 
 def _read_folder(
@@ -201,10 +207,11 @@ def _parse(
         zip(*(table.column(name).to_pylist() for name in task.columns), strict=True)
     ):
         try:
-            context, text, choices, answer = task.read_row(*values)
+            parts = tasks.RowParts(*task.read_row(*values))
         except ValueError as error:
             raise errors.UserError(f"{where}: row {row}: {error}; mend or remove the row") from error
-        questions.append(tasks.Question(f"{task.name}/{split}/{prefix}{row}", text, choices, answer, context))
+        name = f"{task.name}/{split}/{prefix}{row}"
+        questions.append(tasks.Question(question_id=name, **parts._asdict()))
     return questions
 
 

@@ -70,12 +70,16 @@ def sample_and_halve(
 def pick_shots(examples: Iterable[tasks.Example], *, num_shots: int = 4, seed: int) -> list[tasks.Example]:
     """The solved problems of a few-shot prompt: half of each label, one per question, in a fixed mixed order.
 
+    Where answers are generated there are no labels, and any questions will do.
+
     Raises:
-        UserError: `num_shots` is odd or negative, or there are not enough questions of a label.
+        UserError: `num_shots` is negative, or odd where there are labels, or there are not enough questions.
     """
+    groups = _group(examples)
+    if any(members[0].solution for members in groups.values()):
+        return _pick_solved(groups, num_shots, seed)
     if num_shots < 0 or num_shots % 2:
         raise errors.UserError(f"the number of shots is {num_shots}; it must be even, half of each label")
-    groups = _group(examples)
     shots: dict[int, list[tasks.Example]] = {0: [], 1: []}
     for name in _keyed_order(groups, seed, "shots"):
         # Where a question has points of both labels, it serves the label that has fewer shots so far.
@@ -91,6 +95,18 @@ def pick_shots(examples: Iterable[tasks.Example], *, num_shots: int = 4, seed: i
             )
     mixed = {example.example_id: example for example in shots[0] + shots[1]}
     return [mixed[name] for name in _keyed_order(mixed, seed, "order of shots")]
+
+
+def _pick_solved(groups: dict[str, list[tasks.Example]], num_shots: int, seed: int) -> list[tasks.Example]:
+    """Shots of a task whose answers are generated."""
+    if num_shots < 0:
+        raise errors.UserError(f"the number of shots is {num_shots}; it must be 0 or more")
+    if len(groups) < num_shots:
+        raise errors.UserError(
+            f"{num_shots} shots need {num_shots} solved questions, found {len(groups)}; "
+            "raise data.num_train or lower the number of shots"
+        )
+    return [groups[name][0] for name in _keyed_order(groups, seed, "shots")[:num_shots]]
 
 
 def majority_class_accuracy(labels: Sequence[int]) -> float:

@@ -7,12 +7,15 @@ Selective Weak-to-Strong Generalization (arXiv 2511.14166). A new task is one `r
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from selw2s_jax import errors
-from selw2s_jax.data import keyed
+from selw2s_jax.data import gsm8k, keyed
 
 CONVERSIONS = ("coin", "balanced_pair", "all")
+
+# What follows a solution in a few-shot prompt: the blank line before the next problem.
+SOLUTION_STOP = ("\n\n",)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,9 +26,10 @@ class Question:
         question_id: `"{task}/{split}/{row}"`, row = index in the source file from 0 (for ARC with the subset's
           name: `arc/train/easy-17`). It names the row for good, whatever else is read or sampled.
         text: the question, or the sentence with `_` for the blank (Winogrande).
-        choices: the answers to choose from; None for a yes/no question.
-        answer: index into `choices` of the right one; the label 0 or 1 where `choices` is None.
+        choices: the answers to choose from; None for a yes/no question and where the answer is generated.
+        answer: index into `choices` of the right one; the label 0 or 1 of a yes/no question; else 0.
         context: the passage that the question is about, or "".
+        solution: the reference solution where the answer is generated, else "".
     """
 
     question_id: str
@@ -33,6 +37,7 @@ class Question:
     choices: tuple[str, ...] | None
     answer: int
     context: str = ""
+    solution: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,13 +48,17 @@ class Example:
         example_id: the question_id, followed by `:{choice}` where a question gives several points.
         group: the question_id; the points of one group never go to different halves.
         text: what the models read, without instruction or shots.
-        label: 1 where the answer shown is right (the answer is yes), else 0.
+        label: 1 where the answer shown is right (the answer is yes), else 0; 0 where the answer is generated.
+        solution: the reference solution where the answer is generated, else "".
+        passage: where in `text` the passage begins and ends, in characters; (0, 0) where there is none.
     """
 
     example_id: str
     group: str
     text: str
     label: int
+    solution: str = ""
+    passage: tuple[int, int] = (0, 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,13 +70,19 @@ class Subset:
     hub_config: str | None = None
 
 
-# What `Task.read_row` returns: context, text, choices, answer.
-RowParts = tuple[str, str, tuple[str, ...] | None, int]
+class RowParts(NamedTuple):
+    """What `Task.read_row` returns, the attributes of a `Question`; a tuple in this order will do."""
+
+    context: str
+    text: str
+    choices: tuple[str, ...] | None
+    answer: int = 0
+    solution: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A data set and its binary form.
+    """A data set and its binary form, or that whose answers are generated.
 
     Attributes:
         name: the registry name, first part of every example_id.
@@ -78,10 +93,12 @@ class Task:
         subsets: where the rows are; all of them are read, in order, unless some are chosen by name.
         splits: our `train` and `test` -> the data set's own split names, which are also its file names.
         columns: column name -> kind, one of `sources.COLUMN_KINDS`.
-        read_row: the values of `columns`, in order -> (context, text, choices, answer); raises ValueError
-          with what is wrong.
+        read_row: the values of `columns`, in order -> `RowParts`; raises ValueError with what is wrong.
         split_by_context: where a folder lacks the train file, divide the test file by context (for trials).
         never_right: an answer containing this text (ignoring case) is never shown as label 1.
+        is_correct: (generated answer, reference solution) -> whether the answer is right; None where the answers
+          are 0 and 1.
+        stop: strings that end a generated answer.
     """
 
     name: str
@@ -96,6 +113,13 @@ class Task:
     read_row: Callable[..., RowParts] | None = None
     split_by_context: bool = False
     never_right: str | None = None
+    is_correct: Callable[[str, str], bool] | None = None
+    stop: tuple[str, ...] = ()
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether the model writes its answers, rather than choose between 0 and 1."""
+        return self.is_correct is not None
 
 
 TASKS: dict[str, Task] = {}
@@ -148,7 +172,8 @@ def _right_choices(task: Task, question: Question) -> list[int]:
 def convert(task: Task, questions: Iterable[Question], *, mode: str, seed: int) -> list[Example]:
     """Turns questions into binary examples, in their order.
 
-    A yes/no question gives one example with its own label in every mode. A multiple-choice question gives
+    A yes/no question gives one example with its own label in every mode, and so does one whose answer is
+    generated, with its solution and the label 0. A multiple-choice question gives
 
     - `coin`: one example; a fair coin shows the right answer (label 1) or a random wrong one (label 0).
     - `balanced_pair`: two, the right answer and a random wrong one, so that the classes are balanced.
@@ -170,20 +195,20 @@ def convert(task: Task, questions: Iterable[Question], *, mode: str, seed: int) 
     examples = []
     for question in questions:
         if question.choices is None:
-            text = task.format(question, "")
-            examples.append(Example(question.question_id, question.question_id, text, question.answer))
+            examples.append(_example(question, "", task.format(question, ""), question.answer))
             continue
         for choice in _shown_choices(task, question, mode, seed):
             suffix = "" if mode == "coin" else f":{choice}"
-            examples.append(
-                Example(
-                    example_id=question.question_id + suffix,
-                    group=question.question_id,
-                    text=task.format(question, question.choices[choice]),
-                    label=int(choice == question.answer),
-                )
-            )
+            text = task.format(question, question.choices[choice])
+            examples.append(_example(question, suffix, text, int(choice == question.answer)))
     return examples
+
+
+def _example(question: Question, suffix: str, text: str, label: int) -> Example:
+    name = question.question_id
+    start = text.find(question.context) if question.context else -1
+    passage = (0, 0) if start < 0 else (start, start + len(question.context))
+    return Example(name + suffix, name, text, label, question.solution, passage)
 
 
 def _shown_choices(task: Task, question: Question, mode: str, seed: int) -> list[int]:
@@ -200,9 +225,20 @@ def _shown_choices(task: Task, question: Question, mode: str, seed: int) -> list
     return (right or wrong) if shows_right else (wrong or right)
 
 
+def without_blank_lines(text: str) -> str:
+    """A solution without the blank line that would end it in a few-shot prompt."""
+    return "\n".join(line for line in text.split("\n") if line.strip())
+
+
 def judging_instruction(material: str, condition: str) -> str:
     """The paper's instruction (S, Table 1), `material` such as "a sentence", `condition` of the answer 1."""
     return f"There is {material}. Respond with 1 if {condition}, and with 0 otherwise."
+
+
+def format_text(question: Question, choice: str) -> str:
+    """The question alone."""
+    del choice  # these questions show none
+    return question.text
 
 
 def format_question_answer(question: Question, choice: str) -> str:
@@ -224,17 +260,17 @@ def _format_filled_sentence(question: Question, choice: str) -> str:
 
 
 def _read_sciq(question: str, correct_answer: str, *distractors: str) -> RowParts:
-    return "", question, (correct_answer, *distractors), 0
+    return RowParts("", question, (correct_answer, *distractors))
 
 
 def _read_boolq(passage: str, question: str, answer: bool) -> RowParts:
-    return passage, question, None, int(answer)
+    return RowParts(passage, question, None, int(answer))
 
 
 def _read_cosmos_qa(context: str, question: str, label: int, *choices: str) -> RowParts:
     if not 0 <= label < len(choices):
         raise ValueError(f"label is {label}, not one of 0 to {len(choices) - 1}")
-    return context, question, choices, label
+    return RowParts(context, question, choices, label)
 
 
 def _read_arc(question: str, choices: dict[str, Any], answer_key: str) -> RowParts:
@@ -243,7 +279,7 @@ def _read_arc(question: str, choices: dict[str, Any], answer_key: str) -> RowPar
         raise ValueError("choices.text and choices.label do not go together")
     if answer_key not in labels:
         raise ValueError(f"answerKey is {answer_key!r}, not one of {labels}")
-    return "", question, tuple(texts), labels.index(answer_key)
+    return RowParts("", question, tuple(texts), labels.index(answer_key))
 
 
 def _read_winogrande(sentence: str, option1: str, option2: str, answer: str) -> RowParts:
@@ -251,7 +287,14 @@ def _read_winogrande(sentence: str, option1: str, option2: str, answer: str) -> 
         raise ValueError(f"answer is {answer!r}, not '1' or '2'")
     if "_" not in sentence:
         raise ValueError("sentence has no blank '_'")
-    return "", sentence, (option1, option2), int(answer) - 1
+    return RowParts("", sentence, (option1, option2), int(answer) - 1)
+
+
+def _read_gsm8k(question: str, answer: str) -> RowParts:
+    _, mark, behind = answer.rpartition(gsm8k.ANSWER_MARK)
+    if not mark or gsm8k.parse_answer(behind) is None:
+        raise ValueError(f"answer has no number after {gsm8k.ANSWER_MARK!r}")
+    return RowParts("", question, None, solution=without_blank_lines(answer))
 
 
 def _strings(*names: str) -> dict[str, str]:
@@ -335,5 +378,21 @@ register(
         read_row=_read_winogrande,
         instruction=judging_instruction("a sentence", "it makes sense"),
         format=_format_filled_sentence,
+    )
+)
+register(
+    Task(
+        name="gsm8k",
+        hub_name="openai/gsm8k",
+        hub_revision="e53f048856ff4f594e959d75785d2c2d37b678ee",
+        subsets=(Subset("main", "gsm8k/main", "main"),),
+        splits={"train": "train", "test": "test"},
+        columns=_strings("question", "answer"),
+        read_row=_read_gsm8k,
+        instruction="There is a math problem. Respond with the steps of its solution, "
+        "and in the last line with #### and the number that is the answer.",
+        format=format_text,
+        is_correct=gsm8k.is_correct,
+        stop=SOLUTION_STOP,
     )
 )

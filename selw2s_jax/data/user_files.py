@@ -1,11 +1,13 @@
 """A user's own questions from a JSONL, CSV or parquet file.
 
-Two forms, told apart by the columns (further columns are ignored):
+Three forms, told apart by the columns (further columns are ignored):
 
 - `text,label`: `text` is what the models read; `label` is 0 or 1, and true or false are taken for 1 and 0.
 - `question,choices,answer`: `choices` is a list of at least two different texts, in CSV a JSON list in the
   cell (`"[""red"", ""blue""]"`); `answer` is the index of the right choice from 0, or its text. In CSV, where
   everything is text, a cell that is one choice's text and another one's index is refused.
+- `question,solution`: the model writes its answer, right where it ends in the number that `solution` ends in,
+  as in GSM8K; `solution` is what a solved problem of the few-shot prompt shows, or the number alone.
 
 JSONL has one object a line, CSV a header line; both are UTF-8. Lines are counted from 1, as an editor does
 (the header is line 1 of a CSV file), parquet rows from 1.
@@ -19,13 +21,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from selw2s_jax import errors, remote
-from selw2s_jax.data import keyed, sources, tasks
+from selw2s_jax.data import gsm8k, keyed, sources, tasks
 
 FORMATS = (".jsonl", ".csv", ".parquet")
 _TEXT_COLUMNS = ("text", "label")
 _CHOICE_COLUMNS = ("question", "choices", "answer")
+_SOLUTION_COLUMNS = ("question", "solution")
 _LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
-_FORMS = f"{','.join(_TEXT_COLUMNS)} or {','.join(_CHOICE_COLUMNS)}"
+_FORMS = f"{','.join(_TEXT_COLUMNS)}; {','.join(_CHOICE_COLUMNS)}; or {','.join(_SOLUTION_COLUMNS)}"
 _MAX_FAULTS = 10
 _HOLDOUT_SHARE = 0.2
 
@@ -38,11 +41,20 @@ def user_task(
 ) -> tasks.Task:
     """The task of a user's file, by the form of its questions; not registered.
 
-    `text,label` rows are shown as they are; `question,choices,answer` rows as `Q: {question} A: {choice}`.
-    `instruction` replaces the general one of the few-shot prompt.
+    `text,label` rows and the questions of `question,solution` rows are shown as they are;
+    `question,choices,answer` rows as `Q: {question} A: {choice}`. `instruction` replaces the general one of the
+    few-shot prompt.
     """
+    if questions[0].solution:
+        return tasks.Task(
+            name=name,
+            instruction=instruction or "There is a problem. Respond with a solution that ends in a number.",
+            format=tasks.format_text,
+            is_correct=gsm8k.is_correct,
+            stop=tasks.SOLUTION_STOP,
+        )
     if questions[0].choices is None:
-        general, form = tasks.judging_instruction("a statement", "it is true"), _format_text
+        general, form = tasks.judging_instruction("a statement", "it is true"), tasks.format_text
     else:
         general = tasks.judging_instruction("a question, followed by an answer", "the answer is correct")
         form = tasks.format_question_answer
@@ -63,7 +75,7 @@ def load_user_splits(
     train = load_user_questions(train_path, task_name, "train")
     if test_path is not None:
         test = load_user_questions(test_path, task_name, "test")
-        if (train[0].choices is None) != (test[0].choices is None):
+        if _form(train[0]) != _form(test[0]):
             raise errors.UserError(
                 f"{train_path} and {test_path} differ in form; give both the columns {_FORMS}"
             )
@@ -119,9 +131,8 @@ def load_user_questions(path: str, task_name: str, split: str) -> list[tasks.Que
     return questions
 
 
-def _format_text(question: tasks.Question, choice: str) -> str:
-    del choice  # these questions show none
-    return question.text
+def _form(question: tasks.Question) -> tuple[bool, bool]:
+    return question.choices is None, bool(question.solution)
 
 
 def _choose_parser(path: str, rows: list[Row]) -> Callable[..., tasks.Question]:
@@ -130,7 +141,7 @@ def _choose_parser(path: str, rows: list[Row]) -> Callable[..., tasks.Question]:
     for _, values in rows:
         if isinstance(values, ValueError):
             continue
-        for columns, parse in ((_TEXT_COLUMNS, _parse_text), (_CHOICE_COLUMNS, _parse_choices)):
+        for columns, parse in _PARSERS.items():
             if all(column in values for column in columns):
                 return parse
         found |= values
@@ -170,6 +181,24 @@ def _parse_choices(question_id: str, values: dict[str, Any], in_csv: bool) -> ta
     if len({choice.strip().casefold() for choice in choices}) < 2:
         raise ValueError(f"choices differ in case only: {_show(list(choices))}")
     return tasks.Question(question_id, text, choices, _answer_index(values.get("answer"), choices, in_csv))
+
+
+def _parse_solution(question_id: str, values: dict[str, Any], in_csv: bool) -> tasks.Question:
+    del in_csv  # the same in every format
+    text, solution = _text(values, "question"), values.get("solution")
+    if isinstance(solution, int | float) and not isinstance(solution, bool):
+        values = values | {"solution": str(solution)}
+    solution = tasks.without_blank_lines(_text(values, "solution"))
+    if gsm8k.parse_answer(solution) is None:
+        raise ValueError(f"solution has no number: {_show(solution)}")
+    return tasks.Question(question_id, text, None, 0, solution=solution)
+
+
+_PARSERS: dict[tuple[str, ...], Callable[..., tasks.Question]] = {
+    _TEXT_COLUMNS: _parse_text,
+    _CHOICE_COLUMNS: _parse_choices,
+    _SOLUTION_COLUMNS: _parse_solution,
+}
 
 
 def _answer_index(value: Any, choices: tuple[str, ...], in_csv: bool) -> int:
@@ -263,7 +292,8 @@ def _read_csv(path: pathlib.Path) -> Iterator[Row]:
 
 def _read_parquet(path: pathlib.Path) -> Iterator[Row]:
     table = sources.read_parquet(path)
-    known = [name for name in table.schema.names if name in (*_TEXT_COLUMNS, *_CHOICE_COLUMNS)]
+    wanted = {name for columns in _PARSERS for name in columns}
+    known = [name for name in table.schema.names if name in wanted]
     if not known:
         raise _wrong_columns(path, table.schema.names)
     yield from enumerate(table.select(known).to_pylist(), 1)

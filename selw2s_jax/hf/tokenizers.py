@@ -24,12 +24,16 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from selw2s_jax import errors, remote
+from selw2s_jax.hf import sentencepiece_bpe
 
 # Embedding tables are padded to round sizes; no published model adds as many rows as this.
 MAX_EMBEDDING_PADDING = 1024
 
 _ADDED_TOKEN_OPTIONS = ("single_word", "lstrip", "rstrip", "normalized", "special")
-_SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# Of tokenizers whose settings name no end-of-text token: GPT-2 and GPT-NeoX, Llama and Mistral, Llama 3.
+_KNOWN_EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>")
+_SPECIAL_TOKENS = "special_tokens_map.json"
+_SETTINGS_FILES = ("tokenizer_config.json", _SPECIAL_TOKENS, "added_tokens.json")
 
 
 class Tokenizer(abc.ABC):
@@ -40,13 +44,19 @@ class Tokenizer(abc.ABC):
         fingerprint: sha256, in hex, over the names and contents of `files`.
         vocab_size: the largest id plus one, special tokens included.
         pad_id: a valid id for padding slots; they are masked, so any would do.
+        eos_ids: the tokens that end a text or a turn of a chat, ascending, by the tokenizer and the
+            generation_config.json beside it; () where neither says. The fingerprint does not cover that file.
     """
 
-    def __init__(self, files: Iterable[pathlib.Path], *, vocab_size: int, pad_id: int):
+    def __init__(
+        self, files: Iterable[pathlib.Path], *, vocab_size: int, pad_id: int, eos_ids: Iterable[int] = ()
+    ):
         self.files = tuple(files)
         self.fingerprint = _fingerprint(self.files)
         self.vocab_size = vocab_size
         self.pad_id = pad_id
+        named = _generation_eos_ids(self.files[0].parent / "generation_config.json")
+        self.eos_ids = tuple(sorted({*eos_ids, *(i for i in named if 0 <= i < vocab_size)}))
 
     @abc.abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -63,13 +73,16 @@ class Tokenizer(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class _TiktokenFormat:
-    """What a rank file leaves out. The special tokens take the ids after the last rank."""
+    """What a rank file leaves out. The special tokens take the ids after the last rank.
+
+    The first of the `end_tokens` ends a text, the second a turn of a chat.
+    """
 
     model_name: str
     num_ranks: int
     pattern: str
     special_tokens: tuple[str, ...]
-    pad_token: str
+    end_tokens: tuple[str, str]
     normalize_nfc: bool
 
 
@@ -84,7 +97,7 @@ _QWEN = _TiktokenFormat(
     num_ranks=151_643,
     pattern=_GPT4_STYLE_PATTERN % r"\p{N}",
     special_tokens=("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))),
-    pad_token="<|endoftext|>",
+    end_tokens=("<|endoftext|>", "<|im_end|>"),
     normalize_nfc=True,
 )
 
@@ -103,7 +116,7 @@ _LLAMA_3 = _TiktokenFormat(
         "<|eot_id|>",
         *(f"<|reserved_special_token_{i}|>" for i in range(5, 251)),
     ),
-    pad_token="<|end_of_text|>",
+    end_tokens=("<|end_of_text|>", "<|eot_id|>"),
     normalize_nfc=False,
 )
 
@@ -120,7 +133,8 @@ class _TiktokenTokenizer(Tokenizer):
             special_tokens=special_tokens,
         )
         self._normalize_nfc = spec.normalize_nfc
-        super().__init__([path], vocab_size=self._encoding.n_vocab, pad_id=special_tokens[spec.pad_token])
+        eos_ids = [special_tokens[token] for token in spec.end_tokens]
+        super().__init__([path], vocab_size=self._encoding.n_vocab, pad_id=eos_ids[0], eos_ids=eos_ids)
 
     def encode(self, text):
         if self._normalize_nfc:
@@ -143,17 +157,21 @@ class _TiktokenTokenizer(Tokenizer):
 class _FastTokenizer(Tokenizer):
     """Around a `tokenizers.Tokenizer`, the Rust object inside every fast tokenizer of transformers."""
 
-    def __init__(self, backend, files: Iterable[pathlib.Path], settings: dict):
+    def __init__(self, backend, files: Sequence[pathlib.Path], settings: dict):
         backend.no_padding()
         backend.no_truncation()
         self._backend = backend
         vocab = backend.get_vocab(with_added_tokens=True)
-        named = [settings.get("pad_token"), settings.get("eos_token")]
-        named = [token.get("content") if isinstance(token, dict) else token for token in named]
+        named = [_token_text(settings.get("pad_token")), _token_text(settings.get("eos_token"))]
+        eos_token = named[1] or _token_text(
+            _read_settings(files[0].parent / _SPECIAL_TOKENS).get("eos_token")
+        )
+        eos_token = eos_token or next((token for token in _KNOWN_EOS_TOKENS if token in vocab), None)
         super().__init__(
             files,
             vocab_size=max(vocab.values()) + 1,
             pad_id=next((vocab[token] for token in (*named, "<|endoftext|>", "</s>") if token in vocab), 0),
+            eos_ids=[vocab[eos_token]] if eos_token in vocab else (),
         )
 
     def encode(self, text):
@@ -322,65 +340,9 @@ def _load_tokenizer_model(path: pathlib.Path, settings: dict) -> Tokenizer:
         is_sentencepiece = file.read(1) == b"\n"  # the tag of the first field of its protocol buffer
     if not is_sentencepiece:
         return _TiktokenTokenizer(path, _LLAMA_3)
-    backend = _build_sentencepiece_bpe(path)
+    backend = sentencepiece_bpe.read(path)
     _add_listed_tokens(backend, settings, path)
     return _FastTokenizer(backend, [path, *_settings_files(path.parent)], settings)
-
-
-def _build_sentencepiece_bpe(path: pathlib.Path):
-    """The `tokenizers.Tokenizer` of a Llama-style SentencePiece model, as in the models' tokenizer.json.
-
-    Merges follow the scores of the pieces. Their ids are another order: pieces such as `▁▁` come early but
-    score -1e9, and transformers 5, which takes the ids, splits runs of spaces as no model was trained to.
-    """
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-
-    try:
-        from sentencepiece import sentencepiece_model_pb2
-    except ImportError as error:
-        raise errors.UserError(
-            f"{path} needs the sentencepiece package: pip install 'selw2s-jax[llama]', or add tokenizer.json"
-        ) from error
-
-    proto = sentencepiece_model_pb2.ModelProto()
-    try:
-        proto.ParseFromString(path.read_bytes())
-    except Exception as error:  # DecodeError, of the protobuf package that sentencepiece brings
-        raise _damaged(path, error) from error
-    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
-    if not (
-        trainer.model_type == trainer.BPE
-        and trainer.byte_fallback
-        and normalizer.name == "identity"
-        and normalizer.add_dummy_prefix
-        and not normalizer.remove_extra_whitespaces
-    ):
-        raise errors.UserError(f"{path} is not Llama-style SentencePiece: add the model's tokenizer.json")
-
-    ids = {piece.piece: i for i, piece in enumerate(proto.pieces)}
-    merges = []
-    for piece in proto.pieces:
-        if piece.type == piece.NORMAL:
-            splits = [(piece.piece[:i], piece.piece[i:]) for i in range(1, len(piece.piece))]
-            splits = [(left, right) for left, right in splits if left in ids and right in ids]
-            splits.sort(key=lambda pair: (ids[pair[0]], ids[pair[1]]))
-            merges += [(piece.score, left, right) for left, right in splits]
-    merges.sort(key=lambda merge: (merge[0], len(merge[1]), len(merge[2])), reverse=True)
-
-    pairs = [(left, right) for _, left, right in merges]
-    backend = tokenizers.Tokenizer(
-        models.BPE(vocab=ids, merges=pairs, unk_token=trainer.unk_piece, fuse_unk=True, byte_fallback=True)
-    )
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    for piece in proto.pieces:
-        if piece.type in (piece.UNKNOWN, piece.CONTROL, piece.USER_DEFINED):
-            special = piece.type != piece.USER_DEFINED
-            backend.add_tokens([tokenizers.AddedToken(piece.piece, normalized=False, special=special)])
-    return backend
 
 
 def _add_listed_tokens(backend, settings: dict, path: pathlib.Path) -> None:
@@ -432,6 +394,18 @@ def _read_settings(path: pathlib.Path) -> dict:
     if not isinstance(settings, dict):
         raise errors.UserError(f"{path} is not a JSON object: download it again")
     return settings
+
+
+def _token_text(token: object) -> str | None:
+    """Settings name a special token by its text, or by an object that has it."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
+
+
+def _generation_eos_ids(path: pathlib.Path) -> list[int]:
+    found = _read_settings(path).get("eos_token_id")
+    found = found if isinstance(found, list) else [found]
+    return [token_id for token_id in found if type(token_id) is int]
 
 
 def _refuse_remote_code(folder: pathlib.Path, settings: dict) -> None:

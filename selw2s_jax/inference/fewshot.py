@@ -3,6 +3,8 @@
 Any other candidates have log-probabilities. What the prompts of a task begin with, its shots, is computed once.
 """
 
+import dataclasses
+import re
 from collections.abc import Callable, Sequence
 
 import jax
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from selw2s_jax.data import batches, keyed
+from selw2s_jax.data import batches, keyed, tasks
 from selw2s_jax.data import prompts as prompts_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, prefix
@@ -37,36 +39,72 @@ def encode_prompts(tokenizer, prompts: Sequence[str]) -> tuple[list[np.ndarray],
 
 
 def fit_prompts(
-    tokenizer, build_prompts: Callable[[int], Sequence[str]], *, num_shots: int, max_length: int
-) -> tuple[list[np.ndarray], tuple[int, int], dict[str, int]]:
-    """`encode_prompts` within a context: a prompt too long loses shots from the front, then its own beginning.
+    encode: Callable[[Sequence[str]], Sequence[Sequence[int]]],
+    build_prompts: Callable[[int, Sequence[tasks.Example]], Sequence[str]],
+    questions: Sequence[tasks.Example],
+    *,
+    num_shots: int,
+    max_length: int,
+) -> tuple[list[np.ndarray], dict[str, int]]:
+    """Prompts within a context: one that is too long loses shots from the front, then the beginning of its passage.
 
     Args:
-        build_prompts: the prompts of all questions with so many shots.
+        encode: token ids of texts.
+        build_prompts: the prompts of questions with so many shots.
         num_shots: shots of a full prompt.
         max_length: longest prompt, in tokens.
 
     Returns:
-        Token ids, the ids of the answers, and how many prompts have `fewer_shots` and were `truncated`.
+        Token ids of each, and how many prompts have `fewer_shots` and a `shortened` passage.
+
+    Raises:
+        UserError: a question alone is too long.
     """
-    tokens, answer_ids = encode_prompts(tokenizer, build_prompts(num_shots))
+    tokens = [np.array(ids, np.int32) for ids in encode(build_prompts(num_shots, questions))]
     too_long = [i for i, ids in enumerate(tokens) if len(ids) > max_length]
-    cut = {"fewer_shots": len(too_long) if num_shots else 0, "truncated": 0}
+    cut = {"fewer_shots": len(too_long) if num_shots else 0, "shortened": 0}
     for shots in reversed(range(num_shots)):
         if not too_long:
             break
-        prompts = build_prompts(shots)
-        shorter, _ = encode_prompts(tokenizer, [prompts[i] for i in too_long])
+        shorter = encode(build_prompts(shots, [questions[i] for i in too_long]))
         for i, ids in zip(too_long, shorter, strict=True):
-            tokens[i] = ids
+            tokens[i] = np.array(ids, np.int32)
         too_long = [i for i in too_long if len(tokens[i]) > max_length]
-    cut["truncated"] = len(too_long)
+    cut["shortened"] = len(too_long)
     for i in too_long:
-        tokens[i] = tokens[i][-max_length:]
-    return tokens, answer_ids, cut
+        tokens[i] = _shorten_passage(questions[i], lambda q: encode(build_prompts(0, [q]))[0], max_length)
+    return tokens, cut
 
 
-def answer_probs(
+def _shorten_passage(question: tasks.Example, encode, max_length: int) -> np.ndarray:
+    """Token ids of a question's prompt without as many words at the beginning of its passage as is needed."""
+    start, end = question.passage
+
+    def without(cut: int) -> np.ndarray:
+        text = question.text[:start] + question.text[cut:]
+        return np.array(encode(dataclasses.replace(question, text=text)), np.int32)
+
+    words = [match.start() for match in re.finditer(r"\S+", question.text[start:end])]
+    cuts = [start + place for place in words] + [end]
+    if len(shortest := without(cuts[-1])) > max_length:
+        raise UserError(
+            f"the question {question.example_id} has {len(shortest)} tokens without shots and passage, and the context "
+            f"leaves room for {max_length}: shorten it or leave it out"
+        )
+    low, high = 0, len(cuts) - 1  # the last is known to fit
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(without(cuts[middle])) <= max_length else (middle + 1, high)
+    return without(cuts[high])
+
+
+def to_probs(log_odds) -> np.ndarray:
+    """The probability of the second answer, float32, from log-odds of the same shape."""
+    with np.errstate(over="ignore"):
+        return (1 / (1 + np.exp(-np.asarray(log_odds, np.float64)))).astype(np.float32)
+
+
+def answer_log_odds(
     decoder,
     tokens: Sequence[np.ndarray],
     answer_ids: tuple[int, int],
@@ -78,7 +116,9 @@ def answer_probs(
     partial: classify.Partial | None = None,
     shares_prefix: bool = True,
 ) -> np.ndarray:
-    """Probability of the second answer, the two answers' logits renormalised.
+    """Log-odds of the second answer against the first: the difference of their logits.
+
+    The probability is 1.0 in float32 where the log-odds still tell one answer from another.
 
     Args:
         decoder: a `decoder.Decoder` with its language-model head.
@@ -115,7 +155,8 @@ def _answer_forward(static, arrays, batch: batches.Batch):
     hidden = model.hidden_states(batch.tokens[0], batch.segment_ids[0], batch.positions[0], cache=cache)
     last = hidden[batch.row[0], batch.last[0]]
     token_ids = jnp.broadcast_to(jnp.array(answer_ids, jnp.int32), (last.shape[0], len(answer_ids)))
-    return jax.nn.softmax(model.answer_logits(last, token_ids), axis=-1)[:, 1]
+    logits = model.answer_logits(last, token_ids)
+    return logits[:, 1] - logits[:, 0]
 
 
 def require_lm_head(decoder) -> None:
@@ -243,7 +284,7 @@ def _candidate_forward(static, arrays, batch: batches.Batch):
 
 
 def sampled_accuracy(
-    probs: np.ndarray,
+    log_odds: np.ndarray,
     labels: Sequence[int],
     example_ids: Sequence[str],
     *,
@@ -254,7 +295,7 @@ def sampled_accuracy(
     """P(IK) targets: the share of sampled answers that are right (Selective W2SG, Training to Predict P(IK)).
 
     Args:
-        probs: `[N]` probability of answer 1.
+        log_odds: `[N]` of answer 1 against answer 0.
         labels: `[N]` ground truth.
         example_ids: `[N]`; a sample is a function of the seed and these, not of the order.
         num_samples: answers per question; one gives hard targets.
@@ -263,13 +304,11 @@ def sampled_accuracy(
     Returns:
         `[N]` float32 in [0, 1].
     """
-    probs = np.asarray(probs, np.float64)
+    log_odds = np.asarray(log_odds, np.float64)
     if temperature == 0:
-        answers = (probs > 0.5)[:, None]
+        answers = (log_odds > 0)[:, None]
     else:
-        logits = np.log(np.clip(probs, 1e-300, 1)) - np.log(np.clip(1 - probs, 1e-300, 1))
-        with np.errstate(over="ignore"):
-            tempered = 1 / (1 + np.exp(-logits / temperature))
+        tempered = to_probs(log_odds / temperature).astype(np.float64)
         draws = np.array(
             [
                 [keyed.keyed_uniform(seed, f"answer/{s}", name) for s in range(num_samples)]

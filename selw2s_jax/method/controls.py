@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from selw2s_jax.method import graph_smoothing, label_rules, selection
+from selw2s_jax.method import label_rules, selection
 
 
 @label_rules.register("self_labels")
@@ -30,19 +30,13 @@ def make_smoothed_rule(
         alpha, tau, normalize, include_self, center: see `graph_smoothing.smooth_labels`.
     """
 
+    refine = selection.make_graph_refiner(
+        alpha=alpha, tau=tau, normalize=normalize, include_self=include_self, center=center
+    )
+
     def rule(inputs: label_rules.RuleInputs) -> label_rules.Labels:
-        prior = inputs.weak_probs.astype(jnp.float32)
-        targets, weights = graph_smoothing.smooth_labels(
-            inputs.embeddings,
-            prior,
-            alpha=alpha,
-            tau=tau,
-            normalize=normalize,
-            include_self=include_self,
-            center=center,
-            example_mask=inputs.example_mask,
-        )
-        metrics = graph_smoothing.graph_diagnostics(weights, inputs.example_mask)
-        return label_rules.Labels(targets, prior, jnp.zeros_like(inputs.example_mask), inputs.p_ik, metrics)
+        prior, nobody = inputs.weak_probs.astype(jnp.float32), jnp.zeros_like(inputs.example_mask)
+        targets, metrics = refine(inputs, prior, nobody)
+        return label_rules.Labels(targets, prior, nobody, inputs.p_ik, metrics)
 
     return rule

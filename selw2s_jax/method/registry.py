@@ -1,7 +1,7 @@
 """The methods by name: each a label rule, a loss, and what it needs. A new method is a new row."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selw2s_jax.method import controls, divergences, selection  # noqa: F401  (they register their parts)
@@ -47,6 +47,11 @@ def register(name: str, method: Method) -> None:
 def students() -> tuple[str, ...]:
     """Names that `methods` of a config may list."""
     return tuple(name for name, method in METHODS.items() if method.is_student)
+
+
+def is_p_ik_alone(names: Sequence[str]) -> bool:
+    """Whether none of these methods learns a task: a run of them has no weak model, no ceiling and no halves."""
+    return bool(names) and all(name in METHODS and METHODS[name].task_weight == 0 for name in names)
 
 
 register("supervised", Method(is_student=False))

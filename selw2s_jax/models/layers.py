@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.models import kv_cache
 
 embedding_init = jax.nn.initializers.normal(0.02)
 weight_init = jax.nn.initializers.normal(0.02)
@@ -130,12 +129,39 @@ def attend(q, k, v, context, settings):
     """Scaled dot-product attention of q, k, v [R, T, N, H] and of the past in `context` -> [R, T, N, H]."""
     axes = ("rows", "time", "heads", "head_dim")
     q, k, v = (sharding.constrain(x, axes, settings.mesh) for x in (q, k, v))
-    if context.past is not None:
-        past = (kv_cache.for_rows(x, k.shape[0], axis=0) for x in context.past)
-        k, v = (jnp.concatenate(pair, axis=1) for pair in zip(past, (k, v), strict=True))
-        k, v = (sharding.constrain(x, axes, settings.mesh) for x in (k, v))
-    out = jax.nn.dot_product_attention(q, k, v, mask=context.mask, implementation=settings.attention)
+    if context.past is None:
+        out = jax.nn.dot_product_attention(q, k, v, mask=context.mask, implementation=settings.attention)
+    else:
+        out = _attend_with_past(q, k, v, *context.past, context.mask)
     return sharding.constrain(out, axes, settings.mesh)
+
+
+def _attend_with_past(q, k, v, past_k, past_v, mask):
+    """Attention to a past [C, S, N, H] and to the rows' own tokens, with one softmax over both.
+
+    A past that several rows have in common is read in place: copied for each it would be most of the memory.
+    """
+    num_rows, num_tokens, num_heads, head_dim = q.shape
+    grouped = q.reshape(past_k.shape[0], -1, num_tokens, num_heads, head_dim)
+    scores = (
+        jnp.einsum("cgtnh,csnh->cgnts", grouped, past_k, preferred_element_type=jnp.float32),
+        jnp.einsum("rtnh,rsnh->rnts", q, k, preferred_element_type=jnp.float32),
+    )
+    masks = jnp.split(mask, [past_k.shape[1]], axis=-1)
+    scores = [
+        jnp.where(seen, x.reshape(num_rows, num_heads, num_tokens, -1) * head_dim**-0.5, -jnp.inf)
+        for x, seen in zip(scores, masks, strict=True)
+    ]
+    # A token sees at least itself, so this is finite.
+    largest = jnp.maximum(*(jnp.max(x, axis=-1, keepdims=True) for x in scores))
+    to_past, to_own = (jnp.exp(x - largest) for x in scores)
+    total = jnp.sum(to_past, axis=-1) + jnp.sum(to_own, axis=-1)  # [R, N, T]
+    to_past = to_past.reshape(*grouped.shape[:2], num_heads, num_tokens, -1).astype(v.dtype)
+    out = jnp.einsum("cgnts,csnh->cgtnh", to_past, past_v, preferred_element_type=jnp.float32).reshape(
+        q.shape
+    )
+    out += jnp.einsum("rnts,rsnh->rtnh", to_own.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return (out / total.swapaxes(1, 2)[..., None]).astype(q.dtype)
 
 
 class Block(nnx.Module):

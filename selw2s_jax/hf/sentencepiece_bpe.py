@@ -1,0 +1,69 @@
+"""SentencePiece BPE models of Llama 1 and 2 and Mistral (tokenizer.model) as tokenizers of the tokenizers library."""
+
+import pathlib
+from typing import TYPE_CHECKING
+
+from selw2s_jax import errors
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+def read(path: pathlib.Path) -> "tokenizers.Tokenizer":
+    """The tokenizer of a Llama-style SentencePiece model, as in the models' tokenizer.json.
+
+    Merges follow the scores of the pieces. Their ids are another order: pieces such as `▁▁` come early but
+    score -1e9, and transformers 5, which takes the ids, splits runs of spaces as no model was trained to.
+
+    Raises:
+        UserError: the sentencepiece package is missing, or the file is damaged or of another style.
+    """
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers
+
+    try:
+        from sentencepiece import sentencepiece_model_pb2
+    except ImportError as error:
+        raise errors.UserError(
+            f"{path} needs the sentencepiece package: pip install 'selw2s-jax[llama]', or add tokenizer.json"
+        ) from error
+
+    proto = sentencepiece_model_pb2.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except Exception as error:  # DecodeError, of the protobuf package that sentencepiece brings
+        reason = " ".join(str(error).split())
+        raise errors.UserError(f"{path} cannot be read ({reason}): download it again") from error
+    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+    if not (
+        trainer.model_type == trainer.BPE
+        and trainer.byte_fallback
+        and normalizer.name == "identity"
+        and normalizer.add_dummy_prefix
+        and not normalizer.remove_extra_whitespaces
+    ):
+        raise errors.UserError(f"{path} is not Llama-style SentencePiece: add the model's tokenizer.json")
+
+    ids = {piece.piece: i for i, piece in enumerate(proto.pieces)}
+    merges = []
+    for piece in proto.pieces:
+        if piece.type == piece.NORMAL:
+            splits = [(piece.piece[:i], piece.piece[i:]) for i in range(1, len(piece.piece))]
+            splits = [(left, right) for left, right in splits if left in ids and right in ids]
+            splits.sort(key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+            merges += [(piece.score, left, right) for left, right in splits]
+    merges.sort(key=lambda merge: (merge[0], len(merge[1]), len(merge[2])), reverse=True)
+
+    pairs = [(left, right) for _, left, right in merges]
+    backend = tokenizers.Tokenizer(
+        models.BPE(vocab=ids, merges=pairs, unk_token=trainer.unk_piece, fuse_unk=True, byte_fallback=True)
+    )
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    for piece in proto.pieces:
+        if piece.type in (piece.UNKNOWN, piece.CONTROL, piece.USER_DEFINED):
+            special = piece.type != piece.USER_DEFINED
+            backend.add_tokens([tokenizers.AddedToken(piece.piece, normalized=False, special=special)])
+    return backend
