@@ -101,7 +101,7 @@ def write(
         weak_base, weak_tokenizer: likewise of the weak model; the former is needed where only a part was trained.
 
     Returns:
-        The lines: example_id, text, p_ik, class, prob_1, few_shot, weak, smoothed, used and target, as README.md
+        The lines: example_id, text, p_ik, class, prob_1, few_shot, weak, smoothed, used and target, as docs/running.md
         describes them.
 
     Raises:
