@@ -8,10 +8,10 @@ P(IK) is trained on each task and tested on each: the paper's table is the diago
 """
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import toy_world
 from selw2s_jax.errors import UserError
 
 _TASKS = ("arc", "sciq", "boolq", "cosmos_qa", "winogrande", "gsm8k")
+_WORLD_TASKS = ("world_traits", "world_facts", "world_passage", "world_compare", "world_sums")
 
 
 def get_config(arguments: str | None = None):
@@ -25,17 +25,11 @@ def get_config(arguments: str | None = None):
         config.generation.max_new_tokens = 12
     if choice["world"]:
         config_lib.world_settings(config)
-        # Test sets of about 1,000, as in configs/tables.py.
-        config.world.num_entities = 2600
-        config.world.shown_share = 0.4
-        config.world.test_share = 0.32
-        config.pretraining.strong.num_steps = 6500
-        config.pretraining.weak.num_steps = 2000
-        config.seeds = (0, 1, 2, 3, 4)
+        config_lib.larger_world(config)
         config.weak.model = None
         config.p_ik.num_test = 0
     config.methods = ("p_ik_only",)
-    names = toy_world.TASK_NAMES if choice["world"] else _TASKS
+    names = _WORLD_TASKS if choice["world"] else _TASKS
     config.sweep.tasks = names
     config.sweep.settings = (f"p_ik.task={','.join(names)}",)
     return config

@@ -83,13 +83,7 @@ def _set_world(config, table: str, p_ik: str) -> None:
     methods = config.methods
     config_lib.world_settings(config)
     config.methods = methods
-    # Halves of about 1,060 rows and a test set of about 1,000.
-    config.world.num_entities = 2600
-    config.world.shown_share = 0.4
-    config.world.test_share = 0.32
-    config.pretraining.strong.num_steps = 6500
-    config.pretraining.weak.num_steps = 2000
-    config.seeds = (0, 1, 2, 3, 4)
+    config_lib.larger_world(config)
     config.sweep.tasks = ("world_facts", "world_passage", "world_compare")
     if table == "table5":
         config.sweep.tasks = ("world_facts", "world_passage")

@@ -11,13 +11,7 @@ def get_config(arguments: str | None = None):
     choice = config_lib.parse_arguments(arguments, choices={"p_ik": ("joint", "frozen")})
     config = config_lib.default_config()
     config_lib.world_settings(config)
-    # Halves of about 1,060 rows and a test set of about 1,000.
-    config.world.num_entities = 2600
-    config.world.shown_share = 0.4
-    config.world.test_share = 0.32
-    config.pretraining.strong.num_steps = 6500
-    config.pretraining.weak.num_steps = 2000
-    config.seeds = (0, 1, 2, 3, 4)
+    config_lib.larger_world(config)
     if choice["p_ik"] == "frozen":
         config.p_ik.stage = "frozen"
         config.p_ik.mask = "frozen_scores"

@@ -2,14 +2,19 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
-from selw2s_jax import artifacts, inputs
+from selw2s_jax import artifacts, inputs, lengths
+from selw2s_jax.data import tasks
 from selw2s_jax.inference import classify, fewshot, generate
 from selw2s_jax.models import decoder
 
 FILE = "answers.parquet"
+_BLOCK = (
+    512  # questions whose written answers are kept together: what a run that is stopped has to write again
+)
 
 
 def judge(
@@ -69,12 +74,13 @@ def solve(
     *,
     batch_tokens: int,
     label: str,
+    partial: classify.Partial,
 ) -> None:
     """Writes the share of right answers among those written to questions that are answered at length.
 
     Args:
         settings: of the generation; a question has `num_samples` answers.
-        folder, language_model, batch_tokens, label: as `judge`; tokens are slots of the KV cache.
+        folder, language_model, batch_tokens, label, partial: as `judge`; tokens are slots of the KV cache.
 
     Raises:
         UserError: a question alone is too long for the model.
@@ -86,22 +92,72 @@ def solve(
         num_shots=len(split.shots),
         max_length=model.config.max_seq_len - settings.max_new_tokens,
     )
-    found = generate.generate(
-        language_model, model.tokenizer, tokens, split.ids, settings, batch_tokens=batch_tokens, label=label
-    )
-    right = np.array(
-        [
-            np.mean([split.task.is_correct(completion.text, example.solution) for completion in completions])
-            for example, completions in zip(split.examples, found, strict=True)
-        ],
-        np.float32,
-    )
-    first = [completions[0].text for completions in found]
-    artifacts.write_table(folder / FILE, {"example_id": split.ids, "right": right, "text": first})
-    unfinished = sum(one.finish == "length" for completions in found for one in completions)
-    cut |= {"unfinished": unfinished}
+    index, stored = partial.load()
+    right, unfinished, text = stored or (np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, "U1"))
+    left = np.setdiff1d(np.arange(len(split)), index)
+    for first in range(0, len(left), _BLOCK):
+        chosen = left[first : first + _BLOCK]
+        found = generate.generate(
+            language_model,
+            model.tokenizer,
+            [tokens[i] for i in chosen],
+            [split.ids[i] for i in chosen],
+            settings,
+            batch_tokens=batch_tokens,
+            label=f"{label}, from question {len(index) + 1} of {len(split)}",
+        )
+        marked = [
+            _mark(split.task, split.examples[i], of_one) for i, of_one in zip(chosen, found, strict=True)
+        ]
+        index = np.concatenate([index, chosen])
+        right, unfinished, text = (
+            np.concatenate([old, new])
+            for old, new in zip((right, unfinished, text), zip(*marked, strict=True), strict=True)
+        )
+        partial.save(index, [right.astype(np.float32), unfinished, text])
+        partial.settle()
+    order = np.argsort(index)
+    columns = {
+        "example_id": split.ids,
+        "right": right[order].astype(np.float32),
+        "text": text[order].tolist(),
+    }
+    artifacts.write_table(folder / FILE, columns)
+    cut |= {"unfinished": int(unfinished.sum())}
     _write_summary(folder, split, cut)
     _print_accuracy(right, cut)
+
+
+def _mark(
+    task: tasks.Task, example: tasks.Example, completions: Sequence[generate.Completion]
+) -> tuple[float, int, str]:
+    """The share of right answers, how many were cut off, and the first."""
+    right = np.mean([task.is_correct(one.text, example.solution) for one in completions])
+    return float(right), sum(one.finish == "length" for one in completions), completions[0].text
+
+
+def check_prompts(model: inputs.Model, split: inputs.Split, max_new_tokens: int) -> None:
+    """Checks, before any device work, that a model can be asked the questions of a split.
+
+    Args:
+        max_new_tokens: room for answers that are written.
+
+    Raises:
+        UserError: a question alone is too long, or the model's tokenizer has no tokens for the answers.
+    """
+    max_length = model.config.max_seq_len - max_new_tokens
+    if not split.task.is_generated:
+        fewshot.encode_prompts(model.tokenizer, split.few_shot_prompts()[:1])
+    bare = split.build_prompts(0, split.examples)
+    long = [
+        example
+        for example, prompt in zip(split.examples, bare, strict=True)
+        if lengths.most_tokens(prompt) > max_length
+    ]
+    if long:
+        fewshot.fit_prompts(
+            model.tokenizer.encode_batch, split.build_prompts, long, num_shots=0, max_length=max_length
+        )
 
 
 def describe_cut(cut: dict[str, int]) -> str:

@@ -7,7 +7,17 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from selw2s_jax import answering, artifacts, experiment, inputs, results, stages, world
+from selw2s_jax import (
+    answering,
+    artifacts,
+    distributed,
+    experiment,
+    inputs,
+    results,
+    stages,
+    storage,
+    world,
+)
 from selw2s_jax.analysis import diagnostics, knowledge, metrics
 from selw2s_jax.data import splits, toy_world
 
@@ -19,6 +29,8 @@ def write_truth(found: inputs.Inputs, workdir: epath.Path) -> None:
     """Writes the ground truth of the test set by example_id, so that predictions can be judged without the data."""
     test = _test_of_all_seeds(found)
     columns = {"example_id": test.ids, "label": test.labels.tolist()}
+    if test.task.is_generated:
+        columns["solution"] = [example.solution for example in test.examples]
     artifacts.write_text(workdir / TRUTH_FILE, json.dumps(columns, indent=1) + "\n")
 
 
@@ -97,11 +109,12 @@ class Collector:
                 correct=correct,
             )
             selection += self._diagnose(seed)
-        labels = found.by_seed[config.seeds[0]].test.labels
+        test = _test_of_all_seeds(found)
+        majority = None if test.task.is_generated else splits.majority_class_accuracy(test.labels.tolist())
         report = {
             "records": records,
             "summary": results.summarize(records, with_paper=found.is_papers_data),
-            "majority_class_accuracy": splits.majority_class_accuracy(labels.tolist()),
+            "majority_class_accuracy": majority,
             "diagnostics": selection,
             "p_ik": [self._p_ik_test(*test) for test in self._study.p_ik_tests()],
             "notes": list(found.notes),
@@ -133,12 +146,11 @@ class Collector:
         data = self._found.by_seed[seed]
         split = getattr(data, split_name)
         answers = self._study.answers(seed, split_name)
+        known = self._study.are_right(seed, split_name)
         if split.task.is_generated:
-            known = self._table(answers, answering.FILE, "right", split) > 0.5
             confidence = np.full(len(split), np.nan, np.float32)
         else:
             prob_1 = self._table(answers, answering.FILE, "prob_1", split)
-            known = (prob_1 > 0.5) == split.labels.astype(bool)
             confidence = np.maximum(prob_1, 1 - prob_1)
         scores = self._table(stage, "predictions.parquet", "p_ik", split)
         return PIKItems(
@@ -161,8 +173,11 @@ class Collector:
                 columns.setdefault(column, []).extend([value] * len(items.known))
             for column in ("example_id", "text", "known", "confidence", "p_ik"):
                 columns.setdefault(column, []).extend(getattr(items, column))
+        path = folder / P_IK_ITEMS_FILE
         if columns:
-            artifacts.write_table(folder / P_IK_ITEMS_FILE, columns)
+            artifacts.write_table(path, columns)
+        else:
+            distributed.main_only(lambda: storage.remove_file(path))  # of an earlier run here
 
     def _p_ik_test(self, seed: int, name: str, distribution: str) -> dict[str, Any]:
         items = self.p_ik_items(seed, name, distribution)
@@ -230,7 +245,7 @@ def notes_on_prompts(planned: list[stages.Stage], store: artifacts.Store) -> lis
     """What had to be left out of few-shot prompts."""
     notes = []
     for stage in planned:
-        if stage.name == "answers":
+        if stage.name == stages.ANSWERS:
             cut = store.find(stage.name, stage.inputs).read_json("summary.json")["cut"]
             if description := answering.describe_cut(cut):
                 notes.append(f"{stage.label}: {description}")

@@ -110,8 +110,8 @@ def default_config() -> ml_collections.ConfigDict:
         mask="online",  # online | frozen_scores | file
         scores_file=placeholder(str),  # for mask=file: JSONL of {example_id, p_ik}
         prompt="bare",  # classifier input: bare | instruction | fewshot
-        # Questions of p_ik.task's test split that P(IK) is tested on, as it then is on the task's own; 0: on neither.
-        # With methods=p_ik_only it always is on the task's own.
+        # Beside students: questions of p_ik.task's test split that P(IK) is tested on, as it then is on the task's own;
+        # 0: on neither. With methods=p_ik_only it is tested on the task's own alone.
         num_test=0,
     )
     config.self_label = dict(
@@ -226,6 +226,19 @@ def world_settings(config: ml_collections.ConfigDict) -> None:
     config.p_ik.epochs = 4.0
     config.precision.compute_dtype = "float32"
     config.execution.remat = "none"
+
+
+def larger_world(config: ml_collections.ConfigDict) -> None:
+    """Turns a run in the generated world into one of the studies' size: five seeds, two cores or a GPU.
+
+    Halves of about 1,060 rows, test sets of about 500 or 1,000.
+    """
+    config.world.num_entities = 2600
+    config.world.shown_share = 0.4
+    config.world.test_share = 0.32
+    config.pretraining.strong.num_steps = 6500
+    config.pretraining.weak.num_steps = 2000
+    config.seeds = (0, 1, 2, 3, 4)
 
 
 def parse_arguments(text: str | None, *, choices: dict[str, tuple[str, ...]]) -> dict[str, str | bool]:

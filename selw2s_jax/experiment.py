@@ -109,9 +109,8 @@ class Experiment:
             student, model = self.student(seed, name), self._found.strong
             tests["in"] = ("p_ik_test", self._make.predictions(student, model, data.p_ik_test, label))
         if is_alone or tests:
-            # Without students P(IK) may be trained on the very task that is tested.
-            is_own = is_alone and data.p_ik.task.name == data.test.task.name
-            tests["in" if is_own else "out"] = ("test", self.evaluation(seed, name))
+            # Without students P(IK) may be trained on the very task that is tested; with them, it is refused.
+            tests["in" if inputs.is_own_task(self._config) else "out"] = ("test", self.evaluation(seed, name))
         return tests
 
     # Models.

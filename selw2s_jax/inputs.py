@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import ml_collections
 import numpy as np
@@ -146,7 +146,7 @@ def seed_for(config: ml_collections.ConfigDict, base: int, which: str) -> int:
     return base if value is None else value
 
 
-def _is_own_task(config: ml_collections.ConfigDict) -> bool:
+def is_own_task(config: ml_collections.ConfigDict) -> bool:
     """Whether P(IK) is trained on the task that the run tests on."""
     section = config.p_ik
     # A user's file is another data set than a task of its name, unless there is no student that must not see it.
@@ -227,7 +227,7 @@ def _check_room_to_write(config, by_seed: dict[int, SeedData], strong: Model) ->
 
 def _tasks_of(config, task: tasks.Task) -> list[tasks.Task]:
     """The tasks whose questions a run reads: its own, and that of P(IK) unless this is in a file of the user's."""
-    reads_another = _needs_p_ik_data(config) and config.p_ik.file is None and not _is_own_task(config)
+    reads_another = _needs_p_ik_data(config) and config.p_ik.file is None and not is_own_task(config)
     return [task, tasks.get_task(config.p_ik.task)] if reads_another else [task]
 
 
@@ -311,29 +311,32 @@ def _convert(config, task: tasks.Task, questions, seed: int) -> list[tasks.Examp
 
 
 def _seed_data(config, task, train_questions, test, source, base: int, notes: list[str]) -> SeedData:
-    conversion, split_seed = seed_for(config, base, "conversion"), seed_for(config, base, "split")
-    examples = _convert(config, task, train_questions, conversion)
+    examples = _convert(config, task, train_questions, seed_for(config, base, "conversion"))
     if method_registry.is_p_ik_alone(config.methods):
-        halves, shot_source = (None, None), examples
+        halves, read = (None, None), test
+        shot_source = [example for example in examples if not example.is_of_any(_questions_of(test))]
     else:
         halves = splits.sample_and_halve(
-            examples, num_train=config.data.num_train, seed=split_seed, sample=config.data.sample
+            examples,
+            num_train=config.data.num_train,
+            seed=seed_for(config, base, "split"),
+            sample=config.data.sample,
         )
-        shot_source = halves[0]
-    num_shots, shot_seed = config.self_label.num_shots, seed_for(config, base, "shots")
+        shot_source, read = halves[0], [*halves[1], *test]
     shots = ()
     if _uses_shots(config):
+        num_shots, shot_seed = config.self_label.num_shots, seed_for(config, base, "shots")
         shots = splits.pick_shots(shot_source, num_shots=num_shots, seed=shot_seed)
     p_ik = p_ik_test = None
     if _needs_p_ik_data(config):
-        own = (task, examples)
-        p_ik = _p_ik_split(config, own, source, conversion, split_seed, shot_seed, notes)
-        # The task's own test set is the held-out one where P(IK) is trained on that task.
-        if config.p_ik.num_test and not _is_own_task(config):
-            p_ik_test = _p_ik_test_split(config, source, p_ik, notes)
+        p_ik = _p_ik_split(config, (task, examples), read, source, base, notes)
+        p_ik_test = _p_ik_test_split(config, source, p_ik, notes)
     make = functools.partial(Split, task=task, prompt=config.p_ik.prompt, shots=shots)
-    data = SeedData(*(half and make(half) for half in halves), make(test), p_ik, p_ik_test)
-    return data if p_ik is None else _without_shared_texts(data, notes)
+    return SeedData(*(half and make(half) for half in halves), make(test), p_ik, p_ik_test)
+
+
+def _questions_of(examples: Iterable[tasks.Example]) -> set[str]:
+    return {name for example in examples for name in example.known_as}
 
 
 def _uses_shots(config) -> bool:
@@ -344,45 +347,45 @@ def _uses_shots(config) -> bool:
     return answers_half or answers_test or config.p_ik.prompt == "fewshot"
 
 
-def _without_shared_texts(data: SeedData, notes: list[str]) -> SeedData:
-    """P(IK) is trained with ground truth: none of its texts may be the student's or the test's."""
-    read = [split for split in (data.student_half, data.test) if split is not None]
-    elsewhere = {example.text for split in read for example in split.examples}
-    keep = [example.text not in elsewhere for example in data.p_ik.examples]
-    if all(keep):
-        return data
-    notes.append(
-        f"p_ik: {keep.count(False)} of {len(keep)} examples dropped, as the student or the test has them"
-    )
-    if not any(keep):
-        raise UserError(
-            "every P(IK) example is one of the student's or the test's; choose another p_ik.task or file"
-        )
-    return dataclasses.replace(data, p_ik=data.p_ik.only(keep))
-
-
-def _p_ik_split(
-    config, own, source, conversion: int, split_seed: int, shot_seed: int, notes: list[str]
-) -> Split:
-    """The examples that P(IK) is trained on.
+def _p_ik_split(config, own, read: Sequence[tasks.Example], source, base: int, notes: list[str]) -> Split:
+    """The examples that P(IK) is trained on, with ground truth: none is of a question that is read elsewhere.
 
     Args:
         own: the run's own task and the examples of its train split.
+        read: the examples of the student and of the test.
     """
-    section = config.p_ik
-    if _is_own_task(config) and not method_registry.is_p_ik_alone(config.methods):
+    section, is_alone = config.p_ik, method_registry.is_p_ik_alone(config.methods)
+    if is_own_task(config) and not is_alone:
         raise UserError(
             f"config.p_ik.task={section.task} is the student's own task, whose ground truth it must not see; "
             "choose another task"
         )
-    if _is_own_task(config) and section.data is None:
+    if is_own_task(config) and section.data is None:
         task, examples = own
     else:
         task, questions = _p_ik_questions(config, source, notes)
-        examples = _convert(config, task, questions, conversion)
-    shots = splits.pick_shots(examples, num_shots=config.self_label.num_shots, seed=shot_seed)
+        examples = _convert(config, task, questions, seed_for(config, base, "conversion"))
+    elsewhere = _questions_of(read)
+    left = [example for example in examples if not example.is_of_any(elsewhere)]
+    if len(left) < len(examples):
+        dropped = len(examples) - len(left)
+        notes.append(
+            f"p_ik: {dropped} of {len(examples)} examples dropped, as the student or the test has them"
+        )
+    if not left:
+        raise UserError(
+            "every P(IK) example is one of the student's or the test's; choose another p_ik.task or file"
+        )
+    num_shots, shot_seed = config.self_label.num_shots, seed_for(config, base, "shots")
+    shots = splits.pick_shots(left, num_shots=num_shots, seed=shot_seed)
     shown = {shot.group for shot in shots}
-    rest = [example for example in examples if example.group not in shown]
+    rest = [example for example in left if example.group not in shown]
+    if not rest:
+        raise UserError(
+            f"config.self_label.num_shots={num_shots} takes every question of {task.name} that P(IK) could be trained "
+            "on: lower it"
+        )
+    split_seed = seed_for(config, base, "split")
     rest = splits.sample_examples(rest, section.num_train, seed=split_seed, sample=config.data.sample)
     return Split(rest, task, section.prompt, shots)
 
@@ -395,28 +398,41 @@ def _p_ik_questions(config, source, notes: list[str]):
         notes += sources.notes(task, source=source)
         return task, sources.load_questions(task, "train", source=source, subsets=section.data)
     questions = user_files.load_user_questions(section.file, section.task, "train")
-    students = (
-        []
-        if method_registry.is_p_ik_alone(config.methods)
-        else [config.data.train_file, config.data.test_file]
-    )
+    is_alone = method_registry.is_p_ik_alone(config.methods)
+    students = [] if is_alone else [config.data.train_file, config.data.test_file]
     own = [remote.local_copy(path) for path in students if path]
     if any(path.exists() and path.samefile(remote.local_copy(section.file)) for path in own):
         raise UserError(
             f"config.p_ik.file={section.file} is the student's own file, whose ground truth it must not see; "
             "choose another file"
         )
+    if section.task in tasks.TASKS:
+        notes.append(
+            f"p_ik.task={section.task} is {section.file} here, not the data set of that name: call it otherwise by "
+            "config.p_ik.task=NAME"
+        )
     return user_files.user_task(section.task, questions), questions
 
 
-def _p_ik_test_split(config, source, p_ik: Split, notes: list[str]) -> Split:
-    """Questions of the P(IK) task's test split, the same for every seed, with the prompt of the P(IK) examples."""
-    task, section = tasks.get_task(config.p_ik.task), config.p_ik
+def _p_ik_test_split(config, source, p_ik: Split, notes: list[str]) -> Split | None:
+    """Questions of the P(IK) task's test split, the same for every seed, with the prompt of the P(IK) examples.
+
+    None in a run of P(IK) alone: what it is tested on is the run's own test set.
+    """
+    section = config.p_ik
+    if not section.num_test:
+        return None
+    if method_registry.is_p_ik_alone(config.methods):
+        notes.append(
+            f"p_ik.num_test={section.num_test} is not used: P(IK) alone is tested on config.task={config.task}"
+        )
+        return None
+    task = tasks.get_task(section.task)
     questions = sources.load_questions(task, "test", source=source, subsets=section.data)
     examples = _convert(config, task, questions, config.seed.test_conversion)
     examples = splits.sample_examples(examples, section.num_test, seed=config.seed.test_conversion)
-    trained = {example.text for example in (*p_ik.examples, *p_ik.shots)}
-    held_out = [example for example in examples if example.text not in trained]
+    trained = _questions_of((*p_ik.examples, *p_ik.shots))
+    held_out = [example for example in examples if not example.is_of_any(trained)]
     if len(held_out) < len(examples):
         notes.append(
             f"p_ik test: {len(examples) - len(held_out)} of {len(examples)} examples dropped, as P(IK) trains on them"

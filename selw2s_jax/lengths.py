@@ -9,12 +9,17 @@ import numpy as np
 from selw2s_jax.errors import UserError
 
 
+def most_tokens(text: str) -> int:
+    """More tokens than any tokenizer makes of a text.
+
+    No token is shorter than a byte, and NFC, which Qwen's tokenizer applies, at most triples a text.
+    """
+    return 3 * len(text.encode(errors="surrogatepass"))
+
+
 def is_overlong(texts: Sequence[str], model) -> np.ndarray:
     """Which texts have more tokens than an `inputs.Model` is given: `[N]` bool."""
-    # No token is shorter than a byte, and NFC, which Qwen's tokenizer applies, at most triples a text.
-    candidates = [
-        i for i, text in enumerate(texts) if 3 * len(text.encode(errors="surrogatepass")) >= model.max_length
-    ]
+    candidates = [i for i, text in enumerate(texts) if most_tokens(text) >= model.max_length]
     overlong = np.zeros(len(texts), bool)
     if candidates:
         encoded = model.tokenizer.encode_batch([texts[i] for i in candidates])

@@ -12,6 +12,11 @@ from selw2s_jax import config as config_lib
 from selw2s_jax import results, run_questions, run_results, run_statistics
 from selw2s_jax.analysis import knowledge, metrics
 
+# Settings, at their defaults, under which the paper's numbers are of the same thing.
+_PAPER_SETTINGS = (
+    "p_ik.data", "p_ik.file", "p_ik.num_train", "p_ik.num_samples", "p_ik.temperature", "p_ik.epochs", "p_ik.prompt",
+    "self_label.num_shots",
+)  # fmt: skip
 ALONE = "p_ik_only"  # the method that the paper's numbers are of
 _FIRST_METHODS = (ALONE, "selective")  # of several, what pictures are of
 _FIRST_TRAIN_TASK = "arc"  # which the paper trains on
@@ -54,6 +59,7 @@ class Pair:
         """The paper's AUROC of P(IK) on the same data and model; None where it has none."""
         defaults = config_lib.default_config()
         varied = {key: value for key, value in self.run.settings.items() if key != "p_ik.task"}
+        varied |= {key: _setting(self.run.config, key) for key in _PAPER_SETTINGS}
         if (
             self.method != ALONE
             or self.test_task not in _PAPER_AUROC
@@ -155,6 +161,14 @@ def make_groups(runs: Sequence[run_results.Run]) -> list[Group]:
 def _make_group(runs: Sequence[run_results.Run], pairs: Sequence[Pair], workdir: str | None = None) -> Group:
     first = runs[0]
     return Group(first.strong, first.weak, _settings(first), runs, pairs, workdir)
+
+
+def _setting(config: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key; the default in a run of a version that did not have it."""
+    try:
+        return config_lib.get(config, key)
+    except KeyError:
+        return config_lib.get(config_lib.default_config(), key)
 
 
 def _settings(run: run_results.Run) -> dict[str, Any]:

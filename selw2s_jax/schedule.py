@@ -61,7 +61,8 @@ class _Queue:
     def take(self, last: stages.Stage | None) -> tuple[int, stages.Stage] | None:
         """The next stage and its number, None at the end.
 
-        Where there is one, a stage that needs nothing but `last` or what that needed: the model is then still there.
+        Where there is one, answers of the language model that has just answered, or else a stage that needs nothing but
+        `last` or what that needed: the model is then still there.
         """
         at_hand = set() if last is None else {last.key, *(need.key for need in last.needs)}
         with self._condition:
@@ -73,7 +74,7 @@ class _Queue:
                 ]
                 if ready:
                     near = [s for s in ready if s.needs and {need.key for need in s.needs} <= at_hand]
-                    stage = self._first_free([*near, *ready])
+                    stage = self._first_free([*(s for s in ready if _asks_the_same(s, last)), *near, *ready])
                     del self._left[stage.key]
                     self._under_way.add(stage.key)
                     return self.total - len(self._left), stage
@@ -94,6 +95,13 @@ class _Queue:
         with self._condition:
             self.error = self.error or error
             self._condition.notify_all()
+
+
+def _asks_the_same(stage: stages.Stage, last: stages.Stage | None) -> bool:
+    """Whether both stages are answers of one language model."""
+    if last is None or not stage.name == last.name == stages.ANSWERS:
+        return False
+    return stage.inputs["model"] == last.inputs["model"]
 
 
 def _work(queue: _Queue, makers: dict[str, Make], cells: Mapping[str, str], where: str) -> None:

@@ -19,7 +19,7 @@ from etils import epath
 from selw2s_jax import answering, artifacts, checkpointing, distributed, inputs, lengths, trainer
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
-from selw2s_jax.inference import classify, fewshot, generate
+from selw2s_jax.inference import classify, generate
 from selw2s_jax.method import label_rules, label_sources, losses, registry, selection
 from selw2s_jax.models import decoder, heads, lora
 from selw2s_jax.training import state, step
@@ -27,6 +27,8 @@ from selw2s_jax.training import state, step
 # Raised when a stage's code changes what it computes, so that older artifacts are no longer found.
 VERSION = 1
 _ANSWERS_VERSION = 2
+
+ANSWERS = "answers"  # name of the stages that ask a language model
 
 
 # Settings that came later: at their defaults they are not named, so that older artifacts are still found.
@@ -297,7 +299,7 @@ class StageFactory:
                 the probability of the answer 1 is asked for.
 
         Raises:
-            UserError: the model's tokenizer has no tokens for the answers.
+            UserError: the model's tokenizer has no tokens for the answers, or a question alone is too long for it.
         """
         model, score_tokens = self._found.strong, self._config.execution.score_tokens
         stage_inputs = {
@@ -306,23 +308,21 @@ class StageFactory:
             "compute_dtype": self._config.precision.compute_dtype,
             "prompts": split.prompts_hash,
         }
-        if sampling is None:
-            fewshot.encode_prompts(model.tokenizer, split.few_shot_prompts()[:1])
-        else:
+        answering.check_prompts(model, split, 0 if sampling is None else sampling.max_new_tokens)
+        if sampling is not None:
             sampling = dataclasses.replace(sampling, stop=split.task.stop, eos_ids=model.tokenizer.eos_ids)
             stage_inputs |= {"sampling": dataclasses.asdict(sampling), "solutions": split.solutions_hash}
+            stage_inputs |= _own_code(judge=split.task.is_correct)
 
         def write(folder: pathlib.Path) -> None:
             language_model = self._trainer.load_language_model(model)
-            common = {"batch_tokens": score_tokens, "label": label}
+            common = {"batch_tokens": score_tokens, "label": label, "partial": self._partial(stage)}
             if sampling is None:
-                answering.judge(folder, language_model, model, split, **common, partial=self._partial(stage))
+                answering.judge(folder, language_model, model, split, **common)
             else:
                 answering.solve(folder, language_model, model, split, sampling, **common)
 
-        stage = Stage(
-            "answers", label, stage_inputs, self._pretraining(model), write, f"{len(split)} prompts"
-        )
+        stage = Stage(ANSWERS, label, stage_inputs, self._pretraining(model), write, f"{len(split)} prompts")
         return stage
 
     def labels(self, source: str, split: inputs.Split, seed: int, label: str) -> Stage:

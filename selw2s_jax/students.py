@@ -40,7 +40,7 @@ class Facts:
         role: which of them it was made from, "weak" or "strong".
         has_class_head, has_p_ik_head: whether these heads were trained.
         prompt: form of the classifier input, as `data.prompts.classifier_input` takes it, with the instruction
-            and the solved problems (text, label) that the form needs.
+            and the solved problems (text, answer) that the form needs.
         max_length: longest example, in tokens; longer ones are truncated from the left.
         openai_pooling: whether the last token is the last one with id != 0 (config key of that name).
         param_dtype, compute_dtype: of the run.
@@ -61,7 +61,7 @@ class Facts:
     has_p_ik_head: bool
     prompt: str
     instruction: str
-    shots: tuple[tuple[str, int], ...]
+    shots: tuple[tuple[str, int | str], ...]
     max_length: int
     openai_pooling: bool
     param_dtype: str
@@ -79,8 +79,9 @@ class Facts:
 
     def classifier_input(self, text: str) -> str:
         """What the model reads for an example's text."""
-        shots = [tasks.Example("", "", text, label) for text, label in self.shots]
-        return prompts.classifier_input(text, prompt=self.prompt, instruction=self.instruction, shots=shots)
+        return prompts.classifier_input(
+            text, prompt=self.prompt, instruction=self.instruction, shots=shots.solved_problems(self.shots)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +153,7 @@ def entries(
                     "has_class_head": name in references or method_registry.METHODS[name].task_weight > 0,
                     "prompt": test.prompt,
                     "instruction": test.task.instruction if reads_instruction else "",
-                    "shots": [[shot.text, shot.label] for shot in test.shots] if reads_shots else [],
+                    "shots": [list(shot) for shot in few_shot.shots] if reads_shots else [],
                     "few_shot": dataclasses.asdict(few_shot),
                     "is_plain_text": test.task.format is tasks.format_text,
                 }

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import test_pipeline
 
-from selw2s_jax import collect, pipeline
+from selw2s_jax import answering, collect, inputs, pipeline, preemption
 from selw2s_jax.data import gsm8k, sources, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import generate
@@ -137,6 +137,87 @@ def test_written_answers_are_known_where_they_are_right(tmp_path, monkeypatch, n
     ).to_pydict()
     expected = [(int(name.rpartition("/")[2]) % 3 == 0) / num_samples for name in table["example_id"]]
     assert table["right"] == expected
+
+
+def test_no_question_of_the_student_or_the_test_trains_p_ik(tmp_path):
+    """Also not with another choice: a copy of the student's own file is no other task."""
+    rows = [
+        {"question": f"What is {i} + 1?", "choices": [str(i + 1), str(i), str(i + 2)], "answer": str(i + 1)}
+        for i in range(120)
+    ]
+    for name in ("own.jsonl", "copy.jsonl"):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = test_pipeline.make_config(task="mine", methods=("selective",))
+    config.data.train_file, config.p_ik.file = str(tmp_path / "own.jsonl"), str(tmp_path / "copy.jsonl")
+    data = inputs.prepare(config, tmp_path / "run").by_seed[0]
+
+    def questions(*splits) -> set[str]:
+        return {example.text.split(" A:")[0] for split in splits for example in split}
+
+    read = questions(data.student_half.examples, data.test.examples)
+    assert not questions(data.p_ik.examples, data.p_ik.shots) & read
+    assert len(data.p_ik) > 10
+
+
+def test_a_file_of_the_users_is_no_data_set_of_its_name(tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps({"text": f"Is {i} odd?", "label": i % 2}) + "\n" for i in range(60)))
+    config = make_config(p_ik__task="sciq", p_ik__file=str(path))
+    report = pipeline.run(config, tmp_path / "run")
+    assert [entry["distribution"] for entry in report["p_ik"]] == ["out"]
+    assert any("not the data set of that name" in note for note in report["notes"])
+
+
+def test_all_answers_come_first_and_a_question_too_long_before_them(tmp_path, capsys):
+    pipeline.run(make_config(), tmp_path / "run")
+    made = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    assert ["few-shot answers" in line for line in made] == [True, True, False, False]
+    for name, extra in (("train", "Is 99 odd?"), ("test", "odd " * 20_000)):
+        texts = [f"Is {i} odd in {name}?" for i in range(39)] + [extra]
+        rows = [json.dumps({"text": text, "label": i % 2}) + "\n" for i, text in enumerate(texts)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    config = make_config(task="mine", data__num_test=40)
+    config.data.train_file, config.data.test_file = (
+        str(tmp_path / "train.jsonl"),
+        str(tmp_path / "test.jsonl"),
+    )
+    with pytest.raises(UserError, match=r"mine/test/39 has \d+ tokens without shots"):
+        pipeline.show(config, tmp_path / "run")
+
+
+def test_a_stopped_run_writes_only_the_answers_that_are_left(tmp_path, monkeypatch):
+    DATA[:] = [tmp_path / "straight" / "inputs" / "data"]
+    config = make_config(task="gsm8k", p_ik__task="gsm8k", data__num_test=13)
+    asked: list[str] = []
+
+    def write(decoder, tokenizer, prompts, example_ids, settings, **options):
+        if len(asked) >= 10:
+            raise preemption.Preempted("the run was told to stop")
+        asked.extend(example_ids)
+        return write_by_row(decoder, tokenizer, prompts, example_ids, settings, **options)
+
+    monkeypatch.setattr(generate, "generate", write_by_row)
+    straight = pipeline.run(config, tmp_path / "straight")
+    monkeypatch.setattr(generate, "generate", write)
+    monkeypatch.setattr(answering, "_BLOCK", 5)
+    with pytest.raises(preemption.Preempted):
+        pipeline.run(config, tmp_path / "stopped")
+    first, asked[:] = set(asked), []
+    monkeypatch.setattr(generate, "generate", lambda *a, **o: asked.extend(a[3]) or write_by_row(*a, **o))
+    resumed = pipeline.run(config, tmp_path / "stopped")
+    assert len(first) == 10 and not first & set(asked)
+    assert resumed["p_ik"] == straight["p_ik"]
+    keys = [
+        sorted(path.parent.name for path in (tmp_path / n).glob("artifacts/answers/*/answers.parquet"))
+        for n in ("straight", "stopped")
+    ]
+    assert keys[0] == keys[1]
+    for key in keys[0]:
+        tables = [
+            pq.read_table(tmp_path / n / "artifacts" / "answers" / key / "answers.parquet")
+            for n in ("straight", "stopped")
+        ]
+        assert tables[0].equals(tables[1])
 
 
 @pytest.mark.slow

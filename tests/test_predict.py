@@ -560,12 +560,13 @@ def test_students_with_parts_of_their_own(tmp_path, trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["sciq", "gsm8k"])
-def test_a_run_of_p_ik_alone(tmp_path, task):
+@pytest.mark.parametrize(("task", "prompt"), [("sciq", "bare"), ("gsm8k", "bare"), ("gsm8k", "fewshot")])
+def test_a_run_of_p_ik_alone(tmp_path, task, prompt):
     """No class, no weak label; the few-shot answers are those that P(IK) was tested on, chosen or written."""
     config = test_pipeline.make_config(
         task=task,
         p_ik__task=task,
+        p_ik__prompt=prompt,
         weak__model=None,
         strong__model="random-tiny-gpt2",
         methods=("p_ik_only",),

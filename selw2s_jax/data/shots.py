@@ -25,7 +25,7 @@ class FewShot:
 
     @classmethod
     def of(cls, task: tasks.Task, shots: Sequence[tasks.Example]) -> "FewShot":
-        solved = tuple((shot.text, shot.solution if task.is_generated else shot.label) for shot in shots)
+        solved = tuple((shot.text, shot.solution or shot.label) for shot in shots)
         return cls(task.instruction, solved, "solutions" if task.is_generated else "labels", tuple(task.stop))
 
     @classmethod
@@ -44,10 +44,14 @@ class FewShot:
     def prompt(self, text: str, num_shots: int | None = None) -> str:
         """What the model answers for an example's text, with the last `num_shots` shots (default all)."""
         first = 0 if num_shots is None else len(self.shots) - num_shots
-        solved = [
-            tasks.Example("", "", shot, 0, answer)
-            if self.is_generated
-            else tasks.Example("", "", shot, answer)
-            for shot, answer in self.shots[first:]
-        ]
-        return prompts.few_shot_prompt(self.instruction, solved, text)
+        return prompts.few_shot_prompt(self.instruction, solved_problems(self.shots[first:]), text)
+
+
+def solved_problems(shots: Sequence[tuple[str, int | str]]) -> list[tasks.Example]:
+    """Solved problems (text, answer) as examples; the answer is a label or a solution."""
+    return [
+        tasks.Example("", "", text, 0, answer)
+        if isinstance(answer, str)
+        else tasks.Example("", "", text, answer)
+        for text, answer in shots
+    ]

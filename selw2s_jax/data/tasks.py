@@ -6,7 +6,7 @@ Selective Weak-to-Strong Generalization (arXiv 2511.14166). A new task is one `r
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from selw2s_jax import errors
@@ -51,6 +51,8 @@ class Example:
         label: 1 where the answer shown is right (the answer is yes), else 0; 0 where the answer is generated.
         solution: the reference solution where the answer is generated, else "".
         passage: where in `text` the passage begins and ends, in characters; (0, 0) where there is none.
+        question: what it has in common with the question's other points: context, question and right answer, ignoring
+          case; "" where there are none.
     """
 
     example_id: str
@@ -59,6 +61,16 @@ class Example:
     label: int
     solution: str = ""
     passage: tuple[int, int] = (0, 0)
+    question: str = ""
+
+    def is_of_any(self, questions: Set[str]) -> bool:
+        """Whether its text, or its question with another choice, is among `known_as` of others."""
+        return not questions.isdisjoint(self.known_as)
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """What an example of the same question has one of in common."""
+        return (self.text, self.question) if self.question else (self.text,)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -208,7 +220,11 @@ def _example(question: Question, suffix: str, text: str, label: int) -> Example:
     name = question.question_id
     start = text.find(question.context) if question.context else -1
     passage = (0, 0) if start < 0 else (start, start + len(question.context))
-    return Example(name + suffix, name, text, label, question.solution, passage)
+    known_as = ""
+    if question.choices is not None:
+        parts = (question.context, question.text, question.choices[question.answer])
+        known_as = "\n".join(part.strip().casefold() for part in parts)
+    return Example(name + suffix, name, text, label, question.solution, passage, known_as)
 
 
 def _shown_choices(task: Task, question: Question, mode: str, seed: int) -> list[int]:

@@ -411,7 +411,7 @@ def sample(logits, key, index, temperature: float, top_p: float):
     """
     if temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logits = logits / temperature
+    logits = (logits - jnp.max(logits, axis=-1, keepdims=True)) / temperature
     if top_p < 1:
         ordered = -jnp.sort(-logits, axis=-1)
         probs = jax.nn.softmax(ordered, axis=-1)
