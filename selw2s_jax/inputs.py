@@ -159,7 +159,7 @@ def trains_p_ik(config: ml_collections.ConfigDict, method: method_registry.Metho
     return method.uses_p_ik and (method.task_weight == 0 or config.p_ik.stage != "frozen")
 
 
-def _needs_p_ik_data(config: ml_collections.ConfigDict) -> bool:
+def needs_p_ik_data(config: ml_collections.ConfigDict) -> bool:
     """Whether P(IK) is trained at all, rather than read from a file."""
     methods = [method_registry.METHODS[name] for name in config.methods]
     scored_by_model = config.p_ik.mask == "frozen_scores"
@@ -173,15 +173,35 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
         UserError: the first thing that is wrong.
     """
     world.check(config)
-    made = workdir / "inputs"
-    source, notes = config.data.source, []
+    notes: list[str] = []
+    # The data first: models can be long downloads.
+    by_seed, is_papers_data = read_data(config, workdir, notes)
+    is_p_ik_alone = method_registry.is_p_ik_alone(config.methods)
+    weak = None if is_p_ik_alone else _find_model(config, "weak", workdir, notes)
+    strong = _find_model(config, "strong", workdir, notes)
+    for base, data in by_seed.items():
+        by_seed[base] = lengths.fit(data, weak, strong, config, notes)
+    _check_room_to_write(config, by_seed, strong)
+    return Inputs(weak, strong, by_seed, tuple(dict.fromkeys(notes)), is_papers_data)
+
+
+def read_data(
+    config: ml_collections.ConfigDict, workdir, notes: list[str]
+) -> tuple[dict[int, SeedData], bool]:
+    """The splits of each base seed, of all lengths, and whether data and conversion are those of the paper's tables.
+
+    Args:
+        notes: what a reader of the results has to know of the data is added.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    source = config.data.source
     if source == smoke.GENERATED:
-        source = str(smoke.data_folder(made))
+        source = str(smoke.data_folder(workdir / "inputs"))
         notes.append("the questions are generated and the checkpoints random: the numbers mean nothing")
     elif source == world.NAME:
-        source = str(world.data_folder(world.world_config(config), made))
-
-    # The data first: models can be long downloads.
+        source = str(world.data_folder(world.world_config(config), workdir / "inputs"))
     task, train_questions, test_questions = _read_task(config, source, notes)
     if task.is_generated and not method_registry.is_p_ik_alone(config.methods):
         raise UserError(
@@ -193,15 +213,6 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
     by_seed = {
         base: _seed_data(config, task, train_questions, test, source, base, notes) for base in config.seeds
     }
-    weak = (
-        None
-        if method_registry.is_p_ik_alone(config.methods)
-        else _find_model(config, "weak", made, workdir, notes)
-    )
-    strong = _find_model(config, "strong", made, workdir, notes)
-    for base, data in by_seed.items():
-        by_seed[base] = lengths.fit(data, weak, strong, config, notes)
-    _check_room_to_write(config, by_seed, strong)
     is_papers_data = (
         config.data.train_file is None
         and config.data.source not in (smoke.GENERATED, world.NAME)
@@ -210,7 +221,7 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
         and not config.weak.label_noise
         and not any(sources.is_divided(one, source=source) for one in _tasks_of(config, task))
     )
-    return Inputs(weak, strong, by_seed, tuple(dict.fromkeys(notes)), is_papers_data)
+    return by_seed, is_papers_data
 
 
 def _check_room_to_write(config, by_seed: dict[int, SeedData], strong: Model) -> None:
@@ -227,15 +238,16 @@ def _check_room_to_write(config, by_seed: dict[int, SeedData], strong: Model) ->
 
 def _tasks_of(config, task: tasks.Task) -> list[tasks.Task]:
     """The tasks whose questions a run reads: its own, and that of P(IK) unless this is in a file of the user's."""
-    reads_another = _needs_p_ik_data(config) and config.p_ik.file is None and not is_own_task(config)
+    reads_another = needs_p_ik_data(config) and config.p_ik.file is None and not is_own_task(config)
     return [task, tasks.get_task(config.p_ik.task)] if reads_another else [task]
 
 
-def _find_model(config, role: str, made, workdir, notes: list[str]) -> Model:
+def _find_model(config, role: str, workdir, notes: list[str]) -> Model:
+    made = workdir / "inputs"
     section = config[role]
     name = section.model
     if name == world.NAME:
-        return _world_model(config, role, made, workdir)
+        return world_model(config, role, workdir)
     if name in smoke.RANDOM_MODELS:
         folder = remote.local_copy(smoke.model_folder(name, made))
     else:
@@ -262,9 +274,9 @@ def _find_model(config, role: str, made, workdir, notes: list[str]) -> Model:
     )
 
 
-def _world_model(config, role: str, made, workdir) -> Model:
+def world_model(config: ml_collections.ConfigDict, role: str, workdir) -> Model:
     """A language model of the generated world, which a stage of the run pretrains."""
-    recipe = world.recipe(config, role, world.data_folder(world.world_config(config), made))
+    recipe = world.recipe(config, role, world.data_folder(world.world_config(config), workdir / "inputs"))
     tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder)
     folder = artifacts.Store(workdir).path(PRETRAINING, recipe.inputs)
     return Model(
@@ -328,7 +340,7 @@ def _seed_data(config, task, train_questions, test, source, base: int, notes: li
         num_shots, shot_seed = config.self_label.num_shots, seed_for(config, base, "shots")
         shots = splits.pick_shots(shot_source, num_shots=num_shots, seed=shot_seed)
     p_ik = p_ik_test = None
-    if _needs_p_ik_data(config):
+    if needs_p_ik_data(config):
         p_ik = _p_ik_split(config, (task, examples), read, source, base, notes)
         p_ik_test = _p_ik_test_split(config, source, p_ik, notes)
     make = functools.partial(Split, task=task, prompt=config.p_ik.prompt, shots=shots)

@@ -172,7 +172,7 @@ class StageFactory:
         epochs, size = training.epochs, training.batch_size
         if method.task_weight == 0:
             epochs, size = self._config.p_ik.epochs, self.p_ik_batch_size()
-        num_steps = _num_steps(num_examples, epochs, size, label)
+        num_steps = count_steps(num_examples, epochs, size, label)
         if training.warmup_steps >= num_steps:
             raise UserError(
                 f"config.training.warmup_steps={training.warmup_steps} leaves nothing of the {num_steps} steps of "
@@ -436,7 +436,12 @@ def _source(role: str, factory: Callable) -> str:
         ) from error
 
 
-def _num_steps(num_examples: int, epochs: float, batch_size: int, label: str) -> int:
+def count_steps(num_examples: int, epochs: float, batch_size: int, label: str) -> int:
+    """Steps of a training: whole batches, which run across the ends of epochs.
+
+    Raises:
+        UserError: there is none.
+    """
     num_steps = int(epochs * num_examples / batch_size)
     if num_steps < 1:
         raise UserError(

@@ -139,7 +139,7 @@ class Trainer:
             starts_from: artifact of a trained model to start from; None: the pretrained one.
         """
         mesh = self.mesh(model)
-        data = self._batches(model, sets, batch_sizes, num_steps, order_seed)
+        data = self.make_batches(model, sets, batch_sizes, num_steps, order_seed)
         self.release()
         has_p_ik_head = batches.P_IK in sets
 
@@ -152,11 +152,11 @@ class Trainer:
             key,
             label,
             data,
-            nnx.eval_shape(lambda: self._build(model, p_ik_head=has_p_ik_head)),
+            nnx.eval_shape(lambda: self.build(model, p_ik_head=has_p_ik_head)),
             initialize,
             objective,
             step.classification(objective),
-            self._optimizer_settings(model, num_steps),
+            self.optimizer_settings(model, num_steps),
             mesh,
             keep_trace=objective.label_rule != "given",
         )
@@ -279,7 +279,8 @@ class Trainer:
         """Where what a stage saves under way is."""
         return self._workdir / "checkpoints" / key
 
-    def _batches(self, model, sets, batch_sizes, num_steps: int, order_seed: int) -> batches.TrainBatches:
+    def make_batches(self, model, sets, batch_sizes, num_steps: int, order_seed: int) -> batches.TrainBatches:
+        """The batches of a training run, packed for the model's mesh; arguments as for `train`."""
         training = self._config.training
         micro = training.micro_batch_size or training.batch_size
         return batches.TrainBatches(
@@ -294,7 +295,8 @@ class Trainer:
             openai_pooling=self._config.compat.openai_pooling,
         )
 
-    def _optimizer_settings(self, model: inputs.Model, num_steps: int) -> state.OptimizerSettings:
+    def optimizer_settings(self, model: inputs.Model, num_steps: int) -> state.OptimizerSettings:
+        """Those of a training run of so many steps."""
         training = self._config.training
         same = (
             "b1",
@@ -325,7 +327,7 @@ class Trainer:
         options = {"p_ik_head": trained.read_json("summary.json")["p_ik_head"], "seed": seed}
         return state.load_trained(
             trained.verified("params"),
-            nnx.eval_shape(lambda: self._build(model, **options)),
+            nnx.eval_shape(lambda: self.build(model, **options)),
             self._config.training.trained,
             lambda: self._load_pretrained(model, **options),
             self.mesh(model),
@@ -335,7 +337,7 @@ class Trainer:
         backbone = loader.load_decoder(model.folder, lm_head=False, **self._decoder_options(model))
         return self._with_heads(backbone, **options)
 
-    def _build(self, model: inputs.Model, **options) -> heads.Classifier:
+    def build(self, model: inputs.Model, **options) -> heads.Classifier:
         """A classifier as `_load_pretrained` makes it, to be evaluated for its shapes only."""
         backbone = decoder.Decoder(model.config, rngs=nnx.Rngs(0), **self._decoder_options(model))
         return self._with_heads(backbone, **options)

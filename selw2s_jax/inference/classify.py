@@ -99,7 +99,7 @@ def predict(
     """
     graphdef, params = nnx.split(model)
     return score(
-        _class_forward,
+        class_forward,
         graphdef,
         params,
         tokens,
@@ -112,7 +112,8 @@ def predict(
     )
 
 
-def _class_forward(graphdef, params, batch: batches.Batch):
+def class_forward(graphdef, params, batch: batches.Batch):
+    """What `score` runs on a batch for `predict`: class probabilities `[E, 2]` and P(IK) `[E]`, if any, float32."""
     outputs = nnx.merge(graphdef, params)(
         batch.tokens[0], batch.segment_ids[0], batch.positions[0], batch.row[0], batch.last[0]
     )

@@ -136,7 +136,7 @@ def answer_log_odds(
     """
     require_lm_head(decoder)
     return prefix.score(
-        _answer_forward,
+        answer_forward,
         tuple(answer_ids),
         decoder,
         tokens,
@@ -149,7 +149,8 @@ def answer_log_odds(
     )
 
 
-def _answer_forward(static, arrays, batch: batches.Batch):
+def answer_forward(static, arrays, batch: batches.Batch):
+    """What `prefix.score` runs on a batch for `answer_log_odds`: `[E]` float32."""
     (graphdef, answer_ids), (params, cache, _) = static, arrays
     model = nnx.merge(graphdef, params)
     hidden = model.hidden_states(batch.tokens[0], batch.segment_ids[0], batch.positions[0], cache=cache)

@@ -1,0 +1,1 @@
+"""What a run needs, before there is hardware to run it on."""
