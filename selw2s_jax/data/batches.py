@@ -261,6 +261,11 @@ class TrainBatches:
         return used / slots
 
 
+def score_row_length(longest: int, max_length: int) -> int:
+    """Tokens of the rows of a scoring batch, from those of its longest example and of the longest allowed."""
+    return max(min(_round_up(max(longest, _SHORTEST_ROW), 64), max_length), longest)
+
+
 def score_batches(
     tokens: Sequence[np.ndarray],
     *,
@@ -283,8 +288,7 @@ def score_batches(
     order = sorted(range(len(tokens)), key=lambda i: (-len(tokens[i]), i))
     start = 0
     while start < len(order):
-        longest = len(tokens[order[start]])
-        row_length = max(min(_round_up(max(longest, _SHORTEST_ROW), 64), max_length), longest)
+        row_length = score_row_length(len(tokens[order[start]]), max_length)
         num_rows = _round_up(max(batch_tokens // row_length, 1), row_multiple)
         num_slots = num_rows * 8
         stop, free = start, [row_length] * num_rows

@@ -12,14 +12,14 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import sharding
+from selw2s_jax.data import batches
 from selw2s_jax.inference import classify
 from selw2s_jax.models import kv_cache
 
 # Fewer prompts, or a shorter beginning, are not worth a computation of their own.
 MIN_MEMBERS, MIN_TOKENS = 8, 64
 _SLOTS_MULTIPLE = 64  # of a cache, so that few shapes are compiled
-_ROW_LENGTH = 128  # about, of the packed rests
-# Rows hold keys of the past besides their own: at most this many times as many slots as without.
+# With the keys of the past, a batch has at most this many times as many slots as without.
 _MAX_SLOTS = 8
 
 
@@ -109,6 +109,23 @@ def _prefill_forward(graphdef, params, tokens, segment_ids):
 _prefill = jax.jit(_prefill_forward, static_argnums=0)
 
 
+def _even_batches(own: Sequence[int], max_length: int, batch_tokens: int, num_slots: int) -> int:
+    """Tokens of a batch, so that the last one is about as full as the others.
+
+    Args:
+        own: tokens of each prompt behind the common beginning.
+        max_length, batch_tokens: as for `score`.
+        num_slots: of the cache.
+    """
+    row_length = batches.score_row_length(max(own), max_length)
+    # Rows hold keys of the past besides their own.
+    limit = min(batch_tokens, _MAX_SLOTS * batch_tokens * row_length // (row_length + num_slots))
+    per_row = row_length // max(own)
+    num_rows = min(-(-len(own) // per_row), -(-sum(own) * 11 // (10 * row_length)))
+    num_batches = -(-num_rows * row_length // max(limit, row_length))
+    return -(-num_rows // num_batches) * row_length
+
+
 def score(
     forward,
     static,
@@ -150,12 +167,8 @@ def score(
         if length:
             slots = -(-length // _SLOTS_MULTIPLE) * _SLOTS_MULTIPLE
             cache = prefill(decoder, tokens[members[0]][:length], num_slots=slots)
-            own_tokens = sum(len(tokens[i]) - length for i in members)
-            group_tokens = min(
-                batch_tokens,
-                _MAX_SLOTS * batch_tokens * _ROW_LENGTH // (_ROW_LENGTH + slots),
-                _ROW_LENGTH + own_tokens * 5 // 4,  # few questions fill no large batch
-            )
+            own = [len(tokens[i]) - length for i in members]
+            group_tokens = _even_batches(own, max_length, batch_tokens, slots)
         scores = classify.score(
             forward,
             (graphdef, static),

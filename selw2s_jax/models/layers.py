@@ -142,25 +142,32 @@ def _attend_with_past(q, k, v, past_k, past_v, mask):
     A past that several rows have in common is read in place: copied for each it would be most of the memory.
     """
     num_rows, num_tokens, num_heads, head_dim = q.shape
-    grouped = q.reshape(past_k.shape[0], -1, num_tokens, num_heads, head_dim)
-    scores = (
-        jnp.einsum("cgtnh,csnh->cgnts", grouped, past_k, preferred_element_type=jnp.float32),
-        jnp.einsum("rtnh,rsnh->rnts", q, k, preferred_element_type=jnp.float32),
-    )
-    masks = jnp.split(mask, [past_k.shape[1]], axis=-1)
-    scores = [
-        jnp.where(seen, x.reshape(num_rows, num_heads, num_tokens, -1) * head_dim**-0.5, -jnp.inf)
-        for x, seen in zip(scores, masks, strict=True)
-    ]
+    num_pasts, num_slots = past_k.shape[:2]
+    shared = (num_pasts, num_rows // num_pasts)
+
+    def to_rows(x):  # [C, N, G, T] -> [R, N, T]
+        return x.swapaxes(1, 2).reshape(num_rows, num_heads, num_tokens)
+
+    def to_pasts(x):
+        return x.reshape(*shared, num_heads, num_tokens).swapaxes(1, 2)
+
+    # Heads in front of the rows that share a past: the large arrays stay as the products make them.
+    grouped = q.reshape(*shared, num_tokens, num_heads, head_dim)
+    past = jnp.einsum("cgtnh,csnh->cngts", grouped, past_k, preferred_element_type=jnp.float32)
+    own = jnp.einsum("rtnh,rsnh->rnts", q, k, preferred_element_type=jnp.float32)
+    past_mask, own_mask = jnp.split(mask, [num_slots], axis=-1)
+    past_mask = past_mask.reshape(*shared, 1, num_tokens, num_slots).swapaxes(1, 2)
+    past = jnp.where(past_mask, past * head_dim**-0.5, -jnp.inf)
+    own = jnp.where(own_mask, own * head_dim**-0.5, -jnp.inf)
     # A token sees at least itself, so this is finite.
-    largest = jnp.maximum(*(jnp.max(x, axis=-1, keepdims=True) for x in scores))
-    to_past, to_own = (jnp.exp(x - largest) for x in scores)
-    total = jnp.sum(to_past, axis=-1) + jnp.sum(to_own, axis=-1)  # [R, N, T]
-    to_past = to_past.reshape(*grouped.shape[:2], num_heads, num_tokens, -1).astype(v.dtype)
-    out = jnp.einsum("cgnts,csnh->cgtnh", to_past, past_v, preferred_element_type=jnp.float32).reshape(
-        q.shape
-    )
-    out += jnp.einsum("rnts,rsnh->rtnh", to_own.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    largest = jnp.maximum(to_rows(jnp.max(past, axis=-1)), jnp.max(own, axis=-1))
+    past = jnp.exp(past - to_pasts(largest)[..., None])
+    own = jnp.exp(own - largest[..., None])
+    total = to_rows(jnp.sum(past, axis=-1)) + jnp.sum(own, axis=-1)
+    out = jnp.einsum(
+        "cngts,csnh->cgtnh", past.astype(v.dtype), past_v, preferred_element_type=jnp.float32
+    ).reshape(q.shape)
+    out += jnp.einsum("rnts,rsnh->rtnh", own.astype(v.dtype), v, preferred_element_type=jnp.float32)
     return (out / total.swapaxes(1, 2)[..., None]).astype(q.dtype)
 
 
