@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import test_pipeline
+import test_plan
 
 from selw2s_jax import pipeline
 from selw2s_jax.hf import random_checkpoint
@@ -40,6 +41,7 @@ def test_a_run_on_real_questions(real_data, models, tmp_path, task, p_ik_task, m
         **models,
     )
     report = pipeline.run(config, tmp_path)
+    test_plan.assert_counted(config, tmp_path)
     counts = {"sciq": 1000, "boolq": 3270, "cosmos_qa": 906}
     assert {record["n"] for record in report["records"]} == {counts[task]}
     if majority is not None:
