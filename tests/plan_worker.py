@@ -5,11 +5,11 @@
 """
 
 import json
-import resource
 import sys
 
 import jax
 import numpy as np
+import process_memory
 from etils import epath
 from flax import nnx
 
@@ -108,13 +108,13 @@ def compare_memory() -> dict:
     program = programs.Programs(config, jax.devices()[:1]).train_step(model, "selective", 256)
     planned = compiled.compile_program(program, target).peak_bytes
     batch = real_batch(program)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = process_memory.read("VmHWM")
     run, train_state = start(config, model, program.mesh)
     for _ in range(2):
         train_state, *_ = run(train_state, batch)
     jax.block_until_ready(train_state)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"planned": planned, "rose": (after - before) * 1024}
+    after = process_memory.read("VmHWM")
+    return {"planned": planned, "rose": after - before}
 
 
 if __name__ == "__main__":

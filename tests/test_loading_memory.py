@@ -4,13 +4,13 @@ import json
 import math
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
 
 import jax
 import numpy as np
+import process_memory
 import pytest
 import test_sharding
 from flax import nnx
@@ -98,22 +98,16 @@ def test_loading_takes_little_more_than_the_model(checkpoint, mesh_shape, param_
     assert set(report["whole"]) == declared
 
 
-def _memory(field: str) -> int:
-    """VmRSS or VmHWM of this process, in bytes. Its ru_maxrss would begin with its parent's."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
-
-
 def main(folder: str, mesh_shape: str, param_dtype: str) -> None:
     mesh = sharding.make_mesh(tuple(map(int, mesh_shape.split(","))))
     jax.block_until_ready(jax.device_put(np.zeros(8), sharding.replicated(mesh)))
-    baseline = _memory("VmRSS")
+    baseline = process_memory.read("VmRSS")
     model = loader.load_decoder(
         folder, param_dtype=param_dtype, compute_dtype="bfloat16", lm_head=True, mesh=mesh
     )
     params = decoder.flatten_params(nnx.state(model, nnx.Param))
     jax.block_until_ready([variable.get_value() for variable in params.values()])
-    peak = _memory("VmHWM")
+    peak = process_memory.read("VmHWM")
     by_device = dict.fromkeys(mesh.devices.flat, 0)
     for array in jax.live_arrays():
         for shard in array.addressable_shards:
