@@ -77,7 +77,6 @@ def main() -> None:
             ANSWER_IDS,
             mesh=sharding.single_device_mesh(),
             batch_tokens=arguments.batch_tokens,
-            max_length=num_tokens,
             label="questions",
             shares_prefix=shares_prefix,
         )

@@ -39,14 +39,13 @@ def judge(
     Raises:
         UserError: a question alone is too long for the model, or its tokenizer has no tokens for the answers.
     """
-    max_length = model.config.max_seq_len
     _, answer_ids = fewshot.encode_prompts(model.tokenizer, split.few_shot_prompts()[:1])
     tokens, cut = fewshot.fit_prompts(
         lambda prompts: fewshot.encode_prompts(model.tokenizer, prompts)[0],
         split.build_prompts,
         split.examples,
         num_shots=len(split.shots),
-        max_length=max_length,
+        max_length=model.config.max_seq_len,
     )
     log_odds = fewshot.answer_log_odds(
         language_model,
@@ -54,7 +53,6 @@ def judge(
         answer_ids,
         mesh=language_model.mesh,
         batch_tokens=batch_tokens,
-        max_length=max_length,
         label=label,
         partial=partial,
     )

@@ -176,6 +176,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.execution = dict(
         remat="full",  # full | dots | none
         attention="xla",  # xla | cudnn
+        train_shapes=6,  # shapes of packed rows that a training run compiles at most
         score_tokens=16_384,  # tokens in one scoring or evaluation batch
     )
     # What openai/weak-to-strong is known to do otherwise.
@@ -289,7 +290,7 @@ _POSITIVE = (
     "data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size",
     "p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size",
     "training.epochs", "training.learning_rate", "training.eps", "training.clip_norm", "weak.learning_rate",
-    "strong.learning_rate", "execution.score_tokens", "logging.every_steps", "world.num_entities", "mesh.num_groups",
+    "strong.learning_rate", "execution.train_shapes", "execution.score_tokens", "logging.every_steps", "world.num_entities", "mesh.num_groups",
     "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
     "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p",

@@ -335,7 +335,6 @@ def _score_weak(weak: _Reader, config: ml_collections.ConfigDict) -> np.ndarray:
         weak.tokens,
         mesh=mesh,
         batch_tokens=config.execution.score_tokens,
-        max_length=weak.student.facts.max_length,
         label="weak labels",
         openai_pooling=weak.student.facts.openai_pooling,
     )
@@ -355,7 +354,6 @@ def _score(reader: _Reader, config: ml_collections.ConfigDict) -> _Scores:
         reader.tokens,
         mesh=mesh,
         batch_tokens=config.execution.score_tokens,
-        max_length=reader.student.facts.max_length,
         label=f"predictions of {reader.student.facts.method}",
         openai_pooling=reader.student.facts.openai_pooling,
     )
@@ -393,7 +391,6 @@ def _answer(
             prompts.tokens,
             prompts.answer_ids,
             mesh=mesh,
-            max_length=student.config.max_seq_len,
             **common,
         )
         return [{"prob_1": float(prob), "answer": int(prob > 0.5)} for prob in fewshot.to_probs(log_odds)]

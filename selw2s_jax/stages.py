@@ -263,7 +263,6 @@ class StageFactory:
                 lengths.encode(split.texts, model),
                 mesh=self._trainer.mesh(model),
                 batch_tokens=self._config.execution.score_tokens,
-                max_length=model.max_length,
                 label=label,
                 openai_pooling=self._config.compat.openai_pooling,
                 partial=self._partial(stage),

@@ -290,8 +290,8 @@ class Trainer:
             num_micro=training.batch_size // micro,
             seed=order_seed,
             reshuffle=self._config.data.reshuffle,
-            max_length=model.max_length,
             row_multiple=sharding.num_row_groups(self.mesh(model)),
+            most_shapes=self._config.execution.train_shapes,
             openai_pooling=self._config.compat.openai_pooling,
         )
 

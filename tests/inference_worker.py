@@ -40,7 +40,7 @@ def compute(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> dict[str, np.ndarr
     names = [f"q{i}" for i in range(len(prompts))]
     scoring = dict(batch_tokens=3 * limit, label="test")
     found = {"groups": np.array(sorted((len(g.members), g.length) for g in prefix.group(prompts)))}
-    found["answers"] = fewshot.answer_log_odds(model, prompts, (3, 8), mesh=mesh, max_length=limit, **scoring)
+    found["answers"] = fewshot.answer_log_odds(model, prompts, (3, 8), mesh=mesh, **scoring)
     candidates = [[ids[-2:], ids[:1]] for ids in prompts]
     log_probs = fewshot.candidate_log_probs(model, prompts, candidates, names, mesh=mesh, **scoring)
     found["candidates"] = np.concatenate(log_probs)

@@ -59,7 +59,6 @@ def make_data(
         num_steps=NUM_STEPS,
         num_micro=NUM_MICRO,
         seed=1,
-        max_length=CONFIG.max_seq_len,
         row_multiple=sharding.num_row_groups(mesh),
     )
 
@@ -156,7 +155,7 @@ def pretrain(mesh: jax.sharding.Mesh) -> Arrays:
 def score(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Arrays:
     """Class probabilities and P(IK), and few-shot answers, over several batches of an odd number of texts."""
     tokens = test_training.make_sets(CONFIG, num_task=101)[batches.TASK].tokens
-    settings = dict(mesh=mesh, batch_tokens=71, max_length=CONFIG.max_seq_len, label="test")
+    settings = dict(mesh=mesh, batch_tokens=71, label="test")
     model = make_classifier(folder, mesh, p_ik_head=True)
     probs, p_ik = classify.predict(model, tokens, **settings)
     language_model = loader.load_decoder(folder, lm_head=True, mesh=mesh, **OPTIONS)

@@ -197,7 +197,6 @@ def test_answer_probs_come_back_in_the_order_of_the_prompts():
         (4, 9),
         mesh=sharding.single_device_mesh(),
         batch_tokens=256,
-        max_length=128,
         label="answers",
     )
     last = np.stack([table[ids[-1]] for ids in tokens]).astype(np.float64)
@@ -314,7 +313,7 @@ def test_a_shared_beginning_gives_the_scores_of_whole_prompts(language_model, sh
     order = np.random.default_rng(4).permutation(len(tokens))
     tokens = [tokens[i] for i in order]
     assert sorted((len(g.members), g.length) for g in prefix.group(tokens)) == [(2, 0), (3, 10), (6, 14)]
-    settings = score_settings() | {"max_length": 19}
+    settings = score_settings()
     found = answer_probs(language_model, tokens, (7, 11), **settings)
     plain = answer_probs(language_model, tokens, (7, 11), **settings, shares_prefix=False)
     np.testing.assert_allclose(found, plain, rtol=1e-5)
@@ -361,7 +360,7 @@ def test_candidates_have_their_log_probabilities(language_model, short_prefixes)
 def test_an_interrupted_score_goes_on_in_every_group(language_model, short_prefixes, tmp_path):
     tokens = shot_prompts(language_model.config, num_shots=3, sizes=[1, 5, 3, 1])
     tokens += shot_prompts(language_model.config, num_shots=2, sizes=[7, 9, 8], seed=1)
-    settings = score_settings() | {"max_length": 19}
+    settings = score_settings()
     whole = fewshot.answer_log_odds(language_model, tokens, (7, 11), **settings)
     partial = classify.Partial(tmp_path / "scores.npz", every_s=-1.0)
     partial.part("1_of_2").save(np.array([0, 1, 2, 3]), [np.arange(4, dtype=np.float32)])
@@ -406,4 +405,4 @@ def test_what_cannot_be_scored_is_named(fixtures, language_model):
         fixtures / "parity_gpt2", lm_head=False, param_dtype="float32", compute_dtype="float32"
     )
     with pytest.raises(UserError, match="no language-model head"):
-        answer_probs(headless, [prompt], (1, 2), max_length=19, **score_settings())
+        answer_probs(headless, [prompt], (1, 2), **score_settings())

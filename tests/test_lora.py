@@ -428,7 +428,6 @@ def predict(classifier, student: students.Student, workdir) -> tuple[np.ndarray,
         tokens,
         mesh=classifier.backbone.mesh,
         batch_tokens=make_config("lora").execution.score_tokens,
-        max_length=student.facts.max_length,
         label="test",
     )
 

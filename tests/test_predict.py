@@ -111,7 +111,6 @@ def find_embeddings(student, texts) -> np.ndarray:
         [np.array(tokenizer.encode(student.facts.classifier_input(text)), np.int32) for text in texts],
         mesh=sharding.single_device_mesh(),
         batch_tokens=512,
-        max_length=student.facts.max_length,
         label="test",
     )
 

@@ -100,7 +100,6 @@ def score(monkeypatch, tmp_path):
             tokens,
             mesh=sharding.single_device_mesh(),
             batch_tokens=128,
-            max_length=128,
             label="scoring",
             partial=partial,
         )

@@ -63,7 +63,6 @@ def test_a_student_is_built_as_training_left_it(finished, method):
         tokens,
         mesh=classifier.backbone.mesh,
         batch_tokens=small_run.make_config().execution.score_tokens,
-        max_length=facts.max_length,
         label="test",
     )
     stages = json.loads((finished / "results.json").read_text())["manifest"]["stages"]

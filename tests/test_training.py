@@ -75,7 +75,7 @@ def make_data(config, name: str, **options) -> batches.TrainBatches:
         del sets[batches.P_IK]
     if method.task_weight == 0:
         del sets[batches.TASK]
-    settings = {"num_steps": 3, "seed": 1, "max_length": config.max_seq_len} | options
+    settings = {"num_steps": 3, "seed": 1} | options
     return batches.TrainBatches(sets, {batches.TASK: 12, batches.P_IK: 12}, **settings)
 
 
@@ -133,7 +133,7 @@ def test_packed_rows_give_the_gradient_of_one_example_per_row(fixtures, family):
     config = make_parity.CONFIGS[family]
     model = make_classifier(fixtures, family, p_ik_head=True)
     computation = make_computation("selective")
-    packed = make_data(config, "selective", max_length=61).batch_at(1)
+    packed = make_data(config, "selective").batch_at(1)
     num_slots = packed.row.shape[1]
     assert packed.tokens.shape[1] < num_slots
     padded = packed._replace(
@@ -189,7 +189,6 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
         num_steps=num_steps,
         num_micro=num_micro,
         seed=make_training_run.ORDER_SEED,
-        max_length=config.max_seq_len,
     )
     mesh = sharding.single_device_mesh()
     backbone = loader.load_decoder(
@@ -216,9 +215,7 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
     )
     lines = (tmp_path / f"{family}-{num_micro}.jsonl").read_text().splitlines()
     model = nnx.merge(graphdef, final.params, final.frozen)
-    probs, _ = classify.predict(
-        model, tokens, mesh=mesh, batch_tokens=777, max_length=config.max_seq_len, label="test"
-    )
+    probs, _ = classify.predict(model, tokens, mesh=mesh, batch_tokens=777, label="test")
     losses_seen = [json.loads(line)["train/loss"] for line in lines]
     log_odds = np.log(probs[:, 1].astype(np.float64)) - np.log(probs[:, 0].astype(np.float64))
     return np.array(losses_seen), log_odds, make_training_run.example_batches(), data

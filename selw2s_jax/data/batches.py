@@ -6,6 +6,7 @@ of their last token; every per-example array is aligned with the slots, and a sl
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -13,9 +14,12 @@ import jax
 import numpy as np
 
 from selw2s_jax import sharding
+from selw2s_jax.data import packing
 
 TASK, P_IK = 0, 1  # values of Batch.kind
-_SHORTEST_ROW = 128
+_SLOTS_MULTIPLE = 8
+# With the keys of a past, a batch has at most this many times as many slots as without.
+_MAX_KEYS = 8
 
 
 class Batch(NamedTuple):
@@ -54,41 +58,6 @@ class ExampleSet:
     @property
     def lengths(self) -> np.ndarray:
         return np.array([len(ids) for ids in self.tokens], np.int64)
-
-
-def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
-    """First-fit decreasing: which examples share a row.
-
-    Args:
-        lengths: tokens of each example, none above `row_length`.
-        row_length: tokens of a row.
-
-    Returns:
-        Rows of indices into `lengths`; every index appears once.
-    """
-    rows: list[list[int]] = []
-    space: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        row = next((r for r, free in enumerate(space) if free >= lengths[index]), None)
-        if row is None:
-            rows.append([])
-            space.append(row_length)
-            row = len(rows) - 1
-        rows[row].append(index)
-        space[row] -= lengths[index]
-    return rows
-
-
-def row_length_for(longest: int, limit: int) -> int:
-    """The length of rows that hold an example of `longest` tokens: a power of two, or the limit."""
-    length = _SHORTEST_ROW
-    while length < longest:
-        length *= 2
-    return max(min(length, limit), longest)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def _empty(num_micro: int, num_rows: int, row_length: int, num_slots: int) -> Batch:
@@ -168,10 +137,9 @@ class ExampleOrder:
 
 
 class TrainBatches:
-    """The batches of one training run, packed into few shapes.
+    """The batches of one training run, packed into few shapes of rows.
 
-    Rows of one length hold a step whose longest example fits them; all steps with rows of a length have the
-    same number of rows, the most that any of them needs, so each length is compiled once.
+    Every step holds its own examples whatever the shapes; which one it takes is a function of all these arguments.
 
     Args:
         sets: the examples of each kind, with their labels in `columns`.
@@ -179,8 +147,8 @@ class TrainBatches:
         num_steps: steps of the run.
         num_micro: micro-batches in a step; divides every batch size.
         seed: of the order of batches; each kind draws a stream of its own.
-        max_length: longest example allowed, in tokens.
         row_multiple: number of data-parallel groups, which the rows are divided over.
+        most_shapes: shapes of rows in the run, each of which is compiled.
     """
 
     def __init__(
@@ -192,8 +160,8 @@ class TrainBatches:
         num_micro: int = 1,
         seed: int = 0,
         reshuffle: bool = True,
-        max_length: int = 1024,
         row_multiple: int = 1,
+        most_shapes: int = 6,
         openai_pooling: bool = False,
     ):
         self.num_steps = num_steps
@@ -205,18 +173,21 @@ class TrainBatches:
             )
             for kind, examples in sets.items()
         }
-        self._num_micro, self._max_length = num_micro, max_length
-        self._openai_pooling = openai_pooling
-        self._num_rows: dict[int, int] = {}
-        for step in range(num_steps):
-            row_length, packed = self._pack_step(step)
-            most = _round_up(max(len(rows) for rows in packed), row_multiple)
-            self._num_rows[row_length] = max(most, self._num_rows.get(row_length, 0))
+        self._num_micro, self._openai_pooling = num_micro, openai_pooling
+        counts = packing.row_counts(sum(batch_sizes[kind] for kind in sets) // num_micro, row_multiple)
+        micros = [self._micro_lengths(step) for step in range(num_steps)]
+        needed = {
+            num_rows: np.array(
+                [max(packing.row_length_needed(micro, num_rows) for micro in step) for step in micros]
+            )
+            for num_rows in counts
+        }
+        self._shapes, self._taken = packing.choose_shapes(needed, most_shapes)
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """The (rows, tokens) of a micro-batch that occur in the run."""
-        return sorted((rows, length) for length, rows in self._num_rows.items())
+        return [tuple(shape) for shape in self._shapes]
 
     def example_ids(self, step: int) -> list[str]:
         """Names of the examples of one step."""
@@ -230,16 +201,16 @@ class TrainBatches:
                 members[micro].extend((kind, int(index)) for index in chunk)
         return members
 
-    def _pack_step(self, step: int) -> tuple[int, list[list[list[int]]]]:
-        lengths = [[int(self._lengths[k][i]) for k, i in micro] for micro in self._members(step)]
-        row_length = row_length_for(max(map(max, lengths)), self._max_length)
-        return row_length, [pack(micro, row_length) for micro in lengths]
+    def _micro_lengths(self, step: int) -> list[list[int]]:
+        """Tokens of the example in each slot of each micro-batch."""
+        return [[int(self._lengths[k][i]) for k, i in micro] for micro in self._members(step)]
 
     def batch_at(self, step: int) -> Batch:
         """The batch of one step, a pure function of the arguments of this object and the step."""
         members = self._members(step)
-        row_length, packed = self._pack_step(step)
-        batch = _empty(self._num_micro, self._num_rows[row_length], row_length, len(members[0]))
+        shape = self._shapes[self._taken[step]]
+        packed = [packing.balance(lengths, shape.num_rows) for lengths in self._micro_lengths(step)]
+        batch = _empty(self._num_micro, *shape, len(members[0]))
         for micro, (slots, rows) in enumerate(zip(members, packed, strict=True)):
             _place(batch, micro, rows, [self._sets[k].tokens[i] for k, i in slots], self._openai_pooling)
             batch.kind[micro] = [kind for kind, _ in slots]
@@ -253,61 +224,48 @@ class TrainBatches:
 
     def padding_efficiency(self) -> float:
         """Share of token slots that hold a token, over the whole run."""
-        used = slots = 0
-        for step in range(self.num_steps):
-            row_length, _ = self._pack_step(step)
-            used += sum(int(self._lengths[k][i]) for micro in self._members(step) for k, i in micro)
-            slots += self._num_micro * self._num_rows[row_length] * row_length
-        return used / slots
-
-
-def score_row_length(longest: int, max_length: int) -> int:
-    """Tokens of the rows of a scoring batch, from those of its longest example and of the longest allowed."""
-    return max(min(_round_up(max(longest, _SHORTEST_ROW), 64), max_length), longest)
+        used = sum(sum(map(sum, self._micro_lengths(step))) for step in range(self.num_steps))
+        slots = np.array([num_rows * length for num_rows, length in self._shapes])
+        return used / int(self._num_micro * slots[self._taken].sum())
 
 
 def score_batches(
     tokens: Sequence[np.ndarray],
     *,
     batch_tokens: int,
-    max_length: int,
     row_multiple: int = 1,
+    past_slots: int = 0,
     openai_pooling: bool = False,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Batches for scoring every example once, longest first, so that memory runs out at once or never.
+    """Batches for scoring every example once, of one shape or two, longest rows first: memory runs out at once or never.
 
     Args:
         tokens: ids of each example.
         batch_tokens: token slots of a batch, about.
-        max_length: longest example allowed, in tokens.
         row_multiple: number of data-parallel groups.
+        past_slots: keys that every row attends to besides its own.
 
     Yields:
         A batch with one micro-batch, and the indices into `tokens` of its slots of weight 1, in slot order.
     """
-    order = sorted(range(len(tokens)), key=lambda i: (-len(tokens[i]), i))
-    start = 0
-    while start < len(order):
-        row_length = score_row_length(len(tokens[order[start]]), max_length)
-        num_rows = _round_up(max(batch_tokens // row_length, 1), row_multiple)
-        num_slots = num_rows * 8
-        stop, free = start, [row_length] * num_rows
-        # First-fit over ever shorter examples: the batch is full once the next one fits no row.
-        rows: list[list[int]] = [[] for _ in range(num_rows)]
-        while stop < len(order) and stop - start < num_slots:
-            length = len(tokens[order[stop]])
-            row = next((r for r in range(num_rows) if free[r] >= length), None)
-            if row is None:
-                break
-            rows[row].append(stop - start)
-            free[row] -= length
-            stop += 1
-        members = np.array(order[start:stop])
-        batch = _empty(1, num_rows, row_length, num_slots)
-        _place(batch, 0, rows, [tokens[i] for i in members], openai_pooling)
-        batch.index[0, : len(members)] = members
-        yield batch, members
-        start = stop
+    rows = packing.scoring_rows([len(ids) for ids in tokens], batch_tokens // row_multiple)
+    for row_length in sorted({length for length, _ in rows}, reverse=True):
+        limit = min(batch_tokens, _MAX_KEYS * batch_tokens * row_length // (row_length + past_slots))
+        packed = [members for length, members in rows if length == row_length]
+        most_rows = packing.round_up(max(limit // row_length, 1), row_multiple)
+        # The last batch is about as full as the others.
+        num_batches = -(-len(packed) // most_rows)
+        num_rows = packing.round_up(-(-len(packed) // num_batches), row_multiple)
+        chunks = [packed[start : start + num_rows] for start in range(0, len(packed), num_rows)]
+        most_slots = max(sum(map(len, chunk)) for chunk in chunks)
+        for chunk in chunks:
+            members = np.array([i for row in chunk for i in row])
+            starts = np.cumsum([0, *map(len, chunk)])
+            slots = [list(range(start, stop)) for start, stop in itertools.pairwise(starts.tolist())]
+            batch = _empty(1, num_rows, row_length, packing.round_up(most_slots, _SLOTS_MULTIPLE))
+            _place(batch, 0, slots, [tokens[i] for i in members], openai_pooling)
+            batch.index[0, : len(members)] = members
+            yield batch, members
 
 
 def device_batch(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:

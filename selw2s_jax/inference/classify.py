@@ -76,7 +76,6 @@ def predict(
     *,
     mesh: jax.sharding.Mesh,
     batch_tokens: int,
-    max_length: int,
     label: str,
     openai_pooling: bool = False,
     partial: Partial | None = None,
@@ -87,7 +86,6 @@ def predict(
         model: a `heads.Classifier`.
         tokens: ids of each of N examples.
         batch_tokens: token slots of a batch, about.
-        max_length: longest example allowed, in tokens.
         label: name in progress lines.
         partial: what is done already, and where it is kept.
 
@@ -105,7 +103,6 @@ def predict(
         tokens,
         mesh=mesh,
         batch_tokens=batch_tokens,
-        max_length=max_length,
         label=label,
         openai_pooling=openai_pooling,
         partial=partial,
@@ -129,14 +126,15 @@ def score(
     *,
     mesh: jax.sharding.Mesh,
     batch_tokens: int,
-    max_length: int,
     label: str,
+    past_slots: int = 0,
     openai_pooling: bool = False,
     partial: Partial | None = None,
 ):
     """Runs `forward(static, params, batch) -> pytree of [E, ...]` over all examples, back in their order.
 
-    `forward` is a function of a module and `static` hashable, so that runs of one shape compile once.
+    `forward` is a function of a module and `static` hashable, so that runs of one shape compile once. `past_slots` are
+    keys that `forward` lets every row attend to besides its own.
 
     Returns:
         The pytree with `[N, ...]` NumPy arrays.
@@ -146,8 +144,8 @@ def score(
         batches.score_batches(
             tokens,
             batch_tokens=batch_tokens,
-            max_length=max_length,
             row_multiple=sharding.num_row_groups(mesh),
+            past_slots=past_slots,
             openai_pooling=openai_pooling,
         )
     )

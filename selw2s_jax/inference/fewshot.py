@@ -111,7 +111,6 @@ def answer_log_odds(
     *,
     mesh: jax.sharding.Mesh,
     batch_tokens: int,
-    max_length: int,
     label: str,
     partial: classify.Partial | None = None,
     shares_prefix: bool = True,
@@ -142,7 +141,6 @@ def answer_log_odds(
         tokens,
         mesh=mesh,
         batch_tokens=batch_tokens,
-        max_length=max_length,
         label=label,
         partial=partial,
         shares_prefix=shares_prefix,
@@ -259,7 +257,6 @@ def candidate_log_probs(
         keep=np.array(counts, np.int32) + 1,
         mesh=mesh,
         batch_tokens=batch_tokens,
-        max_length=max_length,
         label=label,
         partial=partial,
     )

@@ -12,15 +12,12 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.data import batches
 from selw2s_jax.inference import classify
 from selw2s_jax.models import kv_cache
 
 # Fewer prompts, or a shorter beginning, are not worth a computation of their own.
 MIN_MEMBERS, MIN_TOKENS = 8, 64
 _SLOTS_MULTIPLE = 64  # of a cache, so that few shapes are compiled
-# With the keys of the past, a batch has at most this many times as many slots as without.
-_MAX_SLOTS = 8
 
 
 class Group(NamedTuple):
@@ -109,23 +106,6 @@ def _prefill_forward(graphdef, params, tokens, segment_ids):
 _prefill = jax.jit(_prefill_forward, static_argnums=0)
 
 
-def _even_batches(own: Sequence[int], max_length: int, batch_tokens: int, num_slots: int) -> int:
-    """Tokens of a batch, so that the last one is about as full as the others.
-
-    Args:
-        own: tokens of each prompt behind the common beginning.
-        max_length, batch_tokens: as for `score`.
-        num_slots: of the cache.
-    """
-    row_length = batches.score_row_length(max(own), max_length)
-    # Rows hold keys of the past besides their own.
-    limit = min(batch_tokens, _MAX_SLOTS * batch_tokens * row_length // (row_length + num_slots))
-    per_row = row_length // max(own)
-    num_rows = min(-(-len(own) // per_row), -(-sum(own) * 11 // (10 * row_length)))
-    num_batches = -(-num_rows * row_length // max(limit, row_length))
-    return -(-num_rows // num_batches) * row_length
-
-
 def score(
     forward,
     static,
@@ -136,7 +116,6 @@ def score(
     keep: Sequence[int] | None = None,
     mesh: jax.sharding.Mesh,
     batch_tokens: int,
-    max_length: int,
     label: str,
     partial: classify.Partial | None = None,
     shares_prefix: bool = True,
@@ -163,20 +142,18 @@ def score(
     found = None
     for number, (members, length) in enumerate(groups):
         whole = len(groups) == 1 and length == 0
-        cache, group_tokens = None, batch_tokens
+        cache, slots = None, 0
         if length:
             slots = -(-length // _SLOTS_MULTIPLE) * _SLOTS_MULTIPLE
             cache = prefill(decoder, tokens[members[0]][:length], num_slots=slots)
-            own = [len(tokens[i]) - length for i in members]
-            group_tokens = _even_batches(own, max_length, batch_tokens, slots)
         scores = classify.score(
             forward,
             (graphdef, static),
             (params, cache, jax.tree.map(lambda column, m=members: column[m], columns)),
             [tokens[i][length:] for i in members],
             mesh=mesh,
-            batch_tokens=group_tokens,
-            max_length=max_length,
+            batch_tokens=batch_tokens,
+            past_slots=slots,
             label=label if len(groups) == 1 else f"{label} ({number + 1} of {len(groups)})",
             partial=partial if partial is None or whole else partial.part(f"{number + 1}_of_{len(groups)}"),
         )

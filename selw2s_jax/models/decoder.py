@@ -6,6 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
@@ -18,6 +19,7 @@ REMAT_POLICIES = {
 }
 ATTENTION_IMPLEMENTATIONS = ("xla", "cudnn")
 DTYPES = ("float32", "bfloat16", "float16")
+_LOGITS_AT_ONCE = 2**27  # of all devices together: half a GiB in float32
 
 
 class Decoder(nnx.Module):
@@ -114,6 +116,33 @@ class Decoder(nnx.Module):
         with self._precision():
             return _lm_logits(*nnx.split(self), hidden)
 
+    def next_token_losses(self, hidden, targets):
+        """Cross-entropy [R, T] float32 of vocabulary entries targets [R, T] for hidden states [R, T, D].
+
+        Equal to that of `lm_logits`, without holding those of all tokens: they are made, and made again for the
+        gradient, for a few columns at a time.
+        """
+        self._require_lm_head()
+        num_rows, num_tokens = targets.shape
+        num_chunks = max(-(-num_rows * num_tokens * self.config.vocab_size // _LOGITS_AT_ONCE), 1)
+        num_chunks = next(
+            n for n in range(min(num_chunks, num_tokens), num_tokens + 1) if num_tokens % n == 0
+        )
+
+        def losses(hidden, targets):
+            return optax.softmax_cross_entropy_with_integer_labels(self.lm_logits(hidden), targets)
+
+        if num_chunks == 1:
+            return losses(hidden, targets)
+
+        def to_chunks(x):  # of columns, so that rows stay where they are
+            return x.reshape(num_rows, num_chunks, -1, *x.shape[2:]).swapaxes(0, 1)
+
+        chunked = jax.lax.map(
+            lambda chunk: jax.checkpoint(losses)(*chunk), (to_chunks(hidden), to_chunks(targets))
+        )
+        return chunked.swapaxes(0, 1).reshape(num_rows, num_tokens)
+
     def answer_logits(self, hidden, token_ids):
         """Logits [E, A] float32 of vocabulary entries token_ids [E, A] for hidden states [E, D].
 
@@ -175,6 +204,7 @@ def _forward(
     context = layers.Context(mask, rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)
+    layers_state = layers.cast_products(layers_state, settings.compute_dtype)
 
     def run_layer(x, states):
         layer_state, adapters_state, past = states

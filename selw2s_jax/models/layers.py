@@ -73,6 +73,21 @@ class RMSNorm(nnx.Module):
         return (h * self.scale[...]).astype(x.dtype)
 
 
+def cast_products(state, dtype):
+    """The weights of products, those with `inputs`, as they are multiplied; the rest of a state as it is.
+
+    Once for the forward and the backward pass: what a scan casts layer by layer, remat casts again, and gradients of
+    the stack would be summed in the wider dtype.
+    """
+    is_variable = lambda leaf: isinstance(leaf, nnx.Variable)  # noqa: E731
+
+    def cast(variable):
+        is_weight = "inputs" in variable.get_metadata()
+        return variable.replace(variable.get_value().astype(dtype)) if is_weight else variable
+
+    return jax.tree.map(cast, state, is_leaf=is_variable)
+
+
 def project(spec, x, weight, settings, branch=None):
     """The einsum of x with a weight, both and the result in the compute dtype, plus `branch(spec, x)`."""
     dtype = settings.compute_dtype

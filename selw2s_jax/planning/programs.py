@@ -134,7 +134,7 @@ class Programs:
     def scores(self, model: inputs.Model, length: int, *, p_ik_head: bool) -> Program:
         """Scoring or evaluation by a trained model, of examples that all have `length` tokens."""
         graphdef, params = self._with_shardings(model, self._abstract_classifier(model, p_ik_head=p_ik_head))
-        batch = self._score_batch(model, length, model.max_length)
+        batch = self._score_batch(model, length)
         costs = self._costs(model, num_params=count(params), num_trained=0) | {"backward": False}
         function = self._scoring(model, classify.class_forward)
         return self._program("score", model, batch, length, costs, function, (graphdef, params, batch))
@@ -151,7 +151,7 @@ class Programs:
             mesh=self._trainer.mesh(model),
         )
         graphdef, params = self._with_shardings(model, language_model)
-        batch = self._score_batch(model, length, model.config.max_seq_len)
+        batch = self._score_batch(model, length)
         costs = self._costs(model, num_params=count(params), num_trained=0) | {"backward": False}
         costs |= {"param_bytes": np.dtype(jax.numpy.dtype(dtype)).itemsize}
         function = self._scoring(model, fewshot.answer_forward)
@@ -190,13 +190,13 @@ class Programs:
             batch = batch._replace(**dict.fromkeys(_GRIDS, grid))
         return abstract_batch(batch, mesh)
 
-    def _score_batch(self, model: inputs.Model, length: int, max_length: int) -> batches.Batch:
+    def _score_batch(self, model: inputs.Model, length: int) -> batches.Batch:
         mesh = self._trainer.mesh(model)
+        batch_tokens = self._config.execution.score_tokens
         batch, _ = next(
             batches.score_batches(
-                [np.zeros(length, np.int32)],
-                batch_tokens=self._config.execution.score_tokens,
-                max_length=max_length,
+                [np.zeros(length, np.int32)] * -(-batch_tokens // length),
+                batch_tokens=batch_tokens,
                 row_multiple=sharding.num_row_groups(mesh),
             )
         )

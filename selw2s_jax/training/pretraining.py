@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 
 from selw2s_jax.data import text_rows
@@ -24,7 +23,7 @@ def _forward(model: decoder.Decoder, micro: text_rows.TextBatch, step: jax.Array
     del step
     hidden = model.hidden_states(micro.tokens, micro.segment_ids, micro.positions)
     targets = jnp.roll(micro.tokens, -1, axis=1)
-    return optax.softmax_cross_entropy_with_integer_labels(model.lm_logits(hidden), targets)
+    return model.next_token_losses(hidden, targets)
 
 
 def _loss(cross_entropy, batch: text_rows.TextBatch, step_fraction):
