@@ -237,7 +237,9 @@ def score_batches(
     past_slots: int = 0,
     openai_pooling: bool = False,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Batches for scoring every example once, of one shape or two, longest rows first: memory runs out at once or never.
+    """Batches for scoring every example once, of one shape or two, the longest rows first.
+
+    So memory runs out at once or never.
 
     Args:
         tokens: ids of each example.
