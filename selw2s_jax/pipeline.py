@@ -16,6 +16,7 @@ from etils import epath
 from selw2s_jax import (
     artifacts,
     collect,
+    compilation_cache,
     distributed,
     examples,
     experiment,
@@ -115,6 +116,7 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         store.check_held()
         _write_descriptions(config, plans, workdir)
         if todo:
+            compilation_cache.enable()
             print(f"running on {', '.join(devices)}", flush=True)
             schedule.make_all(todo, _makers(plans, len(groups)), _cell_names(plans), store.claimed)
         store.check_held()

@@ -20,6 +20,7 @@ from flax import nnx
 from selw2s_jax import (
     answering,
     artifacts,
+    compilation_cache,
     inputs,
     label_choice,
     lengths,
@@ -323,6 +324,7 @@ def _prepare_prompts(
 
 
 def _load(reader: _Reader):
+    compilation_cache.enable()
     mesh = sharding.mesh_for(reader.student.config, None, may_fold=True)
     return students.load(reader.student, base=reader.base, mesh=mesh), mesh
 

@@ -175,6 +175,7 @@ class Trainer:
             "padding_efficiency": data.padding_efficiency(),
             "devices": self.describe_devices(mesh),
             "seconds": history.seconds,
+            "first_step_seconds": history.first_step_seconds,
         }
         artifacts.write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
         self._group.live = (key, nnx.merge(graphdef, final.params, final.frozen))
@@ -209,7 +210,12 @@ class Trainer:
         if distributed.is_main():
             for file in tokenizers.load_tokenizer(recipe.tokenizer_folder).files:
                 (folder / file.name).write_bytes(file.read_bytes())
-        summary = {**metrics, "tokens": data.num_tokens, "seconds": history.seconds}
+        summary = {
+            **metrics,
+            "tokens": data.num_tokens,
+            "seconds": history.seconds,
+            "first_step_seconds": history.first_step_seconds,
+        }
         artifacts.write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
 
     def _run(

@@ -1,13 +1,20 @@
 """Shared fixtures. Real data sets and tokenizers are looked up, never required."""
 
+import atexit
 import contextlib
 import os
 import pathlib
+import shutil
+import tempfile
 from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+
+# What one test compiled, others read, in this process and in those that it starts; nothing of it outlives the tests.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 pytest_plugins = ["refusals"]
 

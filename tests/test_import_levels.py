@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "selw2s_jax"
 # Lowest first. A name ending in `.*` is every module below it; of two that fit, the longer holds.
 LEVELS = (
     ("errors",),
-    ("config", "distributed", "preemption", "provenance", "sharding", "progress"),
+    ("compilation_cache", "config", "distributed", "preemption", "provenance", "sharding", "progress"),
     ("storage", "leases", "remote", "artifacts", "method.*", "analysis.metrics", "data.keyed"),
     ("models.*", "hf.mapping", "data.*", "analysis.*"),
     ("hf.*", "training.*", "inference.*", "checkpointing"),

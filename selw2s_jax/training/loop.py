@@ -107,9 +107,12 @@ class History:
         self._totals: dict[str, float] = record.get("totals", {})
         self._seconds_before: float = record.get("seconds", 0.0)
         self._start = time.monotonic()
+        self.first_step_seconds: float | None = None  # of this call, its compilation included
 
     def add(self, step: int, metrics: dict[str, float], trace, batch) -> None:
         """Adds a step that is done."""
+        if self.first_step_seconds is None:
+            self.first_step_seconds = time.monotonic() - self._start
         self._totals = {name: self._totals.get(name, 0.0) + value for name, value in metrics.items()}
         if self._keep_trace:
             is_task = (batch.kind.reshape(-1) == batches.TASK) & (batch.weight.reshape(-1) > 0)

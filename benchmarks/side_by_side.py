@@ -1,0 +1,193 @@
+"""Examples per second of our train step and scoring beside two loops of torch and transformers.
+
+    python -m benchmarks.side_by_side --task=sciq --source=DATA --tokenizer=FOLDER --output=benchmarks/results/NAME.json
+
+All take the same examples in the same steps of 32 from the same weights, and their losses are compared: they do the
+same work. Each runs in a process of its own, and they take turns step by step, so that all see the same machine; a ratio is
+the median over the rounds. On a GPU without data at hand, --lengths=sciq takes random tokens of the data set's lengths,
+and --random_weights makes the weights on the device (losses are then not compared).
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from benchmarks.loops import protocol
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+LENGTHS = REPO / "benchmarks" / "lengths.json"
+OURS, PEERS = "selw2s_jax", ("tuned", "openai")
+
+
+class Worker:
+    """A loop in a process of its own."""
+
+    def __init__(self, module: str, *arguments: str):
+        command = [sys.executable, "-m", f"benchmarks.loops.{module}", *arguments]
+        self._process = subprocess.Popen(
+            command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._answer()
+
+    def _answer(self) -> dict:
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"error: a worker ended with status {self._process.wait()}")
+        return json.loads(line)
+
+    def ask(self, do: str, index: int = 0) -> dict:
+        print(json.dumps({"do": do, "index": index}), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def read_examples(args) -> protocol.Examples:
+    """Real questions, or random tokens of real lengths."""
+    count = args.steps * protocol.BATCH_SIZE
+    rng = np.random.default_rng(0)
+    if args.lengths:
+        quantiles = json.loads(LENGTHS.read_text())["tokens"][args.lengths]
+        drawn = np.interp(rng.random(count), np.linspace(0, 1, len(quantiles)), quantiles)
+        tokens = [rng.integers(1, 50_000, round(length)) for length in drawn]
+        return protocol.Examples(tokens, rng.integers(0, 2, count))
+    from selw2s_jax.data import sources, tasks
+    from selw2s_jax.hf import tokenizers
+
+    task = tasks.get_task(args.task)
+    questions = sources.load_questions(task, "train", source=args.source)[:count]
+    examples = tasks.convert(task, questions, mode="coin", seed=0)
+    encoded = tokenizers.load_tokenizer(args.tokenizer).encode_batch([example.text for example in examples])
+    return protocol.Examples(
+        [np.array(ids[: args.max_length]) for ids in encoded], np.array([e.label for e in examples])
+    )
+
+
+def start_workers(args, folder: pathlib.Path) -> tuple[dict[str, Worker], dict]:
+    """Ours and its peers, and what ours says of itself."""
+    examples, order = folder / "examples.npz", folder / "order.npy"
+    protocol.save_examples(examples, read_examples(args))
+    common = [f"--examples={examples}", f"--model={args.model}", f"--dtype={args.dtype}"]
+    if not args.random_weights:
+        from selw2s_jax.hf import random_checkpoint
+        from selw2s_jax.models import registry
+
+        sizes = registry.MODELS[args.model].config
+        random_checkpoint.write_random_checkpoint(folder / "checkpoint", sizes, scale=0.02)
+        common.append(f"--checkpoint={folder / 'checkpoint'}")
+    ours = Worker(
+        "ours", *common, f"--remat={args.remat}", f"--attention={args.attention}", f"--steps={args.steps}"
+    )
+    described = ours.ask("describe")["value"]
+    np.save(order, described.pop("order"))
+    device = "cuda" if args.device == "gpu" else "cpu"
+    peers = {
+        style: Worker("peers", *common, f"--style={style}", f"--order={order}", f"--device={device}")
+        for style in args.peers
+    }
+    return {OURS: ours} | peers, described
+
+
+def compare(workers: dict[str, Worker], do: str, rounds: int, warmup: int) -> tuple[dict, dict]:
+    """Seconds of each worker in each round, and what they answered; the first rounds are not kept."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    values: dict[str, list] = {name: [] for name in workers}
+    for k in range(warmup + rounds):
+        for name, worker in workers.items():
+            answer = worker.ask(do, k)
+            values[name].append(answer["value"])
+            if k >= warmup:
+                seconds[name].append(answer["seconds"])
+        said = ", ".join(f"{name} {of_one[-1]:.3f}" for name, of_one in seconds.items() if of_one)
+        print(f"{do} {k + 1} of {warmup + rounds}: {said}", file=sys.stderr, flush=True)
+    return seconds, values
+
+
+def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """How many times as long each peer takes: the median over the rounds."""
+    ours = seconds[OURS]
+    return {
+        name: round(statistics.median(t / own for t, own in zip(times, ours, strict=True)), 2)
+        for name, times in seconds.items()
+        if name != OURS
+    }
+
+
+def report(seconds: dict[str, list[float]], num_examples: int) -> dict:
+    return {
+        "seconds": {name: [round(t, 4) for t in times] for name, times in seconds.items()},
+        "examples_per_s": {
+            name: round(num_examples / statistics.median(times), 2) for name, times in seconds.items()
+        },
+        "times_ours": ratios(seconds),
+    }
+
+
+def measure(args, folder: pathlib.Path) -> dict:
+    workers, described = start_workers(args, folder)
+    found = dict(described)
+    seconds, losses = compare(workers, "train", args.rounds, args.warmup)
+    found["train"] = report(seconds, protocol.BATCH_SIZE)
+    if not args.random_weights:
+        found["largest_difference_of_losses"] = max(
+            abs(a - b) for name in args.peers for a, b in zip(losses[OURS], losses[name], strict=True)
+        )
+        found["losses"] = [round(loss, 6) for loss in losses[OURS]]
+    if args.score_rounds:
+        scored = {name: worker for name, worker in workers.items() if name in (OURS, "tuned")}
+        seconds, probs = compare(scored, "score", args.score_rounds, 1)
+        found["score"] = report(seconds, args.steps * protocol.BATCH_SIZE)
+        found["score"]["first_probs"] = {name: values[-1][:4] for name, values in probs.items()}
+    for worker in workers.values():
+        worker.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", default="sciq")
+    parser.add_argument("--source", help="folder of data sets, as data.source")
+    parser.add_argument("--tokenizer", help="folder of the tokenizer")
+    parser.add_argument("--lengths", choices=("sciq", "boolq", "cosmos_qa", "gsm8k"))
+    parser.add_argument("--max_length", type=int, default=1024)
+    parser.add_argument("--model", default="gpt2")
+    parser.add_argument("--random_weights", action="store_true")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--remat", default="none")
+    parser.add_argument("--attention", default="xla")
+    parser.add_argument("--steps", type=int, default=16, help="steps that examples are taken for")
+    parser.add_argument("--warmup", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--score_rounds", type=int, default=2)
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
+    parser.add_argument("--output", type=pathlib.Path)
+    args = parser.parse_args()
+    if not args.lengths and not (args.source and args.tokenizer):
+        parser.error("give --source and --tokenizer for real questions, or --lengths for random ones")
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(args, pathlib.Path(folder))
+    settings = {
+        name: getattr(args, name) for name in ("task", "lengths", "model", "dtype", "remat", "attention")
+    }
+    machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}"}
+    text = json.dumps(machine | settings | found, indent=1) + "\n"
+    print(text)
+    if args.output:
+        args.output.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
