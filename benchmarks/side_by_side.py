@@ -3,12 +3,15 @@
     python -m benchmarks.side_by_side --task=sciq --source=DATA --tokenizer=FOLDER --output=benchmarks/results/NAME.json
 
 All take the same examples in the same steps of 32 from the same weights, and their losses are compared: they do the
-same work. Each runs in a process of its own, and they take turns step by step, so that all see the same machine; a ratio is
-the median over the rounds. On a GPU without data at hand, --lengths=sciq takes random tokens of the data set's lengths,
-and --random_weights makes the weights on the device (losses are then not compared).
+same work. Each runs in a process of its own, and they take turns step by step, so that all see the same machine; a
+ratio is the median over the rounds. Where one model fills the device, --alone runs them one after the other.
+
+On a GPU without data at hand, --lengths=sciq takes random tokens of the data set's lengths, and --random_weights makes
+the weights on the device (losses are then not compared).
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -17,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 
@@ -25,6 +29,8 @@ from benchmarks.loops import protocol
 REPO = pathlib.Path(__file__).resolve().parent.parent
 LENGTHS = REPO / "benchmarks" / "lengths.json"
 OURS, PEERS = "selw2s_jax", ("tuned", "openai")
+# For all of them: huge pages, without which a third of a step on a CPU is page faults; a GPU's memory as it is needed.
+ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 class Worker:
@@ -33,7 +39,12 @@ class Worker:
     def __init__(self, module: str, *arguments: str):
         command = [sys.executable, "-m", f"benchmarks.loops.{module}", *arguments]
         self._process = subprocess.Popen(
-            command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command,
+            cwd=REPO,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT | os.environ,
         )
         self._answer()
 
@@ -73,8 +84,8 @@ def read_examples(args) -> protocol.Examples:
     )
 
 
-def start_workers(args, folder: pathlib.Path) -> tuple[dict[str, Worker], dict]:
-    """Ours and its peers, and what ours says of itself."""
+def make_starts(args, folder: pathlib.Path) -> dict[str, Callable[[], Worker]]:
+    """How each worker is started; ours first, whose order of examples the others take."""
     examples, order = folder / "examples.npz", folder / "order.npy"
     protocol.save_examples(examples, read_examples(args))
     common = [f"--examples={examples}", f"--model={args.model}", f"--dtype={args.dtype}"]
@@ -85,30 +96,31 @@ def start_workers(args, folder: pathlib.Path) -> tuple[dict[str, Worker], dict]:
         sizes = registry.MODELS[args.model].config
         random_checkpoint.write_random_checkpoint(folder / "checkpoint", sizes, scale=0.02)
         common.append(f"--checkpoint={folder / 'checkpoint'}")
-    ours = Worker(
-        "ours", *common, f"--remat={args.remat}", f"--attention={args.attention}", f"--steps={args.steps}"
-    )
-    described = ours.ask("describe")["value"]
-    np.save(order, described.pop("order"))
+    own = [f"--remat={args.remat}", f"--attention={args.attention}", f"--steps={args.steps}"]
     device = "cuda" if args.device == "gpu" else "cpu"
-    peers = {
-        style: Worker("peers", *common, f"--style={style}", f"--order={order}", f"--device={device}")
-        for style in args.peers
-    }
-    return {OURS: ours} | peers, described
+
+    def start_peer(style: str) -> Worker:
+        return Worker("peers", *common, f"--style={style}", f"--order={order}", f"--device={device}")
+
+    peers = {style: functools.partial(start_peer, style) for style in args.peers}
+    return {OURS: lambda: Worker("ours", *common, *own)} | peers
 
 
-def compare(workers: dict[str, Worker], do: str, rounds: int, warmup: int) -> tuple[dict, dict]:
-    """Seconds of each worker in each round, and what they answered; the first rounds are not kept."""
+def compare(workers: dict[str, Worker], do: str, rounds: int, warmup: int, index=None) -> tuple[dict, dict]:
+    """Seconds of each worker in each round, and what they answered; the first rounds are not kept.
+
+    Args:
+        index: asked for in every round, default the round's number.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     values: dict[str, list] = {name: [] for name in workers}
     for k in range(warmup + rounds):
         for name, worker in workers.items():
-            answer = worker.ask(do, k)
+            answer = worker.ask(do, k if index is None else index)
             values[name].append(answer["value"])
             if k >= warmup:
                 seconds[name].append(answer["seconds"])
-        said = ", ".join(f"{name} {of_one[-1]:.3f}" for name, of_one in seconds.items() if of_one)
+        said = ", ".join(f"{name} {of_one[-1]:.3f} s" for name, of_one in seconds.items() if of_one)
         print(f"{do} {k + 1} of {warmup + rounds}: {said}", file=sys.stderr, flush=True)
     return seconds, values
 
@@ -134,22 +146,33 @@ def report(seconds: dict[str, list[float]], num_examples: int) -> dict:
 
 
 def measure(args, folder: pathlib.Path) -> dict:
-    workers, described = start_workers(args, folder)
-    found = dict(described)
-    seconds, losses = compare(workers, "train", args.rounds, args.warmup)
-    found["train"] = report(seconds, protocol.BATCH_SIZE)
+    """Everything that is asked for, of all workers."""
+    starts = make_starts(args, folder)
+    groups = [[name] for name in starts] if args.alone else [list(starts)]
+    found, seconds, losses, scored = {}, {}, {}, {}
+    for names in groups:
+        workers = {}
+        for name in names:
+            workers[name] = starts[name]()
+            if name == OURS:
+                found |= workers[name].ask("describe")["value"]
+                np.save(folder / "order.npy", found.pop("order"))
+        do, index = ("train_many", args.steps_at_once) if args.steps_at_once > 1 else ("train", None)
+        timed, answers = compare(workers, do, args.rounds, args.warmup, index)
+        seconds, losses = seconds | timed, losses | answers
+        scoring = {name: worker for name, worker in workers.items() if name != "openai"}
+        if args.score_rounds and scoring:
+            scored |= compare(scoring, "score", args.score_rounds, 1)[0]
+        for worker in workers.values():
+            worker.close()
+    found["train"] = report(seconds, protocol.BATCH_SIZE * args.steps_at_once)
     if not args.random_weights:
         found["largest_difference_of_losses"] = max(
             abs(a - b) for name in args.peers for a, b in zip(losses[OURS], losses[name], strict=True)
         )
         found["losses"] = [round(loss, 6) for loss in losses[OURS]]
-    if args.score_rounds:
-        scored = {name: worker for name, worker in workers.items() if name in (OURS, "tuned")}
-        seconds, probs = compare(scored, "score", args.score_rounds, 1)
-        found["score"] = report(seconds, args.steps * protocol.BATCH_SIZE)
-        found["score"]["first_probs"] = {name: values[-1][:4] for name, values in probs.items()}
-    for worker in workers.values():
-        worker.close()
+    if scored:
+        found["score"] = report(scored, args.steps * protocol.BATCH_SIZE)
     return found
 
 
@@ -169,6 +192,10 @@ def main() -> None:
     parser.add_argument("--remat", default="none")
     parser.add_argument("--attention", default="xla")
     parser.add_argument("--steps", type=int, default=16, help="steps that examples are taken for")
+    parser.add_argument(
+        "--steps_at_once", type=int, default=1, help="steps of a round, metrics read one step late"
+    )
+    parser.add_argument("--alone", action="store_true", help="one worker after the other")
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--score_rounds", type=int, default=2)
@@ -179,9 +206,8 @@ def main() -> None:
         parser.error("give --source and --tokenizer for real questions, or --lengths for random ones")
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, pathlib.Path(folder))
-    settings = {
-        name: getattr(args, name) for name in ("task", "lengths", "model", "dtype", "remat", "attention")
-    }
+    given = ("task", "lengths", "model", "dtype", "remat", "attention", "steps_at_once")
+    settings = {name: getattr(args, name) for name in given} | {"environment": ENVIRONMENT}
     machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}"}
     text = json.dumps(machine | settings | found, indent=1) + "\n"
     print(text)

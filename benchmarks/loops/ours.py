@@ -1,7 +1,6 @@
 """The worker of this library: the real train step and scoring, driven as training drives them."""
 
 import argparse
-import json
 
 import jax
 import numpy as np

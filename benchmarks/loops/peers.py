@@ -1,8 +1,8 @@
 """Workers of torch and transformers: what others run, written for this comparison.
 
 `openai` has the semantics of openai/weak-to-strong: every example by itself, the losses of a step's 32 forward passes
-in one backward pass, Adam. `tuned` is a careful loop: padded to the longest of the batch, SDPA, the head at the last token
-alone, fused AdamW without decay (which is Adam), autocast to bfloat16 where it is asked for.
+in one backward pass, Adam. `tuned` is a careful loop: padded to the longest of the batch, SDPA, the head at the last
+token alone, fused AdamW without decay (which is Adam), autocast to bfloat16 where it is asked for.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def make_backbone(args) -> torch.nn.Module:
     """GPT-2 from the checkpoint, or a model of the sizes with random weights; Qwen2 is Qwen with its tensors split."""
     attention = "eager" if args.style == "openai" else "sdpa"
     if args.checkpoint:
-        quiet = {name: 0.0 for name in ("attn_pdrop", "resid_pdrop", "embd_pdrop")}
+        quiet = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.0)
         return transformers.GPT2Model.from_pretrained(
             args.checkpoint, attn_implementation=attention, use_safetensors=True, use_cache=False, **quiet
         )
