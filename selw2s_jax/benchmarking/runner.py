@@ -179,7 +179,7 @@ def run(
 
 def _cells(config: ml_collections.ConfigDict, options: Options) -> list[sweep.Cell]:
     """The runs to measure, each checked, with the methods that are asked for as its own."""
-    check_names("programs", options.programs, PROGRAMS)
+    _check_names("programs", options.programs, PROGRAMS)
     if (
         options.profile is not None
         and not 0 <= options.profile.first < options.profile.stop <= options.num_steps
@@ -191,7 +191,7 @@ def _cells(config: ml_collections.ConfigDict, options: Options) -> list[sweep.Ce
     config = config.copy_and_resolve_references()
     cells = planner.cells(config)  # which loads plugins, whose methods are known from here on
     if options.methods:
-        check_names("method", options.methods, tuple(registry.METHODS))
+        _check_names("method", options.methods, tuple(registry.METHODS))
         config.methods = (
             tuple(name for name in options.methods if name in registry.students()) or config.methods
         )
@@ -199,7 +199,7 @@ def _cells(config: ml_collections.ConfigDict, options: Options) -> list[sweep.Ce
     return cells
 
 
-def check_names(flag: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+def _check_names(flag: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
     """UserError that lists what a flag takes, where one of its names is not known, twice there, or there is none."""
     for name in names:
         if name not in known:

@@ -69,7 +69,7 @@ class Workload:
     Attributes:
         name: "train", "score" or "answer".
         method: that is trained, None for the others.
-        program: its function, and its arguments as shapes; the last two are `held` and a batch, whose shape may be another.
+        program: its function and its arguments as shapes, the last two those of what is held and of some batch.
         feed: its batches.
         start: makes what it is called with besides a batch: a `TrainState`, or parameters.
         drive: `(run, held, feed, clock) -> held` calls `run(held, batch)` step by step as a run does.
