@@ -152,7 +152,8 @@ def _make_cell(config: ml_collections.ConfigDict, points: tuple[dict[str, Any], 
 
 
 def _name(axes: dict[str, Any]) -> str:
-    parts = [f"{key.removesuffix('.model')}={value}" for key, value in axes.items()]
+    spelled = {key: "x".join(map(str, v)) if isinstance(v, tuple) else v for key, v in axes.items()}
+    parts = [f"{key.removesuffix('.model')}={value}" for key, value in spelled.items()]
     name = re.sub(r"[^\w.,=+-]+", "-", ",".join(parts))
     if len(name) <= _MAX_NAME and name == ",".join(parts):
         return name
