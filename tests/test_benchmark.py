@@ -286,7 +286,7 @@ def test_the_command_prints_one_json_object(tmp_path):
         "--num_steps=2",
         "--warmup=1",
         "--method=finetune",
-        "--config.sweep.settings=training.batch_size=4,8",
+        "--config.sweep.settings='training.batch_size=4,8'",
         cwd=tmp_path,
     )
     assert ended.returncode == 0, ended.stderr
