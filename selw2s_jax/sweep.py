@@ -105,6 +105,8 @@ def _axis(text: str, config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
 
 def _parse(text: str, key: str) -> Any:
     """A value of the type that a key of the config has."""
+    if key == "mesh.shape":
+        return _parse_mesh(text)
     *sections, name = key.split(".")
     typed = config_lib.default_config()  # a copy of a config forgets the types of what is not set
     kind = (config_lib.get(typed, ".".join(sections)) if sections else typed).get_type(name)
@@ -120,6 +122,15 @@ def _parse(text: str, key: str) -> Any:
             f"config.sweep.settings: {key}={text} is no {kind.__name__}, which {key} is"
         ) from None
     raise UserError(f"config.sweep.settings: {key} holds a {kind.__name__}, which is no axis")
+
+
+def _parse_mesh(text: str) -> tuple[int, ...]:
+    sizes = text.split("x")
+    if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
+        raise UserError(
+            f"config.sweep.settings: mesh.shape={text} is no mesh: give the sizes of data, fsdp and tensor as 1x8x1"
+        )
+    return tuple(map(int, sizes))
 
 
 def _check_distinct(axes: list[list[dict[str, Any]]]) -> None:
@@ -141,7 +152,8 @@ def _make_cell(config: ml_collections.ConfigDict, points: tuple[dict[str, Any], 
 
 
 def _name(axes: dict[str, Any]) -> str:
-    parts = [f"{key.removesuffix('.model')}={value}" for key, value in axes.items()]
+    spelled = {key: "x".join(map(str, v)) if isinstance(v, tuple) else v for key, v in axes.items()}
+    parts = [f"{key.removesuffix('.model')}={value}" for key, value in spelled.items()]
     name = re.sub(r"[^\w.,=+-]+", "-", ",".join(parts))
     if len(name) <= _MAX_NAME and name == ",".join(parts):
         return name

@@ -47,10 +47,22 @@ LEVELS = (
         "plugins",
     ),
     ("schedule", "outcome", "pipeline", "planning.*"),
-    ("cli", "main", "export", "plan", "predict", "report"),
+    ("benchmarking.*",),
+    ("benchmark", "cli", "main", "export", "plan", "predict", "report"),
 )
 # The packages themselves hold docstrings and, at the root, functions that import when called.
-PACKAGES = ("", "analysis", "data", "hf", "inference", "method", "models", "planning", "training")
+PACKAGES = (
+    "",
+    "analysis",
+    "benchmarking",
+    "data",
+    "hf",
+    "inference",
+    "method",
+    "models",
+    "planning",
+    "training",
+)
 # Imports inside functions that would be cycles at the top of a module.
 LATE_CYCLES: set[tuple[str, str]] = set()
 # Slow to import, or optional: only inside the functions that use them; torch never.

@@ -180,7 +180,7 @@ def test_sizes_of_shipped_models_need_no_files(tmp_path, monkeypatch):
 
 def test_without_data_the_stages_are_those_of_the_run(tmp_path, monkeypatch):
     """By label; with data they come from the run's own factory."""
-    config = planner._cells(test_pipeline.make_config(methods=("selective", "finetune"), p_ik__num_test=7))[
+    config = planner.cells(test_pipeline.make_config(methods=("selective", "finetune"), p_ik__num_test=7))[
         0
     ].config
     made = programs.Programs(config, jax.devices())
@@ -265,7 +265,7 @@ def test_the_command_prints_one_json_object(tmp_path):
 @pytest.mark.slow
 def test_a_step_that_does_not_fit_is_told_what_would(tmp_path):
     """In a little less memory than it takes; and in less than any change would take."""
-    config = planner._cells(test_pipeline.make_config(execution__remat="none"))[0].config
+    config = planner.cells(test_pipeline.make_config(execution__remat="none"))[0].config
     target = targets.parse("cpu:1")
 
     def plan(usable_bytes: float) -> tuple[dict, list[str]]:
@@ -309,7 +309,7 @@ def test_mistakes_are_one_line(arguments, part, tmp_path):
 
 def assert_counted(config, workdir: pathlib.Path) -> None:
     """The plan of a finished run finds it done, and counts the tokens of every training as it was."""
-    config = planner._cells(config)[0].config
+    config = planner.cells(config)[0].config
     made = programs.Programs(config, jax.devices())
     found = workload.find(config, workdir, made.train_batches)
     assert not found.missing and all(stage.is_done for stage in found.stages)
@@ -346,7 +346,7 @@ def test_token_counts_of_real_data_need_no_weights(task, real_data, tmp_path):
     config.weak.model, config.strong.model = "gpt2", "qwen-14b"
     config.weak.tokenizer = str(real_data / "tokenizers" / "gpt2")
     config.strong.tokenizer = str(real_data / "tokenizers" / "qwen1")
-    config = planner._cells(config)[0].config
+    config = planner.cells(config)[0].config
     made = programs.Programs(config, jax.devices())
     found = workload.find(config, tmp_path, made.train_batches)
     assert found.missing == ("the weights: which stages are done is not known",)

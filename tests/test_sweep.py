@@ -57,6 +57,13 @@ def test_names_of_cells_are_fit_for_folders():
     assert all("/" not in name and " " not in name and len(name) < 140 for name in names)
 
 
+def test_meshes_are_an_axis():
+    cells = sweep.expand(with_sweep(config_lib.default_config(), settings=("mesh.shape=1x8x1,2x2x2",)))
+    assert [cell.axes["mesh.shape"] for cell in cells] == [(1, 8, 1), (2, 2, 2)]
+    assert [tuple(cell.config.mesh.shape) for cell in cells] == [(1, 8, 1), (2, 2, 2)]
+    assert [cell.name for cell in cells] == ["mesh.shape=1x8x1", "mesh.shape=2x2x2"]
+
+
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
@@ -64,7 +71,8 @@ def test_names_of_cells_are_fit_for_folders():
         ({"settings": ("data.num_train=3,x",)}, "data.num_train=x is no int"),
         ({"settings": ("data.num_train",)}, "'data.num_train' has no values"),
         ({"settings": ("data.num_train=",)}, "'data.num_train=' has no values"),
-        ({"settings": ("mesh.shape=1",)}, "mesh.shape holds a tuple"),
+        ({"settings": ("lora.targets=mlp",)}, "lora.targets holds a tuple"),
+        ({"settings": ("mesh.shape=1x2",)}, "mesh.shape=1x2 is no mesh"),
         ({"settings": ("methods=finetune",)}, "methods is no axis"),
         ({"settings": ("sweep.tasks=sciq",)}, "no key of the config"),
         ({"settings": ("p_ik.gamma=0.5,0.50",)}, "has the run 'p_ik.gamma=0.5' twice"),

@@ -83,6 +83,11 @@ def group(
     return found + ([Group(np.array(rest), 0)] if rest else [])
 
 
+def cache_slots(length: int) -> int:
+    """Slots of the cache for a common beginning of so many tokens."""
+    return -(-length // _SLOTS_MULTIPLE) * _SLOTS_MULTIPLE
+
+
 def prefill(decoder, tokens: np.ndarray, *, num_slots: int | None = None) -> kv_cache.KVCache:
     """A cache with one sequence `[T]` in each row, a row for each data-parallel group of devices.
 
@@ -144,7 +149,7 @@ def score(
         whole = len(groups) == 1 and length == 0
         cache, slots = None, 0
         if length:
-            slots = -(-length // _SLOTS_MULTIPLE) * _SLOTS_MULTIPLE
+            slots = cache_slots(length)
             cache = prefill(decoder, tokens[members[0]][:length], num_slots=slots)
         scores = classify.score(
             forward,

@@ -65,7 +65,7 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
     found, roofline, refused = (), None, False
     try:
         executable = program.compile(**(_QUICK if quick and target.chip.kind == "tpu" else {}))
-        peak_bytes = _peak_bytes(executable, target.chip.kind)
+        peak = peak_bytes(executable, target.chip.kind)
         found = tuple(hlo.collectives(executable.as_text(), program.mesh.size))
         roofline = estimate.roofline(
             target.chip,
@@ -77,10 +77,10 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        peak_bytes, refused = max(_refused_bytes(str(error)), program.state_bytes), True
+        peak, refused = max(_refused_bytes(str(error)), program.state_bytes), True
     return Compiled(
         program,
-        peak_bytes,
+        peak,
         target.usable_bytes,
         refused,
         found,
@@ -90,7 +90,7 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
     )
 
 
-def _peak_bytes(executable: jax.stages.Compiled, kind: str) -> int:
+def peak_bytes(executable: jax.stages.Compiled, kind: str) -> int:
     """What a device has to have for arguments, results, temporaries and code."""
     memory = executable.memory_analysis()
     if kind == "tpu":

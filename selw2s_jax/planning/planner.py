@@ -126,7 +126,7 @@ class Planner:
             model = work.models[role]
             return _Job(role, length, False, lambda made: made.scores(model, length, p_ik_head=p_ik_head))
 
-        student = _largest_method(config)
+        student = largest_method(config)
         if not self._options.all_steps:
             return [train("strong", student, shape)]
         jobs = [_Job("strong", length, False, lambda made: made.answers(work.models["strong"], length))]
@@ -198,11 +198,11 @@ def run(
         UserError: config, target and models do not go together.
     """
     say = functools.partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
-    cells = _cells(config)
+    runs = cells(config)
     say(report.header(target))
     planner = Planner(target, options, say)
     with tempfile.TemporaryDirectory() as scratch:
-        for cell in cells:
+        for cell in runs:
             planner.plan(cell.config, epath.Path(workdir or scratch), cell.name)
     found = planner.to_json()
     if as_json:
@@ -210,20 +210,20 @@ def run(
     return found
 
 
-def _cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
+def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
     """The runs of a config, each checked."""
     config = config_lib.normalize(config)
     plugins.load(config.plugins)
-    cells = sweep.expand(config)
-    for cell in cells:
+    expanded = sweep.expand(config)
+    for cell in expanded:
         config_lib.validate(cell.config, students=registry.students(), models=workload.roles(cell.config))
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
         plugins.check_methods(cell.config)
-    return cells
+    return expanded
 
 
-def _largest_method(config: ml_collections.ConfigDict) -> str:
+def largest_method(config: ml_collections.ConfigDict) -> str:
     """The method with the most in a batch: "selective" where it is among several."""
     by_size = [name for name in config.methods if inputs.trains_p_ik(config, registry.METHODS[name])]
     if "selective" in by_size:

@@ -236,20 +236,36 @@ class Programs:
         )
 
 
+def flops(
+    program: Program, *, num_tokens: int, num_examples: int, mean_length: float, row_length: int | None = None
+) -> estimate.Flops:
+    """FLOPs of all devices in a call of a program on other numbers of tokens and examples: `estimate.step_flops`."""
+    given = program.costs
+    return estimate.step_flops(
+        program.model.config,
+        num_tokens=num_tokens,
+        num_examples=num_examples,
+        mean_length=mean_length,
+        row_length=row_length,
+        backward=given.get("backward", True),
+        adapter_params=given["adapter_params"] if given.get("trained") == "lora" else 0,
+        **_of_passes(given),
+    )
+
+
+def _of_passes(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: given[key] for key in ("trained", "remat", "num_micro") if key in given}
+
+
 def costs(program: Program) -> tuple[estimate.Flops, estimate.Traffic]:
     """FLOPs of all devices and memory traffic of one, in one call of a program."""
-    given = dict(program.costs)
-    num_tokens, backward = program.num_rows * program.row_length, given.get("backward", True)
-    both = {key: given[key] for key in ("trained", "remat", "num_micro") if key in given}
-    flops = estimate.step_flops(
-        program.model.config,
+    given, num_tokens = program.costs, program.num_rows * program.row_length
+    of_call = flops(
+        program,
         num_tokens=num_tokens,
         num_examples=program.num_examples,
         mean_length=program.length,
         row_length=program.row_length,
-        backward=backward,
-        adapter_params=given["adapter_params"] if given.get("trained") == "lora" else 0,
-        **both,
     )
     sizes = ("num_params", "num_trained", "param_bytes", "compute_bytes", "moment_bytes")
     traffic = estimate.memory_bytes(
@@ -257,11 +273,11 @@ def costs(program: Program) -> tuple[estimate.Flops, estimate.Traffic]:
         num_tokens=num_tokens,
         row_length=program.row_length,
         mesh_shape=tuple(program.mesh.shape.values()),
-        backward=backward,
+        backward=given.get("backward", True),
         **{key: given[key] for key in sizes},
-        **both,
+        **_of_passes(given),
     )
-    return flops, traffic
+    return of_call, traffic
 
 
 def _abstract(x, placed: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

@@ -1,0 +1,62 @@
+"""Reading a checkpoint onto the devices."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+from flax import nnx
+
+from selw2s_jax import inputs, trainer
+from selw2s_jax.errors import UserError
+from selw2s_jax.hf import loader, weight_files
+
+_NUM_LOADS = 3
+
+
+class Loaded(NamedTuple):
+    """Times of reading a model's weights.
+
+    Attributes:
+        seconds: of each reading; the first may find the files outside of the page cache.
+        num_bytes: of the weight files.
+    """
+
+    seconds: np.ndarray
+    num_bytes: int
+
+
+def why_not(model: inputs.Model) -> str | None:
+    """Why a model's weights cannot be read, None where they can."""
+    if model.recipe is not None:
+        return "the run itself makes this model"
+    try:
+        loader.check_checkpoint(model.folder, lm_head=False)
+    except (UserError, OSError) as error:
+        return str(error).partition(" - ")[0]
+    return None
+
+
+def measure(config: ml_collections.ConfigDict, model: inputs.Model) -> Loaded:
+    """Loads a model as training does, several times."""
+    devices = jax.devices()[: jax.device_count() // config.mesh.num_groups]
+    mesh = trainer.Trainer(config, epath.Path(), trainer.DeviceGroup(devices)).mesh(model)
+    precision, seconds = config.precision, []
+    held = precision.param_dtype if config.training.trained == "all" else precision.compute_dtype
+    for _ in range(_NUM_LOADS):
+        start = time.perf_counter()
+        loaded = loader.load_decoder(
+            model.folder,
+            param_dtype=held,
+            compute_dtype=precision.compute_dtype,
+            lm_head=False,
+            mesh=mesh,
+        )
+        jax.block_until_ready(nnx.state(loaded))
+        seconds.append(time.perf_counter() - start)
+        del loaded
+    return Loaded(
+        np.array(seconds), sum(path.stat().st_size for path in weight_files.find_files(model.folder)[0])
+    )
