@@ -89,9 +89,7 @@ def make_step(method: str, num_layers: int, num_examples: int, length: int):
     settings = state.OptimizerSettings(1e-5, 1000, schedule="constant")
     classifier = heads.Classifier(backbone, p_ik_head=batches.P_IK in sets)
     graphdef, held, shardings = state.start(classifier, settings, mesh)
-    computation = step.classification(
-        stages.make_objective(config_lib.default_config(), registry_of(method))
-    )
+    computation = step.classification(stages.make_objective(config_lib.default_config(), registry_of(method)))
     run = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     batch = batches.device_batch(data.batch_at(0), mesh)
 

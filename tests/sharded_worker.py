@@ -107,6 +107,7 @@ def run_steps(model, data, computation: step.Computation, mesh: jax.sharding.Mes
     for moment in ("mu", "nu"):
         sharded |= named_leaves(moment, optax.tree.get(train_state.opt_state, moment))
     sharded |= {f"batch/{name}": value for name, value in batch._asdict().items()}
+    found |= {f"shape of batch/{name}": np.array(value.shape) for name, value in batch._asdict().items()}
     return found | {f"shard of {name}": np.array(shard_shape(array)) for name, array in sharded.items()}
 
 

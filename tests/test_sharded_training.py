@@ -16,12 +16,13 @@ from selw2s_jax.method import registry
 
 pytestmark = pytest.mark.slow
 
-MESHES = ("8,1,1", "2,4,1", "1,4,2", "2,2,2")
-# Number of processes, meshes, methods. Two processes divide fsdp of 1,4,2 and data of 2,2,2.
+# Number of processes, meshes, methods. Every method is run on a mesh that divides all axes, a few on the others.
+# Two processes divide fsdp of 1,4,2 and data of 2,2,2.
+FEW = ("selective", "confidence", "p_ik_only")
 LAUNCHES = (
-    (1, ("1,1,1", *MESHES), tuple(registry.METHODS)),
-    (2, ("1,4,2",), tuple(registry.METHODS)),
-    (2, ("2,2,2",), ("selective",)),
+    (1, ("1,1,1", "2,2,2"), tuple(registry.METHODS)),
+    (1, ("8,1,1", "2,4,1", "1,4,2"), FEW),
+    (2, ("1,4,2", "2,2,2"), FEW),
 )
 LAYOUTS = [(processes, mesh) for processes, meshes, _ in LAUNCHES for mesh in meshes if mesh != "1,1,1"]
 CASES = [
@@ -102,7 +103,7 @@ def test_layouts_equal_one_device(found, num_processes, mesh, run):
     expected, actual = found[1, "1,1,1"][run], found[num_processes, mesh][run]
     assert actual.keys() == expected.keys()
     for name, array in expected.items():
-        if name.startswith("shard of "):
+        if name.startswith(("shard of ", "shape of ")):
             continue
         assert np.all(np.isfinite(array)), name
         scale = np.abs(array).max(initial=0)
@@ -131,10 +132,11 @@ def test_parameters_moments_and_rows_are_split(found, num_processes, mesh):
         for name, shape in shards.items():
             kind, leaf = name.removeprefix("shard of ").split("/")
             if kind == "batch":
-                # Rows are padded to a multiple of the groups that they are split over.
+                # Rows are a multiple of the groups that they are split over.
+                of_all = found[num_processes, mesh][run][f"shape of batch/{leaf}"]
                 groups = sizes["data"] * sizes["fsdp"] if leaf in GRIDS else 1
-                rows = -(-whole[name][1] // groups)
-                assert list(shape) == [whole[name][0], rows, *whole[name][2:]], name
+                assert of_all[1] % groups == 0, name
+                assert list(shape) == [of_all[0], of_all[1] // groups, *of_all[2:]], name
                 continue
             assert kind in ("parameter", "mu", "nu")
             specs = test_sharding.SPECS["qwen"] | HEADS | ADAPTERS
