@@ -161,12 +161,12 @@ def memory(config, **options):
 
 def test_memory_traffic_of_the_optimizer():
     config = model_config("qwen", 3)
-    # Float32 weights, gradients and two moments, each read and written: 32 bytes.
-    assert memory(config).optimizer == 32 * 10**6
+    # Float32 weights and two moments, bfloat16 gradients, each read and written: 28 bytes.
+    assert memory(config).optimizer == 28 * 10**6
     assert memory(config, param_bytes=2, moment_bytes=2).optimizer == 16 * 10**6
     assert memory(config, param_bytes=2, moment_bytes=2, num_micro=2).optimizer == 20 * 10**6
-    assert memory(config, mesh_shape=(2, 5, 4)).optimizer == 32 * 10**6 // 20
-    assert memory(config, num_trained=10**3).optimizer == 32 * 10**3
+    assert memory(config, mesh_shape=(2, 5, 4)).optimizer == 28 * 10**6 // 20
+    assert memory(config, num_trained=10**3).optimizer == 28 * 10**3
     assert memory(config, backward=False).optimizer == 0
 
 
@@ -174,12 +174,14 @@ def test_memory_traffic_of_weights_and_activations():
     config = model_config("gpt2", 3)
     one = memory(config)
     assert one.total == one.optimizer + one.weights + one.activations
-    # Forward, recomputed and gradients of inputs: 4 bytes read, 2 written and read as bfloat16.
-    assert one.weights == 3 * 8 * 10**6
-    assert memory(config, mesh_shape=(1, 4, 1)).weights == 3 * 5 * 10**6
-    assert memory(config, remat="none").weights == memory(config, remat="dots").weights == 2 * 8 * 10**6
-    assert memory(config, num_micro=3).weights == 4 * 3 * 8 * 10**6
-    assert memory(config, trained="heads").weights == 8 * 10**6
+    # 4 bytes read and 2 written by the cast; forward, recomputed and gradients of inputs read 2 each.
+    assert one.weights == (6 + 3 * 2) * 10**6
+    # A quarter of that on four devices, which gather, write and read the whole in every pass.
+    assert memory(config, mesh_shape=(1, 4, 1)).weights == (6 + 3 * 2) * 10**6 // 4 + 3 * 4 * 10**6
+    assert memory(config, remat="none").weights == memory(config, remat="dots").weights == 10 * 10**6
+    assert memory(config, num_micro=3).weights == 3 * (2 * 6 + 4 * 2) * 10**6
+    assert memory(config, trained="heads").weights == (6 + 2) * 10**6
+    assert memory(config, param_bytes=2).weights == 3 * 2 * 10**6
     assert memory(config, mesh_shape=(2, 3, 1)).activations == one.activations // 6
     assert memory(config, num_tokens=1920).activations == 2 * one.activations
     assert memory(config, row_length=192).activations > one.activations

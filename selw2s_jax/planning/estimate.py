@@ -156,9 +156,9 @@ def memory_bytes(
     `step_flops` (forward, recomputed, gradients of inputs):
 
         optimizer    per trained parameter of W: the weight and both moments read and written once each in their
-                     dtypes, the gradient in that of the weight, or in float32 where micro-batches are summed
-        weights      per pass and micro-batch: W read in the parameters' dtype, and what fsdp gathers of it written and
-                     read in the compute dtype
+                     dtypes, the gradient in the compute dtype, or in float32 where micro-batches are summed
+        weights      per micro-batch, W read and written once in every forward pass where it is cast to the compute
+                     dtype, and per pass W read in it; with what fsdp gathers written and read
         activations  per pass, layer and token of the device: the inputs read and outputs written of every product in
                      the compute dtype, and 2 (4 + compute) bytes for each of the heads' row_length attention weights;
                      with the pass over gradients of weights counted too
@@ -174,12 +174,13 @@ def memory_bytes(
     data, fsdp, tensor = mesh_shape
     held = num_params / (fsdp * tensor)
     updated = num_trained / (fsdp * tensor) if backward else 0
-    gradient_bytes = param_bytes if num_micro == 1 else FLOAT32_BYTES
+    gradient_bytes = compute_bytes if num_micro == 1 else FLOAT32_BYTES
     optimizer = updated * (2 * param_bytes + 2 * gradient_bytes + 2 * 2 * moment_bytes)
 
     reads = passes.forward + passes.recomputed_matmul + passes.inputs
-    gathered = num_params / tensor
-    weights = reads * num_micro * (held * param_bytes + 2 * gathered * compute_bytes)
+    gathered = num_params / tensor if fsdp > 1 else 0
+    cast = held * (param_bytes + compute_bytes) if param_bytes != compute_bytes else 0
+    weights = num_micro * (passes.forward * cast + reads * (held + 2 * gathered) * compute_bytes)
 
     products = compute_bytes * sum(i + o for i, o, _ in layer_weights(config).values())
     scores = config.num_heads * row_length * 2 * (FLOAT32_BYTES + compute_bytes)
