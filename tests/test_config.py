@@ -34,6 +34,7 @@ GOLDEN = {
     "execution.attention": "xla",
     "execution.remat": "full",
     "execution.score_tokens": 16_384,
+    "execution.train_shapes": 6,
     "generation.max_new_tokens": 256,
     "generation.top_p": 1.0,
     "graph.alpha": 0.9,
@@ -249,7 +250,8 @@ POSITIVE = [
     *("data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size"),
     *("p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size"),
     *("training.epochs", "training.learning_rate", "training.eps", "weak.learning_rate"),
-    *("strong.learning_rate", "execution.score_tokens", "logging.every_steps"),
+    *("strong.learning_rate", "execution.score_tokens", "execution.train_shapes"),
+    "logging.every_steps",
     *("loss.scale", "loss.adaptive_temperature"),
 ]
 ONE_OF = {

@@ -6,6 +6,7 @@ Weights keep the checkpoint's Conv1D layout, [in, out].
 import functools
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -29,8 +30,9 @@ class Attention(nnx.Module):
 
     def __call__(self, x, context):
         dtype, branches = x.dtype, context.branches
-        qkv = layers.project("rtd,dcnh->crtnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
-        q, k, v = qkv + self.qkv_bias[...].astype(dtype)[:, None, None]
+        # Axes as the product has them: in another order XLA copies weights and results.
+        qkv = layers.project("rtd,dcnh->rtcnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
+        q, k, v = jnp.moveaxis(qkv + self.qkv_bias[...].astype(dtype), 2, 0)
         h = layers.attend(q, k, v, context, self.settings)
         h = layers.project("rtnh,nhd->rtd", h, self.out, self.settings, branches.get("attn.out"))
         return h + self.out_bias[...].astype(dtype), (k, v)
