@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--random_weights", action="store_true")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--remat", default="none")
+    parser.add_argument("--remat", default="dots")
     parser.add_argument("--attention", default="xla")
     parser.add_argument("--steps", type=int, default=16, help="steps that examples are taken for")
     parser.add_argument(

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--checkpoint")
     parser.add_argument("--model", default="gpt2")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--remat", default="none")
+    parser.add_argument("--remat", default="dots")
     parser.add_argument("--attention", default="xla")
     parser.add_argument("--steps", type=int, required=True)
     args = parser.parse_args()
