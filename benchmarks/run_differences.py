@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 # Not a function of the config: when, how long, on which devices, by which process.
-_VARYING = {"seconds", "started", "ended", "hostname"}
+_VARYING = {"seconds", "first_step_seconds", "started", "ended", "hostname"}
 
 
 def unfinished_checkpoints(workdir: pathlib.Path) -> list[pathlib.Path]:
