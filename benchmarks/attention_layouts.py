@@ -23,17 +23,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks.loops import protocol
 from selw2s_jax.data import packing
 from selw2s_jax.models import decoder, layers, registry
 
-BATCH_SIZE, SEED = 32, 0
-LENGTHS = pathlib.Path(__file__).parent / "lengths.json"
+SEED = 0
 
 
 def draw_lengths(task: str) -> list[int]:
-    quantiles = json.loads(LENGTHS.read_text())["tokens"][task]
-    drawn = np.random.default_rng(SEED).random(BATCH_SIZE)
-    return [round(n) for n in np.interp(drawn, np.linspace(0, 1, len(quantiles)), quantiles)]
+    return protocol.draw_lengths(task, protocol.BATCH_SIZE, np.random.default_rng(SEED)).tolist()
 
 
 def pack(rows: list[list[int]], lengths: list[int], row_length: int, vocab_size: int):
@@ -72,13 +70,16 @@ def make_gradient(model: decoder.Decoder, task: str, layout: str):
     lengths = draw_lengths(task)
     if layout == "rows":
         needed = {
-            n: np.array([packing.row_length_needed(lengths, n)]) for n in packing.row_counts(BATCH_SIZE, 1)
+            n: np.array([packing.row_length_needed(lengths, n)]) for n in packing.row_counts(len(lengths), 1)
         }
         (shape,), _ = packing.choose_shapes(needed, 1)
         rows, row_length = packing.balance(lengths, shape.num_rows), shape.row_length
         attend = layers.attend
     else:
-        rows, row_length = [list(range(BATCH_SIZE))], packing.round_up(sum(lengths), packing.TOKENS_MULTIPLE)
+        rows, row_length = (
+            [list(range(len(lengths)))],
+            packing.round_up(sum(lengths), packing.TOKENS_MULTIPLE),
+        )
     tokens, segment_ids, row, last = pack(rows, lengths, row_length, model.config.vocab_size)
     if layout == "stream":
         attend = padded_attention(segment_ids, lengths)

@@ -8,7 +8,10 @@ read one step late, one worker on the GPU at a time. What the budget leaves no t
 
 import argparse
 import json
+import os
 import pathlib
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,7 +30,7 @@ CASES = (
     ("qwen-7b", "boolq"),
     ("qwen-7b", "cosmos_qa"),
 )
-_MEMORY = {"gpt2": "none", "qwen-1.8b": "none", "qwen-7b": "full"}  # remat
+_REMAT = {"gpt2": "none", "qwen-1.8b": "none", "qwen-7b": "full"}  # what fits into 139 GiB
 
 
 def measure(args, model: str, task: str, seconds: float) -> dict:
@@ -35,7 +38,7 @@ def measure(args, model: str, task: str, seconds: float) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         output = pathlib.Path(folder) / "found.json"
         command = [sys.executable, "-m", "benchmarks.side_by_side", f"--lengths={task}", f"--model={model}"]
-        command += [f"--device={args.device}", f"--dtype={args.dtype}", f"--remat={_MEMORY[model]}"]
+        command += [f"--device={args.device}", f"--dtype={args.dtype}", f"--remat={_REMAT[model]}"]
         command += [
             "--random_weights",
             "--alone",
@@ -45,19 +48,22 @@ def measure(args, model: str, task: str, seconds: float) -> dict:
         command += [f"--rounds={args.rounds}", "--steps=8", f"--attention={args.attention}"]
         command += [f"--output={output}", "--peers", *args.peers]
         start = time.monotonic()
+        process = subprocess.Popen(command, cwd=REPO, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
-            ended = subprocess.run(command, cwd=REPO, timeout=seconds, stdout=subprocess.DEVNULL, check=False)
+            status = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too, which hold the GPU's memory
+            process.wait()
             return {"left_out": f"not done after {seconds:.0f} s"}
-        if ended.returncode:
-            return {"left_out": f"ended with status {ended.returncode}"}
+        if status:
+            return {"left_out": f"ended with status {status}"}
         return json.loads(output.read_text()) | {"wall_s": round(time.monotonic() - start, 1)}
 
 
 def step_ms(found: dict, steps_at_once: int) -> dict[str, float]:
-    """The fastest round of each worker."""
+    """The median over the rounds of each worker."""
     return {
-        name: round(1000 * min(times) / steps_at_once, 2)
+        name: round(1000 * statistics.median(times) / steps_at_once, 2)
         for name, times in found.get("train", {}).get("seconds", {}).items()
     }
 

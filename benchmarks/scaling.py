@@ -21,8 +21,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from selw2s_jax import sharding
+from selw2s_jax import config as config_lib
+from selw2s_jax import sharding, stages
 from selw2s_jax.data import batches
+from selw2s_jax.method import registry as methods
 from selw2s_jax.models import decoder, heads, registry
 from selw2s_jax.training import state, step
 
@@ -46,7 +48,7 @@ def make_config(num_layers: int) -> registry.ModelConfig:
 def make_sets(method: str, num_examples: int, length: int) -> dict[int, batches.ExampleSet]:
     """Random examples of one length: all of the task, or half of them of P(IK)."""
     rng = np.random.default_rng(0)
-    with_p_ik = registry_of(method).uses_p_ik
+    with_p_ik = methods.METHODS[method].uses_p_ik
     num_task = num_examples // 2 if with_p_ik else num_examples
 
     def draw(count: int, **columns) -> batches.ExampleSet:
@@ -62,17 +64,8 @@ def make_sets(method: str, num_examples: int, length: int) -> dict[int, batches.
     return sets
 
 
-def registry_of(method: str):
-    from selw2s_jax.method import registry as methods
-
-    return methods.METHODS[method]
-
-
 def make_step(method: str, num_layers: int, num_examples: int, length: int):
     """A function that takes a step, on the same batch again and again."""
-    from selw2s_jax import config as config_lib
-    from selw2s_jax import stages
-
     mesh = sharding.single_device_mesh()
     sets = make_sets(method, num_examples, length)
     data = batches.TrainBatches(
@@ -89,7 +82,9 @@ def make_step(method: str, num_layers: int, num_examples: int, length: int):
     settings = state.OptimizerSettings(1e-5, 1000, schedule="constant")
     classifier = heads.Classifier(backbone, p_ik_head=batches.P_IK in sets)
     graphdef, held, shardings = state.start(classifier, settings, mesh)
-    computation = step.classification(stages.make_objective(config_lib.default_config(), registry_of(method)))
+    computation = step.classification(
+        stages.make_objective(config_lib.default_config(), methods.METHODS[method])
+    )
     run = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     batch = batches.device_batch(data.batch_at(0), mesh)
 

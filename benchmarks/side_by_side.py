@@ -11,6 +11,7 @@ the weights on the device (losses are then not compared).
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
@@ -25,11 +26,13 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.loops import protocol
+from selw2s_jax.data import sources, tasks
+from selw2s_jax.hf import random_checkpoint, tokenizers
+from selw2s_jax.models import registry
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
-LENGTHS = REPO / "benchmarks" / "lengths.json"
 OURS, PEERS = "selw2s_jax", ("tuned", "openai")
-# For all of them: huge pages, without which a third of a step on a CPU is page faults; a GPU's memory as it is needed.
+# For all of them: huge pages, which spare page faults on a CPU; a GPU's memory as it is needed.
 ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
@@ -44,7 +47,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=ENVIRONMENT | os.environ,
+            env=os.environ | ENVIRONMENT,
         )
         self._answer()
 
@@ -68,13 +71,9 @@ def read_examples(args) -> protocol.Examples:
     count = args.steps * protocol.BATCH_SIZE
     rng = np.random.default_rng(0)
     if args.lengths:
-        quantiles = json.loads(LENGTHS.read_text())["tokens"][args.lengths]
-        drawn = np.interp(rng.random(count), np.linspace(0, 1, len(quantiles)), quantiles)
-        tokens = [rng.integers(1, 50_000, round(length)) for length in drawn]
+        drawn = protocol.draw_lengths(args.lengths, count, rng)
+        tokens = [rng.integers(1, 50_000, length) for length in drawn]
         return protocol.Examples(tokens, rng.integers(0, 2, count))
-    from selw2s_jax.data import sources, tasks
-    from selw2s_jax.hf import tokenizers
-
     task = tasks.get_task(args.task)
     questions = sources.load_questions(task, "train", source=args.source)[:count]
     examples = tasks.convert(task, questions, mode="coin", seed=0)
@@ -88,19 +87,23 @@ def make_starts(args, folder: pathlib.Path) -> dict[str, Callable[[], Worker]]:
     """How each worker is started; ours first, whose order of examples the others take."""
     examples, order = folder / "examples.npz", folder / "order.npy"
     protocol.save_examples(examples, read_examples(args))
-    common = [f"--examples={examples}", f"--model={args.model}", f"--dtype={args.dtype}"]
+    sizes = registry.MODELS[args.model].config
+    common = [f"--examples={examples}", f"--dtype={args.dtype}"]
+    own, of_peers = [f"--model={args.model}"], [f"--sizes={json.dumps(dataclasses.asdict(sizes))}"]
     if not args.random_weights:
-        from selw2s_jax.hf import random_checkpoint
-        from selw2s_jax.models import registry
-
-        sizes = registry.MODELS[args.model].config
+        if sizes.family != "gpt2":
+            raise SystemExit(
+                f"error: the peers read weights of gpt2 alone: give --random_weights for {args.model}"
+            )
         random_checkpoint.write_random_checkpoint(folder / "checkpoint", sizes, scale=0.02)
         common.append(f"--checkpoint={folder / 'checkpoint'}")
-    own = [f"--remat={args.remat}", f"--attention={args.attention}", f"--steps={args.steps}"]
+    own += [f"--remat={args.remat}", f"--attention={args.attention}", f"--steps={args.steps}"]
     device = "cuda" if args.device == "gpu" else "cpu"
 
     def start_peer(style: str) -> Worker:
-        return Worker("peers", *common, f"--style={style}", f"--order={order}", f"--device={device}")
+        return Worker(
+            "peers", *common, *of_peers, f"--style={style}", f"--order={order}", f"--device={device}"
+        )
 
     peers = {style: functools.partial(start_peer, style) for style in args.peers}
     return {OURS: lambda: Worker("ours", *common, *own)} | peers
@@ -168,7 +171,8 @@ def measure(args, folder: pathlib.Path) -> dict:
     found["train"] = report(seconds, protocol.BATCH_SIZE * args.steps_at_once)
     if not args.random_weights:
         found["largest_difference_of_losses"] = max(
-            abs(a - b) for name in args.peers for a, b in zip(losses[OURS], losses[name], strict=True)
+            (abs(a - b) for name in args.peers for a, b in zip(losses[OURS], losses[name], strict=True)),
+            default=0.0,
         )
         found["losses"] = [round(loss, 6) for loss in losses[OURS]]
     if scored:
@@ -185,7 +189,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", help="folder of the tokenizer")
     parser.add_argument("--lengths", choices=("sciq", "boolq", "cosmos_qa", "gsm8k"))
     parser.add_argument("--max_length", type=int, default=1024)
-    parser.add_argument("--model", default="gpt2")
+    parser.add_argument("--model", default="gpt2", choices=registry.MODELS)
     parser.add_argument("--random_weights", action="store_true")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")

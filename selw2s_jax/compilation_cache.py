@@ -20,12 +20,14 @@ def enable() -> None:
     if jax.default_backend() == "cpu" and jax.device_count() > 1:
         # XLA's programs with collectives may wait for each other forever on CPU devices when they come from the cache.
         return
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    folder = pathlib.Path(base) / "selw2s_jax" / "xla"
     try:
+        base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        folder = pathlib.Path(base) / "selw2s_jax" / "xla"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return  # a home that cannot be written to only costs time
+    except (OSError, RuntimeError):
+        return  # no home, or none that can be written to, only costs time
+    if not os.access(folder, os.W_OK):
+        return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_S)
     if jax.process_count() == 1:  # eviction takes a lock, which shared file systems may lack

@@ -126,6 +126,7 @@ def write(
     for note in notes:
         print(f"note: {note}", flush=True)
 
+    compilation_cache.enable()
     weak_probs = None if weak is None else _score_weak(weak, config)
     scores = _score(reader, config)
     few_shot = None if prompts is None else _answer(prompts, student, config, reader.tokenizer, examples)
@@ -324,7 +325,6 @@ def _prepare_prompts(
 
 
 def _load(reader: _Reader):
-    compilation_cache.enable()
     mesh = sharding.mesh_for(reader.student.config, None, may_fold=True)
     return students.load(reader.student, base=reader.base, mesh=mesh), mesh
 

@@ -151,9 +151,13 @@ def _make_cell(config: ml_collections.ConfigDict, points: tuple[dict[str, Any], 
     return Cell(_name(axes), axes, cell)
 
 
+def spell(value: Any) -> str:
+    """A value of an axis, as `sweep.settings` takes it."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _name(axes: dict[str, Any]) -> str:
-    spelled = {key: "x".join(map(str, v)) if isinstance(v, tuple) else v for key, v in axes.items()}
-    parts = [f"{key.removesuffix('.model')}={value}" for key, value in spelled.items()]
+    parts = [f"{key.removesuffix('.model')}={spell(value)}" for key, value in axes.items()]
     name = re.sub(r"[^\w.,=+-]+", "-", ",".join(parts))
     if len(name) <= _MAX_NAME and name == ",".join(parts):
         return name

@@ -87,21 +87,24 @@ class Trainer:
 
     def load_language_model(self, model: inputs.Model) -> decoder.Decoder:
         """The untouched model with its language-model head, held in the compute dtype: it is only read."""
-        execution, dtype = self._config.execution, self._config.precision.compute_dtype
+        options = self.language_model_options(model)
         # Runs of a sweep may differ in what an answer's key has and in what it has not.
-        key = f"language model {model.fingerprint} {dtype} {execution.attention}"
+        key = f"language model {model.fingerprint} {options['compute_dtype']} {options['attention']}"
         if self._group.live is None or self._group.live[0] != key:
             self.release()
-            language_model = loader.load_decoder(
-                model.folder,
-                param_dtype=dtype,
-                compute_dtype=dtype,
-                lm_head=True,
-                attention=execution.attention,
-                mesh=self.mesh(model),
-            )
-            self._group.live = (key, language_model)
+            self._group.live = (key, loader.load_decoder(model.folder, **options))
         return self._group.live[1]
+
+    def language_model_options(self, model: inputs.Model) -> dict[str, Any]:
+        """Of the decoder that `load_language_model` loads."""
+        dtype = self._config.precision.compute_dtype
+        return {
+            "param_dtype": dtype,
+            "compute_dtype": dtype,
+            "lm_head": True,
+            "attention": self._config.execution.attention,
+            "mesh": self.mesh(model),
+        }
 
     def classifier(self, trained: artifacts.Artifact, model: inputs.Model) -> heads.Classifier:
         """The trained model of an artifact: as training left it, or from its files."""
@@ -340,8 +343,11 @@ class Trainer:
         )
 
     def _load_pretrained(self, model: inputs.Model, **options) -> heads.Classifier:
-        backbone = loader.load_decoder(model.folder, lm_head=False, **self._decoder_options(model))
-        return self._with_heads(backbone, **options)
+        return self._with_heads(self.load_backbone(model), **options)
+
+    def load_backbone(self, model: inputs.Model) -> decoder.Decoder:
+        """The pretrained model as training takes it, without its language-model head."""
+        return loader.load_decoder(model.folder, lm_head=False, **self._decoder_options(model))
 
     def build(self, model: inputs.Model, **options) -> heads.Classifier:
         """A classifier as `_load_pretrained` makes it, to be evaluated for its shapes only."""

@@ -105,9 +105,9 @@ def test_the_program_is_that_of_a_run(tmp_path):
     made = make_workloads(tmp_path, 2)
     work = made.train("selective")
     held, batch = work.start(), work.feed.make(0)
-    settings = made._trainer.optimizer_settings(made._model, made._programs._num_steps())
+    settings = made.trainer.optimizer_settings(made._model, made._programs._num_steps())
     graphdef, _, shardings = workloads.state.start(
-        workloads.random_model(lambda: made._trainer.build(made._model, p_ik_head=True), work.program.mesh),
+        workloads.random_model(lambda: made.trainer.build(made._model, p_ik_head=True), work.program.mesh),
         settings,
         work.program.mesh,
     )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from configs import quickstart
 from selw2s_jax import experiment, pipeline, sharding
 from selw2s_jax.data import batches, text_rows
 from selw2s_jax.hf import tokenizers
-from selw2s_jax.models import registry
+from selw2s_jax.models import decoder, registry
 from selw2s_jax.training import pretraining, state, step
 
 
@@ -134,6 +135,36 @@ def test_eight_devices_equal_one():
     for other_losses, norm in json.loads(output.splitlines()[-1]):
         np.testing.assert_allclose(other_losses, losses, rtol=2e-5)
         np.testing.assert_allclose(norm, float(optax.tree.norm(params)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 5])
+def test_losses_of_a_few_columns_at_a_time_equal_those_of_all(monkeypatch, columns):
+    """Of 12 columns, and of 13, which only parts of one column each divide."""
+    num_rows = 3
+    model = pretraining.initialize(CONFIG, 0, param_dtype="float32", compute_dtype="float32")
+    graphdef, params = nnx.split(model)
+    rng = np.random.default_rng(columns)
+
+    def value_and_grads(num_tokens: int):
+        shape = (num_rows, num_tokens)
+        tokens, targets = (jnp.asarray(rng.integers(CONFIG.vocab_size, size=shape)) for _ in range(2))
+
+        def value(params, at_once: int):
+            monkeypatch.setattr(decoder, "_LOGITS_AT_ONCE", at_once)
+            model = nnx.merge(graphdef, params)
+            losses = model.next_token_losses(model.hidden_states(tokens), targets)
+            assert losses.shape == shape and losses.dtype == jnp.float32
+            return jnp.sum(losses * jnp.arange(1.0, 1 + num_tokens)), losses
+
+        return [
+            jax.value_and_grad(value, has_aux=True)(params, at_once)
+            for at_once in (2**27, columns * num_rows * CONFIG.vocab_size)
+        ]
+
+    for num_tokens in (12, 13):
+        whole, parts = value_and_grads(num_tokens)
+        for one, other in zip(*map(jax.tree.leaves, (whole, parts)), strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)
 
 
 def test_warm_up_floor_and_clipping_are_optax_s():

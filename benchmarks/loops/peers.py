@@ -6,6 +6,7 @@ token alone, fused AdamW without decay (which is Adam), autocast to bfloat16 whe
 """
 
 import argparse
+import json
 
 import numpy as np
 import torch
@@ -14,29 +15,35 @@ import transformers
 from benchmarks.loops import protocol
 
 _SCORED_AT_ONCE = 64
-_QWEN_SIZES = {"qwen-1.8b": (24, 2048, 5504, 16), "qwen-7b": (32, 4096, 11008, 32)}
 
 
 def make_backbone(args) -> torch.nn.Module:
     """GPT-2 from the checkpoint, or a model of the sizes with random weights; Qwen2 is Qwen with its tensors split."""
     attention = "eager" if args.style == "openai" else "sdpa"
+    quiet = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.0)
     if args.checkpoint:
-        quiet = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.0)
         return transformers.GPT2Model.from_pretrained(
             args.checkpoint, attn_implementation=attention, use_safetensors=True, use_cache=False, **quiet
         )
-    if args.model == "gpt2":
-        config = transformers.GPT2Config(attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0, use_cache=False)
+    sizes = json.loads(args.sizes)
+    if sizes["family"] == "gpt2":
+        config = transformers.GPT2Config(
+            vocab_size=sizes["vocab_size"],
+            n_embd=sizes["embed_dim"],
+            n_layer=sizes["num_layers"],
+            n_head=sizes["num_heads"],
+            use_cache=False,
+            **quiet,
+        )
         make = transformers.GPT2Model
     else:
-        num_layers, embed_dim, mlp_dim, num_heads = _QWEN_SIZES[args.model]
         config = transformers.Qwen2Config(
-            vocab_size=151936,
-            hidden_size=embed_dim,
-            intermediate_size=mlp_dim,
-            num_hidden_layers=num_layers,
-            num_attention_heads=num_heads,
-            num_key_value_heads=num_heads,
+            vocab_size=sizes["vocab_size"],
+            hidden_size=sizes["embed_dim"],
+            intermediate_size=sizes["mlp_dim"],
+            num_hidden_layers=sizes["num_layers"],
+            num_attention_heads=sizes["num_heads"],
+            num_key_value_heads=sizes["num_heads"],
             use_cache=False,
         )
         make = transformers.Qwen2Model
@@ -115,7 +122,7 @@ def main() -> None:
     parser.add_argument("--examples", required=True)
     parser.add_argument("--order", required=True)
     parser.add_argument("--checkpoint")
-    parser.add_argument("--model", default="gpt2")
+    parser.add_argument("--sizes", required=True, help="a registry.ModelConfig as JSON")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)

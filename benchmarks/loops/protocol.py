@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 
 BATCH_SIZE = 32
 LEARNING_RATE = 1e-5
-MODES = ("train", "score")
+LENGTHS = pathlib.Path(__file__).resolve().parent.parent / "lengths.json"
 
 
 class Examples(NamedTuple):
@@ -19,6 +20,12 @@ class Examples(NamedTuple):
 
     tokens: list[np.ndarray]
     labels: np.ndarray
+
+
+def draw_lengths(task: str, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Tokens `[count]` of examples as long as those of a data set."""
+    quantiles = json.loads(LENGTHS.read_text(encoding="utf-8"))["tokens"][task]
+    return np.rint(np.interp(rng.random(count), np.linspace(0, 1, len(quantiles)), quantiles)).astype(int)
 
 
 def save_examples(path, examples: Examples) -> None:

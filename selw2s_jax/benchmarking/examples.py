@@ -89,10 +89,12 @@ def synthetic(
             "config.data.max_length, or take a model with a longer context"
         )
 
+    def mean_of(task: str) -> int:
+        return min(mean_length or MEAN_LENGTHS.get(task, _OTHER_MEAN), limit)
+
     def examples(task: str, seed: int) -> Tokens:
-        mean = min(mean_length or MEAN_LENGTHS.get(task, _OTHER_MEAN), limit)
         generator = np.random.default_rng(seed)
-        drawn = draw_lengths(generator, mean, limit)
+        drawn = draw_lengths(generator, mean_of(task), limit)
         return [generator.integers(1, vocab_size, length, np.int32) for length in drawn]
 
     def prompts() -> Tokens:
@@ -103,9 +105,8 @@ def synthetic(
         shared = np.random.default_rng(4).integers(1, vocab_size, max(min(wanted, context - longest), 0))
         return [np.concatenate([shared, ids]).astype(np.int32) for ids in own]
 
-    mean = min(mean_length or MEAN_LENGTHS.get(config.task, _OTHER_MEAN), limit)
     return Examples(
-        f"synthetic, {mean} tokens an example on average",
+        f"synthetic, {mean_of(config.task)} tokens an example on average",
         False,
         task=lambda: examples(config.task, 0),
         p_ik=lambda: examples(config.p_ik.task, 1),

@@ -4,12 +4,11 @@ import time
 from typing import NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
-from etils import epath
 from flax import nnx
 
-from selw2s_jax import inputs, trainer
+from selw2s_jax import inputs
+from selw2s_jax import trainer as trainer_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, weight_files
 
@@ -39,24 +38,14 @@ def why_not(model: inputs.Model) -> str | None:
     return None
 
 
-def measure(config: ml_collections.ConfigDict, model: inputs.Model) -> Loaded:
+def measure(trainer: trainer_lib.Trainer, model: inputs.Model) -> Loaded:
     """Loads a model as training does, several times."""
-    devices = jax.devices()[: jax.device_count() // config.mesh.num_groups]
-    mesh = trainer.Trainer(config, epath.Path(), trainer.DeviceGroup(devices)).mesh(model)
-    precision, seconds = config.precision, []
-    held = precision.param_dtype if config.training.trained == "all" else precision.compute_dtype
+    seconds = []
     for _ in range(_NUM_LOADS):
         start = time.perf_counter()
-        loaded = loader.load_decoder(
-            model.folder,
-            param_dtype=held,
-            compute_dtype=precision.compute_dtype,
-            lm_head=False,
-            mesh=mesh,
-        )
+        loaded = trainer.load_backbone(model)
         jax.block_until_ready(nnx.state(loaded))
         seconds.append(time.perf_counter() - start)
         del loaded
-    return Loaded(
-        np.array(seconds), sum(path.stat().st_size for path in weight_files.find_files(model.folder)[0])
-    )
+    num_bytes = sum(path.stat().st_size for path in weight_files.find_files(model.folder)[0])
+    return Loaded(np.array(seconds), num_bytes)

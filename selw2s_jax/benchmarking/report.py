@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from selw2s_jax import sweep
 from selw2s_jax.benchmarking import loading, measure, peaks, workloads
 from selw2s_jax.planning import compiled
 from selw2s_jax.planning import report as planning_report
@@ -136,19 +137,17 @@ def text(found: dict[str, Any]) -> str:
 def _table(rows: list[dict[str, Any]]) -> str:
     lines = [("program", "model", *(heading for heading, _ in _COLUMNS))]
     for one in rows:
-        cells = (one["error"],) if "error" in one else (f"{one[key]:.4g}" for _, key in _COLUMNS)
-        cells = tuple(cells)
-        lines.append((_name(one), one["model"], *cells, *[""] * (len(_COLUMNS) - len(cells))))
+        if "error" in one:
+            cells = [one["error"], *[""] * (len(_COLUMNS) - 1)]
+        else:
+            cells = [f"{one[key]:.4g}" for _, key in _COLUMNS]
+        lines.append((_name(one), one["model"], *cells))
     return planning_report.table(lines, left=(0, 1))
 
 
 def _name(one: dict[str, Any]) -> str:
-    axes = " ".join(f"{key}={_spelled(value)}" for key, value in one["axes"].items())
+    axes = " ".join(f"{key}={sweep.spell(value)}" for key, value in one["axes"].items())
     return " ".join(filter(None, (one["program"], one["method"], axes)))
-
-
-def _spelled(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def _details(one: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ class Benchmark:
             elif program == "answer":
                 self._add(common | {"program": "answer", "method": None}, config, made.answer)
             else:
-                self._load(common, config, model)
+                self._load(common, made, model)
 
     def _add(self, head: dict[str, Any], config, make: Callable[[], workloads.Workload]) -> None:
         """Measures one program; a row that says so where it needs more memory than there is."""
@@ -116,7 +116,7 @@ class Benchmark:
             self._say(f"    trace of steps {profile.first} to {profile.stop - 1} in {profile.folder}")
         gc.collect()  # nnx.merge leaves reference cycles, which would keep arrays on the devices
 
-    def _load(self, head: dict[str, Any], config, model) -> None:
+    def _load(self, head: dict[str, Any], made: workloads.Workloads, model) -> None:
         head = head | {"program": "load", "method": None}
         if reason := loading.why_not(model):
             note = f"load of {model.name} is left out: {reason}"
@@ -125,7 +125,7 @@ class Benchmark:
                 self._say(f"  {note}")
             return
         self._say("  load")
-        self.rows.append(head | report.load_row(loading.measure(config, model)))
+        self.rows.append(head | report.load_row(loading.measure(made.trainer, model)))
         gc.collect()
 
     def _peak(self, devices, dtype: str) -> peaks.Peak:
@@ -157,6 +157,11 @@ def run(
         UserError: options, config, devices and models do not go together; or nothing fitted into memory.
     """
     cells = _cells(config, options)
+    # What cannot be written is known before anything is measured.
+    if output is not None:
+        pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
+    if options.profile is not None:
+        pathlib.Path(options.profile.folder).mkdir(parents=True, exist_ok=True)
     say = functools.partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
     benchmark = Benchmark(options, say)
     with tempfile.TemporaryDirectory() as scratch:
@@ -164,11 +169,9 @@ def run(
             benchmark.measure(cell, epath.Path(scratch))
     found = report.to_json(benchmark.rows, benchmark.notes, options.num_steps, options.warmup)
     text = json.dumps(found, indent=1)
+    print(text if as_json else report.text(found), flush=True)
     if output is not None:
-        path = pathlib.Path(output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
-    print(text if as_json else report.text(found))
+        pathlib.Path(output).write_text(text + "\n", encoding="utf-8")
     if benchmark.rows and all("error" in row for row in benchmark.rows):
         raise UserError(
             "out of device memory, in every row: take a larger mesh, config.execution.remat=full or a smaller "

@@ -11,10 +11,9 @@ from typing import Any, Protocol
 import jax
 import ml_collections
 import numpy as np
-from etils import epath
 from flax import nnx
 
-from selw2s_jax import inputs, sharding, stages, trainer
+from selw2s_jax import inputs, sharding, stages
 from selw2s_jax.benchmarking import examples as examples_lib
 from selw2s_jax.data import batches, tasks
 from selw2s_jax.errors import UserError
@@ -101,6 +100,9 @@ class Workloads:
         model: the strong model, by its sizes.
         found: examples.
         num_steps: that are run, those of the warm-up included.
+
+    Attributes:
+        trainer: whose programs these are.
     """
 
     def __init__(
@@ -112,9 +114,8 @@ class Workloads:
     ):
         self._config, self._model, self._found, self._num_steps = config, model, found, num_steps
         self._programs = programs.Programs(config, jax.devices())
-        devices = jax.devices()[: jax.device_count() // config.mesh.num_groups]
-        self._trainer = trainer.Trainer(config, epath.Path(), trainer.DeviceGroup(devices))
-        self._mesh = self._trainer.mesh(model)
+        self.trainer = self._programs.trainer
+        self._mesh = self.trainer.mesh(model)
 
     def train(self, name: str) -> Workload:
         """The train step of a method, as `loop.train` drives it.
@@ -140,10 +141,10 @@ class Workloads:
         prepare_s = time.perf_counter() - start
         feed = Feed(self._num_steps, data.batch_at)
         program = self._programs.train_step(self._model, name, int(np.mean(sets[first].lengths)))
-        build = lambda: self._trainer.build(self._model, p_ik_head=batches.P_IK in sets)  # noqa: E731
+        build = lambda: self.trainer.build(self._model, p_ik_head=batches.P_IK in sets)  # noqa: E731
 
         def start_training() -> state.TrainState:
-            settings = self._trainer.optimizer_settings(self._model, 1 + self._config.training.warmup_steps)
+            settings = self.trainer.optimizer_settings(self._model, 1 + self._config.training.warmup_steps)
             return state.start(random_model(build, self._mesh), settings, self._mesh)[1]
 
         def drive(run, held: state.TrainState, feed: Feed, clock: Clock) -> state.TrainState:
@@ -161,7 +162,7 @@ class Workloads:
         """Scoring or evaluation by a trained model, as `classify.predict` drives it."""
         feed, length, prepare_s = self._score_feed(self._found.test())
         program = self._programs.scores(self._model, length, p_ik_head=p_ik_head)
-        build = lambda: self._trainer.build(self._model, p_ik_head=p_ik_head)  # noqa: E731
+        build = lambda: self.trainer.build(self._model, p_ik_head=p_ik_head)  # noqa: E731
         start = lambda: nnx.split(random_model(build, self._mesh))[1]  # noqa: E731
         return Workload("score", None, program, feed, start, self._drive_scoring, prepare_s)
 
@@ -243,17 +244,8 @@ class Workloads:
         return held
 
     def _language_model(self) -> decoder.Decoder:
-        """As `trainer.Trainer.load_language_model` loads it."""
-        dtype = self._config.precision.compute_dtype
-        return decoder.Decoder(
-            self._model.config,
-            rngs=nnx.Rngs(_SEED),
-            lm_head=True,
-            param_dtype=dtype,
-            compute_dtype=dtype,
-            attention=self._config.execution.attention,
-            mesh=self._mesh,
-        )
+        options = self.trainer.language_model_options(self._model)
+        return decoder.Decoder(self._model.config, rngs=nnx.Rngs(_SEED), **options)
 
 
 class _History(loop.History):

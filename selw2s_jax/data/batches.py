@@ -149,6 +149,10 @@ class TrainBatches:
         seed: of the order of batches; each kind draws a stream of its own.
         row_multiple: number of data-parallel groups, which the rows are divided over.
         most_shapes: shapes of rows in the run, each of which is compiled.
+
+    Attributes:
+        num_tokens: of the examples of all steps.
+        num_slots: of tokens in all rows, padding included.
     """
 
     def __init__(
@@ -183,6 +187,9 @@ class TrainBatches:
             for num_rows in counts
         }
         self._shapes, self._taken = packing.choose_shapes(needed, most_shapes)
+        sizes = np.array([num_rows * row_length for num_rows, row_length in self._shapes])
+        self.num_tokens = sum(sum(map(sum, step)) for step in micros)
+        self.num_slots = num_micro * int(sizes[self._taken].sum())
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -224,9 +231,7 @@ class TrainBatches:
 
     def padding_efficiency(self) -> float:
         """Share of token slots that hold a token, over the whole run."""
-        used = sum(sum(map(sum, self._micro_lengths(step))) for step in range(self.num_steps))
-        slots = np.array([num_rows * length for num_rows, length in self._shapes])
-        return used / int(self._num_micro * slots[self._taken].sum())
+        return self.num_tokens / self.num_slots
 
 
 def score_batches(

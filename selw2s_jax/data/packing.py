@@ -95,8 +95,7 @@ def row_counts(num_examples: int, multiple: int) -> list[int]:
     counts, count = [], multiple
     while count < most:
         counts.append(count)
-        larger = (round_up(count * 5 // 4, multiple), count + multiple)
-        count = max(larger)
+        count = max(round_up(count * 5 // 4, multiple), count + multiple)
     return [*counts, most]
 
 

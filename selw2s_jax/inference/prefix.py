@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import sharding
+from selw2s_jax.data import packing
 from selw2s_jax.inference import classify
 from selw2s_jax.models import kv_cache
 
@@ -85,7 +86,7 @@ def group(
 
 def cache_slots(length: int) -> int:
     """Slots of the cache for a common beginning of so many tokens."""
-    return -(-length // _SLOTS_MULTIPLE) * _SLOTS_MULTIPLE
+    return packing.round_up(length, _SLOTS_MULTIPLE)
 
 
 def prefill(decoder, tokens: np.ndarray, *, num_slots: int | None = None) -> kv_cache.KVCache:

@@ -30,7 +30,6 @@ class Attention(nnx.Module):
 
     def __call__(self, x, context):
         dtype, branches = x.dtype, context.branches
-        # Axes as the product has them: in another order XLA copies weights and results.
         qkv = layers.project("rtd,dcnh->rtcnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
         q, k, v = jnp.moveaxis(qkv + self.qkv_bias[...].astype(dtype), 2, 0)
         h = layers.attend(q, k, v, context, self.settings)

@@ -11,7 +11,7 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax import inputs, sharding, stages, trainer
-from selw2s_jax.data import batches
+from selw2s_jax.data import batches, packing
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, fewshot
 from selw2s_jax.method import registry
@@ -68,6 +68,9 @@ class Programs:
     Args:
         config: the validated config.
         devices: of the target, `targets.make_devices`; with `mesh.num_groups` the first group of them is used.
+
+    Attributes:
+        trainer: of the config on those devices, whose programs these are.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, devices: Sequence[jax.Device]):
@@ -81,7 +84,7 @@ class Programs:
             raise UserError(f"config.execution.attention=cudnn needs a GPU, not {platform}: set it to xla")
         self._config = config
         group = trainer.DeviceGroup(devices[: len(devices) // num_groups])
-        self._trainer = trainer.Trainer(config, epath.Path(), group)
+        self.trainer = trainer.Trainer(config, epath.Path(), group)
 
     def train_batches(
         self,
@@ -92,7 +95,7 @@ class Programs:
         order_seed: int,
     ) -> batches.TrainBatches:
         """The batches of a training run, packed for the mesh."""
-        return self._trainer.make_batches(model, sets, batch_sizes, num_steps, order_seed)
+        return self.trainer.make_batches(model, sets, batch_sizes, num_steps, order_seed)
 
     def train_step(
         self,
@@ -115,8 +118,8 @@ class Programs:
         if inputs.trains_p_ik(config, method):
             batch_sizes[batches.P_IK] = config.p_ik.batch_size or config.training.batch_size
         mesh, settings = (
-            self._trainer.mesh(model),
-            self._trainer.optimizer_settings(model, self._num_steps()),
+            self.trainer.mesh(model),
+            self.trainer.optimizer_settings(model, self._num_steps()),
         )
         computation = step.classification(stages.make_objective(config, method))
         classifier = self._abstract_classifier(model, p_ik_head=batches.P_IK in batch_sizes)
@@ -141,19 +144,12 @@ class Programs:
 
     def answers(self, model: inputs.Model, length: int) -> Program:
         """Few-shot answers of the untouched model, of prompts that all have `length` tokens and share none of them."""
-        dtype = self._config.precision.compute_dtype
-        language_model = decoder.abstract_decoder(
-            model.config,
-            lm_head=True,
-            param_dtype=dtype,
-            compute_dtype=dtype,
-            attention=self._config.execution.attention,
-            mesh=self._trainer.mesh(model),
-        )
+        options = self.trainer.language_model_options(model)
+        language_model = decoder.abstract_decoder(model.config, **options)
         graphdef, params = self._with_shardings(model, language_model)
         batch = self._score_batch(model, length)
         costs = self._costs(model, num_params=count(params), num_trained=0) | {"backward": False}
-        costs |= {"param_bytes": np.dtype(jax.numpy.dtype(dtype)).itemsize}
+        costs |= {"param_bytes": jax.numpy.dtype(options["param_dtype"]).itemsize}
         function = self._scoring(model, fewshot.answer_forward)
         arguments = ((graphdef, (0, 1)), (params, None, ()), batch)
         return self._program("answer", model, batch, length, costs, function, arguments)
@@ -162,16 +158,16 @@ class Programs:
         return self._config.training.warmup_steps + _NUM_STEPS
 
     def _abstract_classifier(self, model: inputs.Model, *, p_ik_head: bool) -> nnx.Module:
-        return nnx.eval_shape(lambda: self._trainer.build(model, p_ik_head=p_ik_head))
+        return nnx.eval_shape(lambda: self.trainer.build(model, p_ik_head=p_ik_head))
 
     def _with_shardings(self, model: inputs.Model, module: nnx.Module):
         graphdef, params = nnx.split(module)
-        shardings = sharding.param_shardings(self._trainer.mesh(model), params)
+        shardings = sharding.param_shardings(self.trainer.mesh(model), params)
         return graphdef, jax.tree.map(_abstract, params, shardings)
 
     def _scoring(self, model: inputs.Model, forward):
         """As `classify.score` compiles it."""
-        whole = sharding.replicated(self._trainer.mesh(model))
+        whole = sharding.replicated(self.trainer.mesh(model))
         return jax.jit(forward, static_argnums=0, out_shardings=whole)
 
     def _train_batch(
@@ -181,17 +177,17 @@ class Programs:
             kind: batches.ExampleSet([""] * size, [np.zeros(length, np.int32)] * size)
             for kind, size in batch_sizes.items()
         }
-        mesh = self._trainer.mesh(model)
+        mesh = self.trainer.mesh(model)
         batch = self.train_batches(model, sets, batch_sizes, num_steps=1, order_seed=0).batch_at(0)
         if shape is not None:
             num_groups = sharding.num_row_groups(mesh)
-            num_rows = -(-shape[0] // num_groups) * num_groups
+            num_rows = packing.round_up(shape[0], num_groups)
             grid = np.zeros((batch.tokens.shape[0], num_rows, shape[1]), np.int32)
             batch = batch._replace(**dict.fromkeys(_GRIDS, grid))
         return abstract_batch(batch, mesh)
 
     def _score_batch(self, model: inputs.Model, length: int) -> batches.Batch:
-        mesh = self._trainer.mesh(model)
+        mesh = self.trainer.mesh(model)
         batch_tokens = self._config.execution.score_tokens
         batch, _ = next(
             batches.score_batches(
@@ -224,7 +220,7 @@ class Programs:
         return Program(
             name,
             model,
-            self._trainer.mesh(model),
+            self.trainer.mesh(model),
             length,
             num_micro * num_rows,
             row_length,

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import ml_collections
-import numpy as np
 
 from selw2s_jax import artifacts, experiment, inputs, lengths, smoke, stages, trainer, world
 from selw2s_jax.data import batches, tasks
@@ -281,9 +280,4 @@ def _training(
         sets[kind] = batches.ExampleSet(ids, lengths.encode(texts, model))
     order_seed = inputs.seed_for(config, seed, "order")
     data = make_batches(model, sets, {kind: sizes[kind] for kind in sets}, num_steps, order_seed)
-    every = [data.batch_at(step).segment_ids for step in range(num_steps)]
-    return listed._replace(
-        num_tokens=sum(int(np.count_nonzero(segment_ids)) for segment_ids in every),
-        num_slots=sum(segment_ids.size for segment_ids in every),
-        shapes=tuple(data.shapes),
-    )
+    return listed._replace(num_tokens=data.num_tokens, num_slots=data.num_slots, shapes=tuple(data.shapes))
