@@ -72,7 +72,7 @@ def make_gradient(model: decoder.Decoder, task: str, layout: str):
         needed = {
             n: np.array([packing.row_length_needed(lengths, n)]) for n in packing.row_counts(len(lengths), 1)
         }
-        (shape,), _ = packing.choose_shapes(needed, 1)
+        (shape,), _ = packing.choose_filled_shapes(needed, 1, sum(lengths))
         rows, row_length = packing.balance(lengths, shape.num_rows), shape.row_length
         attend = layers.attend
     else:

@@ -32,14 +32,15 @@ from selw2s_jax.models import registry
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 OURS, PEERS = "selw2s_jax", ("tuned", "openai")
-# For all of them: huge pages, which spare page faults on a CPU; a GPU's memory as it is needed.
-ENVIRONMENT = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # of all of them: a GPU's memory as it is needed
+# For all of them too: memory in large pages, which spares page faults on a CPU.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 class Worker:
     """A loop in a process of its own."""
 
-    def __init__(self, module: str, *arguments: str):
+    def __init__(self, module: str, *arguments: str, environment: dict[str, str]):
         command = [sys.executable, "-m", f"benchmarks.loops.{module}", *arguments]
         self._process = subprocess.Popen(
             command,
@@ -47,7 +48,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | environment,
         )
         self._answer()
 
@@ -88,7 +89,7 @@ def make_starts(args, folder: pathlib.Path) -> dict[str, Callable[[], Worker]]:
     examples, order = folder / "examples.npz", folder / "order.npy"
     protocol.save_examples(examples, read_examples(args))
     sizes = registry.MODELS[args.model].config
-    common = [f"--examples={examples}", f"--dtype={args.dtype}"]
+    common = [f"--examples={examples}", f"--dtype={args.dtype}", f"--scored={args.scored}"]
     own, of_peers = [f"--model={args.model}"], [f"--sizes={json.dumps(dataclasses.asdict(sizes))}"]
     if not args.random_weights:
         if sizes.family != "gpt2":
@@ -98,15 +99,16 @@ def make_starts(args, folder: pathlib.Path) -> dict[str, Callable[[], Worker]]:
         random_checkpoint.write_random_checkpoint(folder / "checkpoint", sizes, scale=0.02)
         common.append(f"--checkpoint={folder / 'checkpoint'}")
     own += [f"--remat={args.remat}", f"--attention={args.attention}", f"--steps={args.steps}"]
+    own.append(f"--score_tokens={args.score_tokens}")
     device = "cuda" if args.device == "gpu" else "cpu"
+    environment = ENVIRONMENT | (HUGE_PAGES if args.huge_pages else {})
 
     def start_peer(style: str) -> Worker:
-        return Worker(
-            "peers", *common, *of_peers, f"--style={style}", f"--order={order}", f"--device={device}"
-        )
+        own = (f"--style={style}", f"--order={order}", f"--device={device}")
+        return Worker("peers", *common, *of_peers, *own, environment=environment)
 
     peers = {style: functools.partial(start_peer, style) for style in args.peers}
-    return {OURS: lambda: Worker("ours", *common, *own)} | peers
+    return {OURS: lambda: Worker("ours", *common, *own, environment=environment)} | peers
 
 
 def compare(workers: dict[str, Worker], do: str, rounds: int, warmup: int, index=None) -> tuple[dict, dict]:
@@ -176,7 +178,7 @@ def measure(args, folder: pathlib.Path) -> dict:
         )
         found["losses"] = [round(loss, 6) for loss in losses[OURS]]
     if scored:
-        found["score"] = report(scored, args.steps * protocol.BATCH_SIZE)
+        found["score"] = report(scored, min(args.scored, args.steps * protocol.BATCH_SIZE))
     return found
 
 
@@ -195,10 +197,13 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--remat", default="dots")
     parser.add_argument("--attention", default="xla")
-    parser.add_argument("--steps", type=int, default=16, help="steps that examples are taken for")
+    parser.add_argument("--steps", type=int, default=128, help="steps that examples are taken for")
+    parser.add_argument("--scored", type=int, default=512, help="examples that are scored in a round")
+    parser.add_argument("--score_tokens", type=int, default=16_384, help="as execution.score_tokens")
     parser.add_argument(
         "--steps_at_once", type=int, default=1, help="steps of a round, metrics read one step late"
     )
+    parser.add_argument("--huge_pages", action="store_true", help="glibc's malloc takes large pages, for all")
     parser.add_argument("--alone", action="store_true", help="one worker after the other")
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=4)
@@ -210,8 +215,9 @@ def main() -> None:
         parser.error("give --source and --tokenizer for real questions, or --lengths for random ones")
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, pathlib.Path(folder))
-    given = ("task", "lengths", "model", "dtype", "remat", "attention", "steps_at_once")
-    settings = {name: getattr(args, name) for name in given} | {"environment": ENVIRONMENT}
+    given = ("task", "lengths", "model", "dtype", "remat", "attention", "steps_at_once", "score_tokens")
+    given += ("huge_pages",)
+    settings = {name: getattr(args, name) for name in given}
     machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}"}
     text = json.dumps(machine | settings | found, indent=1) + "\n"
     print(text)

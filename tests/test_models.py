@@ -13,9 +13,9 @@ from fixtures import make_parity
 from flax import nnx
 from safetensors.numpy import load_file
 
-from selw2s_jax import errors
+from selw2s_jax import errors, sharding
 from selw2s_jax.hf import loader
-from selw2s_jax.models import decoder, heads, layers, registry
+from selw2s_jax.models import decoder, family, heads, layers, registry
 
 FAMILIES = tuple(make_parity.CONFIGS)
 
@@ -264,3 +264,54 @@ def test_head_not_built(fixtures):
 def test_unknown_settings_are_refused(fixtures, options):
     with pytest.raises(errors.UserError, match=r"is not supported: choose"):
         load(fixtures / "parity_gpt2", **options)
+
+
+def _settings():
+    return family.Settings(
+        jnp.dtype("float32"), jnp.dtype("float32"), "none", "xla", sharding.single_device_mesh()
+    )
+
+
+@pytest.mark.parametrize("num_tokens", [5, 255, 300])
+def test_attention_in_chunks_is_that_of_the_whole_row(num_tokens):
+    """Values and gradients, with several examples and padding in a row."""
+    rng = np.random.default_rng(0)
+    q, k, v, weight = jnp.asarray(rng.normal(size=(4, 2, num_tokens, 3, 8)), jnp.float32)
+    segment_ids = np.sort(rng.integers(0, 4, (2, num_tokens)), axis=1)[:, ::-1]
+    mask = layers.attention_mask(jnp.asarray(segment_ids))
+    context = layers.Context(mask, None, {})
+
+    def ours(q, k, v):
+        return layers.attend(q, k, v, context, _settings())
+
+    def whole(q, k, v):
+        return jax.nn.dot_product_attention(q, k, v, mask=mask)
+
+    for function, reference in ((ours, whole), *((_gradient(f, weight) for f in (ours, whole)),)):
+        for found, expected in zip(
+            jax.tree.leaves(function(q, k, v)), jax.tree.leaves(reference(q, k, v)), strict=True
+        ):
+            np.testing.assert_allclose(found, expected, atol=2e-6, rtol=1e-5)
+
+
+def _gradient(function, weight):
+    return jax.jit(jax.grad(lambda *args: jnp.sum(function(*args) * weight), argnums=(0, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "x_shape", "weight_shape"),
+    [
+        ("rtd,dcnh->rtcnh", (2, 3, 5), (5, 3, 2, 7)),
+        ("rtd,cnhd->rtcnh", (2, 3, 5), (3, 2, 7, 5)),
+        ("rtnh,nhd->rtd", (2, 3, 5, 7), (5, 7, 4)),
+        ("rtnh,dnh->rtd", (2, 3, 5, 7), (4, 5, 7)),
+        ("rtk,cnhk->rtcnh", (2, 3, 1), (3, 2, 7, 1)),
+    ],
+)
+def test_a_product_of_matrices_is_the_einsum(spec, x_shape, weight_shape):
+    rng = np.random.default_rng(0)
+    x, weight = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in (x_shape, weight_shape))
+    expected = np.einsum(spec, x, weight)
+    found = layers.project(spec, x, weight, _settings())
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -10,6 +10,7 @@ import pytest
 from selw2s_jax.data import batches, packing, sources, tasks
 from selw2s_jax.hf import tokenizers
 
+ATTENTION_TOKENS = 4096
 PROPERTY = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
@@ -59,16 +60,18 @@ def test_every_step_takes_the_cheapest_shape_that_holds_it(steps, most_shapes, m
         count: np.array([packing.row_length_needed(step, count) for step in steps])
         for count in packing.row_counts(8, multiple)
     }
-    shapes, taken = packing.choose_shapes(needed, most_shapes)
+    shapes, taken = packing.choose_shapes(needed, most_shapes, ATTENTION_TOKENS)
     assert shapes == sorted(set(shapes)) and len(shapes) <= most_shapes
     assert set(taken) == set(range(len(shapes)))
     for step, index in enumerate(taken):
         fitting = [shape for shape in shapes if needed[shape.num_rows][step] <= shape.row_length]
-        assert shapes[index] in fitting and shapes[index].cost == min(shape.cost for shape in fitting)
+        assert shapes[index] in fitting and shapes[index].cost(ATTENTION_TOKENS) == min(
+            shape.cost(ATTENTION_TOKENS) for shape in fitting
+        )
     # One shape is the best single one; more never cost more.
     candidates = [packing.Shape(n, int(length)) for n, needs in needed.items() for length in needs]
-    best = min(s.cost for s in candidates if (needed[s.num_rows] <= s.row_length).all())
-    total = sum(shapes[index].cost for index in taken)
+    best = min(s.cost(ATTENTION_TOKENS) for s in candidates if (needed[s.num_rows] <= s.row_length).all())
+    total = sum(shapes[index].cost(ATTENTION_TOKENS) for index in taken)
     assert total <= best * len(steps) * (1 + 1e-9)
     if most_shapes == 1:
         assert total == pytest.approx(best * len(steps))
@@ -80,16 +83,30 @@ def test_two_shapes_are_nearly_the_best_two():
     needed = {
         n: np.array([packing.row_length_needed(list(step), n) for step in steps]) for n in (1, 2, 3, 4, 6, 12)
     }
-    shapes, taken = packing.choose_shapes(needed, 2)
+    shapes, taken = packing.choose_shapes(needed, 2, ATTENTION_TOKENS)
     candidates = {packing.Shape(n, int(length)) for n, needs in needed.items() for length in needs}
 
     def total(pair) -> float:
         return sum(
-            min(s.cost if needed[s.num_rows][k] <= s.row_length else np.inf for s in pair) for k in range(40)
+            min(s.cost(ATTENTION_TOKENS) if needed[s.num_rows][k] <= s.row_length else np.inf for s in pair)
+            for k in range(40)
         )
 
     best = min(map(total, itertools.combinations(candidates, 2)))
-    assert sum(shapes[i].cost for i in taken) <= 1.01 * best
+    assert sum(shapes[i].cost(ATTENTION_TOKENS) for i in taken) <= 1.01 * best
+
+
+def test_rows_are_no_longer_than_filling_them_takes():
+    """Each step has examples of 16 and of 96 tokens; rows of 96 are full with one of these, or with six of those."""
+    lengths = [96] * 6 + [16] * 12
+    counts = packing.row_counts(len(lengths), 1)
+    needed = {n: np.full(10, packing.row_length_needed(lengths, n)) for n in counts}
+    shapes, _ = packing.choose_filled_shapes(needed, 1, 10 * sum(lengths))
+    assert shapes == [packing.Shape(8, 96)] and 8 in counts
+    # One more token opens a ninth row or lengthens all: what fills most is taken, however long.
+    needed = {n: np.full(10, packing.row_length_needed([*lengths, 1], n)) for n in counts}
+    (shape,), _ = packing.choose_filled_shapes(needed, 1, 10 * (sum(lengths) + 1))
+    assert (sum(lengths) + 1) / shape.num_slots >= 0.93 and shape.row_length > 96
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", "qwen1"])

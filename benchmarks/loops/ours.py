@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("--remat", default="dots")
     parser.add_argument("--attention", default="xla")
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--scored", type=int, required=True)
+    parser.add_argument("--score_tokens", type=int, required=True)
     args = parser.parse_args()
     examples = protocol.load_examples(args.examples)
     names = [str(i) for i in range(len(examples.tokens))]
@@ -68,7 +70,10 @@ def main() -> None:
 
     def score(_: int) -> list[float]:
         model = nnx.merge(graphdef, train_state.params, train_state.frozen)
-        probs, _ = classify.predict(model, tokens, mesh=mesh, batch_tokens=16_384, label="score")
+        batch_tokens = args.score_tokens
+        probs, _ = classify.predict(
+            model, tokens[: args.scored], mesh=mesh, batch_tokens=batch_tokens, label="score"
+        )
         return [float(value) for value in probs[:8, 1]]
 
     def describe(_: int) -> dict:

@@ -58,7 +58,7 @@ class Loop:
     def __init__(self, args):
         torch.manual_seed(0)
         self.style, self.device = args.style, torch.device(args.device)
-        self.examples = protocol.load_examples(args.examples)
+        self.examples, self.num_scored = protocol.load_examples(args.examples), args.scored
         self.order: list[list[int]] = []
         self.backbone = make_backbone(args).to(self.device, torch.float32).train()
         hidden = self.backbone.config.hidden_size
@@ -106,7 +106,7 @@ class Loop:
 
     def score(self, _: int) -> list[float]:
         size = 1 if self.style == "openai" else _SCORED_AT_ONCE
-        members = range(len(self.examples.tokens))
+        members = range(min(self.num_scored, len(self.examples.tokens)))
         with torch.inference_mode():
             chunks = [self._logits(list(members[start : start + size])) for start in members[::size]]
         return torch.cat(chunks).softmax(dim=-1)[:8, 1].tolist()
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--sizes", required=True, help="a registry.ModelConfig as JSON")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--scored", type=int, required=True)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
     if args.threads:

@@ -186,10 +186,11 @@ class TrainBatches:
             )
             for num_rows in counts
         }
-        self._shapes, self._taken = packing.choose_shapes(needed, most_shapes)
-        sizes = np.array([num_rows * row_length for num_rows, row_length in self._shapes])
         self.num_tokens = sum(sum(map(sum, step)) for step in micros)
-        self.num_slots = num_micro * int(sizes[self._taken].sum())
+        self._shapes, self._taken = packing.choose_filled_shapes(
+            needed, most_shapes, self.num_tokens // num_micro
+        )
+        self.num_slots = num_micro * sum(self._shapes[i].num_slots for i in self._taken)
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

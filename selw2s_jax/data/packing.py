@@ -4,6 +4,7 @@ A row costs its slots, filled or not, and attention on top: every slot is compar
 long enough to be filled, and no longer.
 """
 
+import functools
 import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,16 +13,17 @@ import numpy as np
 
 # Rows are multiples of what a bfloat16 array is tiled by.
 TOKENS_MULTIPLE = 16
-# Tokens of a row whose attention costs as much as all else; that of GPT-2, larger models have more. Attention of
-# rows this short is bound by memory, so the number only says which way to lean.
-_ATTENTION_TOKENS = 16_384
+# Tokens of a row whose attention costs as much as all else: about twice the width of a model, 1,400 for GPT-2 on a
+# CPU. Shorter rows fill less well, so the numbers are tried in turn until this share of the slots is filled.
+_ATTENTION_TOKENS = (2048, 4096, 8192, 16_384)
+_FILLED, _SCORING_FILLED = 0.93, 0.95
 # A further shape is compiled where it saves this share of a run's cost, and that of so many of its steps.
 _WORTH_A_SHAPE = 0.005
 _STEPS_WORTH_A_SHAPE = 2
 _WORTH_A_SCORING_SHAPE = 0.1
 _STEPS_COMPARED = 2048
 _LENGTHS_COMPARED = 24
-_SCORING_LENGTHS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+_SCORING_LENGTHS = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 
 class Shape(NamedTuple):
@@ -31,9 +33,13 @@ class Shape(NamedTuple):
     row_length: int
 
     @property
-    def cost(self) -> float:
-        """In slots that see no others."""
-        return self.num_rows * self.row_length * (1 + self.row_length / _ATTENTION_TOKENS)
+    def num_slots(self) -> int:
+        """Of tokens, filled or not."""
+        return self.num_rows * self.row_length
+
+    def cost(self, attention_tokens: int) -> float:
+        """In slots that see no others, where attention of rows of `attention_tokens` costs as much as all else."""
+        return self.num_slots * (1 + self.row_length / attention_tokens)
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -105,12 +111,30 @@ def row_length_needed(lengths: Sequence[int], num_rows: int) -> int:
     return round_up(fullest, TOKENS_MULTIPLE)
 
 
-def choose_shapes(needed: dict[int, np.ndarray], most_shapes: int) -> tuple[list[Shape], np.ndarray]:
+def choose_filled_shapes(
+    needed: dict[int, np.ndarray], most_shapes: int, num_tokens: int
+) -> tuple[list[Shape], np.ndarray]:
+    """`choose_shapes` of rows as short as they can be and still be filled.
+
+    Args:
+        num_tokens: of the examples of all steps.
+    """
+    for attention_tokens in _ATTENTION_TOKENS:
+        shapes, taken = choose_shapes(needed, most_shapes, attention_tokens)
+        if num_tokens >= _FILLED * sum(shapes[i].num_slots for i in taken):
+            break
+    return shapes, taken
+
+
+def choose_shapes(
+    needed: dict[int, np.ndarray], most_shapes: int, attention_tokens: int
+) -> tuple[list[Shape], np.ndarray]:
     """The shapes that cost a run least.
 
     Args:
         needed: for each number of rows, `[num_steps]` tokens of the rows that each step needs.
         most_shapes: shapes allowed.
+        attention_tokens: as for `Shape.cost`.
 
     Returns:
         The shapes, ascending, and `[num_steps]` the index of the one that each step takes: the cheapest that it fits.
@@ -125,11 +149,15 @@ def choose_shapes(needed: dict[int, np.ndarray], most_shapes: int) -> tuple[list
 
     def costs(shapes: Sequence[Shape], steps) -> np.ndarray:
         """`[num_shapes, num_steps]`, infinite where a step does not fit."""
-        of_shapes = [np.where(needed[s.num_rows][steps] <= s.row_length, s.cost, np.inf) for s in shapes]
-        return np.stack(of_shapes)
+        return np.stack(
+            [
+                np.where(needed[s.num_rows][steps] <= s.row_length, s.cost(attention_tokens), np.inf)
+                for s in shapes
+            ]
+        )
 
     holds_all = [s for s in candidates if (needed[s.num_rows] <= s.row_length).all()]
-    chosen = [candidates.index(min(holds_all, key=lambda s: s.cost))]
+    chosen = [candidates.index(min(holds_all, key=lambda s: s.cost(attention_tokens)))]
     table = costs(candidates, compared)
     best = table[chosen[0]]
     worth = max(_WORTH_A_SHAPE, _STEPS_WORTH_A_SHAPE / num_steps)
@@ -171,13 +199,19 @@ def scoring_rows(lengths: Sequence[int], most_tokens: int) -> list[tuple[int, li
         most_tokens: of a row, where no example is longer.
     """
     longest = round_up(max(lengths), TOKENS_MULTIPLE)
-
-    def cost(rows) -> float:
-        return sum(Shape(1, length).cost for length, _ in rows)
-
     one = [fill(lengths, (length,)) for length in _SCORING_LENGTHS if longest <= length <= most_tokens]
     one.append(fill(lengths, (longest,)))
     two = [fill(lengths, (length, longest)) for length in _SCORING_LENGTHS if length < longest]
-    best = min(one, key=cost)
-    best_of_two = min(two, key=cost, default=best)
-    return best_of_two if cost(best_of_two) < (1 - _WORTH_A_SCORING_SHAPE) * cost(best) else best
+    for attention_tokens in _ATTENTION_TOKENS:
+        cost = functools.partial(_cost_of_rows, attention_tokens=attention_tokens)
+        best = min(one, key=cost)
+        best_of_two = min(two, key=cost, default=best)
+        if cost(best_of_two) < (1 - _WORTH_A_SCORING_SHAPE) * cost(best):
+            best = best_of_two
+        if sum(lengths) >= _SCORING_FILLED * sum(length for length, _ in best):
+            break
+    return best
+
+
+def _cost_of_rows(rows: list[tuple[int, list[int]]], attention_tokens: int) -> float:
+    return sum(Shape(1, length).cost(attention_tokens) for length, _ in rows)

@@ -1,5 +1,6 @@
 """Parts that the decoder families share. Statistics of norms, softmax and rotary angles are float32."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ embedding_init = jax.nn.initializers.normal(0.02)
 weight_init = jax.nn.initializers.normal(0.02)
 zeros_init = jax.nn.initializers.zeros
 ones_init = jax.nn.initializers.ones
+_CHUNK_TOKENS = 128  # of attention on a CPU
 
 
 class Context(NamedTuple):
@@ -96,10 +98,29 @@ def project(spec, x, weight, settings, branch=None):
     dtype = settings.compute_dtype
     # XLA's CPU products of bfloat16 are several times faster with a float32 result. Elsewhere they sum in
     # float32 anyway, and asking for it would make the backward pass multiply float32 by bfloat16.
-    on_cpu = settings.mesh.devices.flat[0].platform == "cpu"
-    result_dtype = jnp.float32 if on_cpu else dtype
-    out = jnp.einsum(spec, x, weight[...].astype(dtype), preferred_element_type=result_dtype).astype(dtype)
+    result_dtype = jnp.float32 if _on_cpu(settings) else dtype
+    product = _product_of_matrices if settings.mesh.size == 1 else jnp.einsum
+    out = product(spec, x, weight[...].astype(dtype), preferred_element_type=result_dtype).astype(dtype)
     return out if branch is None else out + branch(spec, x)
+
+
+def _on_cpu(settings) -> bool:
+    return settings.mesh.devices.flat[0].platform == "cpu"
+
+
+def _product_of_matrices(spec, x, weight, **options):
+    """The einsum with the axes of each side merged, which spares XLA's CPU copies of weights and of their gradients.
+
+    Across devices the axes stay apart: some of those that would be merged are sharded.
+    """
+    x_axes, weight_axes = spec.split("->")[0].split(",")
+    num_inner_axes = len(set(x_axes) & set(weight_axes))
+    rows, inner = x.shape[:-num_inner_axes], math.prod(x.shape[-num_inner_axes:])
+    if weight_axes[0] in x_axes:
+        outer, weight, spec = weight.shape[num_inner_axes:], weight.reshape(inner, -1), "tk,kn->tn"
+    else:
+        outer, weight, spec = weight.shape[:-num_inner_axes], weight.reshape(-1, inner), "tk,nk->tn"
+    return jnp.einsum(spec, x.reshape(-1, inner), weight, **options).reshape(*rows, *outer)
 
 
 def segment_positions(segment_ids):
@@ -147,11 +168,34 @@ def attend(q, k, v, context, settings):
     """Scaled dot-product attention of q, k, v [R, T, N, H] and of the past in `context` -> [R, T, N, H]."""
     axes = ("rows", "time", "heads", "head_dim")
     q, k, v = (sharding.constrain(x, axes, settings.mesh) for x in (q, k, v))
-    if context.past is None:
-        out = jax.nn.dot_product_attention(q, k, v, mask=context.mask, implementation=settings.attention)
-    else:
+    if context.past is not None:
         out = _attend_with_past(q, k, v, *context.past, context.mask)
+    elif _on_cpu(settings):
+        out = _attend(q, k, v, context.mask)
+    else:
+        out = jax.nn.dot_product_attention(q, k, v, mask=context.mask, implementation=settings.attention)
     return sharding.constrain(out, axes, settings.mesh)
+
+
+def _attend(q, k, v, mask):
+    """As `jax.nn.dot_product_attention` under a causal mask, laid out for XLA's CPU.
+
+    Heads are in front of tokens throughout, and tokens are taken in chunks that are compared with no later chunk.
+    """
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    num_tokens = q.shape[2]
+    size = -(-num_tokens // max(num_tokens // _CHUNK_TOKENS, 1))
+    outs = []
+    for start in range(0, num_tokens, size):
+        end = min(start + size, num_tokens)
+        logits = jnp.einsum(
+            "rnth,rnsh->rnts", q[:, :, start:end], k[:, :, :end], preferred_element_type=jnp.float32
+        )
+        logits = jnp.where(mask[:, :, start:end, :end], logits * q.shape[-1] ** -0.5, -jnp.inf)
+        # A token sees at least itself, so none of these is NaN.
+        probs = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+        outs.append(jnp.einsum("rnts,rnsh->rnth", probs, v[:, :, :end]))
+    return jnp.concatenate(outs, axis=2).swapaxes(1, 2)
 
 
 def _attend_with_past(q, k, v, past_k, past_v, mask):
