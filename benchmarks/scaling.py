@@ -29,10 +29,13 @@ from selw2s_jax.models import decoder, heads, registry
 from selw2s_jax.training import state, step
 
 
-def make_config(num_layers: int) -> registry.ModelConfig:
+def make_config(size: int | str) -> registry.ModelConfig:
+    """A narrow model of so many layers, or one by name."""
+    if isinstance(size, str):
+        return registry.MODELS[size].config
     return registry.ModelConfig(
         family="gpt2",
-        num_layers=num_layers,
+        num_layers=size,
         embed_dim=256,
         num_heads=4,
         head_dim=64,
@@ -64,7 +67,7 @@ def make_sets(method: str, num_examples: int, length: int) -> dict[int, batches.
     return sets
 
 
-def make_step(method: str, num_layers: int, num_examples: int, length: int):
+def make_step(method: str, size: int | str, num_examples: int, length: int):
     """A function that takes a step, on the same batch again and again."""
     mesh = sharding.single_device_mesh()
     sets = make_sets(method, num_examples, length)
@@ -72,7 +75,7 @@ def make_step(method: str, num_layers: int, num_examples: int, length: int):
         sets, {kind: len(examples.tokens) for kind, examples in sets.items()}, num_steps=1
     )
     backbone = decoder.Decoder(
-        make_config(num_layers),
+        make_config(size),
         param_dtype="float32",
         compute_dtype="float32",
         remat="none",
@@ -140,10 +143,13 @@ def main() -> None:
             "slope_of_the_larger": slope(sizes[-3:], seconds[-3:]),
         }
     found["selective_over_finetune"] = {}
-    for batch_size in (32, 256, 2048):
-        pair = [(method, 4, 2 * batch_size, 8) for method in ("finetune", "selective")]
+    for size, batch_size, length in ((4, 32, 8), (4, 256, 8), (4, 2048, 8), ("gpt2", 32, 23)):
+        pair = [(method, size, 2 * batch_size, length) for method in ("finetune", "selective")]
         plain, selective = time_all(pair, args.rounds)
-        found["selective_over_finetune"][str(batch_size)] = round(selective / plain, 3)
+        name = (
+            f"{size if isinstance(size, str) else 'narrow'}, {batch_size} + {batch_size} of {length} tokens"
+        )
+        found["selective_over_finetune"][name] = round(selective / plain, 3)
     machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}"}
     text = json.dumps(machine | found, indent=1) + "\n"
     print(text)
