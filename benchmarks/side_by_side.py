@@ -215,8 +215,8 @@ def main() -> None:
         parser.error("give --source and --tokenizer for real questions, or --lengths for random ones")
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, pathlib.Path(folder))
-    given = ("task", "lengths", "model", "dtype", "remat", "attention", "steps_at_once", "score_tokens")
-    given += ("huge_pages",)
+    given = ("task", "lengths", "model", "dtype", "remat", "attention")
+    given += ("steps_at_once", "score_tokens", "huge_pages")
     settings = {name: getattr(args, name) for name in given}
     machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}"}
     text = json.dumps(machine | settings | found, indent=1) + "\n"

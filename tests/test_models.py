@@ -287,15 +287,13 @@ def test_attention_in_chunks_is_that_of_the_whole_row(num_tokens):
     def whole(q, k, v):
         return jax.nn.dot_product_attention(q, k, v, mask=mask)
 
-    for function, reference in ((ours, whole), *((_gradient(f, weight) for f in (ours, whole)),)):
-        for found, expected in zip(
-            jax.tree.leaves(function(q, k, v)), jax.tree.leaves(reference(q, k, v)), strict=True
-        ):
-            np.testing.assert_allclose(found, expected, atol=2e-6, rtol=1e-5)
+    def gradients(function):
+        loss = lambda *args: jnp.sum(function(*args) * weight)  # noqa: E731
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(q, k, v)
 
-
-def _gradient(function, weight):
-    return jax.jit(jax.grad(lambda *args: jnp.sum(function(*args) * weight), argnums=(0, 1, 2)))
+    np.testing.assert_allclose(ours(q, k, v), whole(q, k, v), atol=2e-6, rtol=1e-5)
+    for found, expected in zip(gradients(ours), gradients(whole), strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ def cast_products(state, dtype):
 def project(spec, x, weight, settings, branch=None):
     """The einsum of x with a weight, both and the result in the compute dtype, plus `branch(spec, x)`.
 
-    The result's axes are best those of x and then those of the weight: in another order XLA copies weights and results.
+    The axes that are summed over are the last of x, and the first or the last of the weight, in the same order; the
+    result's are what is left of x and then of the weight: in another order XLA copies weights and results.
     """
     dtype = settings.compute_dtype
     # XLA's CPU products of bfloat16 are several times faster with a float32 result. Elsewhere they sum in
