@@ -10,11 +10,14 @@ import optax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.models import family, kv_cache, layers, registry
+from selw2s_jax.models import blockwise_attention, family, kv_cache, layers, registry
 
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(blockwise_attention.OUTPUT),
+    ),
     "none": jax.checkpoint_policies.everything_saveable,
 }
 ATTENTION_IMPLEMENTATIONS = ("xla", "cudnn")

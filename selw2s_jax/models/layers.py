@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
+from selw2s_jax.models import blockwise_attention
 
 embedding_init = jax.nn.initializers.normal(0.02)
 weight_init = jax.nn.initializers.normal(0.02)
 zeros_init = jax.nn.initializers.zeros
 ones_init = jax.nn.initializers.ones
-_CHUNK_TOKENS = 128  # of attention on a CPU
+_BLOCKWISE_TOKENS = 320  # of rows whose attention is in blocks on a CPU; shorter ones are faster whole
 
 
 class Context(NamedTuple):
@@ -172,31 +173,21 @@ def attend(q, k, v, context, settings):
     if context.past is not None:
         out = _attend_with_past(q, k, v, *context.past, context.mask)
     elif _on_cpu(settings):
-        out = _attend(q, k, v, context.mask)
+        out = _attend_on_cpu(q, k, v, context.mask, settings)
     else:
         out = jax.nn.dot_product_attention(q, k, v, mask=context.mask, implementation=settings.attention)
     return sharding.constrain(out, axes, settings.mesh)
 
 
-def _attend(q, k, v, mask):
-    """As `jax.nn.dot_product_attention` under a causal mask, laid out for XLA's CPU.
-
-    Heads are in front of tokens throughout, and tokens are taken in chunks that are compared with no later chunk.
-    """
+def _attend_on_cpu(q, k, v, mask, settings):
+    """As `jax.nn.dot_product_attention` under a causal mask, laid out for XLA's CPU."""
+    if settings.mesh.size == 1 and q.shape[1] >= _BLOCKWISE_TOKENS:
+        return blockwise_attention.attend(q, k, v, mask)
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    num_tokens = q.shape[2]
-    size = -(-num_tokens // max(num_tokens // _CHUNK_TOKENS, 1))
-    outs = []
-    for start in range(0, num_tokens, size):
-        end = min(start + size, num_tokens)
-        logits = jnp.einsum(
-            "rnth,rnsh->rnts", q[:, :, start:end], k[:, :, :end], preferred_element_type=jnp.float32
-        )
-        logits = jnp.where(mask[:, :, start:end, :end], logits * q.shape[-1] ** -0.5, -jnp.inf)
-        # A token sees at least itself, so none of these is NaN.
-        probs = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-        outs.append(jnp.einsum("rnts,rnsh->rnth", probs, v[:, :, :end]))
-    return jnp.concatenate(outs, axis=2).swapaxes(1, 2)
+    logits = jnp.einsum("rnth,rnsh->rnts", q, k, preferred_element_type=jnp.float32)
+    # A token sees at least itself, so no softmax is NaN.
+    probs = jax.nn.softmax(jnp.where(mask, logits * q.shape[-1] ** -0.5, -jnp.inf), axis=-1)
+    return jnp.einsum("rnts,rnsh->rnth", probs.astype(v.dtype), v).swapaxes(1, 2)
 
 
 def _attend_with_past(q, k, v, past_k, past_v, mask):
