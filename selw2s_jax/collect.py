@@ -19,7 +19,7 @@ from selw2s_jax import (
     world,
 )
 from selw2s_jax.analysis import diagnostics, knowledge, metrics
-from selw2s_jax.data import splits, toy_world
+from selw2s_jax.data import joined, splits, toy_world
 
 TRUTH_FILE = "test_labels.json"  # the ground truth of the test set, in a workdir
 P_IK_ITEMS_FILE = "p_ik_items.parquet"  # P(IK) of every question that it was tested on, beside results.json
@@ -128,7 +128,7 @@ class Collector:
             self._tables[stage.key, file] = self._store.find(stage.name, stage.inputs).read_table(file)
         table = self._tables[stage.key, file]
         values = dict(zip(table["example_id"], table[column], strict=True))
-        return inputs.by_example_id(values, split.ids, stage.label)
+        return joined.by_example_id(values, split.ids, stage.label)
 
     def _is_correct(self, seed: int, name: str) -> np.ndarray:
         """Whether a model is right, `[N]` bool over the test split."""

@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from selw2s_jax import answering, artifacts, inputs, lengths, stages
-from selw2s_jax.data import batches, keyed
+from selw2s_jax.data import batches, joined, keyed
 from selw2s_jax.inference import fewshot, generate
 from selw2s_jax.method import registry
 
@@ -320,7 +320,7 @@ class Experiment:
         return _Column({"masks_of": other.key, "seed": shuffle_seed}, (other,), read, by_step=True)
 
     def _file_column(self, path: str, field: str, split: inputs.Split, hard: bool = False) -> _Column:
-        values = inputs.by_example_id(inputs.read_values_file(path, field, 0, 1), split.ids, path)
+        values = joined.by_example_id(joined.read_values(path, field, 0, 1), split.ids, path)
         values = (values > 0.5).astype(np.float32) if hard else values
         return _Column(artifacts.content_hash(values.tolist()), (), lambda: values)
 

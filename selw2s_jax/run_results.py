@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from selw2s_jax import artifacts, collect, inputs, run_questions, storage, students, sweep
+from selw2s_jax import artifacts, collect, run_questions, storage, students, sweep
+from selw2s_jax.data import joined
 from selw2s_jax.errors import UserError
 
 # Axes of a sweep that a run has names of its own for; the others are its settings.
@@ -240,7 +241,7 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
         if values is not None:
             where = f"artifact predictions/{entry['key']}"
             of_method = predictions.setdefault(entry["method"], {})
-            of_method[entry["seed"]] = inputs.by_example_id(values, ids, where)
+            of_method[entry["seed"]] = joined.by_example_id(values, ids, where)
     missing = [
         stage["label"] for stage in manifest["stages"] if stored.find(stage["name"], stage["key"]) is None
     ]

@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 
 from selw2s_jax import answering, artifacts, checkpointing, distributed, inputs, lengths, trainer
-from selw2s_jax.data import batches
+from selw2s_jax.data import batches, joined
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, generate
 from selw2s_jax.method import label_rules, label_sources, losses, registry, selection
@@ -167,17 +167,9 @@ class StageFactory:
             data_inputs: what its examples are a function of.
             read_sets: its examples, read when it runs.
         """
-        method, training = registry.METHODS[method_name], self._config.training
-        sizes = {batches.TASK: training.batch_size, batches.P_IK: self.p_ik_batch_size()}
-        epochs, size = training.epochs, training.batch_size
-        if method.task_weight == 0:
-            epochs, size = self._config.p_ik.epochs, self.p_ik_batch_size()
-        num_steps = count_steps(num_examples, epochs, size, label)
-        if training.warmup_steps >= num_steps:
-            raise UserError(
-                f"config.training.warmup_steps={training.warmup_steps} leaves nothing of the {num_steps} steps of "
-                f"{label}; lower it"
-            )
+        method = registry.METHODS[method_name]
+        sizes = {batches.TASK: self._config.training.batch_size, batches.P_IK: self.p_ik_batch_size()}
+        num_steps = self._num_steps(method, num_examples, label)
         objective = make_objective(self._config, method)
         order_seed, init_seed = (inputs.seed_for(self._config, seed, which) for which in ("order", "init"))
 
@@ -200,19 +192,7 @@ class StageFactory:
             "train",
             label,
             {
-                "version": VERSION,
-                "model": model.fingerprint,
-                # With any other setting no training example reaches the limit.
-                "max_length": model.max_length if self._config.data.overlong == "truncate" else None,
-                "learning_rate": model.learning_rate,
-                "num_steps": num_steps,
-                **{key: training[key] for key in ("batch_size", "b1", "b2", "eps")},
-                **{key: training[key] for key in _LATER_SETTINGS if training[key] != _DEFAULTS[key]},
-                **self._parts_inputs(init_seed),
-                **self._config.precision.to_dict(),
-                "order_seed": order_seed,
-                "reshuffle": self._config.data.reshuffle,
-                "openai_pooling": self._config.compat.openai_pooling,
+                **self._training_inputs(model, num_steps, order_seed, init_seed),
                 "objective": objective._asdict(),
                 **_own_code(
                     label_rule=label_rules.LABEL_RULES[method.label_rule],
@@ -228,6 +208,40 @@ class StageFactory:
             self._num_trained(model) * jnp.dtype(self._config.precision.param_dtype).itemsize,
         )
         return stage
+
+    def _num_steps(self, method: registry.Method, num_examples: int, label: str) -> int:
+        training = self._config.training
+        epochs, size = training.epochs, training.batch_size
+        if method.task_weight == 0:
+            epochs, size = self._config.p_ik.epochs, self.p_ik_batch_size()
+        num_steps = count_steps(num_examples, epochs, size, label)
+        if training.warmup_steps >= num_steps:
+            raise UserError(
+                f"config.training.warmup_steps={training.warmup_steps} leaves nothing of the {num_steps} steps of "
+                f"{label}; lower it"
+            )
+        return num_steps
+
+    def _training_inputs(
+        self, model: inputs.Model, num_steps: int, order_seed: int, init_seed: int
+    ) -> dict[str, Any]:
+        """What a training stage is a function of besides its method and data."""
+        training = self._config.training
+        return {
+            "version": VERSION,
+            "model": model.fingerprint,
+            # With any other setting no training example reaches the limit.
+            "max_length": model.max_length if self._config.data.overlong == "truncate" else None,
+            "learning_rate": model.learning_rate,
+            "num_steps": num_steps,
+            **{key: training[key] for key in ("batch_size", "b1", "b2", "eps")},
+            **{key: training[key] for key in _LATER_SETTINGS if training[key] != _DEFAULTS[key]},
+            **self._parts_inputs(init_seed),
+            **self._config.precision.to_dict(),
+            "order_seed": order_seed,
+            "reshuffle": self._config.data.reshuffle,
+            "openai_pooling": self._config.compat.openai_pooling,
+        }
 
     def _parts_inputs(self, init_seed: int) -> dict[str, Any]:
         """What a training stage is a function of where it does not train all."""
@@ -367,7 +381,7 @@ class StageFactory:
         """A column of an artifact, joined by example_id."""
         table = self.artifact(stage).read_table(file)
         values = dict(zip(table["example_id"], table[column], strict=True))
-        return inputs.by_example_id(values, split.ids, f"artifact {stage.name}/{stage.key}")
+        return joined.by_example_id(values, split.ids, f"artifact {stage.name}/{stage.key}")
 
 
 def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -> step.Objective:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import inputs, smoke
-from selw2s_jax.data import generated
+from selw2s_jax.data import generated, joined
 from selw2s_jax.hf import random_checkpoint, weight_files
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
@@ -247,7 +247,7 @@ def test_own_files_may_begin_with_a_byte_order_mark(made, tmp_path):
     (tmp_path / "labels.jsonl").write_text(
         '\ufeff{"example_id": "a\u2028b", "label": 0.5}\n\n', encoding="utf-8"
     )
-    assert inputs.read_values_file(str(tmp_path / "labels.jsonl"), "label", 0, 1) == {"a\u2028b": 0.5}
+    assert joined.read_values(str(tmp_path / "labels.jsonl"), "label", 0, 1) == {"a\u2028b": 0.5}
 
 
 def test_paths_may_be_relative_or_begin_with_a_tilde(made, tmp_path, monkeypatch):

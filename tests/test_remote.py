@@ -6,8 +6,8 @@ import gs_stand_in
 import pytest
 from etils import epath
 
-from selw2s_jax import inputs, remote, smoke
-from selw2s_jax.data import sources, tasks, user_files
+from selw2s_jax import remote, smoke
+from selw2s_jax.data import joined, sources, tasks, user_files
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader
 
@@ -66,4 +66,4 @@ def test_readers_take_gs_paths(bucket, tmp_path):
     (bucket / "mine.jsonl").write_text('{"text": "Is it?", "label": 1}\n{"text": "Is it not?", "label": 0}\n')
     assert len(user_files.load_user_questions("gs://bucket/mine.jsonl", "mine", "train")) == 2
     (bucket / "scores.jsonl").write_text('{"example_id": "a", "p_ik": 0.25}\n')
-    assert inputs.read_values_file("gs://bucket/scores.jsonl", "p_ik", 0, 1) == {"a": 0.25}
+    assert joined.read_values("gs://bucket/scores.jsonl", "p_ik", 0, 1) == {"a": 0.25}

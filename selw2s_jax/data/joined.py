@@ -1,0 +1,56 @@
+"""Numbers that belong to examples, joined to them by example_id."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from selw2s_jax import remote
+from selw2s_jax.errors import UserError
+
+
+def read_values(path: str, field: str, low: float, high: float) -> dict[str, float]:
+    """`{example_id: value}` from JSON lines of `{"example_id": ..., field: number}`, numbers within [low, high].
+
+    Raises:
+        UserError: naming the line that is wrong.
+    """
+    values = {}
+    try:
+        lines = remote.local_copy(path).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); give JSON lines of example_id and {field}"
+        ) from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            name, value = row["example_id"], float(row[field])
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise UserError(
+                f'{path}, line {number}: expected {{"example_id": text, "{field}": number}}'
+            ) from error
+        if not isinstance(name, str):
+            raise UserError(f"{path}, line {number}: example_id {name!r} must be a text")
+        if not low <= value <= high:
+            raise UserError(f"{path}, line {number}: {field}={value} is outside [{low}, {high}]")
+        if values.get(name, value) != value:
+            raise UserError(f"{path}, line {number}: {name} has another {field} above; remove one of the two")
+        values[name] = value
+    return values
+
+
+def by_example_id(values: dict[str, float], ids: Sequence[str], where: str) -> np.ndarray:
+    """Values in the order of the ids, float32.
+
+    Raises:
+        UserError: an id without a value.
+    """
+    missing = [name for name in ids if name not in values]
+    if missing:
+        raise UserError(
+            f"{where} lacks {len(missing)} of {len(ids)} example_ids (first: {missing[0]}); make it for this split"
+        )
+    return np.array([values[name] for name in ids], np.float32)
