@@ -33,13 +33,13 @@ def attend(q, k, v, mask):
         return x.reshape(num_rows, -1, _BLOCK_TOKENS, num_heads, head_dim).swapaxes(2, 3)
 
     mask = jnp.pad(mask[:, 0], ((0, 0), (0, padding), (0, padding)))
-    out = _attend(to_blocks(q * head_dim**-0.5), to_blocks(k), to_blocks(v), mask)
+    out = _attend(to_blocks(q), to_blocks(k), to_blocks(v), mask)
     return out.swapaxes(2, 3).reshape(num_rows, -1, num_heads, head_dim)[:, :num_tokens]
 
 
 @jax.custom_vjp
 def _attend(q, k, v, mask):
-    """Of blocks [R, B, N, C, H] with a mask [R, B * C, B * C]; q is scaled."""
+    """Of blocks [R, B, N, C, H] with a mask [R, B * C, B * C]."""
     return _forward(q, k, v, mask)[0]
 
 
@@ -54,7 +54,7 @@ def _forward(q, k, v, mask):
 
         def add(other, carry):
             largest, total, out = carry
-            logits = _dot("ntd,nsd->nts", own_q, k[row, other])
+            logits = _dot("ntd,nsd->nts", own_q, k[row, other]) * head_dim**-0.5
             logits = jnp.where(_mask_of(mask, row, block, other, size), logits, _MASKED)
             new_largest = jnp.maximum(largest, logits.max(axis=-1))
             probs, scale = jnp.exp(logits - new_largest[..., None]), jnp.exp(largest - new_largest)
@@ -74,7 +74,7 @@ def _forward(q, k, v, mask):
 
 def _backward(saved, d_out):
     q, k, v, mask, out, log_total = saved
-    num_rows, num_blocks, _, size, _ = q.shape
+    num_rows, num_blocks, _, size, head_dim = q.shape
     first = _first_blocks(mask, size)
     # Of each softmax: the mean of its gradient, which the gradient of its logits is without.
     mean = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
@@ -86,11 +86,11 @@ def _backward(saved, d_out):
         def add(other, carry):
             d_q, d_k, d_v = carry
             # Keys in front of queries, so that only one of the products is of a transposed array.
-            logits = _dot("nsd,ntd->nst", k[row, other], own_q)
+            logits = _dot("nsd,ntd->nst", k[row, other], own_q) * head_dim**-0.5
             visible = _mask_of(mask, row, block, other, size).T
             probs = jnp.where(visible, jnp.exp(logits - own_total[:, None]), 0.0)
             d_probs = _dot("nsd,ntd->nst", v[row, other], own_d)
-            d_logits = (probs * (d_probs - own_mean[:, None])).astype(q.dtype)
+            d_logits = (probs * (d_probs - own_mean[:, None]) * head_dim**-0.5).astype(q.dtype)
             d_v = d_v.at[row, other].add(_dot("nst,ntd->nsd", probs.astype(q.dtype), own_d))
             d_k = d_k.at[row, other].add(_dot("nst,ntd->nsd", d_logits, own_q))
             return d_q + _dot("nst,nsd->ntd", d_logits, k[row, other]), d_k, d_v
