@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Processes that run tests, of up to 4 GB each.
-JOBS ?= 2
 
 .PHONY: env quickstart test lint format clean
 
@@ -21,7 +19,7 @@ quickstart: env
 	$(BIN)/python -m selw2s_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: env
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile --durations=8
+	$(BIN)/python -m pytest -m "not slow" --durations=8
 
 lint: env
 	$(BIN)/ruff check .

@@ -9,16 +9,12 @@ import tempfile
 from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Most of the tests' time is XLA's; with little optimization it is a third less. Commands that tests start inherit it.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import pytest
 
 # What one test compiled, others read, in this process and in those that it starts; nothing of it outlives the tests.
-# Workers of pytest-xdist are such processes.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 pytest_plugins = ["refusals"]
 
