@@ -9,7 +9,7 @@ import json
 import math
 
 import ml_collections
-from ml_collections import config_dict
+from ml_collections.config_dict import placeholder
 
 from selw2s_jax.errors import UserError
 
@@ -20,8 +20,14 @@ LORA_TARGETS = ("attention", "mlp")  # those of models.lora
 
 def default_config() -> ml_collections.ConfigDict:
     """The paper's settings. Null (typed placeholder) means: chosen by the rule in the comment beside it."""
-    placeholder = config_dict.placeholder
     config = ml_collections.ConfigDict()
+    for add_keys in (_experiment_keys, _model_keys, _method_keys, _training_keys):
+        add_keys(config)
+    return config
+
+
+def _experiment_keys(config: ml_collections.ConfigDict) -> None:
+    """What is run, on which data, from which seeds."""
     config.task = "sciq"  # a registered task, or any name with data.train_file
     config.methods = ("finetune", "selective")
     config.plugins = ()  # modules to import, "package.module", that register parts of your own
@@ -57,6 +63,9 @@ def default_config() -> ml_collections.ConfigDict:
         test_conversion=TEST_CONVERSION_SEED,
     )
 
+
+def _model_keys(config: ml_collections.ConfigDict) -> None:
+    """The pair of models, and the generated world that they may come from."""
     for role in ("weak", "strong"):
         config[role] = dict(
             model=placeholder(str),  # registry name, hub name, or folder
@@ -95,6 +104,10 @@ def default_config() -> ml_collections.ConfigDict:
         weak=dict(num_layers=3, embed_dim=32, num_heads=4, mlp_dim=64, num_steps=1500),
         strong=dict(num_layers=3, embed_dim=64, num_heads=4, mlp_dim=128, num_steps=3400),
     )
+
+
+def _method_keys(config: ml_collections.ConfigDict) -> None:
+    """Labels, P(IK), graph and losses."""
     config.p_ik = dict(
         task="arc",  # that it is trained on
         data=placeholder(str),  # arc: easy+challenge | easy | challenge
@@ -141,7 +154,15 @@ def default_config() -> ml_collections.ConfigDict:
         adaptive_temperature=1.0,
     )
     config.ceiling = dict(split="student")  # student | weak | both
+    # What openai/weak-to-strong is known to do otherwise.
+    config.compat = dict(
+        openai_pooling=False,  # last token = number of ids != 0
+        openai_ramp=False,  # confidence: the bare step fraction until 10 %, then 1 (its issue 33)
+    )
 
+
+def _training_keys(config: ml_collections.ConfigDict) -> None:
+    """Optimization, precision, devices, and what a run writes."""
     config.training = dict(
         batch_size=32,
         micro_batch_size=placeholder(int),  # examples of each kind in one pass; null: the whole batch
@@ -179,13 +200,7 @@ def default_config() -> ml_collections.ConfigDict:
         train_shapes=6,  # shapes of packed rows that a training run compiles at most
         score_tokens=16_384,  # tokens in one scoring or evaluation batch
     )
-    # What openai/weak-to-strong is known to do otherwise.
-    config.compat = dict(
-        openai_pooling=False,  # last token = number of ids != 0
-        openai_ramp=False,  # confidence: the bare step fraction until 10 %, then 1 (its issue 33)
-    )
     config.logging = dict(every_steps=1, tensorboard=False)
-    return config
 
 
 def smoke_settings(config: ml_collections.ConfigDict, *, weak: str, strong: str) -> None:
