@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: env quickstart test lint format clean
+.PHONY: env quickstart test test-slow lint format clean
 
 env: $(VENV)/.complete
 
@@ -20,6 +20,10 @@ quickstart: env
 
 test: env
 	$(BIN)/python -m pytest -m "not slow" --durations=8
+
+# What `make test` leaves out. Tests that need more, as torch (.ci/run installs it), skip without it.
+test-slow: env
+	$(BIN)/python -m pytest -m "torch or slow" --durations=8
 
 lint: env
 	$(BIN)/ruff check .

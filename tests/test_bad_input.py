@@ -363,6 +363,7 @@ def test_a_device_without_memory(prepared, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_loss_that_is_not_finite(prepared, tmp_path, capsys):
     config = make_config(prepared, training__learning_rate=1e38)
     status, _, line = ending(config, tmp_path / "run", capsys)

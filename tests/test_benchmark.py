@@ -73,6 +73,7 @@ def test_counts_leave_out_padded_slots():
     assert sum(one.num_tokens for one in found) == 17
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "overrides"),
     [
@@ -119,6 +120,8 @@ def test_the_program_is_that_of_a_run(tmp_path):
     assert plain.lower(held, on_devices).as_text() == work.program.function.lower(held, on_devices).as_text()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_one_object_with_every_program(capsys, tmp_path):
     options = runner.Options(runner.PROGRAMS, methods=("selective", "supervised"), num_steps=3, warmup=1)
     file = tmp_path / "made" / "benchmark.json"
@@ -152,6 +155,7 @@ def test_one_object_with_every_program(capsys, tmp_path):
     assert found["rows"][-1]["gb_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_rows_of_a_sweep_and_what_does_not_fit(capsys, monkeypatch):
     config = make_config()
     config.sweep.settings = ("training.batch_size=4,8", "execution.remat=full,none")

@@ -101,6 +101,7 @@ def test_a_hub_that_does_not_answer(tmp_path, override):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -120,6 +121,7 @@ def test_mistakes_end_the_process_with_one_line(tmp_path, arguments, message):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_mesh_that_does_not_divide_the_model(tmp_path):
     flags = "--xla_force_host_platform_device_count=3"
     line = error_line(SMOKE, "--config.mesh.shape=1,3,1", cwd=tmp_path, XLA_FLAGS=flags)
@@ -127,12 +129,13 @@ def test_a_mesh_that_does_not_divide_the_model(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_full_disk_is_one_line(tmp_path):
     """A limit on the size of files: system calls fail as on a full disk."""
     arguments = [SMOKE, "--workdir=run", "--config.methods=()", "--config.data.num_train=64"]
     code = (
         "import resource, runpy, sys\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))\n"
         "runpy.run_module('selw2s_jax.main', run_name='__main__', alter_sys=True)"
     )
     smoke.model_folder("random-tiny-gpt2", tmp_path / "run" / "inputs")

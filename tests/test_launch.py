@@ -497,6 +497,7 @@ def test_the_image_has_what_it_copies():
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_shellcheck():
     beside = pathlib.Path(sys.executable).with_name("shellcheck")
     shellcheck = str(beside) if beside.is_file() else shutil.which("shellcheck")
@@ -508,6 +509,7 @@ def test_shellcheck():
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_real_run_is_stopped_requeued_and_ends(place):
     workdir = place.folder / "run"
     done = place.run(

@@ -46,6 +46,8 @@ def pairwise_auroc(scores, known) -> float:
     return float(np.mean(pairs))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(("train_task", "distribution"), [("arc", "out"), ("sciq", "in")])
 def test_results_are_those_of_the_questions(sweep, train_task, distribution):
     results, items = read_cell(sweep, train_task)
@@ -64,6 +66,8 @@ def test_results_are_those_of_the_questions(sweep, train_task, distribution):
     assert results["records"] == results["summary"] == []
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_questions_are_joined_with_the_stored_answers_and_scores(sweep):
     results, items = read_cell(sweep, "arc")
     keys = {stage["label"]: stage["key"] for stage in results["manifest"]["stages"]}
@@ -82,6 +86,8 @@ def test_questions_are_joined_with_the_stored_answers_and_scores(sweep):
         assert items["p_ik"][row] == p_ik[name]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_there_is_no_weak_model_and_answers_are_shared(sweep):
     manifests = [read_cell(sweep, task)[0]["manifest"] for task in ("arc", "sciq")]
     stages = [{stage["label"]: stage["key"] for stage in manifest["stages"]} for manifest in manifests]
@@ -120,6 +126,7 @@ def _answers() -> dict[str, str]:
 DATA: list[pathlib.Path] = []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_samples", [1, 2])
 def test_written_answers_are_known_where_they_are_right(tmp_path, monkeypatch, num_samples):
     DATA[:] = [tmp_path / "inputs" / "data"]
@@ -159,6 +166,7 @@ def test_no_question_of_the_student_or_the_test_trains_p_ik(tmp_path):
     assert len(data.p_ik) > 10
 
 
+@pytest.mark.slow
 def test_a_file_of_the_users_is_no_data_set_of_its_name(tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text("".join(json.dumps({"text": f"Is {i} odd?", "label": i % 2}) + "\n" for i in range(60)))
@@ -168,6 +176,7 @@ def test_a_file_of_the_users_is_no_data_set_of_its_name(tmp_path):
     assert any("not the data set of that name" in note for note in report["notes"])
 
 
+@pytest.mark.slow
 def test_all_answers_come_first_and_a_question_too_long_before_them(tmp_path, capsys):
     pipeline.run(make_config(), tmp_path / "run")
     made = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
@@ -185,6 +194,7 @@ def test_all_answers_come_first_and_a_question_too_long_before_them(tmp_path, ca
         pipeline.show(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_writes_only_the_answers_that_are_left(tmp_path, monkeypatch):
     DATA[:] = [tmp_path / "straight" / "inputs" / "data"]
     config = make_config(task="gsm8k", p_ik__task="gsm8k", data__num_test=13)

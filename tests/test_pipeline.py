@@ -81,6 +81,8 @@ def read_parquet(path: pathlib.Path):
         return file.read()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_results_hold_every_method_and_the_counts_of_its_predictions(finished):
     report = json.loads((finished / "results.json").read_text())
     records = {record["method"]: record for record in report["records"]}
@@ -100,6 +102,8 @@ def test_results_hold_every_method_and_the_counts_of_its_predictions(finished):
     assert report["manifest"]["config"]["task"] == "sciq"
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_same_command_again_trains_nothing_and_says_the_same(finished, capsys):
     before = (finished / "results.json").read_text()
     made = sorted(finished.glob("artifacts/*/*"))
@@ -109,6 +113,8 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(finished, capsy
     assert sorted(finished.glob("artifacts/*/*")) == made
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_fields_that_change_no_result_retrain_nothing(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "run")
     config = make_config(
@@ -126,6 +132,8 @@ def test_fields_that_change_no_result_retrain_nothing(finished, tmp_path, capsys
     assert written["training"]["micro_batch_size"] == 4
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_gamma_concerns_only_the_selective_student(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "run")
     pipeline.run(make_config(p_ik__gamma=0.3), tmp_path / "run")
@@ -136,12 +144,16 @@ def test_gamma_concerns_only_the_selective_student(finished, tmp_path, capsys):
     }
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_another_run_elsewhere_gives_the_same_weights_bit_for_bit(finished, tmp_path):
     pipeline.run(make_config(), tmp_path)
     for label in ("weak, seed 0", "selective, seed 0"):
         assert weights(tmp_path, label) == weights(finished, label)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_ground_truth_of_the_students_half_reaches_no_student(finished, tmp_path, monkeypatch):
     """Flipping the labels (not the texts) of the student's half changes no student's weights."""
     real_prepare = inputs.prepare
@@ -249,6 +261,7 @@ def test_examples_too_long_for_any_model_that_reads_them_are_dropped_and_counted
     assert any(note.startswith("student_half:") and "truncated" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_label_files_are_joined_by_example_id(tmp_path, finished):
     config = make_config(methods=("selective",))
     found = inputs.prepare(config_lib.normalize(config), finished)
@@ -282,6 +295,7 @@ def _manifest_files(folder: pathlib.Path):
     return json.loads((folder / "manifest.json").read_text())["files"]
 
 
+@pytest.mark.slow
 def test_a_users_own_file_is_a_task(tmp_path):
     rows = [{"text": f"the number {i} is even", "label": 1 - i % 2} for i in range(90)]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -292,6 +306,8 @@ def test_a_users_own_file_is_a_task(tmp_path):
     assert 5 <= report["records"][0]["n"] <= 35
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_damaged_artifacts_are_refused_by_name(tmp_path, finished):
     shutil.copytree(finished, tmp_path / "run")
     victim = next((tmp_path / "run").glob("artifacts/predictions/*/predictions.parquet"))
@@ -302,6 +318,7 @@ def test_damaged_artifacts_are_refused_by_name(tmp_path, finished):
         pipeline.run(make_config(), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_real_files_are_read_in_place(tmp_path):
     """`data.source` may be any folder of the same layout; the generated one is an example of it."""
     generated.write_generated_data(tmp_path / "data", seed=4, num_train=60, num_test=20)
@@ -310,6 +327,7 @@ def test_real_files_are_read_in_place(tmp_path):
     assert report["records"][0]["n"] == 20
 
 
+@pytest.mark.slow
 def test_weights_come_back_from_their_artifact_as_training_left_them(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     report = pipeline.run(make_config(), tmp_path / "run")
@@ -334,6 +352,7 @@ def without_automatic_gc():
     gc.enable()
 
 
+@pytest.mark.slow
 def test_a_released_model_leaves_no_array_on_the_devices(without_automatic_gc, tmp_path):
     """There may be room for one model only: none may wait in reference cycles for the garbage collector."""
     config = make_config()

@@ -204,6 +204,7 @@ def worker(what: str, num_devices: int) -> dict:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_state_bytes_are_those_of_the_real_state():
     """Fully trained, with adapters, a linear probe; narrow moments, factored moments; several meshes of 8 devices."""
     for one in worker("state", 8):

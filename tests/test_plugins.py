@@ -276,6 +276,7 @@ def test_a_label_source_that_is_not_right(write_module, labels, words):
     assert all(word in str(info.value) for word in words), info.value
 
 
+@pytest.mark.slow
 def test_a_run_with_labels_of_ones_own(write_module, prepared, tmp_path):
     write_module("my_methods", PARTS.format(mask=MASK, labels=LABELS))
     config = refusals.make_config(

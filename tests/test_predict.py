@@ -13,15 +13,12 @@ import pytest
 import small_run
 import test_pipeline
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from selw2s_jax import artifacts, inputs, label_choice, pipeline, predictions, sharding, students
+from selw2s_jax import artifacts, inputs, pipeline, predictions, sharding, students
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import questions, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify
-from selw2s_jax.method import selection
 
 NAME = {"task": "sciq", "method": "selective", "seed": 0}
 FIELDS = ["example_id", "text", "p_ik", "class", "prob_1", "few_shot", "weak", "smoothed", "used", "target"]
@@ -177,6 +174,7 @@ def test_labels_are_those_of_the_papers_rule(student, records):
     np.testing.assert_allclose([r["target"] for r in records], targets, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gamma_itself_is_not_above_gamma(student, records, questions_file, tmp_path):
     """Compared in float32, and strictly."""
     gamma = records[20]["p_ik"]
@@ -217,6 +215,7 @@ def test_a_run_of_an_earlier_version_has_no_few_shot_answers(
         assert [record[key] for record in found] == [record[key] for record in records]
 
 
+@pytest.mark.slow
 def test_without_shots_the_model_is_asked_all_the_same(student, examples, tmp_path, capsys):
     form = dataclasses.replace(student.facts.few_shot, shots=())
     bare = dataclasses.replace(student, facts=dataclasses.replace(student.facts, few_shot=form))
@@ -226,6 +225,7 @@ def test_without_shots_the_model_is_asked_all_the_same(student, examples, tmp_pa
     assert all(0 < record["few_shot"]["prob_1"] < 1 for record in found)
 
 
+@pytest.mark.slow
 def test_long_questions_are_truncated_and_prompts_lose_shots(student, examples, records, tmp_path, capsys):
     limited = dataclasses.replace(student, facts=dataclasses.replace(student.facts, max_length=16))
     context = student.config.max_seq_len
@@ -243,84 +243,6 @@ def test_long_questions_are_truncated_and_prompts_lose_shots(student, examples, 
         found[1]["few_shot"]["prob_1"], records[1]["few_shot"]["prob_1"], rtol=0, atol=1e-5
     )
     assert found[1]["prob_1"] != records[1]["prob_1"]
-
-
-# The choice of labels, from arrays.
-
-
-def make_arrays(num: int, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    weak = rng.uniform(size=num).astype(np.float32)
-    return {
-        "class_logits": rng.normal(size=(num, 2)).astype(np.float32),
-        "p_ik": rng.uniform(size=num).astype(np.float32),
-        "embeddings": rng.normal(size=(num, 5)).astype(np.float32),
-        "weak_probs": np.stack([1 - weak, weak], axis=-1),
-        "own": rng.integers(2, size=num).astype(np.float32),
-    }
-
-
-def make_config(batch_size: int, **overrides):
-    return test_pipeline.make_config(training__batch_size=batch_size, **overrides)
-
-
-@settings(deadline=None, max_examples=6)
-@given(
-    num=st.integers(1, 23),
-    batch_size=st.sampled_from([4, 7]),
-    gamma=st.floats(0, 1),
-    method=st.sampled_from(["selective", "selective_without_gs"]),
-    seed=st.integers(0, 99),
-)
-def test_targets_are_those_of_training(num, batch_size, gamma, method, seed):
-    """Of every batch, the smaller last one too, what `selection.make_targets` gives."""
-    arrays = make_arrays(num, seed)
-    config = make_config(batch_size, p_ik__gamma=gamma)
-    choice = label_choice.choose(config, method, **arrays)
-    graph = config.graph.to_dict() | {"gamma": gamma, "smooth": method == "selective"}
-    for start in range(0, num, batch_size):
-        names = ("p_ik", "weak_probs", "own", "embeddings")
-        part = [arrays[name][start : start + batch_size] for name in names]
-        targets, ik_mask = selection.make_targets(*part, **graph)
-        span = slice(start, start + batch_size)
-        np.testing.assert_allclose(choice.target[span], targets[:, 1], rtol=0, atol=1e-6)
-        other = "smoothed" if method == "selective" else "weak"
-        assert choice.used[span] == ["self" if known else other for known in ik_mask]
-    for smoothed, target, used in zip(*choice[:1], choice.target, choice.used, strict=True):
-        assert used != "smoothed" or smoothed == target
-
-
-def test_of_p_ik_alone_and_no_weak_model_only_own_labels_are_used():
-    arrays = make_arrays(11, 3) | {"weak_probs": None}
-    choice = label_choice.choose(make_config(4, p_ik__gamma=0.5), "selective", **arrays)
-    known = arrays["p_ik"] > 0.5
-    assert 0 < known.sum() < 11
-    assert choice.smoothed == [None] * 11
-    assert choice.used == ["self" if k else None for k in known]
-    assert choice.target == [own if k else None for own, k in zip(arrays["own"], known, strict=True)]
-
-
-@pytest.mark.parametrize("method", ["finetune", "mtl", "self_training", "random_selection", "supervised"])
-def test_methods_without_selection_use_none(method):
-    arrays = make_arrays(9, 4)
-    choice = label_choice.choose(make_config(4), method, **arrays)
-    assert choice.used == choice.target == [None] * 9
-    assert None not in choice.smoothed
-
-
-def test_without_p_ik_of_its_own_nothing_is_selected():
-    arrays = make_arrays(9, 4)
-    choice = label_choice.choose(make_config(4), "selective", **arrays | {"p_ik": None})
-    assert choice.used == [None] * 9
-    assert choice == label_choice.choose(make_config(4), "finetune", **arrays)
-
-
-def test_the_students_own_class_may_be_the_self_label():
-    arrays = make_arrays(9, 5)
-    config = make_config(4, self_label__source="class_head", p_ik__gamma=0.0)
-    choice = label_choice.choose(config, "selective", **arrays | {"own": None})
-    assert choice.used == ["self"] * 9
-    assert choice.target == np.argmax(arrays["class_logits"], axis=-1).tolist()
 
 
 # Questions.
@@ -506,6 +428,8 @@ def command(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_command(finished, examples, records, tmp_path):
     write_questions(tmp_path / "in.jsonl", examples[:9])
     name = (f"--workdir={finished}", "--task=sciq", "--method=selective", "--seed=0")

@@ -70,6 +70,8 @@ CONFIG = registry.ModelConfig(
 OPTIONS = dict(param_dtype="float32", compute_dtype="float32")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_loss_is_the_weighted_mean_over_the_documents_taken_one_by_one():
     rows = make_rows(6, 19, CONFIG.vocab_size)
     model = pretraining.initialize(CONFIG, 0, **OPTIONS)
@@ -116,6 +118,7 @@ def train(mesh_shape, num_micro: int):
     return losses, jax.device_get(train_state.params)
 
 
+@pytest.mark.slow
 def test_micro_batches_equal_the_whole_batch():
     losses, params = train((1, 1, 1), 1)
     other_losses, other_params = train((1, 1, 1), 3)
@@ -137,6 +140,7 @@ def test_eight_devices_equal_one():
         np.testing.assert_allclose(norm, float(optax.tree.norm(params)), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 2, 5])
 def test_losses_of_a_few_columns_at_a_time_equal_those_of_all(monkeypatch, columns):
     """Of 12 columns, and of 13, which only parts of one column each divide."""

@@ -29,7 +29,11 @@ def models(real_data, tmp_path_factory) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "p_ik_task", "majority"),
-    [("sciq", "arc", None), ("boolq", "arc", 2033 / 3270), ("cosmos_qa", "winogrande", None)],
+    [
+        pytest.param("sciq", "arc", None, marks=pytest.mark.ci),
+        ("boolq", "arc", 2033 / 3270),
+        ("cosmos_qa", "winogrande", None),
+    ],
 )
 def test_a_run_on_real_questions(real_data, models, tmp_path, task, p_ik_task, majority):
     config = test_pipeline.make_config(

@@ -187,6 +187,8 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_command_writes_the_report_and_refuses_what_is_no_run(tmp_path):
     workdir = report_runs.write_run(tmp_path / "run", unfinished=("selective",))
     done = command(f"--workdir={workdir}")

@@ -113,6 +113,8 @@ def test_indivisible_sizes_are_named():
     sharding.check_divisible(jax.sharding.AbstractMesh((3, 4, 2), sharding.MESH_AXES), CONFIGS["gpt2"])
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("family", CONFIGS)
 def test_eight_devices_equal_one(family, tmp_path):
     random_checkpoint.write_random_checkpoint(tmp_path, CONFIGS[family], max_shard_bytes=20000)

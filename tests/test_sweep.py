@@ -112,6 +112,7 @@ def swept(prepared, tmp_path_factory):
     return workdir, pipeline.run(make_sweep(prepared), workdir)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_its_runs_with_shared_stages_made_once(prepared, swept, tmp_path):
     workdir, reports = swept
     described = json.loads((workdir / "sweep.json").read_text())["cells"]
@@ -134,6 +135,7 @@ def test_a_sweep_is_its_runs_with_shared_stages_made_once(prepared, swept, tmp_p
     assert records(reports["weak.label_noise=0.0"]) != records(reports["weak.label_noise=0.25"])
 
 
+@pytest.mark.slow
 def test_shards_share_out_the_work_and_the_last_one_writes_the_results(prepared, swept, tmp_path, capsys):
     whole, _ = swept
     workdir = tmp_path / "run"
@@ -148,6 +150,8 @@ def test_shards_share_out_the_work_and_the_last_one_writes_the_results(prepared,
         assert records(reports[name]) == expected["records"]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_shards_side_by_side_wait_for_what_both_need(prepared, swept, tmp_path):
     """Two processes: whichever comes first to a shared stage makes it."""
     whole, _ = swept
@@ -174,6 +178,7 @@ def test_shards_side_by_side_wait_for_what_both_need(prepared, swept, tmp_path):
         assert found["records"] == json.loads(path.read_text())["records"]
 
 
+@pytest.mark.slow
 def test_a_shard_with_another_config_is_refused(prepared, tmp_path, capsys):
     workdir = tmp_path / "run"
     pipeline.run(make_sweep(prepared), workdir, shard=(0, 3))
@@ -311,6 +316,7 @@ def test_a_stage_that_fails_ends_the_others_after_theirs(error):
 # Students of a sweep.
 
 
+@pytest.mark.slow
 def test_students_of_a_sweep_are_found_by_run_where_several_have_the_name(swept):
     workdir, _ = swept
     name = {"task": "sciq", "seed": 0}

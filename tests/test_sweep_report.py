@@ -281,6 +281,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_left_out_named_and_the_command_fails(tmp_path):
     workdir = report_runs.write_sweep(tmp_path / "run", TWO_TASKS, not_begun={"task=cosmos_qa": {"task": ""}})
     report_runs.damage(workdir / "runs" / "task=boolq" / "results.json", "{")

@@ -98,10 +98,14 @@ def assert_trees_close(actual, expected, tolerance):
     )
 
 
-@pytest.mark.parametrize(
-    ("family", "name", "num_micro"),
-    [("qwen", name, 3) for name in sorted(registry.METHODS)] + [("gpt2", "selective", 12)],
-)
+def method_params() -> list:
+    """Every method; most are slow together."""
+    quick = ("confidence", "finetune", "selective")
+    marks = {name: () if name in quick else pytest.mark.slow for name in sorted(registry.METHODS)}
+    return [pytest.param("qwen", name, 3, marks=mark) for name, mark in marks.items()]
+
+
+@pytest.mark.parametrize(("family", "name", "num_micro"), [*method_params(), ("gpt2", "selective", 12)])
 def test_micro_batches_give_the_full_batch_gradient(fixtures, family, name, num_micro):
     config = make_parity.CONFIGS[family]
     model = make_classifier(fixtures, family, p_ik_head=registry.METHODS[name].uses_p_ik)
@@ -305,6 +309,7 @@ def params_after(fixtures, variant: str, num_micro: int = 1):
     return before, after, train_state.opt_state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_optimizer_trains_and_is_the_same_in_micro_batches(fixtures, variant):
     before, after, opt_state = params_after(fixtures, variant)

@@ -231,6 +231,7 @@ def test_a_process_may_be_killed_before_a_rename(tmp_path, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["local", "gs"])
 def test_a_process_may_be_killed_at_every_step(tmp_path, kind):
     number = 0
