@@ -39,7 +39,9 @@ def judge(
     Raises:
         UserError: a question alone is too long for the model, or its tokenizer has no tokens for the answers.
     """
-    _, answer_ids = fewshot.encode_prompts(model.tokenizer, split.few_shot_prompts()[:1])
+    _, answer_ids = fewshot.encode_prompts(
+        model.tokenizer, split.build_prompts(len(split.shots), split.examples[:1])
+    )
     tokens, cut = fewshot.fit_prompts(
         lambda prompts: fewshot.encode_prompts(model.tokenizer, prompts)[0],
         split.build_prompts,
@@ -145,7 +147,7 @@ def check_prompts(model: inputs.Model, split: inputs.Split, max_new_tokens: int)
     """
     max_length = model.config.max_seq_len - max_new_tokens
     if not split.task.is_generated:
-        fewshot.encode_prompts(model.tokenizer, split.few_shot_prompts()[:1])
+        fewshot.encode_prompts(model.tokenizer, split.build_prompts(len(split.shots), split.examples[:1]))
     bare = split.build_prompts(0, split.examples)
     long = [
         example
