@@ -1,6 +1,7 @@
 """The stages of the paper's experiment, by seed and name: asking for one makes those that it needs."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,19 @@ class _Column:
     by_step: bool = False  # [num_steps, N] rather than [N]
 
 
+def _made_once(make_stage: Callable[..., stages.Stage]) -> Callable[..., stages.Stage]:
+    """A method of `Experiment` whose stage is made when it is first asked for, and is the same one afterwards."""
+
+    @functools.wraps(make_stage)
+    def ask(self, *name):
+        key = make_stage.__name__, *name
+        if key not in self._made:
+            self._made[key] = make_stage(self, *name)
+        return self._made[key]
+
+    return ask
+
+
 class Experiment:
     """Weak model, ceiling, students, their labels and their evaluations.
 
@@ -34,6 +48,7 @@ class Experiment:
 
     def __init__(self, config: ml_collections.ConfigDict, found: inputs.Inputs, make: stages.StageFactory):
         self._config, self._found, self._make = config, found, make
+        self._made: dict[tuple, stages.Stage] = {}
 
     def targets(self) -> list[list[stages.Stage]]:
         """The stages that results are read from, by model, in the order in which they are best made."""
@@ -115,10 +130,12 @@ class Experiment:
 
     # Models.
 
+    @_made_once
     def weak(self, seed: int) -> stages.Stage:
         """The weak model: fine-tuned on the ground truth of its half."""
         return self._supervised("weak", seed, self._found.weak, self._found.by_seed[seed].weak_half)
 
+    @_made_once
     def ceiling(self, seed: int) -> stages.Stage:
         """The strong ceiling: the strong model on ground truth."""
         data = self._found.by_seed[seed]
@@ -146,6 +163,7 @@ class Experiment:
             read_sets=read_sets,
         )
 
+    @_made_once
     def p_ik_model(self, seed: int) -> stages.Stage:
         """P(IK) trained alone, for p_ik.stage other than joint and for frozen scores."""
         answers = self.answers(seed, "p_ik")
@@ -160,6 +178,7 @@ class Experiment:
             needs=(answers,),
         )
 
+    @_made_once
     def student(self, seed: int, name: str) -> stages.Stage:
         """A student by the name of its method. The ground truth of its half is not among its inputs."""
         method, model = registry.METHODS[name], self._found.strong
@@ -208,11 +227,13 @@ class Experiment:
 
     # Labels and predictions.
 
+    @_made_once
     def weak_labels(self, seed: int) -> stages.Stage:
         """The weak model's soft labels on the student's half."""
         split = self._found.by_seed[seed].student_half
         return self._make.predictions(self.weak(seed), self._found.weak, split, f"weak labels, seed {seed}")
 
+    @_made_once
     def p_ik_scores(self, seed: int) -> stages.Stage:
         """P(IK) of the student's half by the model that was trained on P(IK) alone."""
         split = self._found.by_seed[seed].student_half
@@ -220,6 +241,7 @@ class Experiment:
             self.p_ik_model(seed), self._found.strong, split, f"P(IK) scores, seed {seed}"
         )
 
+    @_made_once
     def evaluation(self, seed: int, name: str) -> stages.Stage:
         """Predictions on the test split of "weak", "ceiling" or a student."""
         supervised = {"weak": self.weak, "ceiling": self.ceiling}
@@ -231,6 +253,7 @@ class Experiment:
             trained, model, self._found.by_seed[seed].test, label, show_accuracy=has_classes
         )
 
+    @_made_once
     def answers(self, seed: int, split_name: str) -> stages.Stage:
         """Few-shot answers on a split, by its name in `inputs.SeedData`.
 

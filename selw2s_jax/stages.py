@@ -21,7 +21,7 @@ from selw2s_jax.data import batches, joined
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, generate
 from selw2s_jax.method import label_rules, label_sources, losses, registry, selection
-from selw2s_jax.models import decoder, family, heads, lora
+from selw2s_jax.models import decoder, heads, lora
 from selw2s_jax.training import state, step
 
 # Raised when a stage's code changes what it computes, so that older artifacts are no longer found.
@@ -104,7 +104,6 @@ class StageFactory:
         self._config, self._found, self._store = config, found, store
         self._trainer = trainer.Trainer(config, workdir, group, before_save=store.check_held)
         self._has_overlong: dict[tuple[str, str], bool] = {}
-        self._checked_prompts: set[tuple[str, int]] = set()
 
     def check_devices(self) -> list[str]:
         """Lays the models out on the devices, and checks that those have the attention asked for.
@@ -206,7 +205,7 @@ class StageFactory:
             (*self._pretraining(model), *needs, *((starts_from,) if starts_from else ())),
             write,
             f"{num_examples} examples, {num_steps} steps",
-            self._num_kept_bytes(model),
+            self._num_trained(model) * jnp.dtype(self._config.precision.param_dtype).itemsize,
         )
         return stage
 
@@ -253,12 +252,14 @@ class StageFactory:
             named |= {"lora": dataclasses.asdict(adapters), "init_seed": init_seed}
         return named
 
-    def _num_kept_bytes(self, model: inputs.Model) -> int:
-        """The size of what a training stage keeps."""
-        trained = self._config.training.trained
-        adapters = lora.make_settings(trained, self._config.lora)
-        itemsize = jnp.dtype(self._config.precision.param_dtype).itemsize
-        return _num_trained(model.config, trained, adapters) * itemsize
+    def _num_trained(self, model: inputs.Model) -> int:
+        """The number of parameters that a training stage trains and keeps, with both heads."""
+        num_params = 2 * heads.NUM_CLASSES * model.config.embed_dim
+        if self._config.training.trained == "all":
+            num_params += decoder.num_params(model.config, lm_head=False)
+        if adapters := lora.make_settings(self._config.training.trained, self._config.lora):
+            num_params += lora.num_params(model.config, adapters)
+        return num_params
 
     def predictions(
         self,
@@ -320,7 +321,7 @@ class StageFactory:
             "compute_dtype": self._config.precision.compute_dtype,
             "prompts": split.prompts_hash,
         }
-        self._check_prompts(split, 0 if sampling is None else sampling.max_new_tokens)
+        answering.check_prompts(model, split, 0 if sampling is None else sampling.max_new_tokens)
         if sampling is not None:
             sampling = dataclasses.replace(sampling, stop=split.task.stop, eos_ids=model.tokenizer.eos_ids)
             stage_inputs |= {"sampling": dataclasses.asdict(sampling), "solutions": split.solutions_hash}
@@ -368,13 +369,6 @@ class StageFactory:
             self._has_overlong[key] = bool(lengths.is_overlong(split.texts, model).any())
         return self._has_overlong[key]
 
-    def _check_prompts(self, split: inputs.Split, max_new_tokens: int) -> None:
-        """Checks once that the strong model can be asked the questions of a split."""
-        key = split.prompts_hash, max_new_tokens
-        if key not in self._checked_prompts:
-            answering.check_prompts(self._found.strong, split, max_new_tokens)
-            self._checked_prompts.add(key)
-
     def p_ik_batch_size(self) -> int:
         """P(IK) examples in a step."""
         return self._config.p_ik.batch_size or self._config.training.batch_size
@@ -421,17 +415,6 @@ def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -
         task_weight=method.task_weight,
         p_ik_weight=p_ik_weight,
     )
-
-
-@functools.cache  # a plan asks for it once for every stage that it looks at
-def _num_trained(config: family.ModelConfig, trained: str, adapters: lora.Settings | None) -> int:
-    """The number of parameters that a training stage trains and keeps, with both heads."""
-    num_params = 2 * heads.NUM_CLASSES * config.embed_dim
-    if trained == "all":
-        num_params += decoder.num_params(config, lm_head=False)
-    if adapters:
-        num_params += lora.num_params(decoder.abstract_decoder(config), adapters)
-    return num_params
 
 
 def _rule_parts(objective: step.Objective) -> dict[str, Callable]:

@@ -114,7 +114,7 @@ def test_shapes_axes_and_number_of_parameters(family):
             wanted = {axis for axis in metadata["axes"][1:] if (axis in metadata["inputs"]) == inner}
             assert set(axes) == wanted | {"layers", "rank"}
             total += np.prod(param.shape)
-    assert lora.num_params(backbone, SETTINGS) == total
+    assert lora.num_params(backbone.config, SETTINGS) == total
 
 
 @pytest.mark.parametrize("family", ["gpt2", "qwen"])
@@ -417,7 +417,7 @@ def test_the_disk_check_counts_what_is_kept():
     config = make_parity.CONFIGS["qwen"]
     num_heads = 2 * 2 * config.embed_dim
     assert training_stage(training__trained="heads").num_bytes == 4 * num_heads
-    adapters = lora.num_params(decoder.abstract_decoder(config), lora.Settings())
+    adapters = lora.num_params(config, lora.Settings())
     assert training_stage(training__trained="lora").num_bytes == 4 * (num_heads + adapters)
     everything = decoder.num_params(config, lm_head=False) + num_heads
     assert training_stage().num_bytes == 4 * everything

@@ -79,7 +79,7 @@ def compiled_flops(config, *, trained="all", remat="full", backward=True, num_mi
         return forward(nnx.merge(graphdef, state.params, state.frozen), flat, state.step)
 
     flops = jax.jit(run).lower(state, batch).compile().cost_analysis()["flops"]
-    num_adapter_params = 0 if adapters is None else lora.num_params(model.backbone, adapters)
+    num_adapter_params = 0 if adapters is None else lora.num_params(model.backbone.config, adapters)
     return flops, num_adapter_params
 
 

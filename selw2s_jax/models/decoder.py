@@ -270,7 +270,7 @@ def abstract_params(config: family.ModelConfig, *, lm_head: bool) -> dict[str, n
     return flatten_params(nnx.state(abstract_decoder(config, lm_head=lm_head), nnx.Param))
 
 
-@functools.cache  # a plan asks for it once for every stage that it looks at
+@functools.cache  # every stage of a plan asks for it
 def num_params(config: family.ModelConfig, *, lm_head: bool) -> int:
     """The number of parameters of a decoder, with or without a language-model head of its own."""
     return sum(math.prod(variable.shape) for variable in abstract_params(config, lm_head=lm_head).values())

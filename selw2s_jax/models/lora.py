@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from selw2s_jax.models import layers
+from selw2s_jax.models import decoder as decoder_lib
+from selw2s_jax.models import family, layers
 
 # What may be adapted -> the part of a layer (`layers.Block`) whose weights, biases apart, then all are.
 TARGETS = {"attention": "attn", "mlp": "mlp"}
@@ -180,7 +181,9 @@ def _add(weight: jax.Array, product: jax.Array) -> jax.Array:
     return (weight.astype(jnp.float32) + product).astype(weight.dtype)
 
 
-def num_params(decoder, settings: Settings) -> int:
-    """The number of parameters of a decoder's adapters, from its arrays or shapes."""
-    adapters = nnx.eval_shape(lambda: Adapters(decoder, settings, seed=0, param_dtype="float32"))
+@functools.cache  # as that of `decoder.num_params`
+def num_params(config: family.ModelConfig, settings: Settings) -> int:
+    """The number of parameters of a decoder's adapters."""
+    backbone = decoder_lib.abstract_decoder(config)
+    adapters = nnx.eval_shape(lambda: Adapters(backbone, settings, seed=0, param_dtype="float32"))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(adapters, nnx.Param)))

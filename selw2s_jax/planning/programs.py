@@ -206,9 +206,7 @@ class Programs:
         return {
             "num_params": num_params,
             "num_trained": num_trained,
-            "adapter_params": lora.num_params(decoder.abstract_decoder(model.config), adapters)
-            if adapters
-            else 0,
+            "adapter_params": lora.num_params(model.config, adapters) if adapters else 0,
             "param_bytes": itemsize(held),
             "compute_bytes": itemsize(precision.compute_dtype),
             "moment_bytes": 0 if training.optimizer == "adafactor" else itemsize(precision.moment_dtype),
