@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from fixtures import make_stage_keys
 
 
