@@ -25,6 +25,7 @@ from flax import nnx
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.hf import loader, random_checkpoint, weight_files
+from selw2s_jax.method import objectives
 from selw2s_jax.models import decoder, heads, registry
 from selw2s_jax.training import state, step
 
@@ -85,7 +86,7 @@ def train(args):
     settings = state.OptimizerSettings(1e-5, data.num_steps)
     classifier = heads.Classifier(backbone, p_ik_head=False)
     graphdef, train_state, shardings = state.start(classifier, settings, mesh)
-    computation = step.classification(step.Objective("given", (), "finetune", (), 1.0, 0.0))
+    computation = step.classification(objectives.Objective("given", (), "finetune", (), 1.0, 0.0))
     train_step = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     report = {"shapes": data.shapes, "padding_efficiency": data.padding_efficiency(), "losses": []}
     for k in range(data.num_steps):

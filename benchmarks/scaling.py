@@ -22,8 +22,9 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import sharding, stages
+from selw2s_jax import sharding
 from selw2s_jax.data import batches
+from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as methods
 from selw2s_jax.models import decoder, heads, registry
 from selw2s_jax.training import state, step
@@ -86,7 +87,7 @@ def make_step(method: str, size: int | str, num_examples: int, length: int):
     classifier = heads.Classifier(backbone, p_ik_head=batches.P_IK in sets)
     graphdef, held, shardings = state.start(classifier, settings, mesh)
     computation = step.classification(
-        stages.make_objective(config_lib.default_config(), methods.METHODS[method])
+        objectives.make_objective(config_lib.default_config(), methods.METHODS[method])
     )
     run = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     batch = batches.device_batch(data.batch_at(0), mesh)

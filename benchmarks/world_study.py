@@ -17,8 +17,8 @@ import subprocess
 import sys
 from typing import Any
 
-from selw2s_jax import results
-from selw2s_jax.analysis import comparisons, figures, metrics
+from selw2s_jax.analysis import comparisons, metrics, results
+from selw2s_jax.run import figures
 
 STAGES = ("joint", "frozen")
 BASE = "selective"

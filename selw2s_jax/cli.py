@@ -14,8 +14,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import distributed, preemption
 from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import distributed, preemption
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells give it

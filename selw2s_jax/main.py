@@ -34,7 +34,7 @@ def _default_workdir() -> pathlib.Path:
 def main() -> None:
     shard = _parse_shard(_SHARD.value)
     cli.start_processes()
-    from selw2s_jax import pipeline
+    from selw2s_jax.run import pipeline
 
     workdir = _WORKDIR.value or _default_workdir()
     start = pipeline.show if _DRY_RUN.value else pipeline.run

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from selw2s_jax.hf import loader, mapping
-from selw2s_jax.models import decoder, heads, registry
+from selw2s_jax.hf import loader
+from selw2s_jax.models import decoder, heads, key_tables, registry
 
 
 def gradients_by_key(config, gradients) -> dict[str, np.ndarray]:
@@ -14,7 +14,7 @@ def gradients_by_key(config, gradients) -> dict[str, np.ndarray]:
     params = decoder.flatten_params(gradients)
     table = registry.get_family(config.family).key_table
     result = {}
-    for tensor in mapping.tensors(table, {path: variable.shape for path, variable in params.items()}):
+    for tensor in key_tables.tensors(table, {path: variable.shape for path, variable in params.items()}):
         value = params[tensor.param].get_value()
         result[tensor.key] = np.asarray(value if tensor.layer is None else value[tensor.layer]).reshape(
             tensor.shape

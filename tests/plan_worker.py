@@ -14,15 +14,17 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import inputs, stages, trainer
 from selw2s_jax.data import batches
+from selw2s_jax.hf import pretrained
+from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as methods
 from selw2s_jax.models import registry
-from selw2s_jax.planning import compiled, programs, targets
+from selw2s_jax.plan import compiled, programs, targets
+from selw2s_jax.stages import workbench
 from selw2s_jax.training import state, step
 
 
-def make_model(family: str, **sizes) -> inputs.Model:
+def make_model(family: str, **sizes) -> pretrained.Model:
     given = dict(
         num_layers=3, embed_dim=48, num_heads=4, head_dim=12, mlp_dim=88, vocab_size=64, max_seq_len=512
     )
@@ -34,14 +36,14 @@ def make_model(family: str, **sizes) -> inputs.Model:
         tie_embeddings=family == "gpt2",
         **given,
     )
-    return inputs.Model("strong", family, epath.Path(), config, None, "", 1e-4, 512)
+    return pretrained.Model("strong", family, epath.Path(), config, None, "", 1e-4, 512)
 
 
-def start(config, model: inputs.Model, mesh):
+def start(config, model: pretrained.Model, mesh):
     """A train step of `selective` with its real state."""
-    made = trainer.Trainer(config, epath.Path(), trainer.DeviceGroup(list(mesh.devices.flat)))
+    made = workbench.Trainer(config, epath.Path(), workbench.DeviceGroup(list(mesh.devices.flat)))
     settings = made.optimizer_settings(model, 100)
-    computation = step.classification(stages.make_objective(config, methods.METHODS["selective"]))
+    computation = step.classification(objectives.make_objective(config, methods.METHODS["selective"]))
     build = nnx.jit(lambda: made.build(model, p_ik_head=True))
     graphdef, train_state, shardings = state.start(build(), settings, mesh)
     run = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from selw2s_jax import checkpointing, distributed, preemption, sharding
+from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import distributed, preemption
+from selw2s_jax.training import checkpointing
 
 
 def fails_on(process: int, error: Exception):

@@ -6,10 +6,11 @@ import shutil
 
 import pytest
 
-from selw2s_jax import cli, pipeline, smoke
+from selw2s_jax import cli
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import generated
 from selw2s_jax.hf import random_checkpoint, tokenizers
+from selw2s_jax.run import pipeline
+from selw2s_jax.worlds import generated, smoke
 
 
 @dataclasses.dataclass(frozen=True)

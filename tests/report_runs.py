@@ -8,8 +8,11 @@ import pathlib
 
 import numpy as np
 
-from selw2s_jax import artifacts, collect, run_questions, sweep
-from selw2s_jax.analysis import knowledge, metrics
+from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import p_ik as p_ik_lib
+from selw2s_jax.report import questions as questions_lib
+from selw2s_jax.run import manifests
+from selw2s_jax.runtime import artifacts
 
 NUM_ITEMS = 10
 TRUTH = np.array([1, 0, 1, 0, 1, 0, 1, 0, 1, 1])
@@ -88,7 +91,7 @@ def p_ik_test(train_task, test_task, *, seed=0, known=60, n=90, skill=1.0, is_ge
         "ece": metrics.expected_calibration_error(scores, right),
         "ik_rate": float(selected.mean()),
         "ik_precision": float(right[selected].mean()) if selected.any() else None,
-        "bands": knowledge.difficulty_bands(columns["confidence"], scores, right),
+        "bands": p_ik_lib.difficulty_bands(columns["confidence"], scores, right),
     }
     return entry, columns
 
@@ -101,10 +104,10 @@ def write_questions(folder, tests) -> None:
     """
     rows: dict[str, list] = {}
     for entry, columns in tests:
-        shared = {name: [entry[name]] * entry["n"] for name in run_questions.TestKey._fields}
+        shared = {name: [entry[name]] * entry["n"] for name in questions_lib.TestKey._fields}
         for name, values in (shared | columns).items():
             rows.setdefault(name, []).extend(values)
-    artifacts.write_table(folder / collect.P_IK_ITEMS_FILE, rows)
+    artifacts.write_table(folder / manifests.P_IK_ITEMS_FILE, rows)
 
 
 def write_p_ik_run(workdir, *, train_task, test_task, seeds=(0,), tests=None, with_questions=True, **others):
@@ -224,7 +227,7 @@ def write_run(
         "examples": list(examples),
     }
     (workdir / "manifest.json").write_text(json.dumps(manifest))
-    (workdir / collect.TRUTH_FILE).write_text(json.dumps({"example_id": ids, "label": labels}))
+    (workdir / manifests.TRUTH_FILE).write_text(json.dumps({"example_id": ids, "label": labels}))
     (root / "logs").mkdir(exist_ok=True)
     for entry in trained:
         if entry["method"] not in unfinished:
@@ -263,7 +266,7 @@ def write_sweep(workdir, cells, *, not_begun=(), **shared) -> pathlib.Path:
             axes = {"task": arguments.get("task", "sciq"), "weak.model": arguments.get("weak", "gpt2")}
         listed.append({"name": name, "axes": axes | (arguments.get("settings") or {})})
     listed += [{"name": name, "axes": axes} for name, axes in dict(not_begun).items()]
-    (workdir / sweep.FILE).write_text(json.dumps({"cells": listed}))
+    (workdir / manifests.SWEEP_FILE).write_text(json.dumps({"cells": listed}))
     return workdir
 
 

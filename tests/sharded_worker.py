@@ -21,12 +21,13 @@ import test_training
 from flax import nnx
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import distributed, sharding, stages
+from selw2s_jax import sharding
 from selw2s_jax.data import batches, text_rows
 from selw2s_jax.hf import loader
 from selw2s_jax.inference import classify, fewshot
-from selw2s_jax.method import registry
+from selw2s_jax.method import objectives, registry
 from selw2s_jax.models import heads, lora
+from selw2s_jax.runtime import distributed
 from selw2s_jax.training import pretraining, state, step
 
 CONFIG = test_sharding.CONFIGS["qwen"]
@@ -36,12 +37,12 @@ BATCH_SIZES = {batches.TASK: 14, batches.P_IK: 10}  # an odd number of each in a
 Arrays = dict[str, np.ndarray]
 
 
-def make_objective(method: registry.Method) -> step.Objective:
+def make_objective(method: registry.Method) -> objectives.Objective:
     """The objective of a run's own stage, with a threshold that splits the batch and a graph that smooths."""
     config = config_lib.default_config()
     config.p_ik.gamma, config.p_ik.weight = 0.5, 0.7
     config.graph.alpha, config.graph.tau = 0.5, 0.5
-    return stages.make_objective(config, method)
+    return objectives.make_objective(config, method)
 
 
 def make_data(
@@ -125,7 +126,7 @@ def train(folder: pathlib.Path, name: str, mesh: jax.sharding.Mesh) -> Arrays:
 
 
 @functools.cache  # some methods differ in nothing that is computed
-def _train(folder, objective: step.Objective, kinds, masks_by_step: bool, mesh) -> Arrays:
+def _train(folder, objective: objectives.Objective, kinds, masks_by_step: bool, mesh) -> Arrays:
     model = make_classifier(folder, mesh, p_ik_head=batches.P_IK in kinds)
     data = make_data(kinds, mesh, masks_by_step=masks_by_step)
     return run_steps(model, data, step.classification(objective), mesh)

@@ -5,7 +5,7 @@ import pathlib
 
 import test_pipeline
 
-from selw2s_jax import pipeline
+from selw2s_jax.run import pipeline
 
 
 def make_config():

@@ -14,8 +14,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from selw2s_jax import artifacts, distributed, leases, storage
 from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import artifacts, distributed, leases, storage
 
 INPUTS = {"seed": 0, "texts": "5f", "nested": {"a": [1, 2.5, None, True], "b": "é"}}
 JSON = st.recursive(

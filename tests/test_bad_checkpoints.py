@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from refusals import make_config
 
-from selw2s_jax import inputs
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import inputs
 from selw2s_jax.hf import loader
 
 

@@ -14,8 +14,11 @@ import jax
 import pytest
 from refusals import ending, make_config
 
-from selw2s_jax import artifacts, inputs, pipeline, trainer
-from selw2s_jax.training import loop
+from selw2s_jax.experiments import inputs
+from selw2s_jax.run import pipeline
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import workbench
+from selw2s_jax.training import metrics_log
 
 
 @pytest.mark.parametrize(
@@ -354,7 +357,7 @@ def test_a_device_without_memory(prepared, tmp_path, capsys, monkeypatch):
             "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes."
         )
 
-    monkeypatch.setattr(trainer.Trainer, "train", fail)
+    monkeypatch.setattr(workbench.Trainer, "train", fail)
     status, _, line = ending(make_config(prepared), tmp_path / "run", capsys)
     assert (
         status == 2 and "weak, seed 0: the device is out of memory; lower training.micro_batch_size" in line
@@ -378,14 +381,14 @@ def test_an_interrupt_leaves_the_finished_stages(prepared, run_again, capsys, mo
     for folder in (ceiling, *predictions_of(run_again, ceiling)):
         shutil.rmtree(folder)
     kept = contents(run_again)
-    write = loop.MetricsLog.write
+    write = metrics_log.MetricsLog.write
 
     def interrupt(self, step, metrics, **options):
         write(self, step, metrics, **options)
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.MetricsLog, "write", interrupt)
+        patch.setattr(metrics_log.MetricsLog, "write", interrupt)
         status, out, line = ending(config, run_again, capsys)
     assert status == 130 and line == "error: interrupted; the same command goes on from what is saved\n"
     assert "[1/2] ceiling, seed 0" in out and contents(run_again) == kept

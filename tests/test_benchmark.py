@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import test_pipeline
 
-from selw2s_jax import errors, stages
-from selw2s_jax.benchmarking import examples, loading, measure, peaks, report, runner, workloads
+from selw2s_jax import errors
+from selw2s_jax.benchmark import example_texts, loading, measure, peaks, report, runner, workloads
 from selw2s_jax.data import batches
-from selw2s_jax.method import registry
-from selw2s_jax.planning import estimate, planner, workload
+from selw2s_jax.method import objectives, registry
+from selw2s_jax.plan import estimate, planner, workload
 from selw2s_jax.training import step
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
@@ -46,7 +46,7 @@ def make_workloads(tmp_path, num_steps: int, **overrides) -> workloads.Workloads
     """On synthetic examples."""
     config = planner.cells(make_config(**overrides))[0].config
     model = workload.find_model(config, "strong", tmp_path)
-    return workloads.Workloads(config, model, examples.synthetic(config, model, 11), num_steps)
+    return workloads.Workloads(config, model, example_texts.synthetic(config, model, 11), num_steps)
 
 
 def test_counts_are_those_of_the_batches():
@@ -112,7 +112,7 @@ def test_the_program_is_that_of_a_run(tmp_path):
         settings,
         work.program.mesh,
     )
-    objective = stages.make_objective(made._config, registry.METHODS["selective"])
+    objective = objectives.make_objective(made._config, registry.METHODS["selective"])
     plain = step.make_train_step(
         graphdef, step.classification(objective), settings, mesh=work.program.mesh, state_shardings=shardings
     )
@@ -218,7 +218,7 @@ def test_traces_are_of_the_steps_asked_for(capsys, tmp_path):
 
 @pytest.mark.parametrize("mean", [5, 23, 300])
 def test_synthetic_lengths_have_their_mean(mean):
-    drawn = examples.draw_lengths(np.random.default_rng(0), mean, 1024)
+    drawn = example_texts.draw_lengths(np.random.default_rng(0), mean, 1024)
     assert drawn.mean() == pytest.approx(mean, rel=0.06) and drawn.min() >= 1 and drawn.max() <= 1024
     assert len(set(drawn)) > 5
 

@@ -10,9 +10,10 @@ import pytest
 import test_training
 from fixtures import make_parity
 
-from selw2s_jax import checkpointing, preemption, sharding
+from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
-from selw2s_jax.training import loop, state, step
+from selw2s_jax.runtime import preemption
+from selw2s_jax.training import checkpointing, loop, metrics_log, state, step
 
 # TensorStore's futures that nobody waits for any more once a file of theirs was found damaged.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -67,7 +68,7 @@ class Run:
             if saved is not None:
                 train_state, first_step = saved.state, saved.step
             history = loop.History(keep_trace=True, saved=saved)
-            log = loop.MetricsLog(self.folder / "log.jsonl", first_step=first_step)
+            log = metrics_log.MetricsLog(self.folder / "log.jsonl", first_step=first_step)
             final, metrics = loop.train(
                 train_step,
                 train_state,
@@ -138,7 +139,7 @@ def test_a_run_told_to_stop_goes_on_bit_for_bit(fixtures, tmp_path, told_after, 
 def killed(fixtures, folder: pathlib.Path, monkeypatch) -> Run:
     """A run that died at step 9 with states of steps 4 and 8, its log half a line further."""
     run = Run(fixtures, folder)
-    write = loop.MetricsLog.write
+    write = metrics_log.MetricsLog.write
 
     def die(self, number, metrics, **options):
         write(self, number, metrics, **options)
@@ -148,7 +149,7 @@ def killed(fixtures, folder: pathlib.Path, monkeypatch) -> Run:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.MetricsLog, "write", die)
+        patch.setattr(metrics_log.MetricsLog, "write", die)
         with pytest.raises(KeyboardInterrupt):
             run.go()
     assert saved_steps(folder) == [4, 8]

@@ -12,6 +12,7 @@ from ml_collections import config_flags
 from selw2s_jax import cli
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import checks
 from selw2s_jax.method import registry
 
 # ml_collections reads config files with a deprecated call.
@@ -100,7 +101,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
         f"--config.{key}={text}" for key, (text, _) in COMMAND_LINE.items() if key != "self_label.soft"
     ]
     config = parse(f"--config={CONFIGS / 'qwen.py'}:weak=qwen-1.8b", *overrides)
-    config_lib.validate(config, students=registry.students())
+    checks.validate(config, students=registry.students())
     assert config.weak.model == "gpt2-medium" and config.seeds == (0, 1)
 
 
@@ -117,7 +118,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
 def test_forms_of_methods_on_the_command_line(parse, text, methods):
     config = parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.methods={text}")
     assert config.methods == methods
-    config_lib.validate(config, students=registry.students())
+    checks.validate(config, students=registry.students())
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import inputs, smoke
-from selw2s_jax.data import generated, joined
+from selw2s_jax.data import by_id
+from selw2s_jax.experiments import inputs
 from selw2s_jax.hf import random_checkpoint, weight_files
+from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.worlds import generated, smoke
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 SMOKE = f"--config={REPO / 'configs' / 'gpt2.py'}:smoke"
@@ -196,7 +198,7 @@ def made(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def prepare(made: pathlib.Path, workdir: pathlib.Path, **overrides) -> inputs.Inputs:
+def prepare(made: pathlib.Path, workdir: pathlib.Path, **overrides) -> stages_lib.Inputs:
     config = config_lib.default_config()
     config.data.source = str(made / "data")
     config.weak.model = config.strong.model = str(made / "random-tiny-gpt2")
@@ -250,7 +252,7 @@ def test_own_files_may_begin_with_a_byte_order_mark(made, tmp_path):
     (tmp_path / "labels.jsonl").write_text(
         '\ufeff{"example_id": "a\u2028b", "label": 0.5}\n\n', encoding="utf-8"
     )
-    assert joined.read_values(str(tmp_path / "labels.jsonl"), "label", 0, 1) == {"a\u2028b": 0.5}
+    assert by_id.read_values(str(tmp_path / "labels.jsonl"), "label", 0, 1) == {"a\u2028b": 0.5}
 
 
 def test_paths_may_be_relative_or_begin_with_a_tilde(made, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pathlib
 import jax
 import pytest
 
-from selw2s_jax import compilation_cache
+from selw2s_jax.runtime import compilation_cache
 
 OPTIONS = (
     "jax_compilation_cache_dir",

@@ -8,6 +8,7 @@ import pytest
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import checks
 from selw2s_jax.method import registry
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
@@ -160,7 +161,7 @@ def set_key(config, key: str, value) -> None:
 
 
 def validate(config) -> None:
-    config_lib.validate(config_lib.normalize(config), students=registry.students())
+    checks.validate(config_lib.normalize(config), students=registry.students())
 
 
 def test_keys_and_defaults_are_frozen():

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from selw2s_jax import errors
-from selw2s_jax.data import generated, sources, tasks
+from selw2s_jax.data import sources, tasks
+from selw2s_jax.worlds import generated
 
 
 @pytest.fixture

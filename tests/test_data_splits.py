@@ -5,6 +5,7 @@ import pytest
 from hypothesis import strategies as st
 
 from selw2s_jax import errors
+from selw2s_jax.analysis import metrics
 from selw2s_jax.data import prompts, splits, tasks
 
 
@@ -124,10 +125,10 @@ def test_shots_that_cannot_be_had():
 
 
 def test_majority_class_accuracy():
-    assert splits.majority_class_accuracy([1, 1, 0, 1]) == 0.75
-    assert splits.majority_class_accuracy([0, 0, 0]) == 1.0
+    assert metrics.majority_class_accuracy([1, 1, 0, 1]) == 0.75
+    assert metrics.majority_class_accuracy([0, 0, 0]) == 1.0
     with pytest.raises(ValueError, match="no labels"):
-        splits.majority_class_accuracy([])
+        metrics.majority_class_accuracy([])
 
 
 def test_few_shot_prompt():

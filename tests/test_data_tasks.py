@@ -7,7 +7,8 @@ import pytest
 from hypothesis import strategies as st
 
 from selw2s_jax import errors
-from selw2s_jax.data import keyed, tasks
+from selw2s_jax.data import by_id as by_id_lib
+from selw2s_jax.data import tasks
 
 NONE_OF_THE_ABOVE = "None of the above choices ."
 
@@ -211,8 +212,8 @@ def test_no_stop_string_cuts_a_solution_short(text):
 
 def test_keyed_uniform():
     # Fixed values: ids, splits and cached answers of earlier runs depend on them.
-    assert keyed.keyed_uniform(0, "coin", "sciq/train/0") == 0.5429952895327145
-    draws = [keyed.keyed_uniform(7, "p", str(index)) for index in range(3000)]
+    assert by_id_lib.keyed_uniform(0, "coin", "sciq/train/0") == 0.5429952895327145
+    draws = [by_id_lib.keyed_uniform(7, "p", str(index)) for index in range(3000)]
     assert all(0 <= draw < 1 for draw in draws)
     assert abs(sum(draws) / 3000 - 0.5) < 0.03
-    assert keyed.keyed_uniform(1, "a:b", "c") != keyed.keyed_uniform(1, "a", "b:c")
+    assert by_id_lib.keyed_uniform(1, "a:b", "c") != by_id_lib.keyed_uniform(1, "a", "b:c")

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from selw2s_jax import errors
-from selw2s_jax.data import tasks, user_files
+from selw2s_jax.data import task_files, tasks
 
 LABELLED = [{"text": 'a, "b"\nc', "label": 1}, {"text": "d", "label": 0}, {"text": "é", "label": 1}]
 CHOICES = [
@@ -27,7 +27,7 @@ def write_jsonl(path, rows):
 
 def error_of(path, split="train"):
     with pytest.raises(errors.UserError) as caught:
-        user_files.load_user_questions(str(path), "mine", split)
+        task_files.load_user_questions(str(path), "mine", split)
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
@@ -43,11 +43,11 @@ def test_three_formats_give_the_same_questions(tmp_path):
         str(tmp_path / "a.parquet"),
     ]
     for path in paths:
-        questions = user_files.load_user_questions(path, "mine", "train")
+        questions = task_files.load_user_questions(path, "mine", "train")
         assert [question.text for question in questions] == [row["text"] for row in LABELLED]
         assert [question.answer for question in questions] == [1, 0, 1]
         assert [question.question_id for question in questions] == [f"mine/train/{row}" for row in range(3)]
-        task = user_files.user_task("mine", questions)
+        task = task_files.user_task("mine", questions)
         examples = tasks.convert(task, questions, mode="coin", seed=0)
         assert [(example.text, example.label) for example in examples] == [
             (row["text"], row["label"]) for row in LABELLED
@@ -64,12 +64,12 @@ def test_choices_in_three_formats(tmp_path):
         write(tmp_path / "a.csv", csv_text),
         str(tmp_path / "a.parquet"),
     ):
-        questions = user_files.load_user_questions(path, "mine", "test")
+        questions = task_files.load_user_questions(path, "mine", "test")
         assert [(question.choices, question.answer) for question in questions] == [
             (("x", "y, z"), 1),
             (("p", "q", "r"), 0),
         ]
-        task = user_files.user_task("mine", questions, instruction="Judge.")
+        task = task_files.user_task("mine", questions, instruction="Judge.")
         assert task.instruction == "Judge."
         assert task.format(questions[0], "x") == "Q: Why? A: x"
 
@@ -83,15 +83,15 @@ def test_solutions_in_three_formats(tmp_path):
         write(tmp_path / "a.csv", 'question,solution\n2+2?,"2+2=4\n\n#### 4\n"\nHalf?,0.5\n'),
         str(tmp_path / "a.parquet"),
     ):
-        questions = user_files.load_user_questions(path, "mine", "train")
-        task = user_files.user_task("mine", questions)
+        questions = task_files.load_user_questions(path, "mine", "train")
+        task = task_files.user_task("mine", questions)
         assert task.is_generated and task.stop == ("\n\n",)
         assert tasks.convert(task, questions, mode="coin", seed=0) == [
             tasks.Example("mine/train/0", "mine/train/0", "2+2?", 0, "2+2=4\n#### 4"),
             tasks.Example("mine/train/1", "mine/train/1", "Half?", 0, "0.5"),
         ]
         assert task.is_correct("it is 4.0", questions[0].solution)
-    assert user_files.user_task("mine", questions, instruction="Solve.").instruction == "Solve."
+    assert task_files.user_task("mine", questions, instruction="Solve.").instruction == "Solve."
 
 
 def test_bad_solutions(tmp_path):
@@ -107,7 +107,7 @@ def test_bad_solutions(tmp_path):
 
 def test_labels_may_be_true_and_false(tmp_path):
     rows = [{"text": "a", "label": True}, {"text": "b", "label": "False"}, {"text": "c", "label": "1"}]
-    questions = user_files.load_user_questions(write_jsonl(tmp_path / "a.jsonl", rows), "mine", "train")
+    questions = task_files.load_user_questions(write_jsonl(tmp_path / "a.jsonl", rows), "mine", "train")
     assert [question.answer for question in questions] == [1, 0, 1]
 
 
@@ -210,20 +210,20 @@ def test_columns_empty_files_and_names(tmp_path):
 def test_hold_out(tmp_path):
     rows = [{"text": f"text {row % 150}", "label": row % 2} for row in range(300)]
     path = write_jsonl(tmp_path / "a.jsonl", rows)
-    train, test = user_files.load_user_splits("mine", path)
+    train, test = task_files.load_user_splits("mine", path)
     assert len(train) + len(test) == 300
     assert 0.1 < len(test) / 300 < 0.3
     assert not {question.text for question in train} & {question.text for question in test}
     row = int(test[0].question_id.removeprefix("mine/test/"))
     assert rows[row]["text"] == test[0].text
-    assert (train, test) == user_files.load_user_splits("mine", path)
+    assert (train, test) == task_files.load_user_splits("mine", path)
     with pytest.raises(errors.UserError, match="give a test file"):
-        user_files.load_user_splits("mine", write_jsonl(tmp_path / "b.jsonl", rows[:1]))
+        task_files.load_user_splits("mine", write_jsonl(tmp_path / "b.jsonl", rows[:1]))
 
 
 def test_train_and_test_file(tmp_path):
     train_path = write_jsonl(tmp_path / "a.jsonl", LABELLED)
-    train, test = user_files.load_user_splits(
+    train, test = task_files.load_user_splits(
         "mine", train_path, write_jsonl(tmp_path / "b.jsonl", LABELLED[:2])
     )
     assert (len(train), len(test)) == (3, 2)
@@ -231,4 +231,4 @@ def test_train_and_test_file(tmp_path):
     solved = [{"question": "2+2?", "solution": 4}]
     for name, rows in (("c", CHOICES), ("d", solved)):
         with pytest.raises(errors.UserError, match="differ in form"):
-            user_files.load_user_splits("mine", train_path, write_jsonl(tmp_path / f"{name}.jsonl", rows))
+            task_files.load_user_splits("mine", train_path, write_jsonl(tmp_path / f"{name}.jsonl", rows))

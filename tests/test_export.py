@@ -25,11 +25,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from selw2s_jax import distributed, exports, model_card, sharding, students
+from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
-from selw2s_jax.hf import export, loader, random_checkpoint, tokenizers
+from selw2s_jax.export import exports, model_card
+from selw2s_jax.hf import loader, random_checkpoint, tokenizers, writer
 from selw2s_jax.models import heads
+from selw2s_jax.run import students
+from selw2s_jax.runtime import distributed
 from selw2s_jax.training import state, step
 
 FLOAT32 = {"param_dtype": "float32", "compute_dtype": "float32"}
@@ -204,8 +207,8 @@ def test_a_failed_write_leaves_nothing(student, tmp_path, monkeypatch, fault_at)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     target = {
-        "heads": (export, "save_tensors"),
-        "model": (export, "_write_chunks"),
+        "heads": (writer, "save_tensors"),
+        "model": (writer, "_write_chunks"),
         "tokenizer": (exports.shutil, "copyfile"),
         "end": (pathlib.Path, "rename"),
     }[fault_at]
@@ -293,7 +296,7 @@ def test_an_untrained_backbone_is_the_checkpoint_it_came_from(tmp_path, family):
     random_checkpoint.write_random_checkpoint(tmp_path / "original", config, seed=5)
     backbone = loader.load_decoder(tmp_path / "original", lm_head=False, **FLOAT32)
     classifier = heads.Classifier(backbone, p_ik_head=False)
-    export.save_classifier(tmp_path / "out", classifier, pad_token_id=7)
+    writer.save_classifier(tmp_path / "out", classifier, pad_token_id=7)
     original = load_file(tmp_path / "original" / "model.safetensors")
     written = load_file(tmp_path / "out" / "model.safetensors")
     added = {"gpt2": {"score.weight"}, "qwen": set()}[family]
@@ -315,7 +318,7 @@ def test_an_untrained_backbone_is_the_checkpoint_it_came_from(tmp_path, family):
 def test_both_families_come_back(fixtures, tmp_path, family, dtype):
     classifier = make_trained(fixtures / f"parity_{family}", family)
     assert np.any(classifier.class_head[...]) and np.any(classifier.p_ik_head[...])
-    export.save_classifier(tmp_path, classifier, dtype=dtype, pad_token_id=0)
+    writer.save_classifier(tmp_path, classifier, dtype=dtype, pad_token_id=0)
     write_student_json(tmp_path)
     back = exports.load(tmp_path)
     assert_equal_params(back, classifier, lambda x: x.astype(dtype).astype(jnp.float32))
@@ -323,7 +326,7 @@ def test_both_families_come_back(fixtures, tmp_path, family, dtype):
 
 def test_p_ik_alone_is_what_transformers_classifies(fixtures, tmp_path):
     classifier = test_training.make_classifier(fixtures, "gpt2", p_ik_head=True)
-    export.save_classifier(tmp_path, classifier, pad_token_id=0, main_head="p_ik_head")
+    writer.save_classifier(tmp_path, classifier, pad_token_id=0, main_head="p_ik_head")
     written = load_file(tmp_path / "model.safetensors")["score.weight"]
     np.testing.assert_array_equal(written, classifier.p_ik_head[...])
     fields = json.loads((tmp_path / "config.json").read_text())
@@ -354,7 +357,7 @@ def test_torch_to_ours_to_torch(tmp_path):
     original.save_pretrained(tmp_path / "original", safe_serialization=True)
     classifier = make_trained(tmp_path / "original", "gpt2")
     pad_id = 5
-    export.save_classifier(tmp_path / "out", classifier, pad_token_id=pad_id)
+    writer.save_classifier(tmp_path / "out", classifier, pad_token_id=pad_id)
     model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "out", attn_implementation="eager", output_loading_info=True
     )
@@ -440,11 +443,11 @@ def main(port: str, process_id: str, folder: str) -> None:
     mesh = sharding.make_mesh((1, 2, 2))
     backbone = loader.load_decoder(pathlib.Path(folder) / "original", lm_head=False, mesh=mesh, **FLOAT32)
     assert backbone.config == config and not backbone.wte[...].is_fully_addressable
-    export.save_checkpoint(pathlib.Path(folder) / "out", config, backbone, dtype="bfloat16", index=True)
+    writer.save_checkpoint(pathlib.Path(folder) / "out", config, backbone, dtype="bfloat16", index=True)
     if distributed.is_main():  # as on a full disk, while the other process knows nothing of it
-        export._write_chunks = lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space"))
+        writer._write_chunks = lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "no space"))
     try:
-        export.save_checkpoint(pathlib.Path(folder) / "failed", config, backbone)
+        writer.save_checkpoint(pathlib.Path(folder) / "failed", config, backbone)
     except UserError as error:
         (pathlib.Path(folder) / f"error-{process_id}").write_text(str(error))
 
@@ -454,7 +457,7 @@ def test_two_processes_write_what_one_does(tmp_path):
     config = test_sharding.CONFIGS["qwen"]
     random_checkpoint.write_random_checkpoint(tmp_path / "original", config, seed=6)
     backbone = loader.load_decoder(tmp_path / "original", lm_head=False, **FLOAT32)
-    export.save_checkpoint(tmp_path / "single", config, backbone, dtype="bfloat16", index=True)
+    writer.save_checkpoint(tmp_path / "single", config, backbone, dtype="bfloat16", index=True)
     with socket.socket() as found:
         found.bind(("localhost", 0))
         port = str(found.getsockname()[1])

@@ -14,7 +14,7 @@ from selw2s_jax import sharding
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader
-from selw2s_jax.inference import classify, fewshot, prefix
+from selw2s_jax.inference import fewshot, partials, prefix
 
 PROPERTY = hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
 
@@ -362,7 +362,7 @@ def test_an_interrupted_score_goes_on_in_every_group(language_model, short_prefi
     tokens += shot_prompts(language_model.config, num_shots=2, sizes=[7, 9, 8], seed=1)
     settings = score_settings()
     whole = fewshot.answer_log_odds(language_model, tokens, (7, 11), **settings)
-    partial = classify.Partial(tmp_path / "scores.npz", every_s=-1.0)
+    partial = partials.Partial(tmp_path / "scores.npz", every_s=-1.0)
     partial.part("1_of_2").save(np.array([0, 1, 2, 3]), [np.arange(4, dtype=np.float32)])
     found = fewshot.answer_log_odds(language_model, tokens, (7, 11), **settings, partial=partial)
     np.testing.assert_array_equal(found[:4], np.arange(4))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from selw2s_jax import storage
-from selw2s_jax.analysis import figures
+from selw2s_jax.run import figures
+from selw2s_jax.runtime import storage
 
 METHODS = (
     "weak", "ceiling", "finetune", "selective", "self_training", "random_selection", "confidence", "product",

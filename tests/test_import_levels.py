@@ -1,70 +1,32 @@
-"""Imports run one way: every module of the package has a level, and imports its own level or lower ones."""
+"""Imports run one way: every room of the package stands on a floor, and imports rooms of lower floors only."""
 
 import ast
+import functools
 import pathlib
-
-import pytest
 
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "selw2s_jax"
 
-# Lowest first. A name ending in `.*` is every module below it; of two that fit, the longer holds.
-LEVELS = (
-    ("errors",),
-    ("compilation_cache", "config", "distributed", "preemption", "provenance", "sharding", "progress"),
-    ("storage", "leases", "remote", "artifacts", "method.*", "analysis.metrics", "data.keyed"),
-    ("models.*", "hf.mapping", "data.*", "analysis.*"),
-    ("hf.*", "training.*", "inference.*", "checkpointing"),
-    (
-        "smoke",
-        "lengths",
-        "answering",
-        "examples",
-        "sweep",
-        "world",
-        "inputs",
-        "results",
-        "stages",
-        "trainer",
-        "experiment",
-        "collect",
-        "model_card",
-        "students",
-        "exports",
-        "label_choice",
-        "predictions",
-        "run_questions",
-        "run_knowledge",
-        "run_knowledge_statistics",
-        "run_knowledge_tables",
-        "run_results",
-        "run_statistics",
-        "run_warnings",
-        "run_tables",
-        "run_report",
-        "run_pooled",
-        "run_sweep_tables",
-        "run_sweep_report",
-        "plugins",
-    ),
-    ("schedule", "outcome", "pipeline", "planning.*"),
-    ("benchmarking.*",),
-    ("benchmark", "cli", "main", "export", "plan", "predict", "report"),
+# Lowest first. A room is a folder or a module of the package's top; `__init__` is the package itself, whose functions
+# import when they are called.
+FLOORS = (
+    ("errors", "method"),
+    ("analysis", "config", "sharding", "runtime"),
+    ("data", "models", "cli"),
+    ("hf", "training"),
+    ("inference", "worlds"),
+    ("stages",),
+    ("experiments",),
+    ("run",),
+    ("main", "report", "predict", "export", "plan"),
+    ("benchmark", "exports", "__init__"),
 )
-# The packages themselves hold docstrings and, at the root, functions that import when called.
-PACKAGES = (
-    "",
-    "analysis",
-    "benchmarking",
-    "data",
-    "hf",
-    "inference",
-    "method",
-    "models",
-    "planning",
-    "training",
-)
-# Imports inside functions that would be cycles at the top of a module.
-LATE_CYCLES: set[tuple[str, str]] = set()
+# What a room may import of the package, where that is less than all of the floors below it.
+NOTHING_BUT = {
+    "method": {"method"},
+    "report": {"report", "run", "analysis", "method", "data", "runtime", "config", "cli", "errors"},
+}
+# Of another room that it may import, the only modules.
+ONLY_MODULES = {"report": {"run": {"run.manifests"}}}
 # Slow to import, or optional: only inside the functions that use them; torch never.
 LAZY_LIBRARIES = {
     "datasets",
@@ -79,28 +41,30 @@ FORBIDDEN_LIBRARIES = {"pickle", "tensorflow", "torch"}
 
 
 def module_name(path: pathlib.Path) -> str:
-    """`models.gpt2` of `selw2s_jax/models/gpt2.py`; packages by their own name."""
+    """`models.gpt2` of `selw2s_jax/models/gpt2.py`; packages by their own name, the whole as ""."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
 SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+PACKAGES = [module for module, path in SOURCES.items() if path.name == "__init__.py"]
+MODULES = [module for module in SOURCES if module not in PACKAGES]
 
 
-def level(module: str) -> int | None:
-    """The index in LEVELS, or None for a module that the table does not have."""
-    fits = {}
-    for index, patterns in enumerate(LEVELS):
-        for pattern in patterns:
-            if pattern == module or (pattern.endswith(".*") and module.startswith(pattern[:-1])):
-                fits[len(pattern)] = index
-    return fits[max(fits)] if fits else None
+def room(module: str) -> str:
+    return module.split(".")[0] or "__init__"
 
 
-def imports(module: str, *, late: bool = True) -> set[str]:
+def floor(name: str) -> int | None:
+    """The index in FLOORS of a room."""
+    return next((index for index, rooms in enumerate(FLOORS) if name in rooms), None)
+
+
+@functools.cache
+def imports(module: str, *, late: bool = True) -> frozenset[str]:
     """Full names of everything that a module imports, `from` targets included; without `late`, at its top only."""
     found = set()
-    nodes = [ast.parse(SOURCES[module].read_text(encoding="utf-8"))]
+    nodes = [_parse(module)]
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.Import):
@@ -110,57 +74,70 @@ def imports(module: str, *, late: bool = True) -> set[str]:
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         if late or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             nodes += ast.iter_child_nodes(node)
-    return found
+    return frozenset(found)
 
 
-def internal_imports(module: str, *, late: bool = True) -> set[str]:
+@functools.cache
+def _parse(module: str) -> ast.Module:
+    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+
+
+@functools.cache
+def internal_imports(module: str) -> frozenset[str]:
     """The modules of this package that a module imports."""
     found = set()
-    for name in imports(module, late=late):
+    for name in imports(module):
         if name.split(".")[0] == PACKAGE.name:
             inner = name.partition(".")[2]
             while inner not in SOURCES:  # a function or class of its module
                 inner = inner.rpartition(".")[0]
             found.add(inner)
-    return found - {""}
+    return frozenset(found)
 
 
-def test_every_module_has_a_level():
-    missing = [module for module in SOURCES if module not in PACKAGES and level(module) is None]
-    assert not missing, f"give these modules a level in LEVELS: {missing}"
+def closure(modules: list[str]) -> set[str]:
+    """The modules and all that they import, late imports included."""
+    seen, left = set(), list(modules)
+    while left:
+        module = left.pop()
+        if module not in seen:
+            seen.add(module)
+            left += internal_imports(module)
+    return seen
 
 
-def test_the_table_has_no_module_that_is_gone():
-    patterns = [pattern for patterns in LEVELS for pattern in patterns]
-    assert len(set(patterns)) == len(patterns)
-    for pattern in patterns:
-        assert any(
-            m == pattern or (pattern.endswith(".*") and m.startswith(pattern[:-1])) for m in SOURCES
-        ), pattern
+def test_the_table_has_every_room_and_no_other():
+    rooms = [name for names in FLOORS for name in names]
+    assert len(set(rooms)) == len(rooms)
+    assert set(rooms) == {room(module) for module in SOURCES}
 
 
-@pytest.mark.parametrize("module", [module for module in SOURCES if module not in PACKAGES])
-def test_modules_import_their_level_or_lower(module):
+def test_rooms_import_lower_floors_only():
     upward = [
-        other for other in internal_imports(module) if other in PACKAGES or level(other) > level(module)
+        f"{module} imports {other}"
+        for module in MODULES
+        for other in internal_imports(module)
+        if room(other) != room(module) and floor(room(other)) >= floor(room(module))
     ]
-    assert not upward, (
-        f"{module} (level {level(module)}) imports {[(other, level(other)) for other in upward]}"
-    )
+    assert not upward
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_packages_import_nothing_when_imported(package):
-    assert not imports(package, late=False)
+def test_some_rooms_import_less():
+    for name, allowed in NOTHING_BUT.items():
+        own = [module for module in MODULES if room(module) == name]
+        assert {room(other) for module in own for other in internal_imports(module)} <= allowed, name
+        for other, known in ONLY_MODULES.get(name, {}).items():
+            found = {m for module in own for m in internal_imports(module) if room(m) == other}
+            assert found <= known, name
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["top of modules", "functions too"])
-def test_imports_have_no_cycle(late):
-    graph = {
-        module: {other for other in internal_imports(module, late=late) if (module, other) not in LATE_CYCLES}
-        for module in SOURCES
-        if module not in PACKAGES
-    }
+def test_a_report_drags_in_no_model_training_inference_or_stage():
+    found = closure([module for module in MODULES if room(module) == "report"])
+    assert not {room(module) for module in found} & {"models", "training", "inference", "stages", "hf"}
+
+
+def test_imports_have_no_circle():
+    graph = {module: set(internal_imports(module)) for module in MODULES}
     while graph:
         free = [module for module, others in graph.items() if not others & graph.keys()]
         assert free, f"imports in a circle among: {sorted(graph)}"
@@ -168,24 +145,18 @@ def test_imports_have_no_cycle(late):
             del graph[module]
 
 
-def test_late_cycles_are_still_there():
-    for module, other in LATE_CYCLES:
-        assert other in internal_imports(module) - internal_imports(module, late=False)
+def test_the_top_is_small():
+    assert len([module for module in SOURCES if "." not in module and SOURCES[module].parent == PACKAGE]) <= 7
 
 
-@pytest.mark.parametrize("module", SOURCES)
-def test_libraries_that_are_slow_or_optional_are_imported_late(module):
-    at_top = {name.split(".")[0] for name in imports(module, late=False)}
-    anywhere = {name.split(".")[0] for name in imports(module)}
-    assert not at_top & LAZY_LIBRARIES
-    assert not anywhere & FORBIDDEN_LIBRARIES
+def test_packages_import_nothing_when_imported():
+    for package in PACKAGES:
+        assert not imports(package, late=False), package
 
 
-def test_the_method_and_metrics_stand_alone():
-    """Pure arrays in and out: nothing of the package but the method itself."""
+def test_libraries_that_are_slow_or_optional_are_imported_late():
     for module in SOURCES:
-        if module.startswith("method."):
-            assert all(other.startswith("method.") for other in internal_imports(module))
-    assert not internal_imports("analysis.metrics") and not internal_imports("data.keyed")
-    for module in ("sharding", "config", "distributed", "storage", "hf.mapping"):
-        assert internal_imports(module) <= {"errors"}
+        at_top = {name.split(".")[0] for name in imports(module, late=False)}
+        anywhere = {name.split(".")[0] for name in imports(module)}
+        assert not at_top & LAZY_LIBRARIES, module
+        assert not anywhere & FORBIDDEN_LIBRARIES, module

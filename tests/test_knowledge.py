@@ -8,17 +8,19 @@ import report_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selw2s_jax import (
-    collect,
-    run_knowledge,
-    run_knowledge_statistics,
-    run_knowledge_tables,
-    run_report,
-    run_results,
-    run_warnings,
-)
-from selw2s_jax.analysis import knowledge, knowledge_figures, metrics
+from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.errors import UserError
+from selw2s_jax.report import (
+    document,
+    p_ik_figures,
+    p_ik_numbers,
+    p_ik_sections,
+    p_ik_tables,
+    stored,
+    warnings,
+)
+from selw2s_jax.run import manifests
 
 # Few distinct scores, so that many are tied.
 QUESTIONS = st.lists(st.tuples(st.integers(0, 7), st.booleans()), min_size=1, max_size=23).map(
@@ -30,10 +32,10 @@ QUESTIONS = st.lists(st.tuples(st.integers(0, 7), st.booleans()), min_size=1, ma
 @given(QUESTIONS)
 def test_risk_at_each_coverage_is_the_expected_one_over_orders_of_ties(questions):
     p_ik, known = questions
-    coverage, risk = knowledge.risk_coverage(p_ik, known)
+    coverage, risk = p_ik_lib.risk_coverage(p_ik, known)
     np.testing.assert_allclose(coverage, np.arange(1, len(p_ik) + 1) / len(p_ik))
     assert risk[-1] == pytest.approx(1 - known.mean())
-    assert (risk >= knowledge.ideal_risk(coverage, known.mean()) - 1e-12).all()
+    assert (risk >= p_ik_lib.ideal_risk(coverage, known.mean()) - 1e-12).all()
     for answered in range(1, len(p_ik) + 1):
         cut = np.sort(p_ik)[::-1][answered - 1]
         above, level = p_ik > cut, p_ik == cut
@@ -45,7 +47,7 @@ def test_risk_at_each_coverage_is_the_expected_one_over_orders_of_ties(questions
 @given(QUESTIONS, st.integers(1, 20))
 def test_bins_are_those_of_the_calibration_error(questions, num_bins):
     p_ik, known = questions
-    bins = knowledge.reliability_bins(p_ik, known, num_bins)
+    bins = p_ik_lib.reliability_bins(p_ik, known, num_bins)
     assert sum(one.count for one in bins) == len(p_ik)
     gaps = [one.count / len(p_ik) * abs(one.mean_p_ik - one.known) for one in bins]
     assert sum(gaps) == pytest.approx(metrics.expected_calibration_error(p_ik, known, num_bins))
@@ -55,17 +57,17 @@ def test_bins_are_those_of_the_calibration_error(questions, num_bins):
 
 def test_a_score_without_skill_and_the_perfect_one():
     known = np.array([True] * 6 + [False] * 3)
-    assert knowledge.area_under_risk_coverage(np.full(9, 0.4), known) == pytest.approx(1 / 3)
-    coverage, risk = knowledge.risk_coverage(known.astype(float), known)
-    np.testing.assert_allclose(risk, knowledge.ideal_risk(coverage, 2 / 3), atol=1e-12)
-    grid, mean = knowledge.mean_risk_coverage([(coverage, risk), (coverage, np.full(9, 1 / 3))])
+    assert p_ik_lib.area_under_risk_coverage(np.full(9, 0.4), known) == pytest.approx(1 / 3)
+    coverage, risk = p_ik_lib.risk_coverage(known.astype(float), known)
+    np.testing.assert_allclose(risk, p_ik_lib.ideal_risk(coverage, 2 / 3), atol=1e-12)
+    grid, mean = p_ik_lib.mean_risk_coverage([(coverage, risk), (coverage, np.full(9, 1 / 3))])
     np.testing.assert_allclose(mean, (risk + 1 / 3) / 2)
     np.testing.assert_allclose(grid, coverage)
 
 
 def test_selection_is_strict_and_in_float32():
     p_ik = np.array([0.8, 0.9, 0.1], np.float32)
-    rate, precision = knowledge.selection_curve(p_ik, [True, False, True], [0.0, 0.8, 0.9])
+    rate, precision = p_ik_lib.selection_curve(p_ik, [True, False, True], [0.0, 0.8, 0.9])
     np.testing.assert_allclose(rate, [1, 1 / 3, 0])
     np.testing.assert_allclose(precision, [2 / 3, 0, np.nan])
 
@@ -73,15 +75,15 @@ def test_selection_is_strict_and_in_float32():
 def test_bands_are_quarters_of_the_questions_by_confidence():
     rng = np.random.default_rng(0)
     confidence, p_ik, known = rng.uniform(0.5, 1, 11), rng.uniform(size=11), rng.integers(0, 2, 11) > 0
-    bands = knowledge.difficulty_bands(confidence, p_ik, known)
+    bands = p_ik_lib.difficulty_bands(confidence, p_ik, known)
     assert [band["n"] for band in bands] == [3, 3, 3, 2]
     assert sum(band["n"] * band["accuracy"] for band in bands) == pytest.approx(known.sum())
     rows = np.argsort(confidence)[3:6]
     assert (bands[1]["low"], bands[1]["high"]) == (confidence[rows[0]], confidence[rows[-1]])
     assert bands[1]["auroc"] == metrics.auroc(p_ik[rows], known[rows])
     assert bands[1]["ece"] == metrics.expected_calibration_error(p_ik[rows], known[rows])
-    assert knowledge.difficulty_bands(np.full(3, np.nan), p_ik[:3], known[:3]) == []
-    assert len(knowledge.difficulty_bands([0.5, 0.6], [0.1, 0.2], [True, False])) == 2
+    assert p_ik_lib.difficulty_bands(np.full(3, np.nan), p_ik[:3], known[:3]) == []
+    assert len(p_ik_lib.difficulty_bands([0.5, 0.6], [0.1, 0.2], [True, False])) == 2
 
 
 def cells(**changes) -> dict[str, dict]:
@@ -96,18 +98,18 @@ def cells(**changes) -> dict[str, dict]:
     }  # fmt: skip
 
 
-def read_sweep(workdir, of_cells, **arguments) -> list[run_results.Run]:
-    return run_results.read(report_runs.write_sweep(workdir, of_cells, **arguments)).runs
+def read_sweep(workdir, of_cells, **arguments) -> list[stored.Run]:
+    return stored.read(report_runs.write_sweep(workdir, of_cells, **arguments)).runs
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> list[run_results.Run]:
+def runs(tmp_path_factory) -> list[stored.Run]:
     return read_sweep(tmp_path_factory.mktemp("knowledge") / "run", cells(), is_papers_data=True)
 
 
 @pytest.fixture(scope="module")
 def files(runs) -> dict[str, bytes]:
-    return run_report.files(runs)
+    return document.files(runs)
 
 
 def text_of(files) -> str:
@@ -137,8 +139,8 @@ def test_the_papers_numbers_stand_beside_ours_only_for_its_data_and_model(tmp_pa
     other = {"strong": "qwen-7b"}, {"is_papers_data": False}, {"settings": {"p_ik.temperature": 0.5}}
     for number, changes in enumerate(other):
         of_cell = cells()["arc-sciq"] | {"is_papers_data": True} | changes
-        (group,) = run_knowledge_statistics.make_groups(read_sweep(tmp_path / str(number), {"a": of_cell}))
-        assert not any("paper" in column.key for column in run_knowledge_tables.matrix_table(group).columns)
+        (group,) = p_ik_numbers.make_groups(read_sweep(tmp_path / str(number), {"a": of_cell}))
+        assert not any("paper" in column.key for column in p_ik_tables.matrix_table(group).columns)
 
 
 def test_second_table_has_calibration_and_what_gamma_selects(runs, files):
@@ -154,7 +156,7 @@ def test_second_table_has_calibration_and_what_gamma_selects(runs, files):
     questions = list(run.p_ik_items.values())
     selected = np.concatenate([one.known[one.p_ik > 0.8] for one in questions])
     assert float(row["ik_precision"]) == pytest.approx(selected.mean())
-    risks = [knowledge.area_under_risk_coverage(one.p_ik, one.known) for one in questions]
+    risks = [p_ik_lib.area_under_risk_coverage(one.p_ik, one.known) for one in questions]
     assert float(row["risk"]) == pytest.approx(np.mean(risks))
 
 
@@ -180,9 +182,9 @@ def test_questions_of_highest_and_lowest_p_ik_are_means_over_seeds(runs, files):
 
 def test_long_questions_keep_both_ends():
     text = "a" * 290 + " " + "b" * 290
-    short = run_knowledge_tables.shorten(text)
+    short = p_ik_tables.shorten(text)
     assert len(short) <= 300 and " … " in short and short[0] == "a" and short[-1] == "b"
-    assert run_knowledge_tables.shorten("c" * 300) == "c" * 300
+    assert p_ik_tables.shorten("c" * 300) == "c" * 300
 
 
 def test_a_report_of_p_ik_alone_says_nothing_of_students(files):
@@ -199,14 +201,14 @@ def test_a_report_of_p_ik_alone_says_nothing_of_students(files):
 
 
 def test_the_report_is_a_function_of_its_runs(runs, files):
-    assert run_report.files(runs) == files
+    assert document.files(runs) == files
 
 
 def test_one_seed_of_one_run(tmp_path):
     workdir = report_runs.write_p_ik_run(tmp_path / "run", train_task="arc", test_task="sciq")
-    (run,) = run_results.read(workdir).runs
+    (run,) = stored.read(workdir).runs
     assert run.title == "P(IK) of qwen-14b: trained on arc, tested on sciq" and run.weak is None
-    made = run_report.files([run])
+    made = document.files([run])
     (row,) = report_runs.read_csv(made["p_ik_auroc.csv"])
     (entry,) = run.p_ik
     assert float(row["from arc_low"]) == pytest.approx(entry["auroc_low"]) and "in" not in row
@@ -219,15 +221,15 @@ def test_runs_without_questions_have_tables_and_say_what_is_missing(tmp_path):
     of_cells["arc-sciq"]["with_questions"] = False
     runs = read_sweep(tmp_path / "run", of_cells)
     (run,) = (run for run in runs if run.missing)
-    assert not run.p_ik_items and collect.P_IK_ITEMS_FILE in run.missing[0]
-    made = run_report.files(runs)
-    assert f"{collect.P_IK_ITEMS_FILE} is missing in runs on sciq (trained on arc)" in text_of(made)
+    assert not run.p_ik_items and manifests.P_IK_ITEMS_FILE in run.missing[0]
+    made = document.files(runs)
+    assert f"{manifests.P_IK_ITEMS_FILE} is missing in runs on sciq (trained on arc)" in text_of(made)
     rows = {
         (row["train_task"], row["test_task"]): row for row in report_runs.read_csv(made["p_ik_tests.csv"])
     }
     assert rows["arc", "sciq"]["risk"] == "" != rows["arc", "sciq"]["auroc"]
     assert "p_ik_distributions-1.png" in made
-    alone = run_report.files([run])
+    alone = document.files([run])
     assert "p_ik_distributions-1.png" not in alone and "p_ik_questions.csv" not in alone
     assert "few_shot-1.png" in alone and "p_ik_auroc.csv" in alone
 
@@ -240,13 +242,13 @@ def test_unfinished_runs_and_results_of_another_version_say_so(tmp_path):
     results = json.loads(path.read_text())
     results["p_ik"] = [{"task": entry.pop("test_task"), **entry} for entry in results["p_ik"]]
     path.write_text(json.dumps(results))
-    runs = run_results.read(workdir).runs
+    runs = stored.read(workdir).runs
     missing = {run.config["p_ik"]["task"]: run.missing for run in runs if run.missing}
     assert missing["arc"] == ["tests of P(IK), which the run writes when it ends"]
     assert "another version" in missing["sciq"][0]
     (row,) = (
         row
-        for row in report_runs.read_csv(run_report.files(runs)["p_ik_auroc.csv"])
+        for row in report_runs.read_csv(document.files(runs)["p_ik_auroc.csv"])
         if row["test_task"] == "sciq"
     )
     assert row.get("in", "") == row["from arc"] == "" != row["from gsm8k"]
@@ -258,7 +260,7 @@ def test_damaged_questions_are_refused_in_one_line(tmp_path, damage):
     workdir = report_runs.write_p_ik_run(tmp_path / "run", train_task="arc", test_task="sciq", tests=tests)
     entry, columns = tests[0]
     if damage == "bytes":
-        (workdir / collect.P_IK_ITEMS_FILE).write_bytes(b"PAR1")
+        (workdir / manifests.P_IK_ITEMS_FILE).write_bytes(b"PAR1")
     elif damage == "fewer rows":
         short = {name: values[:50] for name, values in columns.items()}
         report_runs.write_questions(workdir, [(entry | {"n": 50}, short)])
@@ -267,7 +269,7 @@ def test_damaged_questions_are_refused_in_one_line(tmp_path, damage):
     else:
         report_runs.write_questions(workdir, [(entry, {"known": columns["known"]})])
     with pytest.raises(UserError, match=r"p_ik_items\.parquet cannot be read") as error:
-        run_results.read_run(workdir)
+        stored.read_run(workdir)
     assert "\n" not in str(error.value)
 
 
@@ -275,13 +277,13 @@ def test_damaged_questions_are_refused_in_one_line(tmp_path, damage):
 def test_where_all_or_none_is_known_the_auroc_is_undefined(tmp_path, known, words):
     of_cells = {"a": cells()["arc-sciq"] | {"known": known}}
     runs = read_sweep(tmp_path / "run", of_cells)
-    made = run_report.files(runs)
+    made = document.files(runs)
     text = text_of(made)
     expected = f"tested on sciq, trained on arc, seed 0, 1, 2: every few-shot answer is {words}"
     assert expected in text and f"{known} of 90" in text
     (row,) = report_runs.read_csv(made["p_ik_tests.csv"])
     assert row["auroc"] == "" and float(row["accuracy"]) == known / 90
-    assert not any("AUROC" in one.observation for one in run_warnings.find(runs[0]))
+    assert not any("AUROC" in one.observation for one in warnings.find(runs[0]))
 
 
 def test_each_strong_model_has_a_section(tmp_path):
@@ -290,7 +292,7 @@ def test_each_strong_model_has_a_section(tmp_path):
         for strong in ("qwen-7b", "qwen-14b")
         for name, cell in cells(seeds=(0,)).items()
     }
-    sections = run_knowledge.sections(read_sweep(tmp_path / "run", of_cells))
+    sections = p_ik_sections.sections(read_sweep(tmp_path / "run", of_cells))
     assert [section.labels["strong"] for section in sections] == ["qwen-7b", "qwen-14b"]
     assert [section.title for section in sections] == [
         "Does the model know? P(IK) of qwen-7b",
@@ -304,8 +306,8 @@ def test_runs_that_cannot_be_told_apart_have_a_section_each(tmp_path):
     folders = [
         report_runs.write_p_ik_run(tmp_path / name, train_task="arc", test_task="sciq") for name in ("a", "b")
     ]
-    runs = [run_results.read_run(folder) for folder in folders]
-    sections = run_knowledge.sections(runs)
+    runs = [stored.read_run(folder) for folder in folders]
+    sections = p_ik_sections.sections(runs)
     assert [section.labels["workdir"] for section in sections] == [str(folder) for folder in folders]
     assert all(str(folder) in section.title for folder, section in zip(folders, sections, strict=True))
 
@@ -322,20 +324,20 @@ def test_students_of_several_tasks_are_told_apart(tmp_path):
     }
     of_cells = {task: {"task": task, "p_ik": p_ik} for task, p_ik in entries.items()}
     runs = read_sweep(tmp_path / "run", of_cells)
-    (group,) = run_knowledge_statistics.make_groups(runs)
+    (group,) = p_ik_numbers.make_groups(runs)
     assert (
         group.methods == ["selective", "mtl"] and group.title == "P(IK) of qwen-14b beside what gpt2 teaches"
     )
-    rows = run_knowledge_statistics.matrix_rows(group)
+    rows = p_ik_numbers.matrix_rows(group)
     assert [(row["method"], row["test_task"]) for row in rows] == [
         (method, test)
         for method in ("selective", "mtl")
         for test in ("arc (student of sciq)", "sciq", "arc (student of boolq)", "boolq")
     ]
     # The few-shot answers are the same whatever the student learns.
-    few_shot = run_knowledge_statistics.few_shot_rows(group)
+    few_shot = p_ik_numbers.few_shot_rows(group)
     assert [row["test_task"] for row in few_shot] == ["arc", "sciq", "boolq"]
-    made = run_report.files(runs)
+    made = document.files(runs)
     assert "PGR" in text_of(made) and "of selective" in text_of(made)
     assert {row["method"] for row in report_runs.read_csv(made["p_ik_tests.csv"])} == {"selective", "mtl"}
 
@@ -345,18 +347,18 @@ def test_a_student_whose_task_is_that_of_p_ik_is_tested_on_held_out_questions_fi
         report_runs.P_IK | {"train_task": "sciq", "test_task": "sciq"},
         report_runs.P_IK | {"train_task": "sciq", "test_task": "sciq", "distribution": "out", "auroc": 0.6},
     ]
-    run = run_results.read_run(report_runs.write_run(tmp_path / "run", p_ik=entries))
-    (group,) = run_knowledge_statistics.make_groups([run])
+    run = stored.read_run(report_runs.write_run(tmp_path / "run", p_ik=entries))
+    (group,) = p_ik_numbers.make_groups([run])
     (pair,) = group.pairs
     assert pair.tests[0]["auroc"] == 0.8
-    assert len(report_runs.read_csv(run_report.files([run])["p_ik.csv"])) == 2
+    assert len(report_runs.read_csv(document.files([run])["p_ik.csv"])) == 2
 
 
 def test_examples_are_shown_once_folded(tmp_path):
     name = report_runs.NASTY
     shown = [{"task": "sciq", "reader": "P(IK) head", "text": f"Q: {name}"}]
     of_cells = {key: cell | {"examples": shown} for key, cell in cells(seeds=(0,)).items()}
-    made = run_report.files(read_sweep(tmp_path / "run", of_cells))
+    made = document.files(read_sweep(tmp_path / "run", of_cells))
     page = report_runs.Page(made["report.html"])
     assert "b" not in {tag for tag, _ in page.tags}
     assert len([text for text in page.text if text == f"Q: {name}"]) == 1
@@ -368,7 +370,7 @@ def test_names_and_questions_of_anyone_are_text(tmp_path):
     of_cell = {
         "train_task": name, "test_task": name + "2", "strong": name, "texts": lambda row: f"{row} {name}" * 99,
     }  # fmt: skip
-    made = run_report.files(read_sweep(tmp_path / "run", {"a": of_cell}))
+    made = document.files(read_sweep(tmp_path / "run", {"a": of_cell}))
     page = report_runs.Page(made["report.html"])
     assert "b" not in {tag for tag, _ in page.tags} and b"<b>" not in made["report.html"]
     for kind in ("p_ik_auroc", "p_ik_tests", "p_ik_questions"):
@@ -381,7 +383,7 @@ def test_many_trainings_leave_some_out_of_the_pictures(tmp_path):
         train: {"train_task": train, "test_task": "sciq"}
         for train in ("winogrande", "boolq", "cosmos_qa", "arc", "sciq")
     }
-    (section,) = run_knowledge.sections(read_sweep(tmp_path / "run", of_cells))
+    (section,) = p_ik_sections.sections(read_sweep(tmp_path / "run", of_cells))
     assert section.notes == ["The pictures have no room for P(IK) trained on cosmos_qa; the tables have it."]
 
 
@@ -393,9 +395,9 @@ def test_pictures_of_any_number_of_tests(num_tests):
     tests["task 0" * 9]["trained on arc"] = [(np.zeros(3, np.float32), np.ones(3, bool))]
     shared = {"title": "$x" * 30, "trainings": ["trained on arc", "in distribution"]}
     made = [
-        knowledge_figures.draw_distributions(tests, gamma=0.8, **shared),
-        knowledge_figures.draw_reliability(tests, **shared),
-        knowledge_figures.draw_risk_coverage(tests, **shared),
-        knowledge_figures.draw_selection(tests, gamma=0.8, **shared),
+        p_ik_figures.draw_distributions(tests, gamma=0.8, **shared),
+        p_ik_figures.draw_reliability(tests, **shared),
+        p_ik_figures.draw_risk_coverage(tests, **shared),
+        p_ik_figures.draw_selection(tests, gamma=0.8, **shared),
     ]
     assert all(png.startswith(b"\x89PNG") for png in made)

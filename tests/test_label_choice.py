@@ -6,8 +6,8 @@ import test_pipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selw2s_jax import label_choice
 from selw2s_jax.method import selection
+from selw2s_jax.predict import label_choice
 
 
 def make_arrays(num: int, seed: int) -> dict[str, np.ndarray]:

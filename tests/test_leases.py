@@ -13,8 +13,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from selw2s_jax import leases, storage
 from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import leases, storage
 
 NAME = "workdir"
 

@@ -14,8 +14,8 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from selw2s_jax import errors
-from selw2s_jax.hf import export, loader, mapping, random_checkpoint, weight_files
-from selw2s_jax.models import decoder, registry
+from selw2s_jax.hf import loader, random_checkpoint, weight_files, writer
+from selw2s_jax.models import decoder, key_tables, qwen, registry
 
 FLOAT32 = {"param_dtype": "float32", "compute_dtype": "float32", "lm_head": True}
 
@@ -55,7 +55,7 @@ def gpt2(tmp_path, fixtures):
 
 def write_integers(folder, config):
     """Every entry of every tensor its own integer, exact in float32. Returns the tensors by key."""
-    export.write_checkpoint(
+    writer.write_checkpoint(
         folder,
         config,
         {path: v.shape for path, v in decoder.abstract_params(config, lm_head=True).items()},
@@ -127,7 +127,7 @@ def test_every_layout_loads_alike(tmp_path, config):
 @pytest.mark.parametrize("options", [{}, {"prefix": False, "max_shard_bytes": 5000}])
 def test_export_is_the_inverse_of_load(tmp_path, checkpoint, config, options):
     model = loader.load_decoder(checkpoint, **FLOAT32)
-    export.save_checkpoint(tmp_path / "saved", config, model, **options)
+    writer.save_checkpoint(tmp_path / "saved", config, model, **options)
     assert_same_params(model, loader.load_decoder(tmp_path / "saved", **FLOAT32))
     if not options:
         first, second = (load_file(f / "model.safetensors") for f in (checkpoint, tmp_path / "saved"))
@@ -138,7 +138,7 @@ def test_export_is_the_inverse_of_load(tmp_path, checkpoint, config, options):
 
 def test_export_takes_a_state(tmp_path, checkpoint, config):
     model = loader.load_decoder(checkpoint, **FLOAT32)
-    export.save_checkpoint(tmp_path / "saved", config, nnx.state(model))
+    writer.save_checkpoint(tmp_path / "saved", config, nnx.state(model))
     assert_same_params(model, loader.load_decoder(tmp_path / "saved", **FLOAT32))
 
 
@@ -207,7 +207,7 @@ def test_real_qwen_7b_config_and_index(real_data):
     assert config == registry.MODELS["qwen-7b"].config
     index = json.loads((folder / weight_files.INDEX_NAME).read_text())
     shapes = {path: v.shape for path, v in decoder.abstract_params(config, lm_head=True).items()}
-    assert {tensor.key for tensor in mapping.tensors(mapping.QWEN, shapes)} == set(index["weight_map"])
+    assert {tensor.key for tensor in key_tables.tensors(qwen.QWEN, shapes)} == set(index["weight_map"])
     assert index["metadata"]["total_size"] == 2 * decoder.num_params(config, lm_head=True)
 
 

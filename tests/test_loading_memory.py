@@ -16,7 +16,7 @@ import test_sharding
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.hf import export, loader
+from selw2s_jax.hf import loader, writer
 from selw2s_jax.models import decoder, registry
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,7 @@ GB = 10**9
 def write_checkpoint(folder: pathlib.Path) -> None:
     """Writes the bfloat16 checkpoint, a chunk in memory at a time; the values repeat."""
     chunk = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
-    chunk = chunk.astype(export.WRITE_DTYPES["bfloat16"][1])
+    chunk = chunk.astype(writer.WRITE_DTYPES["bfloat16"][1])
 
     def repeat(tensor):
         for left in range(math.prod(tensor.shape), 0, -len(chunk)):
@@ -51,7 +51,7 @@ def write_checkpoint(folder: pathlib.Path) -> None:
     shapes = {
         path: variable.shape for path, variable in decoder.abstract_params(CONFIG, lm_head=True).items()
     }
-    export.write_checkpoint(folder, CONFIG, shapes, repeat, dtype="bfloat16", max_shard_bytes=GB)
+    writer.write_checkpoint(folder, CONFIG, shapes, repeat, dtype="bfloat16", max_shard_bytes=GB)
 
 
 @pytest.fixture(scope="module")

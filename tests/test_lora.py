@@ -14,22 +14,19 @@ from fixtures import make_parity
 from flax import nnx
 from safetensors.numpy import load_file
 
-from selw2s_jax import (
-    artifacts,
-    checkpointing,
-    inputs,
-    model_card,
-    sharding,
-    stages,
-    students,
-    trainer,
-)
 from selw2s_jax import config as config_lib
+from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
-from selw2s_jax.hf import peft
+from selw2s_jax.experiments import checks
+from selw2s_jax.export import model_card
+from selw2s_jax.hf import peft, pretrained
 from selw2s_jax.models import decoder, heads, lora
-from selw2s_jax.training import loop, state, step
+from selw2s_jax.run import students
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import workbench
+from selw2s_jax.training import checkpointing, loop, metrics_log, state, step
 
 BOTH = ("attention", "mlp")
 SETTINGS = lora.Settings(rank=3, alpha=5.0, targets=BOTH)
@@ -364,7 +361,7 @@ def test_a_saved_state_is_without_what_is_frozen_and_goes_on_bit_for_bit(fixture
                 train_state,
                 data,
                 mesh=mesh,
-                log=loop.MetricsLog(folder.with_suffix(".jsonl")),
+                log=metrics_log.MetricsLog(folder.with_suffix(".jsonl")),
                 label="test",
                 history=loop.History(keep_trace=True, saved=saved),
                 checkpoints=checkpoints,
@@ -381,16 +378,16 @@ def test_a_saved_state_is_without_what_is_frozen_and_goes_on_bit_for_bit(fixture
     assert "adapters" in stored and "backbone" not in stored
 
 
-def training_stage(**overrides) -> stages.Stage:
+def training_stage(**overrides) -> stages_lib.Stage:
     config = config_lib.default_config()
     for key, value in overrides.items():
         section, leaf = key.split("__")
         config[section][leaf] = value
-    model = inputs.Model(
+    model = pretrained.Model(
         "strong", "tiny", pathlib.Path("tiny"), make_parity.CONFIGS["qwen"], None, "fingerprint", 1e-4, 19
     )
     store = artifacts.Store(pathlib.Path("run"))
-    make = stages.StageFactory(config, None, store, pathlib.Path("run"), trainer.DeviceGroup())
+    make = stages_lib.StageFactory(config, None, store, pathlib.Path("run"), workbench.DeviceGroup())
     return make.training("student", 0, model, "finetune", num_examples=64, data_inputs={}, read_sets=dict)
 
 
@@ -443,7 +440,7 @@ def test_wrong_values_are_one_line(overrides, message):
     for key, value in overrides.items():
         (config.training if key == "trained" else config.lora)[key] = value
     with pytest.raises(UserError, match=message) as info:
-        config_lib.validate(config_lib.normalize(config), students=("finetune", "selective"))
+        checks.validate(config_lib.normalize(config), students=("finetune", "selective"))
     assert "\n" not in str(info.value)
 
 

@@ -12,11 +12,14 @@ import pytest
 import test_pipeline
 from safetensors.numpy import load_file, save_file
 
-from selw2s_jax import artifacts, exports, inputs, pipeline, preemption, students
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import inputs
+from selw2s_jax.export import exports
 from selw2s_jax.hf import peft
 from selw2s_jax.inference import classify
+from selw2s_jax.run import pipeline, students
+from selw2s_jax.runtime import artifacts, preemption
 from selw2s_jax.training import loop
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import sys
 import pytest
 import test_processes
 
-from selw2s_jax import smoke
+from selw2s_jax.worlds import smoke
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 

@@ -8,10 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import test_pipeline
 
-from selw2s_jax import answering, collect, inputs, pipeline, preemption
 from selw2s_jax.data import gsm8k, sources, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.inference import generate
+from selw2s_jax.experiments import inputs
+from selw2s_jax.inference import answering, generate
+from selw2s_jax.run import manifests as manifests_lib
+from selw2s_jax.run import pipeline
+from selw2s_jax.runtime import preemption
 
 FIELDS = {
     "method", "seed", "train_task", "test_task", "distribution", "n", "known", "auroc", "auroc_low", "auroc_high",
@@ -36,7 +39,7 @@ def sweep(tmp_path_factory) -> pathlib.Path:
 def read_cell(workdir: pathlib.Path, train_task: str) -> tuple[dict, dict[str, list]]:
     """results.json of a cell, and its table of questions."""
     folder = workdir / "runs" / f"p_ik.task={train_task}"
-    items = pq.read_table(folder / collect.P_IK_ITEMS_FILE).to_pydict()
+    items = pq.read_table(folder / manifests_lib.P_IK_ITEMS_FILE).to_pydict()
     return json.loads((folder / "results.json").read_text()), items
 
 
@@ -78,7 +81,7 @@ def test_questions_are_joined_with_the_stored_answers_and_scores(sweep):
 
     prob_1 = column("answers", "few-shot answers on sciq (test), seed 0", "answers.parquet", "prob_1")
     p_ik = column("predictions", "evaluation of p_ik_only, seed 0", "predictions.parquet", "p_ik")
-    truth = json.loads((sweep / "runs" / "p_ik.task=arc" / collect.TRUTH_FILE).read_text())
+    truth = json.loads((sweep / "runs" / "p_ik.task=arc" / manifests_lib.TRUTH_FILE).read_text())
     labels = dict(zip(truth["example_id"], truth["label"], strict=True))
     for row, name in enumerate(items["example_id"]):
         assert items["known"][row] == ((prob_1[name] > 0.5) == labels[name])
@@ -134,7 +137,7 @@ def test_written_answers_are_known_where_they_are_right(tmp_path, monkeypatch, n
     config = make_config(task="gsm8k", p_ik__task="gsm8k", p_ik__num_samples=num_samples, data__num_test=13)
     report = pipeline.run(config, tmp_path)
     (entry,) = report["p_ik"]
-    items = pq.read_table(tmp_path / collect.P_IK_ITEMS_FILE).to_pydict()
+    items = pq.read_table(tmp_path / manifests_lib.P_IK_ITEMS_FILE).to_pydict()
     assert items["known"] == [int(name.rpartition("/")[2]) % 3 == 0 for name in items["example_id"]]
     assert np.isnan(items["confidence"]).all()
     assert (entry["n"], entry["known"], entry["bands"]) == (13, sum(items["known"]), [])

@@ -11,11 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from flax import nnx
 
-from selw2s_jax import artifacts, inputs, lengths, pipeline, trainer
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import batches, generated
+from selw2s_jax.data import batches, lengths
 from selw2s_jax.errors import UserError
-from selw2s_jax.training import step
+from selw2s_jax.experiments import inputs
+from selw2s_jax.method import objectives
+from selw2s_jax.run import pipeline
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import workbench
+from selw2s_jax.worlds import generated
 
 
 def make_config(**overrides):
@@ -357,7 +361,7 @@ def test_a_released_model_leaves_no_array_on_the_devices(without_automatic_gc, t
     """There may be room for one model only: none may wait in reference cycles for the garbage collector."""
     config = make_config()
     found = inputs.prepare(config, tmp_path)
-    models, store = trainer.Trainer(config, tmp_path, trainer.DeviceGroup()), artifacts.Store(tmp_path)
+    models, store = workbench.Trainer(config, tmp_path, workbench.DeviceGroup()), artifacts.Store(tmp_path)
     tokens = [np.arange(1, length, dtype=np.int32) for length in range(5, 14)]
     examples = batches.ExampleSet(
         list(map(str, range(9))), tokens, {"weak_probs": np.full((9, 2), 0.5, np.float32)}
@@ -369,7 +373,7 @@ def test_a_released_model_leaves_no_array_on_the_devices(without_automatic_gc, t
             key=artifacts.artifact_key("train", {}),
             label="weak",
             model=found.weak,
-            objective=step.Objective("given", (), "finetune", (), 1.0, 0.0),
+            objective=objectives.Objective("given", (), "finetune", (), 1.0, 0.0),
             sets={batches.TASK: examples},
             batch_sizes={batches.TASK: 8},
             num_steps=2,

@@ -17,7 +17,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax import errors, sharding
 from selw2s_jax.data import batches
 from selw2s_jax.models import registry
-from selw2s_jax.planning import chips, hlo, planner, programs, search, targets, workload
+from selw2s_jax.plan import chips, hlo, planner, programs, search, targets, workload
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 QWEN = f"--config={REPO / 'configs' / 'qwen.py'}"

@@ -14,7 +14,7 @@ from flax import nnx
 from hypothesis import strategies
 
 from selw2s_jax.models import decoder, heads, lora, registry
-from selw2s_jax.planning import chips, estimate
+from selw2s_jax.plan import chips, estimate
 from selw2s_jax.training import state as state_lib
 from selw2s_jax.training import step as step_lib
 

@@ -9,10 +9,12 @@ import pytest
 import refusals
 import test_method
 
-from selw2s_jax import artifacts, pipeline, plugins, stages
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
-from selw2s_jax.method import label_rules, label_sources, losses, registry
+from selw2s_jax.experiments import checks, plugins
+from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry
+from selw2s_jax.run import pipeline
+from selw2s_jax.runtime import artifacts
 
 pytestmark = pytest.mark.usefixtures("registrations")
 
@@ -69,7 +71,7 @@ def config_with(*paths: str, methods=("own",)):
 
 def load_and_check(config) -> None:
     plugins.load(config.plugins)
-    config_lib.validate(config, students=registry.students())
+    checks.validate(config, students=registry.students())
     plugins.check_methods(config)
 
 
@@ -93,7 +95,7 @@ def test_a_loss_by_import_path_takes_options_of_the_config(write_module, path):
     config.loss.scale = 3.0
     load_and_check(config)
     assert losses.LOSSES["own"].__module__ == path
-    assert stages.make_objective(config, registry.METHODS["own"]).loss_options == (("scale", 3.0),)
+    assert objectives.make_objective(config, registry.METHODS["own"]).loss_options == (("scale", 3.0),)
     load_and_check(config)  # as in a second run of one process
 
 
@@ -101,7 +103,7 @@ def test_a_label_rule_by_import_path(write_module):
     write_module("my_methods", RULE.format(value="labels"))
     config = config_with("my_methods")
     load_and_check(config)
-    assert stages.make_objective(config, registry.METHODS["own"]).rule_options == (("gamma", 0.8),)
+    assert objectives.make_objective(config, registry.METHODS["own"]).rule_options == (("gamma", 0.8),)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_a_selector_and_a_refiner_of_ones_own(write_module):
     plugins.load(config.plugins)
     plugins.check_methods(config)
     options = {
-        name: dict(stages.make_objective(config, registry.METHODS[name]).rule_options)
+        name: dict(objectives.make_objective(config, registry.METHODS[name]).rule_options)
         for name in config.methods
     }
     assert options["selective"] == {

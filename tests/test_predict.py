@@ -14,11 +14,15 @@ import small_run
 import test_pipeline
 from flax import nnx
 
-from selw2s_jax import artifacts, inputs, pipeline, predictions, sharding, students
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import questions, tasks
+from selw2s_jax import sharding
+from selw2s_jax.data import question_files, tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import inputs
 from selw2s_jax.inference import classify
+from selw2s_jax.predict import predictions
+from selw2s_jax.run import pipeline, students
+from selw2s_jax.runtime import artifacts
 
 NAME = {"task": "sciq", "method": "selective", "seed": 0}
 FIELDS = ["example_id", "text", "p_ik", "class", "prob_1", "few_shot", "weak", "smoothed", "used", "target"]
@@ -251,7 +255,7 @@ def test_long_questions_are_truncated_and_prompts_lose_shots(student, examples, 
 def read_text(tmp_path, task: str, *lines: dict) -> list[tasks.Example]:
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return questions.read(path, tasks.get_task(task))
+    return question_files.read(path, tasks.get_task(task))
 
 
 @pytest.mark.parametrize(
@@ -291,7 +295,7 @@ def test_fields_become_the_text_that_the_task_shows(tmp_path, task, line, texts)
 def test_texts_of_any_script_and_line_ends_survive(tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'\xef\xbb\xbf\r\n{"text": "\xe6\xb0\xb4\\n?"}\r\n  \n{"text": "b\xe2\x80\xa8c"}')
-    found = questions.read(path, tasks.get_task("sciq"))
+    found = question_files.read(path, tasks.get_task("sciq"))
     assert [example.text for example in found] == ["水\n?", "b\u2028c"]
     assert [example.example_id for example in found] == ["sciq/input/0", "sciq/input/1"]
 

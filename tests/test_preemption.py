@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from selw2s_jax import preemption, sharding
-from selw2s_jax.inference import classify
+from selw2s_jax import sharding
+from selw2s_jax.inference import classify, partials
+from selw2s_jax.runtime import preemption
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +90,7 @@ def score(monkeypatch, tmp_path):
 
     monkeypatch.setattr(classify.batches, "device_batch", count)
 
-    def run(stop_at: int | None = None, partial: classify.Partial | None = None):
+    def run(stop_at: int | None = None, partial: partials.Partial | None = None):
         batches_run.clear()
         polls = iter(range(1, 100))
         monkeypatch.setattr(preemption, "reached", lambda: next(polls) == stop_at)
@@ -121,12 +122,12 @@ def test_scoring_stops_between_batches_and_goes_on_after_them(score, tmp_path):
     path = epath.Path(tmp_path / "under way" / "scores.npz")
     for stop_at in (2, 3):
         with pytest.raises(preemption.Preempted, match="stopped before the end of scoring"):
-            score(stop_at, classify.Partial(path))
-    found, num_batches = score(None, classify.Partial(path))
+            score(stop_at, partials.Partial(path))
+    found, num_batches = score(None, partials.Partial(path))
     assert num_batches < 5
     assert_same(found, expected)
-    classify.Partial(path).save(np.arange(7), [found[0], found[1]["last"]])
-    found, num_batches = score(None, classify.Partial(path))
+    partials.Partial(path).save(np.arange(7), [found[0], found[1]["last"]])
+    found, num_batches = score(None, partials.Partial(path))
     assert num_batches == 0
     assert_same(found, expected)
 
@@ -136,17 +137,17 @@ def test_scores_that_were_damaged_are_made_again(score, tmp_path, how):
     expected, _ = score()
     path = epath.Path(tmp_path / "scores.npz")
     with pytest.raises(preemption.Preempted):
-        score(3, classify.Partial(path))
+        score(3, partials.Partial(path))
     content = bytearray(path.read_bytes())
     if how == "flipped":
         content[len(content) // 3] ^= 16
     path.write_bytes(bytes(content[: {"cut": len(content) // 2, "flipped": None, "empty": 0}[how]]))
-    found, _ = score(None, classify.Partial(path))
+    found, _ = score(None, partials.Partial(path))
     assert_same(found, expected)
 
 
 def test_scoring_writes_now_and_then(score, tmp_path):
     path = epath.Path(tmp_path / "scores.npz")
-    score(None, classify.Partial(path, every_s=-1.0))
-    index, scores = classify.Partial(path).load()
+    score(None, partials.Partial(path, every_s=-1.0))
+    index, scores = partials.Partial(path).load()
     assert 0 < len(index) < 7 and [len(array) for array in scores] == [len(index)] * 2

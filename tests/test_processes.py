@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from selw2s_jax import artifacts
+from selw2s_jax.runtime import artifacts
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 SMALL = (

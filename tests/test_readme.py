@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import plugins, stages
-from selw2s_jax.method import losses, registry
+from selw2s_jax.experiments import checks, plugins
+from selw2s_jax.method import losses, objectives, registry
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 README = REPO / "README.md"
@@ -120,6 +120,7 @@ def test_commands_are_of_modules_and_flags_that_exist(page):
         if not (command := re.search(r"-m selw2s_jax\.(\w+)(.*)", line)):
             continue
         path = REPO / "selw2s_jax" / f"{command[1]}.py"
+        path = path if path.exists() else path.with_suffix("") / "__main__.py"
         assert path.exists(), line
         defined = path.read_text() + (REPO / "selw2s_jax" / "cli.py").read_text()
         for flag in re.findall(r"(?<!\S)--(\w+)", command[2]):
@@ -134,7 +135,7 @@ def test_configs_of_commands_load(page):
             if path not in OWN_CONFIGS:
                 config = config_lib.normalize(load_module(REPO / path).get_config(arguments or None))
                 models = ("strong",) if registry.is_p_ik_alone(config.methods) else ("weak", "strong")
-                config_lib.validate(config, students=registry.students(), models=models)
+                checks.validate(config, students=registry.students(), models=models)
 
 
 @every_page
@@ -161,7 +162,7 @@ def test_code_can_be_read(page):
 def test_the_example_is_a_config_with_a_method_of_its_own(registrations, tmp_path):
     (tmp_path / "my_config.py").write_text(my_config())
     config = load_module(tmp_path / "my_config.py").get_config()
-    config_lib.validate(config_lib.normalize(config), students=registry.students())
+    checks.validate(config_lib.normalize(config), students=registry.students())
     own = [name for name in config.methods if losses.LOSSES[name].__module__ == "my_config"]
     assert len(own) == 1
     weak_probs = jnp.asarray([[0.3, 0.7], [1.0, 0.0]])
@@ -178,7 +179,7 @@ def test_the_example_works_as_a_plugin(registrations, tmp_path, monkeypatch):
     plugins.load(config.plugins)
     del sys.modules["my_methods"]
     plugins.check_methods(config)
-    own = stages.make_objective(config, registry.METHODS["jeffreys"])
+    own = objectives.make_objective(config, registry.METHODS["jeffreys"])
     assert own.loss_options == (("scale", 1.0),)
 
 

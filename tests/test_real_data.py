@@ -8,9 +8,9 @@ import pytest
 import test_pipeline
 import test_plan
 
-from selw2s_jax import pipeline
 from selw2s_jax.hf import random_checkpoint
 from selw2s_jax.models import registry
+from selw2s_jax.run import pipeline
 
 
 @pytest.fixture(scope="module")

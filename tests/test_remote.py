@@ -6,10 +6,11 @@ import gs_stand_in
 import pytest
 from etils import epath
 
-from selw2s_jax import remote, smoke
-from selw2s_jax.data import joined, sources, tasks, user_files
+from selw2s_jax.data import by_id, sources, task_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader
+from selw2s_jax.runtime import remote
+from selw2s_jax.worlds import smoke
 
 
 @pytest.fixture
@@ -64,6 +65,6 @@ def test_readers_take_gs_paths(bucket, tmp_path):
     copy = loader.resolve("gs://bucket/model")
     assert loader.fingerprint(copy) == loader.fingerprint(pathlib.Path(model))
     (bucket / "mine.jsonl").write_text('{"text": "Is it?", "label": 1}\n{"text": "Is it not?", "label": 0}\n')
-    assert len(user_files.load_user_questions("gs://bucket/mine.jsonl", "mine", "train")) == 2
+    assert len(task_files.load_user_questions("gs://bucket/mine.jsonl", "mine", "train")) == 2
     (bucket / "scores.jsonl").write_text('{"example_id": "a", "p_ik": 0.25}\n')
-    assert joined.read_values("gs://bucket/scores.jsonl", "p_ik", 0, 1) == {"a": 0.25}
+    assert by_id.read_values("gs://bucket/scores.jsonl", "p_ik", 0, 1) == {"a": 0.25}

@@ -12,18 +12,17 @@ import report_runs
 import small_run
 from etils import epath
 
-from selw2s_jax import run_report, run_results, run_statistics, run_tables
-from selw2s_jax.analysis import report_figures, tables
+from selw2s_jax.report import document, figures, formats, numbers, stored, tables
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> run_results.Run:
-    return run_results.read_run(report_runs.write_run(tmp_path_factory.mktemp("report") / "run"))
+def run(tmp_path_factory) -> stored.Run:
+    return stored.read_run(report_runs.write_run(tmp_path_factory.mktemp("report") / "run"))
 
 
 @pytest.fixture(scope="module")
 def files(run) -> dict[str, bytes]:
-    return run_report.files([run])
+    return document.files([run])
 
 
 def test_main_results_are_those_worked_out_by_hand(run, files):
@@ -37,11 +36,11 @@ def test_main_results_are_those_worked_out_by_hand(run, files):
     assert (row["n"], row["num_seeds"], row["task"]) == ("10", "2", "sciq")
     assert rows["weak"]["pgr"] == rows["finetune"]["difference"] == ""
     assert "60.00" not in files["errors.csv"].decode()
-    assert run_statistics.majority_class_accuracy(run) == 0.6
+    assert numbers.majority_class_accuracy(run) == 0.6
 
 
 def test_comparisons_have_mcnemars_test_of_each_seed(run):
-    rows = {(row["first"], row["second"]): row for row in run_statistics.comparison_rows(run)}
+    rows = {(row["first"], row["second"]): row for row in numbers.comparison_rows(run)}
     assert list(rows) == [
         ("selective", "finetune"), ("random_selection", "finetune"), ("selective", "random_selection"),
     ]  # fmt: skip
@@ -51,22 +50,22 @@ def test_comparisons_have_mcnemars_test_of_each_seed(run):
 
 
 def test_errors_inherited_and_probabilities(run):
-    rows = {row["method"]: row for row in run_statistics.inheritance(run)}
+    rows = {row["method"]: row for row in numbers.inheritance(run)}
     # Seed 0: weak wrong on 5, selective on 2 of them; seed 1: weak wrong on 6, selective on 3 of them.
     assert rows["selective"]["inherited"] == pytest.approx((2 / 5 + 3 / 6) / 2)
     assert rows["selective"]["spoiled"] == 0 and "weak" not in rows
-    by_seed = run_statistics.by_seed(run)
+    by_seed = numbers.by_seed(run)
     first = next(row for row in by_seed if (row["method"], row["seed"]) == ("selective", 0))
     assert first["brier"] == pytest.approx(0.8 * 0.04 + 0.2 * 0.64)
     assert first["pgr"] == pytest.approx(3 / 4) and first["accuracy"] == 0.8
 
 
 def test_equal_runs_give_equal_files_whatever_the_order_of_their_items(tmp_path, run, files):
-    other = run_results.read_run(
+    other = stored.read_run(
         report_runs.write_run(tmp_path / "run", order=np.random.default_rng(0).permutation(10))
     )
     other = dataclasses.replace(other, workdir=run.workdir, manifest=run.manifest)
-    assert run_report.files([other]) == files == run_report.files([run])
+    assert document.files([other]) == files == document.files([run])
 
 
 def test_label_quality_on_ik_rows_is_over_the_rows_of_all_seeds(tmp_path):
@@ -77,8 +76,8 @@ def test_label_quality_on_ik_rows_is_over_the_rows_of_all_seeds(tmp_path):
     several.append(
         report_runs.diagnosis(seed=2, ik_rate=0.0, self_accuracy_on_ik=None, weak_accuracy_on_ik=None)
     )
-    (row,) = run_tables.label_table(
-        run_results.read_run(report_runs.write_run(tmp_path / "run", diagnostics=several))
+    (row,) = tables.label_table(
+        stored.read_run(report_runs.write_run(tmp_path / "run", diagnostics=several))
     ).rows
     assert row["self_accuracy_on_ik"] == pytest.approx(0.7) and row["ik_rate"] == pytest.approx(1 / 3)
 
@@ -98,7 +97,7 @@ def test_page_is_whole_and_needs_nothing_else(run, files):
     assert b"http" not in files["report.html"].replace(b"http-equiv", b"")
     text = " ".join(page.text)
     assert text.index("Warnings") < text.index("Main results") < text.index("Settings and manifest")
-    for table in run_tables.of_run(run):
+    for table in tables.of_run(run):
         assert all(column.meaning in text for column in table.columns)
 
 
@@ -111,7 +110,7 @@ def nasty(tmp_path_factory) -> dict[str, bytes]:
         tmp_path_factory.mktemp("nasty") / "run", right=right, task=name, weak=name, strong=name, notes=[name],
         diagnostics=[report_runs.diagnosis(name, ik_rate=0.0)], p_ik=[report_runs.P_IK | {"train_task": name}],
     )  # fmt: skip
-    return run_report.files([run_results.read_run(workdir)])
+    return document.files([stored.read_run(workdir)])
 
 
 def test_names_of_anyone_are_text_in_the_page(nasty):
@@ -141,43 +140,41 @@ def test_latex_is_a_booktabs_table_with_minus_signs(files):
     assert len(rows) == 1 + 3 and len({line.count(" & ") for line in rows}) == 1
     assert "{lrrrrl}" not in latex and r"\begin{tabular}{llrrrrl}" in latex
     row = {"x": -0.25, "y": (-0.5, 0.25), "z": "-1"}
-    columns = [tables.Column("x", "x", "", "points"), tables.Column("y", "y", "", "ratio interval")]
-    columns.append(tables.Column("z", "z", ""))
-    text = tables.to_latex(tables.Table("t", "t", columns, [row]), "t")
+    columns = [formats.Column("x", "x", "", "points"), formats.Column("y", "y", "", "ratio interval")]
+    columns.append(formats.Column("z", "z", ""))
+    text = formats.to_latex(formats.Table("t", "t", columns, [row]), "t")
     assert r"$-$25.00 & $-$0.500 to 0.250 & -1 \\" in text
 
 
 def test_the_papers_numbers_stand_beside_ours_only_for_its_data_and_pair(tmp_path, run):
-    table = run_tables.main_table(
-        run_results.read_run(report_runs.write_run(tmp_path / "same", is_papers_data=True))
-    )
+    table = tables.main_table(stored.read_run(report_runs.write_run(tmp_path / "same", is_papers_data=True)))
     (column,) = (column for column in table.columns if column.key == "paper_accuracy")
     assert column.heading == "paper's accuracy" and "not measured here" in column.meaning
     assert {row["method"]: column.text(row) for row in table.rows}["selective"] == "83.30"
     assert {row["method"]: column.text(row) for row in table.rows}["random_selection"] == "-"
-    other_pair = run_results.read_run(
+    other_pair = stored.read_run(
         report_runs.write_run(tmp_path / "pair", is_papers_data=True, strong="gpt2-xl")
     )
     for other in (other_pair, run):
-        assert all(column.key != "paper_accuracy" for column in run_tables.main_table(other).columns)
+        assert all(column.key != "paper_accuracy" for column in tables.main_table(other).columns)
 
 
 def test_one_experiment_in_two_workdirs_is_told_apart_by_workdir(tmp_path, run):
-    other = run_results.read_run(report_runs.write_run(tmp_path / "other"))
-    made = run_report.files([run, other])
+    other = stored.read_run(report_runs.write_run(tmp_path / "other"))
+    made = document.files([run, other])
     assert len({row["run"] for row in report_runs.read_csv(made["main.csv"])}) == 2
     assert "overview.csv" not in made and "transfer-1.png" not in made
     assert str(other.workdir) in made["report.html"].decode()
 
 
 def test_pictures_without_anything_to_draw_are_left_out():
-    assert report_figures.draw_training({"weak": {0: []}}, title="t", styles={"weak": ("k", "-")}) is None
-    assert report_figures.draw_labels({}, title="t", styles={}) is None
+    assert figures.draw_training({"weak": {0: []}}, title="t", styles={"weak": ("k", "-")}) is None
+    assert figures.draw_labels({}, title="t", styles={}) is None
 
 
 def test_many_methods_each_have_a_look_of_their_own():
-    methods = ["weak", "ceiling", *(f"method_{number}" for number in range(14)), *run_statistics.CONTROLS]
-    styles = report_figures.method_styles(methods)
+    methods = ["weak", "ceiling", *(f"method_{number}" for number in range(14)), *numbers.CONTROLS]
+    styles = figures.method_styles(methods)
     assert list(styles) == methods and len(set(styles.values())) == len(methods)
 
 
@@ -194,7 +191,7 @@ def test_command_writes_the_report_and_refuses_what_is_no_run(tmp_path):
     done = command(f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert f"{workdir}/report/report.html" in done.stdout and "2 outcomes are missing" in done.stdout
-    expected = run_report.files([run_results.read_run(epath.Path(workdir))])
+    expected = document.files([stored.read_run(epath.Path(workdir))])
     assert {path.name: path.read_bytes() for path in (workdir / "report").iterdir()} == expected
 
     unfinished = report_runs.write_run(
@@ -206,13 +203,13 @@ def test_command_writes_the_report_and_refuses_what_is_no_run(tmp_path):
 
 
 def test_report_of_a_real_run(tmp_path_factory):
-    run = run_results.read_run(small_run.workdir(tmp_path_factory.getbasetemp()))
+    run = stored.read_run(small_run.workdir(tmp_path_factory.getbasetemp()))
     results = json.loads((run.workdir / "results.json").read_text())
     assert run.missing == []
-    rows = {row["method"]: row for row in run_statistics.main_results(run)}
+    rows = {row["method"]: row for row in numbers.main_results(run)}
     for row in results["summary"]:
         found = rows[row["method"]]
         assert found["accuracy"] == row["accuracy"] and found["pgr"] == row["pgr"]
         assert found["accuracy_interval"] == (row["accuracy_low"], row["accuracy_high"])
     assert set(run.logs) == set(rows)
-    report_runs.Page(run_report.files([run])["report.html"])
+    report_runs.Page(document.files([run])["report.html"])

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from selw2s_jax import progress, results
-from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import metrics, paper, results
+from selw2s_jax.runtime import progress
 
 CORRECT = {"weak": 647, "ceiling": 934, "finetune": 779, "selective": 833}
 
@@ -78,7 +78,7 @@ def test_seeds_of_other_test_items_have_no_summary():
 
 
 def test_equal_seeds_still_have_the_error_of_the_items():
-    interval = results.accuracy_interval([647, 647, 647], 1000)
+    interval = metrics.accuracy_interval([647, 647, 647], 1000)
     assert interval == pytest.approx(metrics.wilson_interval(647, 1000))
 
 
@@ -164,12 +164,12 @@ def test_diagnostics_are_a_line_per_student_with_dashes_for_nothing():
 def test_paper_accuracy(cell, accuracy):
     task, weak, method = cell
     expected = None if accuracy is None else pytest.approx(accuracy / 100)
-    assert results.paper_accuracy(task, weak, "qwen-14b", method) == expected
-    assert results.paper_accuracy(task, weak, "qwen-7b", method) is None
+    assert paper.paper_accuracy(task, weak, "qwen-14b", method) == expected
+    assert paper.paper_accuracy(task, weak, "qwen-7b", method) is None
 
 
 def test_the_papers_rows_are_whole():
-    for rows in results.PAPER.values():
+    for rows in paper.PAPER.values():
         assert set(rows) >= {"weak", "ceiling", "finetune", "confidence", "selective"}
         for row in rows.values():
             assert len(row) == 3 and all(60 < value < 95 for value in row)

@@ -6,13 +6,14 @@ import json
 import pytest
 import report_runs
 
-from selw2s_jax import collect, run_report, run_results, run_statistics
 from selw2s_jax.errors import UserError
+from selw2s_jax.report import document, numbers, stored
+from selw2s_jax.run import manifests
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> run_results.Run:
-    return run_results.read_run(report_runs.write_run(tmp_path_factory.mktemp("reading") / "run"))
+def run(tmp_path_factory) -> stored.Run:
+    return stored.read_run(report_runs.write_run(tmp_path_factory.mktemp("reading") / "run"))
 
 
 def test_what_is_read(run):
@@ -26,10 +27,10 @@ def test_what_is_read(run):
 
 def test_a_part_of_a_run_says_what_is_missing(tmp_path):
     workdir = report_runs.write_run(tmp_path / "run", unfinished=("ceiling", "selective"), with_results=False)
-    run = run_results.read_run(workdir)
+    run = stored.read_run(workdir)
     assert run.missing[:2] == ["evaluation of ceiling, seed 0", "evaluation of ceiling, seed 1"]
     assert len(run.missing) == 5 and "when it ends" in run.missing[-1]
-    made = run_report.files([run])
+    made = document.files([run])
     text = " ".join(report_runs.Page(made["report.html"]).text)
     assert all(label in text for label in run.missing)
     rows = {row["method"]: row for row in report_runs.read_csv(made["main.csv"])}
@@ -40,10 +41,10 @@ def test_a_part_of_a_run_says_what_is_missing(tmp_path):
 
 def test_seeds_that_are_not_finished_for_both_are_not_compared(tmp_path):
     workdir = report_runs.write_run(tmp_path / "run")
-    run = run_results.read_run(workdir)
+    run = stored.read_run(workdir)
     predictions = run.predictions | {"selective": {1: run.predictions["selective"][1]}}
     run = dataclasses.replace(run, predictions=predictions)
-    rows = {row["method"]: row for row in run_statistics.main_results(run)}
+    rows = {row["method"]: row for row in numbers.main_results(run)}
     assert rows["selective"]["num_seeds"] == 1
     assert rows["selective"]["pgr"] == pytest.approx((0.7 - 0.4) / (1 - 0.4))
 
@@ -53,7 +54,7 @@ def test_results_of_an_earlier_config_are_not_used(tmp_path):
     manifest = json.loads((workdir / "manifest.json").read_text())
     manifest["config"]["p_ik"]["gamma"] = 0.5
     (workdir / "manifest.json").write_text(json.dumps(manifest))
-    run = run_results.read_run(workdir)
+    run = stored.read_run(workdir)
     assert run.diagnostics == run.p_ik == [] and "earlier config" in run.missing[0]
 
 
@@ -70,9 +71,13 @@ def test_results_of_an_earlier_config_are_not_used(tmp_path):
         ),
         ("results.json", "", "results.json cannot be read"),
         ("results.json", '{"manifest": 1}', "results.json cannot be read"),
-        (collect.TRUTH_FILE, None, f"{collect.TRUTH_FILE} cannot be read"),
-        (collect.TRUTH_FILE, "[1, 2]", f"{collect.TRUTH_FILE} cannot be read"),
-        (collect.TRUTH_FILE, '{"example_id": ["item-0"], "label": [1]}', "is not the file that was written"),
+        (manifests.TRUTH_FILE, None, f"{manifests.TRUTH_FILE} cannot be read"),
+        (manifests.TRUTH_FILE, "[1, 2]", f"{manifests.TRUTH_FILE} cannot be read"),
+        (
+            manifests.TRUTH_FILE,
+            '{"example_id": ["item-0"], "label": [1]}',
+            "is not the file that was written",
+        ),
         ("predictions.parquet", "PAR1", "is damaged"),
         ("artifact manifest", "{", "no readable manifest"),
         ("artifact manifest", '{"stage": "predictions", "inputs": {}, "files": {}}', "other inputs"),
@@ -87,17 +92,17 @@ def test_damaged_runs_are_refused_in_one_line(tmp_path, name, content, message):
     }
     report_runs.damage(named.get(name, workdir / name), content)
     with pytest.raises(UserError, match=message) as error:
-        run_results.read_run(workdir)
+        stored.read_run(workdir)
     assert "\n" not in str(error.value)
 
 
 def test_damaged_entries_of_results_are_refused(tmp_path):
     workdir = report_runs.write_run(tmp_path / "run", diagnostics=[{"method": "selective"}])
     with pytest.raises(UserError, match=r"results.json cannot be read"):
-        run_results.read_run(workdir)
+        stored.read_run(workdir)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     for workdir, message in ((tmp_path / "none", "none is not there"), (tmp_path, "has no run in it")):
         with pytest.raises(UserError, match=message):
-            run_results.read_run(workdir)
+            stored.read_run(workdir)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import report_runs
 
-from selw2s_jax import run_report, run_results, run_statistics, run_warnings
+from selw2s_jax.report import document, numbers, stored
+from selw2s_jax.report import warnings as warnings_lib
 
 
-def found(tmp_path, **changes) -> list[run_warnings.Finding]:
-    return run_warnings.find(run_results.read_run(report_runs.write_run(tmp_path / "run", **changes)))
+def found(tmp_path, **changes) -> list[warnings_lib.Finding]:
+    return warnings_lib.find(stored.read_run(report_runs.write_run(tmp_path / "run", **changes)))
 
 
 EVEN = {
@@ -21,16 +22,14 @@ EVEN = {
 
 def test_a_run_without_failures_has_no_warning(tmp_path):
     right = {"weak": (7, 7), "ceiling": (10, 10), "finetune": (8, 8), "selective": (9, 9)}
-    run = run_results.read_run(
-        report_runs.write_run(tmp_path / "run", right=right | {"random_selection": (7, 7)})
-    )
+    run = stored.read_run(report_runs.write_run(tmp_path / "run", right=right | {"random_selection": (7, 7)}))
     predictions = {
         method: {seed: np.tile(prob_1, 5) for seed, prob_1 in of_seed.items()}
         for method, of_seed in run.predictions.items()
     }
     run = dataclasses.replace(run, truth=np.tile(run.truth, 5), predictions=predictions)
-    assert run_warnings.find(run) == []
-    assert "None of the known ways" in " ".join(report_runs.Page(run_report.files([run])["report.html"]).text)
+    assert warnings_lib.find(run) == []
+    assert "None of the known ways" in " ".join(report_runs.Page(document.files([run])["report.html"]).text)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +109,6 @@ def test_warnings_name_method_seed_numbers_and_remedy(tmp_path, changes, method,
 
 
 def test_methods_whose_mask_is_given_are_not_blamed_for_it(tmp_path):
-    fixed = [
-        report_runs.diagnosis(name, ik_rate=1.0, self_accuracy_on_ik=0.1) for name in run_statistics.CONTROLS
-    ]
+    fixed = [report_runs.diagnosis(name, ik_rate=1.0, self_accuracy_on_ik=0.1) for name in numbers.CONTROLS]
     fixed.append(report_runs.diagnosis("selective_without_gs", self_weight=1.0))
     assert not [one for one in found(tmp_path, diagnostics=fixed) if "IK" in one.observation]

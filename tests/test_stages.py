@@ -6,10 +6,14 @@ import pathlib
 
 import pytest
 
-from selw2s_jax import artifacts, inputs, smoke, stages, trainer
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
+from selw2s_jax.hf import pretrained
 from selw2s_jax.method import label_rules, losses, registry
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import workbench
+from selw2s_jax.worlds import smoke
 
 pytestmark = pytest.mark.usefixtures("registrations")
 
@@ -31,9 +35,9 @@ registry.register("own_rule", registry.Method(label_rule="own"))
 """
 
 
-def training(method: str) -> stages.Stage:
+def training(method: str) -> stages_lib.Stage:
     """The stage that would train a student with a method."""
-    model = inputs.Model(
+    model = pretrained.Model(
         role="strong",
         name="tiny",
         folder=pathlib.Path("tiny"),
@@ -44,8 +48,8 @@ def training(method: str) -> stages.Stage:
         max_length=128,
     )
     folder = pathlib.Path("run")
-    store, group = artifacts.Store(folder), trainer.DeviceGroup()
-    make = stages.StageFactory(config_lib.default_config(), None, store, folder, group)
+    store, group = artifacts.Store(folder), workbench.DeviceGroup()
+    make = stages_lib.StageFactory(config_lib.default_config(), None, store, folder, group)
     return make.training("student", 0, model, method, num_examples=64, data_inputs={}, read_sets=dict)
 
 

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import small_run
 
-from selw2s_jax import artifacts, inputs, students, sweep
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import shots, tasks
+from selw2s_jax.data import prompts as prompts_lib
+from selw2s_jax.data import splits, tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import inputs
 from selw2s_jax.hf import tokenizers
 from selw2s_jax.inference import classify
+from selw2s_jax.run import manifests, students
+from selw2s_jax.runtime import artifacts
 
 NAME = {"task": "sciq", "method": "selective", "seed": 0}
 
@@ -213,7 +216,7 @@ def test_entries_hold_the_form_of_the_input(prompt):
     examples = [tasks.Example(f"t/{i}", f"t/{i}", f"Is {i} odd?", i % 2) for i in range(5)]
     task = dataclasses.replace(tasks.get_task("sciq"), instruction="Answer.")
     task = tasks.Task("t", "Answer.", tasks.format_text)
-    split = inputs.Split(examples[:2], task, prompt, examples[2:])
+    split = splits.Split(examples[:2], task, prompt, examples[2:])
     found = types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=split)})
     study = make_study(("weak", "ceiling", "finetune"))
     config = types.SimpleNamespace(task="t", seeds=(3,), methods=("finetune", "p_ik_only"))
@@ -226,7 +229,7 @@ def test_entries_hold_the_form_of_the_input(prompt):
     assert [facts.classifier_input(example.text) for example in split.examples] == split.texts
     assert bool(entry["shots"]) == (prompt == "fewshot")
     assert entry["is_plain_text"]
-    few_shot = shots.FewShot.from_json(entry["few_shot"])
+    few_shot = prompts_lib.FewShot.from_json(entry["few_shot"])
     assert not few_shot.is_generated
     assert [few_shot.prompt(example.text) for example in split.examples] == split.few_shot_prompts()
     for num_shots in range(4):
@@ -238,14 +241,14 @@ def test_entries_of_a_task_whose_answers_are_written():
     """The shots keep their solutions; a run of P(IK) alone lists neither weak model nor ceiling."""
     examples = [tasks.Example(f"t/{i}", f"t/{i}", f"{i} + 1?", 0, f"That is\n#### {i + 1}") for i in range(5)]
     task = tasks.Task("t", "Solve.", tasks.format_text, is_correct=lambda a, b: a == b, stop=("\n\n",))
-    split = inputs.Split(examples[:2], task, "bare", examples[2:])
+    split = splits.Split(examples[:2], task, "bare", examples[2:])
     found = types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=split)})
     config = types.SimpleNamespace(task="t", seeds=(3,), methods=("p_ik_only",))
     (entry,) = json.loads(json.dumps(students.entries(config, found, make_study(()))))
     assert (entry["method"], entry["role"], entry["has_class_head"]) == ("p_ik_only", "strong", False)
-    few_shot = shots.FewShot.from_json(entry["few_shot"])
+    few_shot = prompts_lib.FewShot.from_json(entry["few_shot"])
     assert few_shot.is_generated and few_shot.answers == "solutions" and few_shot.stop == ("\n\n",)
-    assert few_shot == shots.FewShot.of(task, split.shots)
+    assert few_shot == prompts_lib.FewShot.of(task, split.shots)
     assert [few_shot.prompt(example.text) for example in split.examples] == split.few_shot_prompts()
     assert "R: That is\n#### 3" in few_shot.prompt("9 + 1?")
 
@@ -285,7 +288,7 @@ def test_the_weak_model_of_a_student(finished):
 
 
 def test_every_trained_model_is_listed(finished):
-    manifest = students.read_manifest(finished)
+    manifest = manifests.read(finished)
     trained = {stage["key"] for stage in manifest["stages"] if stage["name"] == "train"}
     assert {entry["key"] for entry in manifest["students"]} == trained
 
@@ -294,12 +297,12 @@ def test_the_weak_model_of_a_student_in_a_sweep(run):
     """Of two runs with students of one name, the one of the student's own."""
     manifest = json.loads((run / "manifest.json").read_text())
     for name, key in (("one", None), ("two", "another")):
-        folder = run / sweep.FOLDER / name
+        folder = run / manifests.RUNS_FOLDER / name
         folder.mkdir(parents=True)
         entries = [entry | ({"key": key} if key else {}) for entry in manifest["students"]]
         (folder / "manifest.json").write_text(json.dumps(manifest | {"students": entries}))
     cells = [{"name": name, "axes": {}} for name in ("one", "two")]
-    (run / sweep.FILE).write_text(json.dumps({"cells": cells}))
+    (run / manifests.SWEEP_FILE).write_text(json.dumps({"cells": cells}))
     student = students.find(run, **NAME, run="one")
     assert students.find_weak(student) == students.find(run, **NAME | {"method": "weak"}, run="one")
     with pytest.raises(UserError, match=r"--run is missing: the run in .* has one, two"):

@@ -13,8 +13,10 @@ import pytest
 import refusals
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import pipeline, preemption, schedule, stages, students, sweep
 from selw2s_jax.errors import UserError
+from selw2s_jax.run import pipeline, schedule, students, sweep
+from selw2s_jax.runtime import preemption
+from selw2s_jax.stages import stage as stages_lib
 
 
 def with_sweep(config: ml_collections.ConfigDict, **axes) -> ml_collections.ConfigDict:
@@ -258,19 +260,19 @@ def read_predictions(folder: pathlib.Path) -> dict[str, np.ndarray]:
 # The order of stages.
 
 
-def make_stage(name: str, *needs: stages.Stage) -> stages.Stage:
-    return stages.Stage("train", name, {"name": name}, needs, lambda folder: None, "")
+def make_stage(name: str, *needs: stages_lib.Stage) -> stages_lib.Stage:
+    return stages_lib.Stage("train", name, {"name": name}, needs, lambda folder: None, "")
 
 
 def test_groups_make_each_stage_once_and_after_what_it_needs():
     rng = np.random.default_rng(0)
-    chosen: list[stages.Stage] = []
+    chosen: list[stages_lib.Stage] = []
     for number in range(40):
         needs = rng.choice(len(chosen), size=min(len(chosen), rng.integers(3)), replace=False)
         chosen.append(make_stage(str(number), *(chosen[i] for i in needs)))
     made, lock = [], threading.Lock()
 
-    def make(stage: stages.Stage) -> None:
+    def make(stage: stages_lib.Stage) -> None:
         with lock:
             assert {need.key for need in stage.needs} <= set(made)
             made.append(stage.key)

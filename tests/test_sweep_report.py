@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import report_runs
 
-from selw2s_jax import run_pooled, run_report, run_results, run_sweep_report, sweep
-from selw2s_jax.analysis import tables
 from selw2s_jax.errors import UserError
+from selw2s_jax.report import document, formats, stored, sweep_numbers, sweep_sections
+from selw2s_jax.run import manifests
 
 SCIQ = report_runs.RIGHT  # of ten items
 BOOLQ = {  # of fifteen
@@ -24,24 +24,24 @@ ABLATED = {"selective_without_ik": (6, 7), "mtl": (7, 7)}
 TWO_TASKS = {"task=sciq": {}, "task=boolq": {"task": "boolq", "right": BOOLQ, "num_items": 15}}
 
 
-def read_sweep(workdir, cells, **arguments) -> run_results.Contents:
-    return run_results.read(report_runs.write_sweep(workdir, cells, **arguments))
+def read_sweep(workdir, cells, **arguments) -> stored.Contents:
+    return stored.read(report_runs.write_sweep(workdir, cells, **arguments))
 
 
 @pytest.fixture(scope="module")
 def two_tasks(tmp_path_factory) -> dict[str, bytes]:
     """The report of one pair on two tasks with the paper's data."""
     workdir = tmp_path_factory.mktemp("sweep") / "tasks"
-    return run_report.files(read_sweep(workdir, TWO_TASKS, is_papers_data=True).runs)
+    return document.files(read_sweep(workdir, TWO_TASKS, is_papers_data=True).runs)
 
 
 def tables_of(runs) -> dict[str, list[dict[str, str]]]:
     """What the files of the sections would hold, without the parts of each run."""
     found: dict[str, list] = {}
-    for section in run_sweep_report.sections(runs):
+    for section in sweep_sections.sections(runs):
         for table in section.tables:
             found.setdefault(table.name, []).append((section.labels, table))
-    return {name: report_runs.read_csv(tables.to_csv(parts).encode()) for name, parts in found.items()}
+    return {name: report_runs.read_csv(formats.to_csv(parts).encode()) for name, parts in found.items()}
 
 
 def by_method(content: bytes) -> dict[str, dict[str, str]]:
@@ -139,7 +139,7 @@ def test_the_task_that_p_ik_is_trained_on_has_rows_for_what_depends_on_it(tmp_pa
     assert [float(row["sciq paper_accuracy"]) for row in selective] == pytest.approx([0.907, 0.898, 0.906])
     assert [float(row["boolq paper_accuracy"]) for row in selective] == pytest.approx([0.832, 0.8299, 0.8339])
     assert float(made[1]["sciq paper_accuracy"]) == pytest.approx(0.881)
-    section = run_sweep_report.sections(runs)[0]
+    section = sweep_sections.sections(runs)[0]
     assert section.tables[0].title == "The task that P(IK) is trained on"
     assert not section.pictures  # names have no order
 
@@ -168,10 +168,10 @@ def test_numbers_are_drawn_in_order_and_a_missing_run_is_a_gap(tmp_path):
         unfinished=("random_selection",),
     )
     assert contents.waiting == ["task=boolq,weak.label_noise=0.05: not begun"]
-    (line,) = run_pooled.make_lines(run_pooled.make_groups(contents.runs))
+    (line,) = sweep_numbers.make_lines(sweep_numbers.make_groups(contents.runs))
     assert line.values == [0.0, 0.05, 0.2] and line.is_numeric
     assert line.depends("selective") and not line.depends("ceiling")
-    assert list(run_sweep_report.sections(contents.runs)[0].pictures) == ["axis-1"]
+    assert list(sweep_sections.sections(contents.runs)[0].pictures) == ["axis-1"]
     rows = {(row["method"], row["value"]): row for row in tables_of(contents.runs)["axes"]}
     assert float(rows["selective", "0.2"]["sciq accuracy"]) == pytest.approx((5 + 8) / 20)
     assert (
@@ -186,7 +186,7 @@ def test_pairs_of_models_have_a_transfer_matrix_of_accuracy_and_pgr(tmp_path):
     cells = {f"{weak}-{strong}": {"weak": weak, "strong": strong} for weak, strong in pairs}
     cells["gpt2-gpt2-xl"]["right"] = SCIQ | {"ceiling": (4, 4)}  # PGR is undefined
     runs = read_sweep(tmp_path / "run", cells, unfinished=("random_selection",)).runs
-    assert list(run_sweep_report.sections(runs)[-1].pictures) == ["transfer-accuracy-1", "transfer-pgr-1"]
+    assert list(sweep_sections.sections(runs)[-1].pictures) == ["transfer-accuracy-1", "transfer-pgr-1"]
     made = tables_of(runs)
     rows = made["transfer"]
     shown = ("weak", "ceiling", "finetune", "selective")
@@ -218,20 +218,20 @@ def test_single_seeds_as_an_axis_are_one_run(tmp_path):
 
 def test_runs_that_differ_in_more_than_the_task_have_no_mean(tmp_path):
     runs = [
-        run_results.read_run(report_runs.write_run(tmp_path / "sciq")),
-        run_results.read_run(
+        stored.read_run(report_runs.write_run(tmp_path / "sciq")),
+        stored.read_run(
             report_runs.write_run(tmp_path / "boolq", task="boolq", settings={"p_ik.gamma": 0.5})
         ),
     ]
-    (section,) = run_sweep_report.sections(runs)
+    (section,) = sweep_sections.sections(runs)
     (table,) = section.tables
     assert not any("mean over tasks" in column.key for column in table.columns) and not section.pictures
     assert "No means over tasks" in table.notes[-1]
 
 
 def test_runs_that_cannot_be_told_apart_and_single_runs_have_no_sections(tmp_path):
-    runs = [run_results.read_run(report_runs.write_run(tmp_path / name)) for name in ("a", "b")]
-    assert run_sweep_report.sections(runs) == run_sweep_report.sections(runs[:1]) == []
+    runs = [stored.read_run(report_runs.write_run(tmp_path / name)) for name in ("a", "b")]
+    assert sweep_sections.sections(runs) == sweep_sections.sections(runs[:1]) == []
 
 
 def test_the_page_of_a_sweep_is_whole(tmp_path, two_tasks):
@@ -262,7 +262,7 @@ def test_names_of_anyone_are_text(tmp_path):
     }  # fmt: skip
     cells["pair"] = cells["cell-1000"] | {"weak": "gpt2"}
     contents = read_sweep(tmp_path / "run", cells, not_begun={name.replace("/", ""): {"task": name}})
-    made = run_report.files(contents.runs, absent=contents.waiting)
+    made = document.files(contents.runs, absent=contents.waiting)
     assert {"axis-1.png", "transfer-pgr-1.png", "axes.tex", "transfer.md"} <= made.keys()
     page = report_runs.Page(made["report.html"])
     assert "b" not in {tag for tag, _ in page.tags} and b"<b>" not in made["report.html"]
@@ -285,7 +285,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
 def test_a_damaged_run_is_left_out_named_and_the_command_fails(tmp_path):
     workdir = report_runs.write_sweep(tmp_path / "run", TWO_TASKS, not_begun={"task=cosmos_qa": {"task": ""}})
     report_runs.damage(workdir / "runs" / "task=boolq" / "results.json", "{")
-    contents = run_results.read(workdir)
+    contents = stored.read(workdir)
     assert [run.task for run in contents.runs] == ["sciq"] and len(contents.damaged) == 1
     done = command(f"--workdir={workdir}")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
@@ -303,15 +303,15 @@ def test_a_damaged_run_is_left_out_named_and_the_command_fails(tmp_path):
 @pytest.mark.parametrize("content", ["{", "[]", '{"cells": 3}', '{"cells": [{"name": "a"}]}'])
 def test_a_damaged_list_of_runs_is_refused_in_one_line(tmp_path, content):
     workdir = report_runs.write_sweep(tmp_path / "run", TWO_TASKS)
-    report_runs.damage(workdir / sweep.FILE, content)
+    report_runs.damage(workdir / manifests.SWEEP_FILE, content)
     with pytest.raises(UserError, match=r"sweep\.json cannot be read") as error:
-        run_results.read(workdir)
+        stored.read(workdir)
     assert "\n" not in str(error.value)
 
 
 def test_an_axis_that_a_config_does_not_have_is_damage(tmp_path):
     workdir = report_runs.write_sweep(tmp_path / "run", TWO_TASKS)
-    found = json.loads((workdir / sweep.FILE).read_text())
+    found = json.loads((workdir / manifests.SWEEP_FILE).read_text())
     found["cells"][0]["axes"]["data.nothing"] = 3
-    report_runs.damage(workdir / sweep.FILE, json.dumps(found))
-    assert "task=sciq: " in run_results.read(workdir).damaged[0]
+    report_runs.damage(workdir / manifests.SWEEP_FILE, json.dumps(found))
+    assert "task=sciq: " in stored.read(workdir).damaged[0]

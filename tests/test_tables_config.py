@@ -4,10 +4,12 @@ import pytest
 
 from configs import tables
 from selw2s_jax import config as config_lib
-from selw2s_jax import sweep, world
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import checks
 from selw2s_jax.method import registry
+from selw2s_jax.run import sweep
+from selw2s_jax.worlds import world
 
 PAPER = ("sciq", "boolq", "cosmos_qa")
 REAL = {
@@ -22,10 +24,10 @@ CONTROLS = {"self_training", "random_selection"}
 
 def cells_of(arguments: str) -> list[sweep.Cell]:
     config = config_lib.normalize(tables.get_config(arguments))
-    config_lib.validate(config, students=registry.students())
+    checks.validate(config, students=registry.students())
     cells = sweep.expand(config)
     for cell in cells:
-        config_lib.validate(cell.config, students=registry.students())
+        checks.validate(cell.config, students=registry.students())
         world.check(cell.config)
         # No student may see the ground truth of its own task.
         assert cell.config.p_ik.task != cell.config.task

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from selw2s_jax.analysis import metrics
-from selw2s_jax.data import sources, tasks, toy_world
+from selw2s_jax.data import sources, tasks
+from selw2s_jax.worlds import toy_world
 
 CONFIG = toy_world.WorldConfig(seed=3, num_entities=701)
 ENTITY_TASKS = tuple(toy_world.PROPERTIES)

@@ -15,9 +15,9 @@ from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader
 from selw2s_jax.inference import classify
-from selw2s_jax.method import registry
+from selw2s_jax.method import objectives, registry
 from selw2s_jax.models import heads
-from selw2s_jax.training import loop, state, step
+from selw2s_jax.training import loop, metrics_log, state, step
 
 GRAPH = dict(alpha=0.7, tau=0.1, normalize=True, center=False, include_self=True)
 RULE_OPTIONS = {"given": {}, "self_labels": {}, "smoothed": GRAPH, "selective": GRAPH | {"gamma": 0.5}}
@@ -26,7 +26,7 @@ RULE_OPTIONS = {"given": {}, "self_labels": {}, "smoothed": GRAPH, "selective": 
 def make_computation(name: str) -> step.Computation:
     method = registry.METHODS[name]
     return step.classification(
-        step.Objective(
+        objectives.Objective(
             label_rule=method.label_rule,
             rule_options=tuple((RULE_OPTIONS[method.label_rule] | dict(method.rule_options)).items()),
             loss=method.loss,
@@ -212,7 +212,7 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
         start,
         data,
         mesh=mesh,
-        log=loop.MetricsLog(tmp_path / f"{family}-{num_micro}.jsonl"),
+        log=metrics_log.MetricsLog(tmp_path / f"{family}-{num_micro}.jsonl"),
         label="test",
         history=loop.History(keep_trace=False),
         failure_path=tmp_path / "failures" / "test.json",

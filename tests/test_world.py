@@ -5,9 +5,10 @@ import pytest
 from configs import quickstart
 from configs import world as world_study
 from selw2s_jax import config as config_lib
-from selw2s_jax import world
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import checks
 from selw2s_jax.method import registry
+from selw2s_jax.worlds import world
 
 
 def test_shipped_worlds_are_valid():
@@ -16,7 +17,7 @@ def test_shipped_worlds_are_valid():
         world_study.get_config(),
         world_study.get_config("p_ik=frozen"),
     ):
-        config_lib.validate(config, students=registry.students())
+        checks.validate(config, students=registry.students())
         world.check(config)
 
 

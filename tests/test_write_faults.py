@@ -12,8 +12,8 @@ import sys
 import gs_stand_in
 import pytest
 
-from selw2s_jax import artifacts, storage
 from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import artifacts, storage
 
 TESTS = pathlib.Path(__file__).resolve().parent
 OLD, NEW = {"seed": 0}, {"seed": 1}

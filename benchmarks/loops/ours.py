@@ -11,6 +11,7 @@ from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.hf import loader
 from selw2s_jax.inference import classify
+from selw2s_jax.method import objectives
 from selw2s_jax.models import decoder, heads, registry
 from selw2s_jax.training import state, step
 
@@ -54,7 +55,7 @@ def main() -> None:
     settings = state.OptimizerSettings(protocol.LEARNING_RATE, args.steps, schedule="constant")
     classifier = heads.Classifier(load_backbone(args, mesh), p_ik_head=False)
     graphdef, train_state, shardings = state.start(classifier, settings, mesh)
-    computation = step.classification(step.Objective("given", (), "finetune", (), 1.0, 0.0))
+    computation = step.classification(objectives.Objective("given", (), "finetune", (), 1.0, 0.0))
     train_step = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     compiled = {}
     for k in range(args.steps):

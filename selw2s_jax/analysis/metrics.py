@@ -1,5 +1,7 @@
 """Metrics of predictions, on NumPy arrays."""
 
+import math
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -132,3 +134,22 @@ def seeds_interval(
 def _check_same_length(scores: np.ndarray, labels: np.ndarray) -> None:
     if scores.shape != labels.shape or scores.ndim != 1 or not len(scores):
         raise ValueError(f"need two non-empty arrays of one length, got {scores.shape} and {labels.shape}")
+
+
+def accuracy_interval(correct: Sequence[int], total: int) -> tuple[float, float]:
+    """The 95 % interval of `summarize`, from the numbers of right items of each seed."""
+    mean = statistics.fmean(correct) / total
+    low, high = wilson_interval(round(statistics.fmean(correct)), total)
+    over_seeds = mean_interval([count / total for count in correct])
+    if over_seeds is None:
+        return low, high
+    spread = over_seeds[1] - mean
+    return max(mean - math.hypot(mean - low, spread), 0.0), min(mean + math.hypot(high - mean, spread), 1.0)
+
+
+def majority_class_accuracy(labels: Sequence[int]) -> float:
+    """Accuracy of always giving the more frequent of the labels 0 and 1."""
+    if not len(labels):
+        raise ValueError("no labels")
+    share = sum(int(label) for label in labels) / len(labels)
+    return max(share, 1 - share)

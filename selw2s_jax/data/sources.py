@@ -8,8 +8,9 @@ import pathlib
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from selw2s_jax import errors, remote
-from selw2s_jax.data import keyed, tasks
+from selw2s_jax import errors
+from selw2s_jax.data import by_id, tasks
+from selw2s_jax.runtime import remote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -119,7 +120,7 @@ def _read_folder(
 
 def _is_train_context(context: str) -> bool:
     """One fixed division for all seeds, so that every run tests on the same items."""
-    return keyed.keyed_uniform(0, "split by context", context) < _TRAIN_SHARE_OF_CONTEXTS
+    return by_id.keyed_uniform(0, "split by context", context) < _TRAIN_SHARE_OF_CONTEXTS
 
 
 def _hub_label(task: tasks.Task, subset: tasks.Subset) -> str:

@@ -4,10 +4,15 @@ Everything is decided per group (question) by draws keyed by (seed, group): with
 the rows does not matter.
 """
 
+import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from selw2s_jax import errors
-from selw2s_jax.data import keyed, tasks
+from selw2s_jax.data import by_id, prompts, tasks
+from selw2s_jax.runtime import artifacts
 
 SAMPLES = ("random", "first")
 
@@ -109,14 +114,6 @@ def _pick_solved(groups: dict[str, list[tasks.Example]], num_shots: int, seed: i
     return [groups[name][0] for name in _keyed_order(groups, seed, "shots")[:num_shots]]
 
 
-def majority_class_accuracy(labels: Sequence[int]) -> float:
-    """Accuracy of always giving the more frequent of the labels 0 and 1."""
-    if not len(labels):
-        raise ValueError("no labels")
-    share = sum(int(label) for label in labels) / len(labels)
-    return max(share, 1 - share)
-
-
 def _group(examples: Iterable[tasks.Example]) -> dict[str, list[tasks.Example]]:
     """Examples by group, groups in order of first appearance, within a group by example_id."""
     groups: dict[str, list[tasks.Example]] = {}
@@ -128,4 +125,84 @@ def _group(examples: Iterable[tasks.Example]) -> dict[str, list[tasks.Example]]:
 
 
 def _keyed_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
-    return sorted(names, key=lambda name: (keyed.keyed_uniform(seed, purpose, name), name))
+    return sorted(names, key=lambda name: (by_id.keyed_uniform(seed, purpose, name), name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Examples with what the models read of them; ground truth apart.
+
+    Attributes:
+        examples: `data.tasks.Example`s.
+        task: that they are of.
+        prompt: form of the classifier input, "bare", "instruction" or "fewshot".
+        shots: of the few-shot prompt.
+    """
+
+    examples: Sequence[tasks.Example]
+    task: tasks.Task
+    prompt: str
+    shots: Sequence[tasks.Example]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @functools.cached_property
+    def ids(self) -> list[str]:
+        return [example.example_id for example in self.examples]
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        return np.array([example.label for example in self.examples], np.int32)
+
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        """What the class head and the P(IK) head read."""
+        return [
+            prompts.classifier_input(
+                example.text, prompt=self.prompt, instruction=self.task.instruction, shots=self.shots
+            )
+            for example in self.examples
+        ]
+
+    def few_shot_prompts(self) -> list[str]:
+        """What the language model answers."""
+        return self.build_prompts(len(self.shots), self.examples)
+
+    def build_prompts(self, num_shots: int, examples: Sequence[tasks.Example]) -> list[str]:
+        """The prompts of examples with the last `num_shots` shots."""
+        shots = self.shots[len(self.shots) - num_shots :]
+        return [prompts.few_shot_prompt(self.task.instruction, shots, example.text) for example in examples]
+
+    @functools.cached_property
+    def texts_hash(self) -> str:
+        """Of ids and classifier inputs, without ground truth."""
+        return artifacts.content_hash([self.ids, self.texts])
+
+    @functools.cached_property
+    def prompts_hash(self) -> str:
+        return artifacts.content_hash([self.ids, self.few_shot_prompts()])
+
+    @functools.cached_property
+    def solutions_hash(self) -> str:
+        """Of the ground truth of questions that are answered at length."""
+        return artifacts.content_hash([self.ids, [example.solution for example in self.examples]])
+
+    @functools.cached_property
+    def labels_hash(self) -> str:
+        return artifacts.content_hash([self.ids, self.labels.tolist()])
+
+    def only(self, keep: Sequence[bool]) -> "Split":
+        kept = [example for example, wanted in zip(self.examples, keep, strict=True) if wanted]
+        return dataclasses.replace(self, examples=kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedData:
+    """The splits of one seed. Every seed tests on the same items. A run of P(IK) alone has no halves."""
+
+    weak_half: Split | None
+    student_half: Split | None
+    test: Split
+    p_ik: Split | None
+    p_ik_test: Split | None  # held-out questions of p_ik.task

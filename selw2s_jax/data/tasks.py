@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from selw2s_jax import errors
-from selw2s_jax.data import gsm8k, keyed
+from selw2s_jax.data import by_id, gsm8k
 
 CONVERSIONS = ("coin", "balanced_pair", "all")
 
@@ -233,11 +233,11 @@ def _shown_choices(task: Task, question: Question, mode: str, seed: int) -> list
     if mode == "all":
         return sorted(right + wrong)
     if wrong:
-        draw = keyed.keyed_uniform(seed, "wrong choice", question.question_id)
+        draw = by_id.keyed_uniform(seed, "wrong choice", question.question_id)
         wrong = [wrong[int(draw * len(wrong))]]
     if mode == "balanced_pair":
         return sorted(right + wrong) if right and wrong else []
-    shows_right = keyed.keyed_uniform(seed, "coin", question.question_id) < 0.5
+    shows_right = by_id.keyed_uniform(seed, "coin", question.question_id) < 0.5
     return (right or wrong) if shows_right else (wrong or right)
 
 

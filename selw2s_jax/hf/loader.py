@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from selw2s_jax import errors, preemption, remote, sharding
-from selw2s_jax.hf import mapping, weight_files
-from selw2s_jax.models import decoder, registry
+from selw2s_jax import errors, sharding
+from selw2s_jax.hf import weight_files
+from selw2s_jax.models import decoder, key_tables, registry
+from selw2s_jax.runtime import preemption, remote
 
 # The dtypes that weights may have in a file, and what their slices are read as. JAX has no float64 by
 # default, so those are narrowed on the host.
@@ -73,7 +74,7 @@ def _download(repo_id: str, revision: str | None) -> pathlib.Path:
 class _Source:
     """The tensor of a file that fills one parameter, or one layer of it."""
 
-    tensor: mapping.Tensor
+    tensor: key_tables.Tensor
     key: str  # as the file has it, with or without its prefix
     info: weight_files.TensorInfo
 
@@ -96,12 +97,12 @@ def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, di
     table = registry.get_family(config.family).key_table
     infos = weight_files.read_tensor_infos(folder)
     shapes = {path: v.shape for path, v in decoder.abstract_params(config, lm_head=lm_head).items()}
-    wanted = {(tensor.param, tensor.layer): tensor for tensor in mapping.tensors(table, shapes)}
+    wanted = {(tensor.param, tensor.layer): tensor for tensor in key_tables.tensors(table, shapes)}
 
     faults = {"missing": [], "unknown": [], "given twice": [], "of a wrong shape": [], "of a wrong dtype": []}
     found: dict[tuple[str, int | None], _Source] = {}
     for key, info in infos.items():
-        matched = mapping.match(table, key)
+        matched = key_tables.match(table, key)
         in_range = matched and (matched[1] is None or matched[1] < config.num_layers)
         if not in_range:
             faults["unknown"].append(key)

@@ -13,8 +13,8 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax import errors
-from selw2s_jax.hf import export, mapping, weight_files
-from selw2s_jax.models import decoder, heads, lora, registry
+from selw2s_jax.hf import weight_files, writer
+from selw2s_jax.models import decoder, heads, key_tables, lora, registry
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -32,7 +32,7 @@ def _keys(classifier: heads.Classifier) -> dict[str, list[str]]:
     config = classifier.backbone.config
     shapes = {path: v.shape for path, v in decoder.abstract_params(config, lm_head=False).items()}
     found: dict[str, list[str]] = {}
-    for tensor in mapping.tensors(registry.get_family(config.family).key_table, shapes):
+    for tensor in key_tables.tensors(registry.get_family(config.family).key_table, shapes):
         name = tensor.param.removeprefix("layers.")
         if name in classifier.adapters.names:
             module = _PREFIX + tensor.key.removesuffix(".weight")
@@ -52,7 +52,7 @@ def save(folder, classifier: heads.Classifier, *, base: str, dtype: str = "float
     Args:
         folder: made if missing.
         base: name of the pretrained model.
-        dtype: as for `export.save_checkpoint`.
+        dtype: as for `writer.save_checkpoint`.
         main_head: the head that is also among the adapters' tensors, for families that transformers can classify with.
     """
     folder, settings = epath.Path(folder), classifier.adapters.settings
@@ -65,13 +65,13 @@ def save(folder, classifier: heads.Classifier, *, base: str, dtype: str = "float
         modules.append(".".join(keys[0].split(".")[-4:-2]))
     family = classifier.backbone.config.family
     fields = {"task_type": None, "modules_to_save": None}
-    if family in export.TRANSFORMERS_CLASSIFIERS:
-        _, head_key = export.TRANSFORMERS_CLASSIFIERS[family]
+    if family in writer.TRANSFORMERS_CLASSIFIERS:
+        _, head_key = writer.TRANSFORMERS_CLASSIFIERS[family]
         arrays[_PREFIX + head_key] = getattr(classifier, main_head).get_value()
         fields = {"task_type": "SEQ_CLS", "modules_to_save": [head_key.removesuffix(".weight")]}
-    export.save_heads(folder, classifier, dtype=dtype)
-    export.save_tensors(folder / WEIGHTS_NAME, arrays, dtype=dtype)
-    export.write_json(
+    writer.save_heads(folder, classifier, dtype=dtype)
+    writer.save_tensors(folder / WEIGHTS_NAME, arrays, dtype=dtype)
+    writer.write_json(
         folder / CONFIG_NAME,
         {
             "peft_type": "LORA",

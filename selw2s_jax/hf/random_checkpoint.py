@@ -5,8 +5,8 @@ import zlib
 
 import numpy as np
 
-from selw2s_jax.hf import export, mapping
-from selw2s_jax.models import decoder, registry
+from selw2s_jax.hf import writer
+from selw2s_jax.models import decoder, key_tables, registry
 
 _CHUNK_SIZE = 1 << 22
 
@@ -28,11 +28,11 @@ def write_random_checkpoint(
     Args:
         scale: standard deviation of weights and biases, and of the norms' scales around 1; default
             1/sqrt(embed_dim), at which every layer moves the residual stream at any width.
-        dtype, prefix, max_shard_bytes: as for `export.save_checkpoint`.
+        dtype, prefix, max_shard_bytes: as for `writer.save_checkpoint`.
     """
     scale = config.embed_dim**-0.5 if scale is None else scale
 
-    def draw_chunks(tensor: mapping.Tensor):
+    def draw_chunks(tensor: key_tables.Tensor):
         name = f"{tensor.param} {tensor.layer}".encode()
         rng = np.random.default_rng([seed, zlib.crc32(name)])
         center = 1.0 if tensor.param.endswith("norm.scale") else 0.0
@@ -44,6 +44,6 @@ def write_random_checkpoint(
 
     params = decoder.abstract_params(config, lm_head=True)
     shapes = {path: variable.shape for path, variable in params.items()}
-    export.write_checkpoint(
+    writer.write_checkpoint(
         folder, config, shapes, draw_chunks, dtype=dtype, prefix=prefix, max_shard_bytes=max_shard_bytes
     )

@@ -23,8 +23,9 @@ import pathlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from selw2s_jax import errors, remote
+from selw2s_jax import errors
 from selw2s_jax.hf import sentencepiece_bpe
+from selw2s_jax.runtime import remote
 
 # Embedding tables are padded to round sizes; no published model adds as many rows as this.
 MAX_EMBEDDING_PADDING = 1024

@@ -10,7 +10,8 @@ import struct
 
 from etils import epath
 
-from selw2s_jax import distributed, errors, storage
+from selw2s_jax import errors
+from selw2s_jax.runtime import distributed, storage
 
 INDEX_NAME = "model.safetensors.index.json"
 CONFIG_NAME = "config.json"

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from selw2s_jax.data import batches, keyed, tasks
+from selw2s_jax.data import batches, by_id, tasks
 from selw2s_jax.data import prompts as prompts_lib
 from selw2s_jax.errors import UserError
-from selw2s_jax.inference import classify, prefix
+from selw2s_jax.inference import partials, prefix
 
 
 def encode_prompts(tokenizer, prompts: Sequence[str]) -> tuple[list[np.ndarray], tuple[int, int]]:
@@ -112,7 +112,7 @@ def answer_log_odds(
     mesh: jax.sharding.Mesh,
     batch_tokens: int,
     label: str,
-    partial: classify.Partial | None = None,
+    partial: partials.Partial | None = None,
     shares_prefix: bool = True,
 ) -> np.ndarray:
     """Log-odds of the second answer against the first: the difference of their logits.
@@ -217,7 +217,7 @@ def candidate_log_probs(
     mesh: jax.sharding.Mesh,
     batch_tokens: int,
     label: str,
-    partial: classify.Partial | None = None,
+    partial: partials.Partial | None = None,
 ) -> list[np.ndarray]:
     """Log-probability of each candidate after its prompt, the sum over its tokens.
 
@@ -309,7 +309,7 @@ def sampled_accuracy(
         tempered = to_probs(log_odds / temperature).astype(np.float64)
         draws = np.array(
             [
-                [keyed.keyed_uniform(seed, f"answer/{s}", name) for s in range(num_samples)]
+                [by_id.keyed_uniform(seed, f"answer/{s}", name) for s in range(num_samples)]
                 for name in example_ids
             ]
         )

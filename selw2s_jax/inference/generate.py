@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from selw2s_jax import preemption, progress, sharding
+from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import fewshot, prefix
 from selw2s_jax.models import kv_cache
+from selw2s_jax.runtime import preemption, progress
 
 _KEY_TYPE = "threefry2x32"  # as written down in a row's two words, whatever JAX's default is
 _SHORTEST_PROMPT = 32  # slots for a prompt: this, or this times a power of two

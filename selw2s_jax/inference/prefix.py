@@ -13,7 +13,7 @@ from flax import nnx
 
 from selw2s_jax import sharding
 from selw2s_jax.data import packing
-from selw2s_jax.inference import classify
+from selw2s_jax.inference import classify, partials
 from selw2s_jax.models import kv_cache
 
 # Fewer prompts, or a shorter beginning, are not worth a computation of their own.
@@ -123,7 +123,7 @@ def score(
     mesh: jax.sharding.Mesh,
     batch_tokens: int,
     label: str,
-    partial: classify.Partial | None = None,
+    partial: partials.Partial | None = None,
     shares_prefix: bool = True,
 ):
     """`classify.score` of a decoder, the beginnings that prompts share computed once.

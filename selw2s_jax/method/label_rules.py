@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from selw2s_jax.method import named
+from selw2s_jax.method import factories
 
 
 class RuleInputs(NamedTuple):
@@ -38,7 +38,7 @@ class Labels(NamedTuple):
 
 
 LabelRule = Callable[[RuleInputs], Labels]
-LABEL_RULES = named.Registry("label rule")
+LABEL_RULES = factories.Registry("label rule")
 register = LABEL_RULES.register
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from selw2s_jax.method import named
+from selw2s_jax.method import factories
 
 # (example_ids, classifier inputs, seed) -> probabilities of class 1 [N]; never ground truth.
 LabelSource = Callable[[Sequence[str], Sequence[str], int], np.ndarray]
-LABEL_SOURCES = named.Registry("label source")
+LABEL_SOURCES = factories.Registry("label source")
 register = LABEL_SOURCES.register
 
 

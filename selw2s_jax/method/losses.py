@@ -12,10 +12,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from selw2s_jax.method import named
+from selw2s_jax.method import factories
 
 Loss = Callable[..., jax.Array]
-LOSSES = named.Registry("loss")
+LOSSES = factories.Registry("loss")
 register = LOSSES.register
 
 # What w counts as, at least, in a loss that divides by it or takes its logarithm.

@@ -6,15 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from selw2s_jax.method import graph_smoothing, label_rules, named
+from selw2s_jax.method import factories, graph_smoothing, label_rules
 
 # (inputs, P(IK) [E]) -> IK mask [E] bool: the rows that keep the strong model's own label.
 Selector = Callable[[label_rules.RuleInputs, jax.Array], jax.Array]
 # (inputs, prior labels [E, 2], IK mask [E]) -> refined labels [E, 2], of which those beside the mask are taken,
 # and scalars to log.
 Refiner = Callable[[label_rules.RuleInputs, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
-SELECTORS = named.Registry("selector")
-REFINERS = named.Registry("refiner")
+SELECTORS = factories.Registry("selector")
+REFINERS = factories.Registry("refiner")
 
 
 @SELECTORS.register("threshold")

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from selw2s_jax.models import key_tables
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -61,7 +63,7 @@ class Family:
         norm: `norm(config, settings, rngs)`, the final norm.
         parse_config: config.json -> ModelConfig; raises ValueError saying what is missing or unsupported.
         format_config: the inverse, as the family's own code writes it.
-        key_table: a `hf.mapping.KeyTable`.
+        key_table: of its checkpoints.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Family:
     norm: Callable[..., Any]
     parse_config: Callable[[dict], ModelConfig]
     format_config: Callable[[ModelConfig], dict]
-    key_table: Any
+    key_table: key_tables.KeyTable
 
 
 def require(config: dict, field: str, kind: type = int):

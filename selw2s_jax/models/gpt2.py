@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.hf import mapping
-from selw2s_jax.models import family, layers
+from selw2s_jax.models import family, key_tables, layers
 
 
 class Attention(nnx.Module):
@@ -116,11 +115,38 @@ def format_config(config: family.ModelConfig) -> dict:
     }
 
 
+KEYS = key_tables.KeyTable(
+    prefix="transformer.",
+    rows=(
+        key_tables.Row("{prefix}wte.weight", "wte"),
+        key_tables.Row("{prefix}wpe.weight", "wpe"),
+        key_tables.Row("{prefix}h.{layer}.ln_1.weight", "layers.attn_norm.scale"),
+        key_tables.Row("{prefix}h.{layer}.ln_1.bias", "layers.attn_norm.bias"),
+        key_tables.Row("{prefix}h.{layer}.attn.c_attn.weight", "layers.attn.qkv", unfold=(1, 3)),
+        key_tables.Row("{prefix}h.{layer}.attn.c_attn.bias", "layers.attn.qkv_bias", unfold=(3,)),
+        key_tables.Row("{prefix}h.{layer}.attn.c_proj.weight", "layers.attn.out", unfold=(2, 1)),
+        key_tables.Row("{prefix}h.{layer}.attn.c_proj.bias", "layers.attn.out_bias"),
+        key_tables.Row("{prefix}h.{layer}.ln_2.weight", "layers.mlp_norm.scale"),
+        key_tables.Row("{prefix}h.{layer}.ln_2.bias", "layers.mlp_norm.bias"),
+        key_tables.Row("{prefix}h.{layer}.mlp.c_fc.weight", "layers.mlp.up"),
+        key_tables.Row("{prefix}h.{layer}.mlp.c_fc.bias", "layers.mlp.up_bias"),
+        key_tables.Row("{prefix}h.{layer}.mlp.c_proj.weight", "layers.mlp.down"),
+        key_tables.Row("{prefix}h.{layer}.mlp.c_proj.bias", "layers.mlp.down_bias"),
+        key_tables.Row("{prefix}ln_f.weight", "final_norm.scale"),
+        key_tables.Row("{prefix}ln_f.bias", "final_norm.bias"),
+        key_tables.Row("lm_head.weight", "lm_head"),
+        key_tables.Row("score.weight", None),  # the head of a classifier in transformers
+        key_tables.Row("{prefix}h.{layer}.attn.bias", None),  # the causal mask, a buffer
+        key_tables.Row("{prefix}h.{layer}.attn.masked_bias", None),
+    ),
+)
+
+
 FAMILY = family.Family(
     name="gpt2",
     block=functools.partial(layers.Block, layers.LayerNorm, Attention, MLP),
     norm=layers.LayerNorm,
     parse_config=parse_config,
     format_config=format_config,
-    key_table=mapping.GPT2,
+    key_table=KEYS,
 )

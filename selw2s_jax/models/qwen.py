@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.hf import mapping
-from selw2s_jax.models import family, layers
+from selw2s_jax.models import family, key_tables, layers
 
 
 class Attention(nnx.Module):
@@ -132,11 +131,32 @@ def format_config(config: family.ModelConfig) -> dict:
     }
 
 
+KEYS = key_tables.KeyTable(
+    prefix="transformer.",
+    rows=(
+        key_tables.Row("{prefix}wte.weight", "wte"),
+        key_tables.Row("{prefix}h.{layer}.ln_1.weight", "layers.attn_norm.scale"),
+        key_tables.Row("{prefix}h.{layer}.attn.c_attn.weight", "layers.attn.qkv", unfold=(3, 1)),
+        key_tables.Row("{prefix}h.{layer}.attn.c_attn.bias", "layers.attn.qkv_bias", unfold=(3,)),
+        key_tables.Row("{prefix}h.{layer}.attn.c_proj.weight", "layers.attn.out", unfold=(1, 2)),
+        key_tables.Row("{prefix}h.{layer}.ln_2.weight", "layers.mlp_norm.scale"),
+        key_tables.Row("{prefix}h.{layer}.mlp.w1.weight", "layers.mlp.up"),
+        key_tables.Row("{prefix}h.{layer}.mlp.w2.weight", "layers.mlp.gate"),
+        key_tables.Row("{prefix}h.{layer}.mlp.c_proj.weight", "layers.mlp.down"),
+        key_tables.Row("{prefix}ln_f.weight", "final_norm.scale"),
+        key_tables.Row("lm_head.weight", "lm_head"),
+        key_tables.Row("{prefix}rotary_emb.inv_freq", None),  # recomputed from the config
+        key_tables.Row("{prefix}h.{layer}.attn.rotary_emb.inv_freq", None),
+        key_tables.Row("{prefix}h.{layer}.attn.masked_bias", None),
+    ),
+)
+
+
 FAMILY = family.Family(
     name="qwen",
     block=functools.partial(layers.Block, layers.RMSNorm, Attention, MLP),
     norm=layers.RMSNorm,
     parse_config=parse_config,
     format_config=format_config,
-    key_table=mapping.QWEN,
+    key_table=KEYS,
 )

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from selw2s_jax import checkpointing, sharding
+from selw2s_jax import sharding
+from selw2s_jax.training import checkpointing
 
 TRAINED = ("all", "heads", "lora")
 

@@ -18,20 +18,9 @@ from flax import nnx
 
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
-from selw2s_jax.method import label_rules, losses
+from selw2s_jax.method import label_rules, losses, objectives
 from selw2s_jax.models import heads, lora
 from selw2s_jax.training import state as state_lib
-
-
-class Objective(NamedTuple):
-    """What a method asks of the step; hashable, and all that the method adds to a stage's inputs."""
-
-    label_rule: str  # name in label_rules.LABEL_RULES
-    rule_options: tuple[tuple[str, Any], ...]
-    loss: str  # name in losses.LOSSES
-    loss_options: tuple[tuple[str, Any], ...]
-    task_weight: float
-    p_ik_weight: float  # lambda of Eq. 4
 
 
 class Computation(NamedTuple):
@@ -46,7 +35,7 @@ class Computation(NamedTuple):
     loss: Callable[..., Any]
 
 
-def classification(objective: Objective) -> Computation:
+def classification(objective: objectives.Objective) -> Computation:
     """The computation of every method: both heads, a label rule and a loss."""
     rule = label_rules.get(objective.label_rule, **dict(objective.rule_options))
     loss = losses.get(objective.loss, **dict(objective.loss_options))
@@ -92,7 +81,7 @@ def batch_loss(
     *,
     rule: label_rules.LabelRule,
     loss: losses.Loss,
-    objective: Objective,
+    objective: objectives.Objective,
 ):
     """Loss of the global batch (Eq. 4) from the model's outputs.
 

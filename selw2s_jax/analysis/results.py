@@ -1,0 +1,220 @@
+"""results.json and the table: accuracies with intervals, PGR, and the paper's numbers beside them."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from selw2s_jax.analysis import metrics, paper
+
+REFERENCES = ("weak", "ceiling")  # what PGR is measured against
+
+# What the methods are, for readers of tables.
+DESCRIPTIONS = {
+    "weak": "the weak model, fine-tuned on ground truth of its half of the data",
+    "ceiling": "the strong model fine-tuned on ground truth: what a perfect teacher would give",
+    "finetune": "the strong model on the weak model's labels as they are",
+    "confidence": "with the auxiliary confidence loss of Burns et al. 2023",
+    "product": "on the product of weak and own probabilities",
+    "adaptive": "with the adaptive confidence loss of Guo et al. 2024",
+    "reverse_kl": "reverse KL divergence instead of cross-entropy (Yao et al. 2025)",
+    "jensen_shannon": "Jensen-Shannon divergence instead of cross-entropy",
+    "forward_kl": "forward KL divergence instead of cross-entropy",
+    "hellinger": "squared Hellinger distance instead of cross-entropy",
+    "total_variation": "total variation distance instead of cross-entropy",
+    "chi_squared": "chi-squared divergence instead of cross-entropy",
+    "selective": "Selective W2SG: own labels where P(IK) exceeds gamma, smoothed weak labels elsewhere",
+    "selective_without_ik": "selective without selection: smoothed weak labels on every row",
+    "selective_without_gs": "selective without graph smoothing",
+    "mtl": "weak labels as they are, with P(IK) trained beside but not used",
+    "p_ik_only": "P(IK) trained alone; it answers no questions",
+    "self_training": "control: the strong model's own labels on every row",
+    "random_selection": "control: own labels on random rows, as many as selective chose",
+}
+
+# Of the questions that P(IK) is tested on.
+DISTRIBUTIONS = {"in": "in distribution", "out": "out of distribution"}
+
+# Fifths of the test items by how often the text names their entity.
+FREQUENCY_GROUPS = ("most common", "common", "middle", "rare", "rarest")
+
+
+def make_records(
+    *, task: str, weak: str, strong: str, seed: int, total: int, correct: dict[str, int]
+) -> list[dict[str, Any]]:
+    """One record per method of one seed, from the number of test items each gets right.
+
+    Args:
+        total: test items.
+        correct: by method, "weak" and "ceiling" among them.
+    """
+    accuracy = {method: count / total for method, count in correct.items()}
+    records = []
+    for method, count in correct.items():
+        pgr, reason = _pgr(method, accuracy)
+        low, high = metrics.wilson_interval(count, total)
+        records.append(
+            {
+                "task": task,
+                "method": method,
+                "weak": weak,
+                "strong": strong,
+                "seed": seed,
+                "n": total,
+                "correct": count,
+                "accuracy": accuracy[method],
+                "accuracy_low": low,
+                "accuracy_high": high,
+                "pgr": pgr,
+                "pgr_reason": reason,
+            }
+        )
+    return records
+
+
+def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) -> list[dict[str, Any]]:
+    """Per method, over seeds: mean accuracy with a 95 % interval, and PGR, in the order of the records.
+
+    One seed has the Wilson interval over test items. Several seeds share the items: the half-width of their
+    Student-t interval and that of the Wilson interval at the mean accuracy add in squares. PGR is that of the mean
+    accuracies: a mean of the seeds' own ratios would be ruled by the seed with the smallest gap.
+
+    Args:
+        with_paper: whether the paper's numbers are of the same data and may stand beside these.
+
+    Raises:
+        ValueError: records of one method differ in their number of test items.
+    """
+    methods = dict.fromkeys(record["method"] for record in records)
+    by_method = {method: [record for record in records if record["method"] == method] for method in methods}
+    means = {
+        method: statistics.fmean(record["accuracy"] for record in mine) for method, mine in by_method.items()
+    }
+    rows = []
+    for method, mine in by_method.items():
+        first = mine[0]
+        if any(record["n"] != first["n"] for record in mine):
+            sizes = ", ".join(str(record["n"]) for record in mine)
+            raise ValueError(f"seeds of {method} are tested on different numbers of items: {sizes}")
+        low, high = metrics.accuracy_interval([record["correct"] for record in mine], first["n"])
+        pgr, reason = _pgr(method, means)
+        rows.append(
+            {
+                "method": method,
+                "num_seeds": len(mine),
+                "n": first["n"],
+                "accuracy": means[method],
+                "accuracy_low": low,
+                "accuracy_high": high,
+                "pgr": pgr,
+                "pgr_reason": reason,
+                "paper_accuracy": paper.paper_accuracy(first["task"], first["weak"], first["strong"], method)
+                if with_paper
+                else None,
+            }
+        )
+    return rows
+
+
+def _pgr(method: str, accuracies: Mapping[str, float]) -> tuple[float | None, str | None]:
+    """PGR of a method, or None and why it has none."""
+    if method in REFERENCES:
+        return None, "the reference that PGR is measured against"
+    pgr = metrics.performance_gap_recovered(accuracies["weak"], accuracies[method], accuracies["ceiling"])
+    return pgr, "undefined: the ceiling is not above the weak model" if pgr is None else None
+
+
+def format_table(
+    records: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], majority_class_accuracy: float
+) -> str:
+    """The table that a run ends with, from its records and their summary."""
+    first = records[0]
+    with_paper = any(row["paper_accuracy"] is not None for row in rows)
+    header = ["method", "accuracy", "95 % interval", "n", "seeds", "PGR"] + ["paper's accuracy"] * with_paper
+    cells, undefined = [header], set()
+    for row in rows:
+        is_student = row["method"] not in REFERENCES
+        if row["pgr"] is None:
+            pgr = "undefined" if is_student else "-"
+            undefined |= {row["pgr_reason"]} if is_student else set()
+        else:
+            pgr = f"{row['pgr']:.3f}"
+        line = [
+            row["method"],
+            _percent(row["accuracy"]),
+            f"{_percent(row['accuracy_low'])} to {_percent(row['accuracy_high'])}",
+            str(row["n"]),
+            str(row["num_seeds"]),
+            pgr,
+        ]
+        cells.append(line + [_percent(row["paper_accuracy"])] * with_paper)
+    return "\n".join(
+        [
+            f"{first['task']}: {first['weak']} teaches {first['strong']} (accuracy in per cent)",
+            *_aligned(cells),
+            f"majority class: {_percent(majority_class_accuracy)}",
+            *(f"PGR {reason}" for reason in sorted(undefined)),
+        ]
+    )
+
+
+def format_diagnostics(diagnostics: Sequence[dict[str, Any]]) -> str:
+    """What each student that chose among labels chose in the second half of training, in per cent."""
+    header = [
+        "labels, 2nd half", "seed", "IK rate", "self right (IK)", "weak right (IK)", "weak right", "selected right",
+        "smoothed right", "P(IK) AUROC",
+    ]  # fmt: skip
+    names = (
+        "ik_rate", "self_accuracy_on_ik", "weak_accuracy_on_ik", "weak_accuracy", "prior_accuracy",
+        "target_accuracy", "p_ik_auroc",
+    )  # fmt: skip
+    cells = [header]
+    for entry in diagnostics:
+        late = entry["second_half"]
+        cells.append([entry["method"], str(entry["seed"]), *(_percent(late[name]) for name in names)])
+    return "\n".join(_aligned(cells))
+
+
+def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
+    """AUROC of P(IK) for "the few-shot answer is right", by seed, in and out of the distribution it trained on."""
+    cells = [
+        ["P(IK)", "seed", "tested on", "", "AUROC", "95 % interval", "n", "right", "IK rate", "right (IK)"]
+    ]
+    for entry in tests:
+        interval = "-"
+        if entry["auroc_low"] is not None:
+            interval = f"{entry['auroc_low']:.3f} to {entry['auroc_high']:.3f}"
+        cells.append(
+            [
+                entry["method"],
+                str(entry["seed"]),
+                entry["test_task"],
+                DISTRIBUTIONS[entry["distribution"]],
+                "-" if entry["auroc"] is None else f"{entry['auroc']:.3f}",
+                interval,
+                str(entry["n"]),
+                _percent(entry["known"] / entry["n"]),
+                _percent(entry["ik_rate"]),
+                _percent(entry["ik_precision"]),
+            ]
+        )
+    return "\n".join(_aligned(cells))
+
+
+def format_by_frequency(counts: dict[str, Any]) -> str:
+    """Test accuracy in per cent by fifths of entity frequency."""
+    cells = [["accuracy by frequency", *FREQUENCY_GROUPS], ["n", *map(str, counts["n"])]]
+    for name, correct in counts["correct"].items():
+        cells.append([name, *(_percent(c / n) for c, n in zip(correct, counts["n"], strict=True))])
+    return "\n".join(_aligned(cells))
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]

@@ -1,0 +1,272 @@
+"""The programs that are measured, each with its weights, its batches, and the loop that drives it in a run.
+
+Weights are random, of the sizes of the config's models, made on the devices in their layout.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from selw2s_jax import sharding
+from selw2s_jax.benchmark import example_texts
+from selw2s_jax.data import batches, tasks
+from selw2s_jax.errors import UserError
+from selw2s_jax.hf import pretrained
+from selw2s_jax.inference import prefix
+from selw2s_jax.method import objectives, registry
+from selw2s_jax.models import decoder
+from selw2s_jax.plan import programs
+from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.training import loop, state
+
+_SEED = 0
+
+
+class Clock(Protocol):
+    """Is told of every step once what it gave was read, as `metrics_log.MetricsLog` is."""
+
+    def write(self, step: int, metrics: dict[str, float], *, last: bool = False) -> None: ...
+
+    def settle(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """The first steps of a run's batches; in the place of `batches.TrainBatches`.
+
+    Attributes:
+        num_steps: steps that are run.
+        make: the batch of a step, on the host.
+        placed: batches that are on the devices already; None to give out those of `make`.
+    """
+
+    num_steps: int
+    make: Callable[[int], batches.Batch]
+    placed: Sequence[batches.Batch] | None = None
+
+    def batch_at(self, step: int) -> batches.Batch:
+        return self.make(step) if self.placed is None else self.placed[step]
+
+    def example_ids(self, step: int) -> list[str]:
+        return []
+
+    def on(self, mesh: jax.sharding.Mesh) -> "Feed":
+        """The same with all batches on the devices."""
+        placed = [batches.device_batch(self.make(step), mesh) for step in range(self.num_steps)]
+        jax.block_until_ready(placed)
+        return dataclasses.replace(self, placed=placed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A program and what it takes.
+
+    Attributes:
+        name: "train", "score" or "answer".
+        method: that is trained, None for the others.
+        program: its function and its arguments as shapes, the last two those of what is held and of some batch.
+        feed: its batches.
+        start: makes what it is called with besides a batch: a `TrainState`, or parameters.
+        drive: `(run, held, feed, clock) -> held` calls `run(held, batch)` step by step as a run does.
+        prepare_s: seconds that it took to plan the rows of all batches, before the first.
+        past_length: tokens that every example attends to besides its own.
+    """
+
+    name: str
+    method: str | None
+    program: programs.Program
+    feed: Feed
+    start: Callable[[], Any]
+    drive: Callable[[Callable, Any, Feed, Clock], Any]
+    prepare_s: float
+    past_length: int = 0
+
+    def compile(self, held, batch: batches.Batch) -> jax.stages.Compiled:
+        """The program for what `start` made and batches of one shape, to be called as `(held, batch)`."""
+        shape_of = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
+        shapes = (jax.tree.map(shape_of, held), programs.abstract_batch(batch, self.program.mesh))
+        return self.program._replace(arguments=(*self.program.arguments[:-2], *shapes)).compile()
+
+
+class Workloads:
+    """Makes the workloads of a config.
+
+    Args:
+        config: the validated config.
+        model: the strong model, by its sizes.
+        found: examples.
+        num_steps: that are run, those of the warm-up included.
+
+    Attributes:
+        trainer: whose programs these are.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        model: pretrained.Model,
+        found: example_texts.Examples,
+        num_steps: int,
+    ):
+        self._config, self._model, self._found, self._num_steps = config, model, found, num_steps
+        self._programs = programs.Programs(config, jax.devices())
+        self.trainer = self._programs.trainer
+        self._mesh = self.trainer.mesh(model)
+
+    def train(self, name: str) -> Workload:
+        """The train step of a method, as `loop.train` drives it.
+
+        Raises:
+            UserError: the task has no classes that the method could learn.
+        """
+        method = registry.METHODS[name]
+        if method.task_weight > 0 and _is_generated(self._config.task):
+            raise UserError(
+                f"--method={name} learns to judge answers, and config.task={self._config.task} has answers to write: "
+                "give --method=p_ik_only or another config.task"
+            )
+        sets, sizes = self._training_sets(method)
+        first = min(sets)
+        epochs = self._config.training.epochs if first == batches.TASK else self._config.p_ik.epochs
+        # The shapes of rows are chosen for all steps of a run.
+        of_run = stages_lib.count_steps(len(sets[first].tokens), epochs, sizes[first], f"the run of {name}")
+        start = time.perf_counter()
+        data = self._programs.train_batches(
+            self._model, sets, sizes, max(of_run, self._num_steps), order_seed=_SEED
+        )
+        prepare_s = time.perf_counter() - start
+        feed = Feed(self._num_steps, data.batch_at)
+        program = self._programs.train_step(self._model, name, int(np.mean(sets[first].lengths)))
+        build = lambda: self.trainer.build(self._model, p_ik_head=batches.P_IK in sets)  # noqa: E731
+
+        def start_training() -> state.TrainState:
+            settings = self.trainer.optimizer_settings(self._model, 1 + self._config.training.warmup_steps)
+            return state.start(random_model(build, self._mesh), settings, self._mesh)[1]
+
+        def drive(run, held: state.TrainState, feed: Feed, clock: Clock) -> state.TrainState:
+            # The trace is read where a run keeps it.
+            keep_trace = method.label_rule != "given"
+            held = held._replace(step=sharding.put(np.zeros((), np.int32), held.step.sharding))
+            history = _History(feed, keep_trace=keep_trace)
+            return loop.train(
+                run, held, feed, mesh=self._mesh, log=clock, label=f"train {name}", history=history
+            )[0]
+
+        return Workload("train", name, program, feed, start_training, drive, prepare_s)
+
+    def score(self, p_ik_head: bool) -> Workload:
+        """Scoring or evaluation by a trained model, as `classify.predict` drives it."""
+        feed, length, prepare_s = self._score_feed(self._found.test())
+        program = self._programs.scores(self._model, length, p_ik_head=p_ik_head)
+        build = lambda: self.trainer.build(self._model, p_ik_head=p_ik_head)  # noqa: E731
+        start = lambda: nnx.split(random_model(build, self._mesh))[1]  # noqa: E731
+        return Workload("score", None, program, feed, start, self._drive_scoring, prepare_s)
+
+    def answer(self) -> Workload:
+        """Few-shot answers by the untouched model, as `fewshot.answer_log_odds` drives them.
+
+        They are those of the largest group of prompts that share their beginning, which is read once, outside of the
+        time that is measured.
+        """
+        tokens = self._found.prompts()
+        group = max(prefix.group(tokens), key=lambda group: len(group.members))
+        slots = prefix.cache_slots(group.length)
+        feed, length, prepare_s = self._score_feed(
+            [tokens[i][group.length :] for i in group.members], past_slots=slots
+        )
+        program = self._programs.answers(self._model, length)
+
+        def start():
+            model = random_model(self._language_model, self._mesh)
+            cache = None
+            if group.length:
+                cache = prefix.prefill(model, tokens[group.members[0]][: group.length], num_slots=slots)
+            return nnx.split(model)[1], cache, ()
+
+        return Workload(
+            "answer", None, program, feed, start, self._drive_scoring, prepare_s, past_length=group.length
+        )
+
+    def _training_sets(self, method: registry.Method) -> tuple[dict[int, batches.ExampleSet], dict[int, int]]:
+        """Examples of each kind with random labels, and how many of them a step takes."""
+        training, generator = self._config.training, np.random.default_rng(_SEED)
+        sets, sizes = {}, {batches.TASK: training.batch_size}
+        sizes[batches.P_IK] = self._config.p_ik.batch_size or training.batch_size
+
+        def uniform(tokens: example_texts.Tokens) -> np.ndarray:
+            return generator.random(len(tokens), np.float32)
+
+        if method.task_weight > 0:
+            tokens = self._found.task()
+            probs = uniform(tokens)
+            columns = {"weak_probs": np.stack([1 - probs, probs], axis=-1)}
+            columns |= {"self_labels": uniform(tokens), "given_p_ik": uniform(tokens)}
+            sets[batches.TASK] = batches.ExampleSet([""] * len(tokens), tokens, columns)
+        if objectives.trains_p_ik(self._config, method):
+            tokens = self._found.p_ik()
+            sets[batches.P_IK] = batches.ExampleSet(
+                [""] * len(tokens), tokens, {"ik_target": uniform(tokens)}
+            )
+        return sets, {kind: sizes[kind] for kind in sets}
+
+    def _score_feed(self, tokens: example_texts.Tokens, past_slots: int = 0) -> tuple[Feed, int, float]:
+        """The batches of a split, from the first again where there are too few; mean tokens of an example; seconds."""
+        start = time.perf_counter()
+        made = [
+            batch
+            for batch, _ in batches.score_batches(
+                tokens,
+                batch_tokens=self._config.execution.score_tokens,
+                row_multiple=sharding.num_row_groups(self._mesh),
+                past_slots=past_slots,
+                openai_pooling=self._config.compat.openai_pooling,
+            )
+        ]
+        seconds = time.perf_counter() - start
+        feed = Feed(self._num_steps, lambda step: made[step % len(made)])
+        return feed, int(np.mean([len(ids) for ids in tokens])), seconds
+
+    def _drive_scoring(self, run, held, feed: Feed, clock: Clock):
+        """As the loop of `classify.score`."""
+        pending = None
+        for step in range(feed.num_steps):
+            outputs = run(held, batches.device_batch(feed.batch_at(step), self._mesh))
+            if pending is not None:
+                jax.device_get(pending)
+                clock.write(step - 1, {})
+            pending = outputs
+        jax.device_get(pending)
+        clock.write(feed.num_steps - 1, {}, last=True)
+        return held
+
+    def _language_model(self) -> decoder.Decoder:
+        options = self.trainer.language_model_options(self._model)
+        return decoder.Decoder(self._model.config, rngs=nnx.Rngs(_SEED), **options)
+
+
+class _History(loop.History):
+    """Is given batches as they were on the host, whichever were fed."""
+
+    def __init__(self, feed: Feed, *, keep_trace: bool):
+        super().__init__(keep_trace=keep_trace)
+        self._hosts = None if feed.placed is None else [feed.make(step) for step in range(feed.num_steps)]
+
+    def add(self, step: int, metrics: dict[str, float], trace, batch: batches.Batch) -> None:
+        super().add(step, metrics, trace, batch if self._hosts is None else self._hosts[step])
+
+
+def _is_generated(task: str) -> bool:
+    return task in tasks.TASKS and tasks.TASKS[task].is_generated
+
+
+def random_model(build: Callable[[], nnx.Module], mesh: jax.sharding.Mesh) -> nnx.Module:
+    """What `build` builds, each array made on the devices in its shards."""
+    graphdef, abstract = nnx.split(nnx.eval_shape(build))
+    make = jax.jit(lambda: nnx.split(build())[1], out_shardings=sharding.param_shardings(mesh, abstract))
+    return nnx.merge(graphdef, make())

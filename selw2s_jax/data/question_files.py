@@ -1,0 +1,134 @@
+"""Questions without ground truth from a user's JSON lines, for a trained student to be asked.
+
+A line is `{"text": ...}`, what the models of the task read, or has the fields of a question:
+
+- `question`, and `context` where the task has a passage (`passage` is the same);
+- `answer`, the text of the answer that is to be judged, or `choices`, a list of them, each judged in a line of its own,
+  with `:0`, `:1` and so on behind the example_id, and `answer` is not read. Tasks that are answered with yes or no, or
+  at length, show neither.
+
+`example_id` may name it; else that is `"{task}/input/{row}"`, row = number of the question in the file from 0.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from selw2s_jax.data import tasks
+from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import remote
+
+_FORMS = "give text, or question and answer"
+
+
+def read(path: os.PathLike | str, task: tasks.Task) -> list[tasks.Example]:
+    """The questions of a file as examples of a task, in order; their labels mean nothing.
+
+    Raises:
+        UserError: no such file, unreadable or empty, or the first line that is no question or has the id of another.
+    """
+    examples: list[tasks.Example] = []
+    line_of: dict[str, int] = {}
+    for row, (line, values) in enumerate(_read_lines(path)):
+        try:
+            found = _make_examples(values, task, f"{task.name}/input/{row}")
+            for example in found:
+                if first := line_of.get(example.example_id):
+                    raise ValueError(
+                        f"example_id {_show(example.example_id)} is also that of line {first}; make it another"
+                    )
+                line_of[example.example_id] = line
+        except ValueError as error:
+            raise UserError(f"{path}, line {line}: {error}") from error
+        examples += found
+    if not examples:
+        raise UserError(f"{path} has no questions; {_FORMS} in a JSON object a line")
+    return examples
+
+
+def _read_lines(path: os.PathLike | str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file with their lines from 1; blank lines are passed over."""
+    file = remote.local_copy(path)
+    if not file.is_file():
+        raise UserError(f"{path} is missing or not a file; give a file of JSON lines with --input")
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}); check the file") from error
+    for line, encoded in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not encoded.strip():
+            continue
+        try:
+            values = json.loads(encoded.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from error
+        except (ValueError, RecursionError) as error:
+            what = getattr(error, "msg", "too large")
+            raise UserError(f"{path}, line {line}: not a JSON object ({what}); {_FORMS}") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{path}, line {line}: not a JSON object: {_show(values)}; {_FORMS}")
+        yield line, values
+
+
+def _make_examples(values: dict[str, Any], task: tasks.Task, name: str) -> list[tasks.Example]:
+    if "example_id" in values:
+        name = _text(values, "example_id")
+    if "text" in values:
+        return [tasks.Example(name, name, _text(values, "text"), 0)]
+    if "question" not in values:
+        raise ValueError(f"has no text; {_FORMS}")
+    context = ""
+    if {"context", "passage"} & task.columns.keys() or "context" in values:
+        given = "passage" if "passage" in values else "context"
+        if values.get(given) != "":  # some tasks have passages now and then
+            context = _text(values, given)
+    question = tasks.Question(name, _text(values, "question"), None, 0, context)
+    is_plain_text = task.format is tasks.format_text
+    if is_plain_text and not task.is_generated and {"answer", "choices"} & values.keys():
+        raise ValueError(f"questions of {task.name} are texts without an answer behind them; give text")
+    if is_plain_text or task.is_generated or "true/false" in task.columns.values():
+        return [_show_choice(task, question, "")]
+    if "choices" not in values:
+        return [_show_choice(task, question, _text(values, "answer"))]
+    choices = values["choices"]
+    if not isinstance(choices, list) or not choices:
+        raise ValueError(f"choices must be a list of texts, found {_show(choices)}")
+    return [
+        _show_choice(
+            task,
+            dataclasses.replace(question, question_id=f"{name}:{i}"),
+            _text({"choices": choice}, "choices"),
+        )
+        for i, choice in enumerate(choices)
+    ]
+
+
+def _show_choice(task: tasks.Task, question: tasks.Question, choice: str) -> tasks.Example:
+    """The example of a question that shows a choice, whether right or wrong, or "" for none."""
+    if choice and task.format(question, choice) == task.format(question, ""):
+        raise ValueError(f"question {_show(question.text)} has no place for the answer; put _ there")
+    showing = dataclasses.replace(task, format=lambda asked, _: task.format(asked, choice))
+    (example,) = tasks.convert(showing, [question], mode="all", seed=0)
+    return example
+
+
+def _text(values: dict[str, Any], field: str) -> str:
+    value = values.get(field)
+    if not isinstance(value, str):
+        raise ValueError(f"{field} must be text, found {_show(value)}")
+    if not value.strip():
+        raise ValueError(f"{field} is empty; give text or remove the line")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{field} is not UTF-8 text; mend or remove the line") from None
+    return value
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    shown = ascii(value)
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."

@@ -1,0 +1,152 @@
+"""Losses, label rules and methods of a user's own modules: imported by name, and tried on shapes alone."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import checks
+from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, selection
+
+_NUM_EXAMPLES, _EMBED_DIM = 3, 5  # of the batch that methods are tried on
+
+
+def load(paths: Iterable[str]) -> None:
+    """Imports the modules of `config.plugins`, which register what they hold.
+
+    Raises:
+        UserError: a path is no import path, or its module is not there or fails when it is imported.
+    """
+    for path in paths:
+        if not all(part.isidentifier() for part in path.split(".")):
+            raise UserError(
+                f"config.plugins: {path!r} is no import path; give it as package.module, without .py"
+            )
+        try:
+            importlib.import_module(path)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{error.name}."):
+                raise UserError(
+                    f"config.plugins: there is no module {error.name!r}; correct the path, start where the module "
+                    "lies, install it, or put its folder on PYTHONPATH"
+                ) from error
+            raise UserError(
+                f"config.plugins: {path!r} fails when it is imported: {_one_line(error)}"
+            ) from error
+
+
+def check_methods(config: ml_collections.ConfigDict) -> None:
+    """Traces the label rule and the loss of every method of a validated config; computes nothing.
+
+    Raises:
+        UserError: a part is not registered, cannot be made or traced, or returns another shape or dtype than
+            `label_rules.Labels` and `losses.Loss` say.
+    """
+    for key, known in (
+        ("self_label.source", ("fewshot", "class_head", "file", *label_sources.LABEL_SOURCES)),
+        ("selection.selector", selection.SELECTORS),
+        ("selection.refiner", selection.REFINERS),
+    ):
+        checks.check_one_of(key, config_lib.get(config, key), tuple(known))
+    for name in config.methods:
+        method = registry.METHODS[name]
+        for kind, wanted, known in (
+            ("label rule", method.label_rule, label_rules.LABEL_RULES),
+            ("loss", method.loss, losses.LOSSES),
+            ("mask_of", method.mask_of or name, registry.METHODS),
+        ):
+            if wanted not in known:
+                raise UserError(
+                    f"method {name!r} has the {kind} {wanted!r}, which is not registered: "
+                    f"register it, or use one of {', '.join(sorted(known))}"
+                )
+        objective = objectives.make_objective(config, method)
+        _check_label_rule(name, objective)
+        _check_loss(name, objective)
+
+
+def _float32(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+_MASK = jax.ShapeDtypeStruct((_NUM_EXAMPLES,), jnp.bool_)
+
+
+_PER_EXAMPLE = _float32(_NUM_EXAMPLES)
+
+
+_PER_CLASS = _float32(_NUM_EXAMPLES, 2)
+
+
+_RULE_INPUTS = label_rules.RuleInputs(
+    class_logits=_PER_CLASS,
+    p_ik=_PER_EXAMPLE,
+    embeddings=_float32(_NUM_EXAMPLES, _EMBED_DIM),
+    weak_probs=_PER_CLASS,
+    self_labels=_PER_EXAMPLE,
+    given_p_ik=_PER_EXAMPLE,
+    example_mask=_MASK,
+    step_fraction=_float32(),
+)
+
+
+def _check_label_rule(name: str, objective: objectives.Objective) -> None:
+    role = f"label rule {objective.label_rule!r} of method {name!r}"
+    options = dict(objective.rule_options)
+    labels = _trace(
+        role, lambda inputs: label_rules.get(objective.label_rule, **options)(inputs), _RULE_INPUTS
+    )
+    if not isinstance(labels, label_rules.Labels):
+        raise UserError(f"{role} returns {_describe(labels)}: return label_rules.Labels")
+    expected = {"targets": _PER_CLASS, "prior": _PER_CLASS, "ik_mask": _MASK, "p_ik": _PER_EXAMPLE}
+    for field, shape in expected.items():
+        _check_array(f"{role}: {field}", getattr(labels, field), shape)
+    if not isinstance(labels.metrics, dict):
+        raise UserError(f"{role}: metrics is {_describe(labels.metrics)}: make it a dict of scalars by name")
+    for key, value in labels.metrics.items():
+        if getattr(value, "shape", None) != ():
+            raise UserError(f"{role}: metrics[{key!r}] is {_describe(value)}: make it a scalar")
+
+
+def _check_loss(name: str, objective: objectives.Objective) -> None:
+    role = f"loss {objective.loss!r} of method {name!r}"
+    options = dict(objective.loss_options)
+    values = _trace(
+        role,
+        lambda *arrays: losses.get(objective.loss, **options)(*arrays),
+        *(_PER_CLASS, _PER_CLASS, _float32(), _MASK),
+    )
+    _check_array(role, values, _PER_EXAMPLE)
+
+
+def _trace(role: str, function: Callable[..., Any], *arrays: Any) -> Any:
+    try:
+        return jax.eval_shape(function, *arrays)
+    except Exception as error:
+        raise UserError(f"{role} fails on a batch of {_NUM_EXAMPLES} examples: {_one_line(error)}") from error
+
+
+def _check_array(what: str, found: Any, expected: jax.ShapeDtypeStruct) -> None:
+    if not isinstance(found, jax.ShapeDtypeStruct) or (found.shape, found.dtype) != (
+        expected.shape,
+        expected.dtype,
+    ):
+        raise UserError(
+            f"{what} is {_describe(found)} on a batch of {_NUM_EXAMPLES} examples: make it {_describe(expected)}"
+        )
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
+    return f"a {type(value).__name__}"
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"

@@ -1,0 +1,232 @@
+"""Makes a plan: finds the models and lengths of a run, compiles its programs, and prints what came of it."""
+
+import functools
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_collections
+from etils import epath
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.data import tasks
+from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import checks, plugins
+from selw2s_jax.method import objectives, registry
+from selw2s_jax.plan import compiled, programs, report, search, targets, workload
+from selw2s_jax.run import sweep
+
+
+class Options(NamedTuple):
+    """What is planned.
+
+    Attributes:
+        lengths: tokens of an example; None for those of data at hand, else the task's default.
+        all_steps: whether scoring, evaluation and the other models' training are compiled too.
+        search_meshes: whether the mesh is chosen by compiling all of them.
+    """
+
+    lengths: tuple[int, ...] | None = None
+    all_steps: bool = False
+    search_meshes: bool = False
+
+
+class _Job(NamedTuple):
+    """A program of the run, whose config a search may change: `make` takes the devices' programs."""
+
+    role: str
+    length: int
+    is_train: bool
+    make: Callable[[programs.Programs], programs.Program]
+
+
+class Planner:
+    """Plans the runs of a config for a target.
+
+    Args:
+        target: that this process was prepared for (`targets.set_environment`).
+        say: prints a line about what is under way, or a part of the plan.
+    """
+
+    def __init__(self, target: targets.Target, options: Options, say: Callable[[str], None]):
+        self._target, self._options, self._say = target, options, say
+        self._devices = targets.make_devices(target)
+        self._outcomes: dict[tuple, compiled.Compiled] = {}  # what is the same in two runs is compiled once
+        self._found: dict[str, list] = {"meshes": [], "remedies": [], "workloads": []}
+
+    def plan(self, config: ml_collections.ConfigDict, workdir: epath.Path, name: str = "") -> None:
+        """Plans one run: prints, and keeps for `to_json`.
+
+        Args:
+            workdir: of the run; inputs that are generated are put there.
+            name: of the run, in a sweep.
+
+        Raises:
+            UserError: config, target and models do not go together.
+        """
+        made = programs.Programs(config, self._devices)
+        work = workload.find(config, workdir, made.train_batches)
+        self._say(report.workload_text(work, name))
+        self._found["workloads"].append({"name": name} | report.workload_json(work))
+        jobs = [
+            job
+            for length, shape in self._shapes(config, work)
+            for job in self._jobs(config, work, length, shape)
+        ]
+        if self._options.search_meshes:
+            config = self._choose_mesh(config, work, [job for job in jobs if job.is_train][-1])
+        outcomes = [self._compile(config, job) for job in jobs]
+        self._say(f"\nper device, in GiB\n{report.memory_table(outcomes)}")
+        self._say(f"\n{report.cost_table(outcomes)}")
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if job.is_train and not outcome.fits:
+                self._remedy(config, work, job, outcome)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        steps = [report.step_json(outcome) for outcome in self._outcomes.values()]
+        strong = [step["mesh"] for step in steps if step["role"] == "strong"]
+        return (
+            {"target": self._target.name, "mesh": strong[-1], "steps": steps}
+            | self._found
+            | {"chip": report.target_json(self._target)}
+        )
+
+    def _shapes(self, config, work: workload.Workload) -> list[tuple[int, tuple[int, int] | None]]:
+        """Tokens of an example, with the (rows, tokens) of a micro-batch where they are known."""
+        measured = work.trainings[-1] if work.trainings else None
+        if self._options.lengths is None and measured is not None and measured.shapes:
+            shapes = measured.shapes
+            self._say(f"shapes of micro-batches: those of {measured.label}, in the data at hand")
+            return [(row_length, (num_rows, row_length)) for num_rows, row_length in shapes]
+        lengths = self._options.lengths
+        if lengths is None:
+            lengths = workload.default_lengths(config)
+            self._say(
+                f"lengths of examples: {', '.join(map(str, lengths))} tokens, every one of a batch; a default for "
+                f"{config.task} (--lengths sets others)"
+            )
+        limit = min(model.max_length for model in work.models.values())
+        if longest := [length for length in lengths if length > limit]:
+            raise UserError(
+                f"--lengths={longest[0]} is more than the {limit} tokens that the models are given: raise "
+                "config.data.max_length, or take a model with a longer context"
+            )
+        return [(length, None) for length in lengths]
+
+    def _jobs(
+        self, config, work: workload.Workload, length: int, shape: tuple[int, int] | None
+    ) -> list[_Job]:
+        def train(role: str, method: str, shape: tuple[int, int] | None = None) -> _Job:
+            model = work.models[role]
+            return _Job(role, length, True, lambda made: made.train_step(model, method, length, shape=shape))
+
+        def score(role: str, p_ik_head: bool) -> _Job:
+            model = work.models[role]
+            return _Job(role, length, False, lambda made: made.scores(model, length, p_ik_head=p_ik_head))
+
+        student = largest_method(config)
+        if not self._options.all_steps:
+            return [train("strong", student, shape)]
+        jobs = [_Job("strong", length, False, lambda made: made.answers(work.models["strong"], length))]
+        if "weak" in work.models:
+            jobs += [train("weak", "supervised"), score("weak", False), train("strong", "supervised")]
+        has_p_ik_head = objectives.trains_p_ik(config, registry.METHODS[student])
+        return [*jobs, score("strong", has_p_ik_head), train("strong", student, shape)]
+
+    def _compile(self, config: ml_collections.ConfigDict, job: _Job) -> compiled.Compiled:
+        program = job.make(programs.Programs(config, self._devices))
+        key = (program.name, program.model.config, program.mesh, *program[3:8], str(program.costs))
+        if key not in self._outcomes:
+            self._say(f"compiling: {program.name}, {program.model.name}, {job.length} tokens")
+            self._outcomes[key] = compiled.compile_program(program, self._target)
+        return self._outcomes[key]
+
+    def _choose_mesh(self, config, work: workload.Workload, job: _Job) -> ml_collections.ConfigDict:
+        """The config with the mesh that is best for a train step."""
+        shapes = search.mesh_shapes(
+            work.models["strong"].config, len(self._devices) // config.mesh.num_groups
+        )
+        self._say(f"trying {len(shapes)} meshes for the train step at {job.length} tokens")
+        make = lambda config: job.make(programs.Programs(config, self._devices))  # noqa: E731
+        trials = search.rank_meshes(config, make, self._target, shapes)
+        if not trials:
+            raise UserError(
+                f"the state of {work.models['strong'].name} fits on no mesh of {self._target.name}: take more devices"
+            )
+        self._say(report.trials_table(trials))
+        self._found["meshes"] += [report.trial_json(trial) for trial in trials]
+        return search.with_overrides(config, trials[0].overrides)
+
+    def _remedy(self, config, work: workload.Workload, job: _Job, outcome: compiled.Compiled) -> None:
+        program = outcome.program
+        self._say(f"\n{program.name} at {job.length} tokens does not fit; trying what would help")
+        make = lambda config: job.make(programs.Programs(config, self._devices))  # noqa: E731
+        trial = search.find_remedy(config, make, self._target, program.model.config)
+        if trial is None:
+            least = search.fewest_devices(program, self._target.usable_bytes)
+            self._say(
+                f"nothing that was tried does; the state alone, {report.gib(program.state_bytes * program.mesh.size)} "
+                f"GiB over all devices, needs {least} or more of them"
+            )
+            self._found["remedies"].append({"length": job.length, "fewest_devices": least})
+            return
+        self._say(f"{trial.outcome.verdict} with {report.flags(trial.overrides)}")
+        self._say(report.memory_table([trial.outcome]))
+        self._found["remedies"].append({"name": program.name} | report.trial_json(trial))
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    target: targets.Target,
+    options: Options,
+    *,
+    as_json: bool = False,
+    workdir: str | None = None,
+) -> dict[str, Any]:
+    """Plans a config for a target, and prints the plan.
+
+    Args:
+        as_json: print one JSON object on standard output; what is under way then goes to standard error.
+        workdir: of the run, where there is one.
+
+    Returns:
+        The plan as JSON values.
+
+    Raises:
+        UserError: config, target and models do not go together.
+    """
+    say = functools.partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
+    runs = cells(config)
+    say(report.header(target))
+    planner = Planner(target, options, say)
+    with tempfile.TemporaryDirectory() as scratch:
+        for cell in runs:
+            planner.plan(cell.config, epath.Path(workdir or scratch), cell.name)
+    found = planner.to_json()
+    if as_json:
+        print(json.dumps(found, indent=1))
+    return found
+
+
+def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
+    """The runs of a config, each checked."""
+    config = config_lib.normalize(config)
+    plugins.load(config.plugins)
+    expanded = sweep.expand(config)
+    for cell in expanded:
+        checks.validate(cell.config, students=registry.students(), models=workload.roles(cell.config))
+        for section in (cell.config, cell.config.p_ik):
+            section.task = tasks.canonical_name(section.task)
+        plugins.check_methods(cell.config)
+    return expanded
+
+
+def largest_method(config: ml_collections.ConfigDict) -> str:
+    """The method with the most in a batch: "selective" where it is among several."""
+    by_size = [name for name in config.methods if objectives.trains_p_ik(config, registry.METHODS[name])]
+    if "selective" in by_size:
+        return "selective"
+    return (by_size or list(config.methods))[0]

@@ -1,0 +1,304 @@
+"""The programs of a run, made of shapes alone: what training, scoring and answering would give to the compiler."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+from flax import nnx
+
+from selw2s_jax import sharding
+from selw2s_jax.data import batches, packing
+from selw2s_jax.errors import UserError
+from selw2s_jax.hf import pretrained
+from selw2s_jax.inference import classify, fewshot
+from selw2s_jax.method import objectives, registry
+from selw2s_jax.models import decoder, lora
+from selw2s_jax.plan import estimate
+from selw2s_jax.stages import workbench
+from selw2s_jax.training import state, step
+
+# The program is the same for any number of steps; the learning rate's schedule needs one.
+_NUM_STEPS = 1000
+# Of a batch, split over the data-parallel devices by `batches.device_batch`; the rest is whole on each.
+_GRIDS = ("tokens", "positions", "segment_ids")
+
+
+class Program(NamedTuple):
+    """A function of a run with the shapes that it is called with.
+
+    Attributes:
+        name: for people, as "train selective".
+        model: it runs, `pretrained.Model`.
+        mesh: devices.
+        length: tokens of each example.
+        num_rows, row_length: of the packed tokens of all micro-batches.
+        num_examples: in a batch.
+        state_bytes: on each device, of what stays there between calls.
+        costs: arguments of `estimate.step_flops` and `estimate.memory_bytes`.
+        function: jitted.
+        arguments: of the function, of `ShapeDtypeStruct`s.
+    """
+
+    name: str
+    model: pretrained.Model
+    mesh: jax.sharding.Mesh
+    length: int
+    num_rows: int
+    row_length: int
+    num_examples: int
+    state_bytes: int
+    costs: dict[str, Any]
+    function: Any
+    arguments: tuple[Any, ...]
+
+    def compile(self, **options) -> jax.stages.Compiled:
+        """The program for the devices of the mesh.
+
+        Args:
+            options: of the compiler.
+        """
+        return self.function.lower(*self.arguments).compile(compiler_options=options or None)
+
+
+class Programs:
+    """Makes the programs of a run.
+
+    Args:
+        config: the validated config.
+        devices: of the target, `targets.make_devices`; with `mesh.num_groups` the first group of them is used.
+
+    Attributes:
+        trainer: of the config on those devices, whose programs these are.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, devices: Sequence[jax.Device]):
+        num_groups = config.mesh.num_groups
+        if len(devices) % num_groups:
+            raise UserError(
+                f"config.mesh.num_groups={num_groups} does not divide the {len(devices)} devices: choose a divisor"
+            )
+        platform = devices[0].platform
+        if config.execution.attention == "cudnn" and platform not in ("gpu", "cuda"):
+            raise UserError(f"config.execution.attention=cudnn needs a GPU, not {platform}: set it to xla")
+        self._config = config
+        group = workbench.DeviceGroup(devices[: len(devices) // num_groups])
+        self.trainer = workbench.Trainer(config, epath.Path(), group)
+
+    def train_batches(
+        self,
+        model: pretrained.Model,
+        sets: dict[int, batches.ExampleSet],
+        batch_sizes: dict[int, int],
+        num_steps: int,
+        order_seed: int,
+    ) -> batches.TrainBatches:
+        """The batches of a training run, packed for the mesh."""
+        return self.trainer.make_batches(model, sets, batch_sizes, num_steps, order_seed)
+
+    def train_step(
+        self,
+        model: pretrained.Model,
+        method_name: str,
+        length: int,
+        *,
+        shape: tuple[int, int] | None = None,
+    ) -> Program:
+        """The train step of a method.
+
+        Args:
+            length: tokens of each example.
+            shape: rows of a micro-batch and their tokens; default those of examples that all have `length` tokens.
+        """
+        method, config = registry.METHODS[method_name], self._config
+        batch_sizes = {}
+        if method.task_weight > 0:
+            batch_sizes[batches.TASK] = config.training.batch_size
+        if objectives.trains_p_ik(config, method):
+            batch_sizes[batches.P_IK] = config.p_ik.batch_size or config.training.batch_size
+        mesh, settings = (
+            self.trainer.mesh(model),
+            self.trainer.optimizer_settings(model, self._num_steps()),
+        )
+        computation = step.classification(objectives.make_objective(config, method))
+        classifier = self._abstract_classifier(model, p_ik_head=batches.P_IK in batch_sizes)
+        graphdef, abstract_state, shardings = state.abstract(classifier, settings, mesh)
+        function = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
+        batch = self._train_batch(model, batch_sizes, length, shape)
+        num_params = count(abstract_state.params) + count(abstract_state.frozen)
+        costs = self._costs(model, num_params=num_params, num_trained=count(abstract_state.params))
+        costs |= {"trained": config.training.trained, "remat": config.execution.remat}
+        costs |= {"num_micro": batch.tokens.shape[0]}
+        return self._program(
+            f"train {method_name}", model, batch, length, costs, function, (abstract_state, batch)
+        )
+
+    def scores(self, model: pretrained.Model, length: int, *, p_ik_head: bool) -> Program:
+        """Scoring or evaluation by a trained model, of examples that all have `length` tokens."""
+        graphdef, params = self._with_shardings(model, self._abstract_classifier(model, p_ik_head=p_ik_head))
+        batch = self._score_batch(model, length)
+        costs = self._costs(model, num_params=count(params), num_trained=0) | {"backward": False}
+        function = self._scoring(model, classify.class_forward)
+        return self._program("score", model, batch, length, costs, function, (graphdef, params, batch))
+
+    def answers(self, model: pretrained.Model, length: int) -> Program:
+        """Few-shot answers of the untouched model, of prompts that all have `length` tokens and share none of them."""
+        options = self.trainer.language_model_options(model)
+        language_model = decoder.abstract_decoder(model.config, **options)
+        graphdef, params = self._with_shardings(model, language_model)
+        batch = self._score_batch(model, length)
+        costs = self._costs(model, num_params=count(params), num_trained=0) | {"backward": False}
+        costs |= {"param_bytes": jax.numpy.dtype(options["param_dtype"]).itemsize}
+        function = self._scoring(model, fewshot.answer_forward)
+        arguments = ((graphdef, (0, 1)), (params, None, ()), batch)
+        return self._program("answer", model, batch, length, costs, function, arguments)
+
+    def _num_steps(self) -> int:
+        return self._config.training.warmup_steps + _NUM_STEPS
+
+    def _abstract_classifier(self, model: pretrained.Model, *, p_ik_head: bool) -> nnx.Module:
+        return nnx.eval_shape(lambda: self.trainer.build(model, p_ik_head=p_ik_head))
+
+    def _with_shardings(self, model: pretrained.Model, module: nnx.Module):
+        graphdef, params = nnx.split(module)
+        shardings = sharding.param_shardings(self.trainer.mesh(model), params)
+        return graphdef, jax.tree.map(_abstract, params, shardings)
+
+    def _scoring(self, model: pretrained.Model, forward):
+        """As `classify.score` compiles it."""
+        whole = sharding.replicated(self.trainer.mesh(model))
+        return jax.jit(forward, static_argnums=0, out_shardings=whole)
+
+    def _train_batch(
+        self, model: pretrained.Model, batch_sizes: dict[int, int], length: int, shape: tuple[int, int] | None
+    ) -> batches.Batch:
+        sets = {
+            kind: batches.ExampleSet([""] * size, [np.zeros(length, np.int32)] * size)
+            for kind, size in batch_sizes.items()
+        }
+        mesh = self.trainer.mesh(model)
+        batch = self.train_batches(model, sets, batch_sizes, num_steps=1, order_seed=0).batch_at(0)
+        if shape is not None:
+            num_groups = sharding.num_row_groups(mesh)
+            num_rows = packing.round_up(shape[0], num_groups)
+            grid = np.zeros((batch.tokens.shape[0], num_rows, shape[1]), np.int32)
+            batch = batch._replace(**dict.fromkeys(_GRIDS, grid))
+        return abstract_batch(batch, mesh)
+
+    def _score_batch(self, model: pretrained.Model, length: int) -> batches.Batch:
+        mesh = self.trainer.mesh(model)
+        batch_tokens = self._config.execution.score_tokens
+        batch, _ = next(
+            batches.score_batches(
+                [np.zeros(length, np.int32)] * -(-batch_tokens // length),
+                batch_tokens=batch_tokens,
+                row_multiple=sharding.num_row_groups(mesh),
+            )
+        )
+        return abstract_batch(batch, mesh)
+
+    def _costs(self, model: pretrained.Model, *, num_params: int, num_trained: int) -> dict[str, Any]:
+        training, precision = self._config.training, self._config.precision
+        adapters = lora.make_settings(training.trained, self._config.lora)
+        itemsize = lambda name: jax.numpy.dtype(name).itemsize  # noqa: E731
+        held = precision.param_dtype if training.trained == "all" else precision.compute_dtype
+        return {
+            "num_params": num_params,
+            "num_trained": num_trained,
+            "adapter_params": lora.num_params(model.config, adapters) if adapters else 0,
+            "param_bytes": itemsize(held),
+            "compute_bytes": itemsize(precision.compute_dtype),
+            "moment_bytes": 0 if training.optimizer == "adafactor" else itemsize(precision.moment_dtype),
+        }
+
+    def _program(self, name, model, batch: batches.Batch, length: int, costs, function, arguments) -> Program:
+        num_micro, num_rows, row_length = batch.tokens.shape
+        held = arguments[0] if name.startswith("train") else arguments[1]
+        return Program(
+            name,
+            model,
+            self.trainer.mesh(model),
+            length,
+            num_micro * num_rows,
+            row_length,
+            num_micro * batch.row.shape[1],
+            bytes_per_device(held),
+            costs,
+            function,
+            arguments,
+        )
+
+
+def flops(
+    program: Program, *, num_tokens: int, num_examples: int, mean_length: float, row_length: int | None = None
+) -> estimate.Flops:
+    """FLOPs of all devices in a call of a program on other numbers of tokens and examples: `estimate.step_flops`."""
+    given = program.costs
+    return estimate.step_flops(
+        program.model.config,
+        num_tokens=num_tokens,
+        num_examples=num_examples,
+        mean_length=mean_length,
+        row_length=row_length,
+        backward=given.get("backward", True),
+        adapter_params=given["adapter_params"] if given.get("trained") == "lora" else 0,
+        **_of_passes(given),
+    )
+
+
+def _of_passes(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: given[key] for key in ("trained", "remat", "num_micro") if key in given}
+
+
+def costs(program: Program) -> tuple[estimate.Flops, estimate.Traffic]:
+    """FLOPs of all devices and memory traffic of one, in one call of a program."""
+    given, num_tokens = program.costs, program.num_rows * program.row_length
+    of_call = flops(
+        program,
+        num_tokens=num_tokens,
+        num_examples=program.num_examples,
+        mean_length=program.length,
+        row_length=program.row_length,
+    )
+    sizes = ("num_params", "num_trained", "param_bytes", "compute_bytes", "moment_bytes")
+    traffic = estimate.memory_bytes(
+        program.model.config,
+        num_tokens=num_tokens,
+        row_length=program.row_length,
+        mesh_shape=tuple(program.mesh.shape.values()),
+        backward=given.get("backward", True),
+        **{key: given[key] for key in sizes},
+        **_of_passes(given),
+    )
+    return of_call, traffic
+
+
+def _abstract(x, placed: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed)
+
+
+def abstract_batch(batch: batches.Batch, mesh: jax.sharding.Mesh) -> batches.Batch:
+    """`batches.device_batch` without arrays."""
+    rows, whole = sharding.logical_sharding(mesh, ("micro", "rows", "time")), sharding.replicated(mesh)
+    return batches.Batch(
+        **{
+            name: _abstract(value, rows if name in _GRIDS else whole)
+            for name, value in batch._asdict().items()
+        }
+    )
+
+
+def count(tree) -> int:
+    """Numbers in a tree of arrays or of their shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def bytes_per_device(tree) -> int:
+    """Bytes that each device holds of a tree of arrays, or of `ShapeDtypeStruct`s with shardings."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )

@@ -1,0 +1,148 @@
+"""Looks for a mesh, or for settings with which a program fits, by compiling each."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.errors import UserError
+from selw2s_jax.models import registry
+from selw2s_jax.plan import compiled, programs, targets
+
+# Links between machines are slower than those inside one, which tensor parallelism needs at every layer.
+_MOST_TENSOR = 8
+
+Overrides = dict[str, Any]  # by dotted key of the config
+Make = Callable[[ml_collections.ConfigDict], programs.Program]
+
+
+class Trial(NamedTuple):
+    """A program with some settings changed."""
+
+    overrides: Overrides
+    outcome: compiled.Compiled
+
+
+def mesh_shapes(model_config: registry.ModelConfig, num_devices: int) -> list[tuple[int, int, int]]:
+    """The (data, fsdp, tensor) that divide a model, on all devices; those that divide its state the most first."""
+    divisors = [size for size in range(1, num_devices + 1) if num_devices % size == 0]
+    shapes = [
+        (data, num_devices // (data * tensor), tensor)
+        for data, tensor in itertools.product(divisors, divisors)
+        if num_devices % (data * tensor) == 0 and tensor <= _MOST_TENSOR
+    ]
+    return [shape for shape in shapes if _divides(shape, model_config)]
+
+
+def _divides(shape: tuple[int, int, int], model_config: registry.ModelConfig) -> bool:
+    """As `sharding.check_divisible`, of a shape alone."""
+    _, fsdp, tensor = shape
+    by_tensor = (model_config.num_heads, model_config.mlp_dim, model_config.vocab_size)
+    return model_config.embed_dim % fsdp == 0 and not any(size % tensor for size in by_tensor)
+
+
+def with_overrides(config: ml_collections.ConfigDict, overrides: Overrides) -> ml_collections.ConfigDict:
+    """A copy of a config with other values at some dotted keys."""
+    config = config.copy_and_resolve_references()
+    for key, value in overrides.items():
+        section, _, leaf = key.rpartition(".")
+        config_lib.get(config, section)[leaf] = value
+    return config
+
+
+def rank_meshes(
+    config: ml_collections.ConfigDict,
+    make: Make,
+    target: targets.Target,
+    shapes: Sequence[tuple[int, int, int]],
+) -> list[Trial]:
+    """Compiles a program on each mesh: those that fit first, the fastest of them by estimate first.
+
+    Ties of the longest term are broken by the sum of all. A mesh whose state alone is too large is left out. All are
+    compiled quickly (`compiled.compile_program`).
+
+    Args:
+        make: the program of a config.
+    """
+    trials = []
+    for shape in shapes:
+        overrides = {"mesh.shape": shape}
+        program = make(with_overrides(config, overrides))
+        if program.state_bytes <= target.usable_bytes:
+            trials.append(Trial(overrides, compiled.compile_program(program, target, quick=True)))
+
+    def order(trial: Trial):
+        time = trial.outcome.time
+        seconds = (0.0, 0.0) if time is None else (time.total_s, sum(time[:3]))
+        return (not trial.outcome.fits, *seconds, trial.outcome.peak_bytes)
+
+    return sorted(trials, key=order)
+
+
+def find_remedy(
+    config: ml_collections.ConfigDict, make: Make, target: targets.Target, model_config: registry.ModelConfig
+) -> Trial | None:
+    """The first change with which a train step compiles and fits; None where none of those tried does.
+
+    What leaves the results as they are comes first: remat, micro-batches, the mesh, and these together. Then what
+    changes them: moments in bfloat16, and training adapters alone.
+
+    Args:
+        make: the train step of a config.
+    """
+    for overrides in _remedies(config, target.num_devices // config.mesh.num_groups, model_config):
+        try:
+            program = make(with_overrides(config, overrides))
+        except UserError:
+            continue
+        if program.state_bytes > target.usable_bytes:
+            continue
+        # What does not fit when it is compiled quickly is not compiled as the run would.
+        outcome = compiled.compile_program(program, target, quick=True)
+        if outcome.fits and target.chip.kind == "tpu":
+            outcome = compiled.compile_program(program, target)
+        if outcome.fits:
+            return Trial(overrides, outcome)
+    return None
+
+
+def _remedies(
+    config: ml_collections.ConfigDict, num_devices: int, model_config: registry.ModelConfig
+) -> Iterator[Overrides]:
+    remat = {} if config.execution.remat == "full" else {"execution.remat": "full"}
+    batch = config.training.batch_size
+    micro = config.training.micro_batch_size or batch
+    p_ik = config.p_ik.batch_size or batch
+    smaller = [
+        size
+        for size in range(micro - 1, 0, -1)
+        if batch % size == 0 and p_ik % (batch // size) == 0 and (micro // size) in (2, 4, 8, micro)
+    ]
+    micros = [{"training.micro_batch_size": size} for size in smaller]
+    current = tuple(config.mesh.shape or (1, num_devices, 1))
+    meshes = [
+        {"mesh.shape": shape}
+        for shape in mesh_shapes(model_config, num_devices)
+        if shape != current and shape[0] == 1
+    ]
+    moments = {} if config.precision.moment_dtype == "bfloat16" else {"precision.moment_dtype": "bfloat16"}
+    least = micros[-1] if micros else {}
+    exact = [remat, *({**remat, **one} for one in micros), *({**remat, **one} for one in meshes)]
+    exact += [{**remat, **least, **one} for one in meshes if least]
+    changed = [{**remat, **moments}, {**remat, **moments, **least}]
+    changed += [{**remat, **moments, **least, **one} for one in meshes]
+    if config.training.trained == "all":
+        lora = {"training.trained": "lora"}
+        changed += [{**remat, **lora}, {**remat, **lora, **least}]
+    seen = [{}]
+    for overrides in (*exact, *changed):
+        if overrides not in seen:
+            seen.append(overrides)
+            yield overrides
+
+
+def fewest_devices(program: programs.Program, usable_bytes: int) -> int:
+    """Devices on which the state alone fits, were it divided evenly: a lower bound."""
+    return -(-program.state_bytes * program.mesh.size // usable_bytes)

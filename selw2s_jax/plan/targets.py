@@ -1,0 +1,244 @@
+"""What a plan is made for: `cpu:8`, `a100-80gb:8`, `tpu-v5p:2x2x1`; and the devices that a compiler is given for it.
+
+No accelerator is needed. TPU programs are compiled by libtpu for a named slice, GPU programs by JAX's CUDA plugin for
+a description of the card, CPU programs for devices that share this machine.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import math
+import os
+from typing import TYPE_CHECKING
+
+from selw2s_jax.errors import UserError
+from selw2s_jax.plan import chips
+
+if TYPE_CHECKING:
+    import jax
+
+_MOST_CPU_DEVICES = 512
+_GPUS_PER_HOST = 8
+
+# Fields of xla/stream_executor/device_description.proto in which the cards differ; values of openxla/xla,
+# xla/backends/gpu/target_config/specs/{a100_sxm_40,a100_sxm_80,h100_sxm,h200}.txtpb.
+_A100 = {
+    "core_count": 108,
+    "fpus_per_core": 64,
+    "clock_rate_ghz": 1.41,
+    "l2_cache_size": 41943040,
+    "shared_memory_per_core": 167936,
+    "shared_memory_per_block_optin": 166912,
+    "cuda_compute_capability": "{ major: 8 }",
+}
+_H100 = {
+    "core_count": 132,
+    "fpus_per_core": 128,
+    "clock_rate_ghz": 1.98,
+    "l2_cache_size": 52428800,
+    "shared_memory_per_core": 233472,
+    "shared_memory_per_block_optin": 232448,
+    "cuda_compute_capability": "{ major: 9 feature_extension: ACCELERATED_FEATURES }",
+}
+_GPUS = {
+    "a100-40gb": _A100 | {"memory_bandwidth": 1555200000000, "device_memory_size": 42297786368},
+    "a100-80gb": _A100 | {"memory_bandwidth": 2039040000000, "device_memory_size": 85100068864},
+    "h100": _H100 | {"memory_bandwidth": 3352320000000, "device_memory_size": 84942979072},
+    "h200": _H100 | {"memory_bandwidth": 4800000000000, "device_memory_size": 151397597184},
+}
+_EVERY_GPU = {
+    "threads_per_block_limit": 1024,
+    "threads_per_warp": 32,
+    "threads_per_core_limit": 2048,
+    "shared_memory_per_block": 49152,
+    "registers_per_core_limit": 65536,
+    "registers_per_block_limit": 65536,
+    "block_dim_limit_x": 2147483647,
+    "block_dim_limit_y": 65535,
+    "block_dim_limit_z": 65535,
+    "thread_dim_limit_x": 1024,
+    "thread_dim_limit_y": 1024,
+    "thread_dim_limit_z": 64,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Machines that a program is compiled for.
+
+    Attributes:
+        name: as it was given, such as "tpu-v5p:2x2x1".
+        chip: the kind of each device.
+        shape: chips along each dimension of a TPU slice; of other targets the number of devices alone.
+    """
+
+    name: str
+    chip: chips.Chip
+    shape: tuple[int, ...]
+
+    @property
+    def num_devices(self) -> int:
+        """Devices that JAX shows: one for each chip."""
+        return math.prod(self.shape) * self.chip.cores_per_chip
+
+    @property
+    def interconnect_bytes_per_s(self) -> float | None:
+        """What one device can send, one direction; None where it is not known."""
+        if self.chip.kind == "tpu":
+            return chips.slice_bytes_per_s(self.chip.name, self.shape)
+        return self.chip.interconnect_bytes_per_s
+
+    @property
+    def usable_bytes(self) -> int:
+        """Memory that a program can have on one device; those of a CPU share the machine's."""
+        return self.chip.usable_bytes // (self.num_devices if self.chip.kind == "cpu" else 1)
+
+
+def parse(text: str | None) -> Target:
+    """The target of that name.
+
+    Raises:
+        UserError: no such target or slice, or the compiler for it is not installed.
+    """
+    if not text:
+        raise UserError(f"--target is missing: give one of {_examples()}")
+    name, _, size = text.lower().partition(":")
+    if name not in chips.CHIPS:
+        near = [known for known in chips.CHIPS if name and name in known]
+        near = near or difflib.get_close_matches(name, list(chips.CHIPS), n=1, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(f"--target={text} is not known: {hint}there are {_examples()}")
+    chip = chips.CHIPS[name]
+    parts = size.split("x")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        wanted = "the chips along each side, as 2x2x1" if chip.kind == "tpu" else "a number of devices, as 8"
+        raise UserError(f"--target={text} needs {wanted} after the colon: there are {_examples()}")
+    target = Target(text.lower(), chip, tuple(map(int, parts)))
+    if problem := _problem(target):
+        raise UserError(f"--target={text} does not exist: {problem}")
+    _check_compiler(target)
+    return target
+
+
+def _problem(target: Target) -> str | None:
+    kind, shape = target.chip.kind, target.shape
+    if kind == "tpu":
+        return chips.topology_problem(target.chip.name, shape)
+    if len(shape) != 1:
+        return f"give the number of devices alone, {target.chip.name}:{target.num_devices}"
+    if kind == "cpu" and shape[0] > _MOST_CPU_DEVICES:
+        return f"at most {_MOST_CPU_DEVICES} devices are made of a CPU"
+    if kind == "gpu" and shape[0] > _GPUS_PER_HOST and shape[0] % _GPUS_PER_HOST:
+        return f"machines have {_GPUS_PER_HOST} of them: give up to {_GPUS_PER_HOST}, or a multiple of it"
+    return None
+
+
+def _examples() -> str:
+    sizes = {"gpu": "8", "tpu": "4x4", "cpu": "8"}
+    return ", ".join(
+        f"{chip.name}:{'2x2x1' if chip.name in ('tpu-v4', 'tpu-v5p') else sizes[chip.kind]}"
+        for chip in chips.CHIPS.values()
+    )
+
+
+def _check_compiler(target: Target) -> None:
+    if target.chip.kind == "tpu" and not _is_installed("libtpu"):
+        raise UserError(
+            f"--target={target.name} needs the TPU compiler: pip install 'selw2s-jax[plan-tpu]' (no TPU is needed)"
+        )
+    plugins = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
+    if target.chip.kind == "gpu" and not any(map(_is_installed, plugins)):
+        raise UserError(
+            f"--target={target.name} needs the CUDA compiler: pip install 'selw2s-jax[plan-gpu]' (no GPU is needed)"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is the package that it is in
+        return False
+
+
+def set_environment(target: Target) -> None:
+    """Prepares this process to compile for a target; before JAX is imported, which reads most of it then.
+
+    Flags of the user's that change what is compiled (XLA_FLAGS, LIBTPU_INIT_ARGS) are kept.
+    """
+    os.environ["JAX_PLATFORMS"] = "cpu"  # whatever this machine has is left alone
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+    flags = {
+        "cpu": f"--xla_force_host_platform_device_count={target.num_devices}",
+        # Both measure kernels on a GPU.
+        "gpu": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false",
+        "tpu": "",
+    }[target.chip.kind]
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    if target.chip.kind == "tpu":
+        generation = target.chip.name.removeprefix("tpu-")
+        # Otherwise libtpu asks the machine's metadata server which TPU this is.
+        os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+        os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
+        os.environ["TPU_ACCELERATOR_TYPE"] = f"{generation}-8"
+
+
+def make_devices(target: Target) -> "list[jax.Device]":
+    """Devices to lay arrays out on and to compile for; those of accelerators hold nothing.
+
+    Raises:
+        UserError: this process was not prepared for the target, or the compiler does not know the slice.
+    """
+    import jax
+    from jax.experimental import topologies
+
+    kind = target.chip.kind
+    if kind == "cpu":
+        devices = jax.devices("cpu")
+        if len(devices) < target.num_devices:
+            raise UserError(
+                f"--target={target.name}: this process was started with {len(devices)} CPU device(s)"
+            )
+        return devices[: target.num_devices]
+    try:
+        if kind == "gpu":
+            hosts = -(-target.num_devices // _GPUS_PER_HOST)
+            topology = topologies.get_topology_desc(
+                platform="cuda",
+                target_config=_describe_gpu(target.chip.name),
+                topology=f"1x{hosts}x{target.num_devices // hosts}",
+            )
+        else:
+            generation = target.chip.name.removeprefix("tpu-")
+            topology = topologies.get_topology_desc(
+                platform="tpu",
+                topology_name=f"{generation}:{chips.spell(target.shape)}",
+                **_slice_options(target),
+            )
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(f"--target={target.name}: the compiler does not know it ({error})") from error
+    return list(topology.devices)
+
+
+def _slice_options(target: Target) -> dict:
+    """What libtpu does not take from the name of a slice."""
+    options = {}
+    if target.chip.name == "tpu-v4":
+        options["chip_config_name"] = "megacore"  # one device for the two cores of a chip
+    if math.prod(target.shape) == 1:
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    return options
+
+
+def _describe_gpu(name: str) -> str:
+    """A GpuTargetConfigProto as text."""
+    fields = _EVERY_GPU | _GPUS[name]
+    described = " ".join(
+        f"{field} {value}" if isinstance(value, str) else f"{field}: {value}"
+        for field, value in fields.items()
+    )
+    return (
+        f"gpu_device_info {{ {described} }} runtime_version {{ major: 12 minor: 8 }} "
+        'platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } '
+        f'device_description_str: "{name}"'
+    )

@@ -1,0 +1,296 @@
+"""What a run works on: its models by their sizes, and its stages and batches as far as data is at hand.
+
+Nothing is downloaded, and no weights are needed.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import ml_collections
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.data import batches, lengths, splits, tasks
+from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import inputs, selective
+from selw2s_jax.hf import loader, pretrained, tokenizers
+from selw2s_jax.method import objectives
+from selw2s_jax.method import registry as method_registry
+from selw2s_jax.models import registry
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import workbench
+from selw2s_jax.worlds import smoke, world
+
+# Tokens of rows that are planned for where nothing was measured; a guess at the usual example of each task.
+DEFAULT_LENGTHS = {"sciq": (128,), "boolq": (256, 512), "cosmos_qa": (256,), "arc": (128,), "gsm8k": (256,)}
+_OTHER_LENGTHS = (128, 512)
+
+
+def default_lengths(config: ml_collections.ConfigDict) -> tuple[int, ...]:
+    """Tokens of an example of the config's task, within its limit."""
+    lengths = DEFAULT_LENGTHS.get(config.task, _OTHER_LENGTHS)
+    return tuple(dict.fromkeys(min(length, config.data.max_length) for length in lengths))
+
+
+def find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrained.Model:
+    """A model by its sizes; with its tokenizer where that is at hand, and never with weights.
+
+    Raises:
+        UserError: sizes that are neither in the registry nor in a config.json at hand.
+    """
+    section, made = config[role], workdir / "inputs"
+    name, tokenizer = section.model, None
+    if name == world.NAME:
+        return inputs.world_model(config, role, workdir)
+    folder = None
+    if name in smoke.RANDOM_MODELS:
+        folder = smoke.model_folder(name, made)
+        sizes = loader.read_model_config(folder)
+    else:
+        try:
+            folder = loader.resolve(name, section.revision)
+        except UserError:
+            if name not in registry.MODELS:
+                raise
+        in_folder = folder is not None and name not in registry.MODELS
+        sizes = loader.read_model_config(folder) if in_folder else registry.MODELS[name].config
+    tokenizer_folder = section.tokenizer or folder
+    if tokenizer_folder is not None:
+        try:
+            tokenizer = tokenizers.load_tokenizer(tokenizer_folder)
+        except UserError:
+            if section.tokenizer is not None:
+                raise
+    return pretrained.Model(
+        role=role,
+        name=name,
+        folder=pathlib.Path(folder or name),
+        config=sizes,
+        tokenizer=tokenizer,
+        fingerprint="" if tokenizer is None else tokenizer.fingerprint,
+        learning_rate=section.learning_rate
+        or config.training.learning_rate
+        or pretrained.default_learning_rate(sizes),
+        max_length=min(config.data.max_length, sizes.max_seq_len),
+    )
+
+
+class Stage(NamedTuple):
+    """A stage of the run.
+
+    Attributes:
+        is_done: whether its artifact is in the workdir; None where the weights that its key names are not at hand.
+    """
+
+    label: str
+    detail: str
+    is_done: bool | None
+
+
+class Training(NamedTuple):
+    """The batches of a training run.
+
+    Attributes:
+        label: whose.
+        num_examples: by kind, "task" and "p_ik".
+        num_tokens: that are trained on, over the whole run; None without a tokenizer, as the following.
+        num_slots: of tokens in all rows, padding included.
+        shapes: (rows, tokens) of the micro-batches.
+    """
+
+    label: str
+    role: str
+    num_examples: dict[str, int]
+    num_steps: int
+    num_tokens: int | None = None
+    num_slots: int | None = None
+    shapes: tuple[tuple[int, int], ...] = ()
+
+
+class Workload(NamedTuple):
+    """What is known of a run without running it.
+
+    Attributes:
+        models: by role.
+        stages: in their order.
+        trainings: of the first seed, one for all methods with the same batches; none where data is not at hand.
+        missing: what is not at hand, and what is not known for it.
+    """
+
+    models: dict[str, pretrained.Model]
+    stages: tuple[Stage, ...]
+    trainings: tuple[Training, ...]
+    missing: tuple[str, ...]
+
+
+MakeBatches = Callable[..., batches.TrainBatches]
+
+
+def roles(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """The models of a run."""
+    return ("strong",) if method_registry.is_p_ik_alone(config.methods) else ("weak", "strong")
+
+
+def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) -> Workload:
+    """Looks for models, data and tokenizers.
+
+    Args:
+        make_batches: `programs.Programs.train_batches`, whose rows are those of the target's mesh.
+    """
+    models = {role: find_model(config, role, workdir) for role in roles(config)}
+    try:
+        found = _read(config, models, workdir)
+    except UserError as error:
+        reason = str(error).partition(" - ")[0]
+        missing = f"the data ({reason}): sizes of splits, steps and token counts are not known"
+        return Workload(models, _outline(config, _without_data(config, models)), (), (missing,))
+    missing = []
+    if without := [role for role, model in models.items() if model.tokenizer is None]:
+        missing.append(
+            f"the tokenizer of the {' and '.join(without)} model: token counts are not known, nor which examples are "
+            "too long"
+        )
+    has_weights = all(_has_weights(config, role, model) for role, model in models.items())
+    if not has_weights:
+        missing.append("the weights: which stages are done is not known")
+    elif not without:
+        found = inputs.prepare(config, workdir)  # with fingerprints of the weights
+    listed = _outline(config, found) if without else _list_stages(config, found, workdir, has_weights)
+    trainings = _list_trainings(config, found, make_batches)
+    return Workload(models, listed, trainings, tuple(missing))
+
+
+def _has_weights(config: ml_collections.ConfigDict, role: str, model: pretrained.Model) -> bool:
+    if model.is_made or model.name in smoke.RANDOM_MODELS:
+        return True
+    try:
+        loader.check_checkpoint(loader.resolve(model.name, config[role].revision), lm_head=role == "strong")
+    except UserError:
+        return False
+    return True
+
+
+def _read(
+    config: ml_collections.ConfigDict, models: dict[str, pretrained.Model], workdir
+) -> stages_lib.Inputs:
+    """As `inputs.prepare`, for models without weights or tokenizers."""
+    notes: list[str] = []
+    by_seed, _ = inputs.read_data(config, workdir, notes)
+    if all(model.tokenizer is not None for model in models.values()):
+        for base, data in by_seed.items():
+            by_seed[base] = lengths.fit(data, models.get("weak"), models["strong"], config, notes)
+    recipes = inputs.make_recipes(config, models.values(), workdir)
+    return stages_lib.Inputs(models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False)
+
+
+def _list_stages(config, found: stages_lib.Inputs, workdir, has_weights: bool) -> tuple[Stage, ...]:
+    store = artifacts.Store(workdir)
+    factory = stages_lib.StageFactory(config, found, store, workdir, workbench.DeviceGroup())
+    targets = [
+        stage for of_model in selective.Experiment(config, found, factory).targets() for stage in of_model
+    ]
+    return tuple(
+        Stage(
+            stage.label,
+            stage.detail,
+            store.find(stage.name, stage.inputs) is not None if has_weights else None,
+        )
+        for stage in stages_lib.in_order(targets)
+    )
+
+
+class _Outline:
+    """Stands in for `stage.StageFactory` where what stages are made of is not at hand: they have labels alone."""
+
+    def training(self, label, seed, model, method, *, num_examples, needs=(), starts_from=None, **_):
+        return self._stage(label, (*needs, *([starts_from] if starts_from else [])), num_examples)
+
+    def predictions(self, trained, model, split, label, show_accuracy=False):
+        return self._stage(label, (trained,), len(split))
+
+    def answers(self, split, label, sampling=None):
+        return self._stage(label, (), len(split))
+
+    def labels(self, source, split, seed, label):
+        return self._stage(label, (), len(split))
+
+    def p_ik_batch_size(self):
+        return None
+
+    def _stage(self, label: str, needs: tuple[stages_lib.Stage, ...], num_examples: int) -> stages_lib.Stage:
+        detail = f"{num_examples} examples" if num_examples else ""
+        return stages_lib.Stage("outline", label, {"label": label}, needs, lambda folder: None, detail)
+
+
+def _outline(config: ml_collections.ConfigDict, found: stages_lib.Inputs) -> tuple[Stage, ...]:
+    """The stages by label alone."""
+    targets = selective.Experiment(config, found, _Outline()).targets()
+    ordered = stages_lib.in_order(stage for of_model in targets for stage in of_model)
+    return tuple(Stage(stage.label, stage.detail, None) for stage in ordered)
+
+
+def _without_data(
+    config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]
+) -> stages_lib.Inputs:
+    """Inputs whose splits are empty, those that the config asks for."""
+
+    def split(name: str) -> splits.Split:
+        task = tasks.TASKS.get(name, tasks.TASKS["sciq"])  # a user's own is judged like SciQ
+        return splits.Split((), task, config.p_ik.prompt, ())
+
+    has_halves, has_p_ik = "weak" in models, objectives.needs_p_ik_data(config)
+    halves = (split(config.task), split(config.task)) if has_halves else (None, None)
+    p_ik = split(config.p_ik.task) if has_p_ik else None
+    p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
+    data = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test)
+    return stages_lib.Inputs(
+        models.get("weak"), models["strong"], dict.fromkeys(config.seeds, data), {}, (), False
+    )
+
+
+def _list_trainings(config, found: stages_lib.Inputs, make_batches: MakeBatches) -> tuple[Training, ...]:
+    seed = config.seeds[0]
+    data, methods = found.by_seed[seed], [method_registry.METHODS[name] for name in config.methods]
+    describe = functools.partial(_training, config, found, make_batches, seed)
+    if found.weak is None:
+        return (describe("P(IK)", "strong", None, data.p_ik),)
+    ceiling = {"student": (data.student_half,), "weak": (data.weak_half,)}
+    chosen = ceiling.get(config.ceiling.split, (data.weak_half, data.student_half))
+    joint = [objectives.trains_p_ik(config, method) for method in methods if method.task_weight > 0]
+    listed = [
+        describe("weak", "weak", (data.weak_half,), None),
+        describe("ceiling", "strong", chosen, None),
+    ]
+    if not all(joint):
+        listed.append(describe("students without P(IK)", "strong", (data.student_half,), None))
+    if any(joint):
+        listed.append(describe("students with P(IK)", "strong", (data.student_half,), data.p_ik))
+    return tuple(listed)
+
+
+def _training(
+    config, found: stages_lib.Inputs, make_batches: MakeBatches, seed: int, label: str, role: str, task, p_ik
+):
+    """A training on splits of the task, on examples of P(IK), or both."""
+    model, training, section = getattr(found, role), config.training, config.p_ik
+    kinds = {batches.TASK: task, batches.P_IK: None if p_ik is None else (p_ik,)}
+    of_kind = {kind: chosen for kind, chosen in kinds.items() if chosen is not None}
+    names = {batches.TASK: "task", batches.P_IK: "p_ik"}
+    num_examples = {names[kind]: sum(map(len, chosen)) for kind, chosen in of_kind.items()}
+    sizes = {batches.TASK: training.batch_size, batches.P_IK: section.batch_size or training.batch_size}
+    first = min(of_kind)  # the task's examples set the number of steps, where there are any
+    epochs = training.epochs if task is not None else section.epochs
+    num_steps = stages_lib.count_steps(num_examples[names[first]], epochs, sizes[first], label)
+    listed = Training(label, role, num_examples, num_steps)
+    if model.tokenizer is None:
+        return listed
+    sets = {}
+    for kind, chosen in of_kind.items():
+        texts = [text for split in chosen for text in split.texts]
+        ids = [name for split in chosen for name in split.ids]
+        sets[kind] = batches.ExampleSet(ids, lengths.encode(texts, model))
+    order_seed = config_lib.seed_for(config, seed, "order")
+    data = make_batches(model, sets, {kind: sizes[kind] for kind in sets}, num_steps, order_seed)
+    return listed._replace(num_tokens=data.num_tokens, num_slots=data.num_slots, shapes=tuple(data.shapes))

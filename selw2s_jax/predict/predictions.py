@@ -1,0 +1,420 @@
+"""What a trained student, its weak model and its language model say of questions, and which label training would use.
+
+The models are loaded one after another: no two of them have to fit at once.
+"""
+
+import dataclasses
+import gc
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+from flax import nnx
+
+from selw2s_jax import config as config_lib
+from selw2s_jax import sharding
+from selw2s_jax.data import batches, lengths, question_files, tasks
+from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import plugins
+from selw2s_jax.hf import loader, tokenizers
+from selw2s_jax.inference import answering, classify, fewshot, generate
+from selw2s_jax.method import label_sources, registry
+from selw2s_jax.predict import label_choice
+from selw2s_jax.run import students
+from selw2s_jax.runtime import artifacts, compilation_cache, storage
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """A trained model with what it reads of N questions.
+
+    Attributes:
+        role: "weak" or "student".
+        base: folder of the pretrained model, where it is needed.
+        texts, tokens: of each question.
+    """
+
+    role: str
+    student: students.Student
+    tokenizer: tokenizers.Tokenizer
+    base: pathlib.Path | None
+    texts: list[str]
+    tokens: list[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prompts:
+    """The untouched language model with its prompts for N questions.
+
+    Attributes:
+        folder: of the model.
+        tokens: of each prompt.
+        answer_ids: of the answers 0 and 1, None where answers are generated.
+        generation: how they are, None where they are not.
+    """
+
+    folder: pathlib.Path
+    tokens: list[np.ndarray]
+    answer_ids: tuple[int, int] | None
+    generation: generate.Settings | None
+
+
+class _Scores(NamedTuple):
+    """What a student says of N questions, float32."""
+
+    class_logits: Any  # [N, 2]
+    probs: Any  # [N, 2]
+    p_ik: Any  # [N], None without that head
+    embeddings: Any  # [N, D]
+
+
+def write(
+    student: students.Student,
+    input_path: os.PathLike | str,
+    output_path: os.PathLike | str,
+    *,
+    base: os.PathLike | str | None = None,
+    tokenizer: os.PathLike | str | None = None,
+    weak_base: os.PathLike | str | None = None,
+    weak_tokenizer: os.PathLike | str | None = None,
+) -> list[dict[str, Any]]:
+    """Writes what is known of each question of a file as JSON lines, in their order: all of them, or nothing.
+
+    Args:
+        student: any trained model of a run but the weak one.
+        input_path: questions as `data.question_files.read` takes them.
+        output_path: in a folder that is there; a file of that name is replaced.
+        base, tokenizer: folders of the pretrained strong model and its tokenizer's files; default where the run found
+            them.
+        weak_base, weak_tokenizer: likewise of the weak model; the former is needed where only a part was trained.
+
+    Returns:
+        The lines: example_id, text, p_ik, class, prob_1, few_shot, weak, smoothed, used and target, as docs/running.md
+        describes them.
+
+    Raises:
+        UserError: a file, a folder, a model or a question is not fit, before any device work; or a trained model is
+            damaged.
+    """
+    facts, notes = student.facts, []
+    if facts.role == "weak":
+        raise UserError(
+            f"--method={facts.method} is the weak model, which every student's output has labels of: name a student"
+        )
+    _check_output(input_path, output_path)
+    config = _read_config(student)
+    examples = question_files.read(input_path, _find_task(facts, config))
+    reader = _prepare("student", student, examples, notes, tokenizer, base, flags=("--tokenizer", "--base"))
+    weak = students.find_weak(student)
+    if weak is not None:
+        flags = ("--weak_tokenizer", "--weak_base")
+        weak = _prepare("weak", weak, examples, notes, weak_tokenizer, weak_base, flags=flags)
+    prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base, notes)
+    for note in notes:
+        print(f"note: {note}", flush=True)
+
+    compilation_cache.enable()
+    weak_probs = None if weak is None else _score_weak(weak, config)
+    scores = _score(reader, config)
+    few_shot = None if prompts is None else _answer(prompts, student, config, reader.tokenizer, examples)
+    own = _own_labels(config, facts, few_shot, examples, reader.texts)
+    records = _make_records(config, facts, examples, scores, weak_probs, few_shot, own)
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    try:
+        artifacts.write_text(_expand(output_path), "".join(lines))
+    except OSError as error:
+        raise UserError(
+            f"--output={output_path} cannot be written ({error.strerror}); choose another, or free space"
+        ) from error
+    return records
+
+
+def _make_records(
+    config: ml_collections.ConfigDict,
+    facts: students.Facts,
+    examples: Sequence[tasks.Example],
+    scores: _Scores,
+    weak_probs: np.ndarray | None,
+    few_shot: list[dict[str, Any]] | None,
+    own: np.ndarray | None,
+) -> list[dict[str, Any]]:
+    chosen = label_choice.choose(
+        config,
+        _method_name(facts),
+        class_logits=scores.class_logits,
+        p_ik=scores.p_ik,
+        embeddings=scores.embeddings,
+        weak_probs=weak_probs,
+        own=own,
+    )
+    return [
+        {
+            "example_id": example.example_id,
+            "text": example.text,
+            "p_ik": None if scores.p_ik is None else float(scores.p_ik[i]),
+            "class": int(scores.probs[i, 1] > 0.5) if facts.has_class_head else None,
+            "prob_1": float(scores.probs[i, 1]) if facts.has_class_head else None,
+            "few_shot": None if few_shot is None else few_shot[i],
+            "weak": None if weak_probs is None else {"prob_1": float(weak_probs[i, 1])},
+            "smoothed": None if chosen.smoothed[i] is None else {"prob_1": chosen.smoothed[i]},
+            "used": chosen.used[i],
+            "target": chosen.target[i],
+        }
+        for i, example in enumerate(examples)
+    ]
+
+
+def _expand(path: os.PathLike | str) -> epath.Path:
+    return epath.Path(path).expanduser()
+
+
+def _check_output(input_path: os.PathLike | str, output_path: os.PathLike | str) -> None:
+    output = _expand(output_path)
+    if not storage.is_local(output):
+        if os.fspath(output_path) == os.fspath(input_path):
+            raise UserError(f"--output={output_path} is the input; choose another file")
+        return
+    output = pathlib.Path(output)
+    if output.is_dir():
+        raise UserError(f"--output={output_path} is a folder; give a file in it")
+    if not output.absolute().parent.is_dir():
+        raise UserError(
+            f"--output={output_path}: there is no folder {output.parent}; make it, or choose another"
+        )
+    if not os.access(output.absolute().parent, os.W_OK | os.X_OK):
+        raise UserError(
+            f"--output={output_path} cannot be written: no permission in {output.parent}; choose another"
+        )
+    if storage.is_local(input_path) and output.exists():
+        source = pathlib.Path(input_path).expanduser()
+        if source.exists() and output.samefile(source):
+            raise UserError(f"--output={output_path} is the input; choose another file")
+
+
+def _read_config(student: students.Student) -> ml_collections.ConfigDict:
+    """The config of a student's run, with defaults for what came later; its plugins are imported."""
+    config = config_lib.default_config()
+    try:
+        for key in config_lib.dotted_keys(config):
+            *sections, leaf = key.split(".")
+            section, values = config, student.run_config
+            for name in sections:
+                section, values = section[name], values.get(name, {})
+            if leaf in values:
+                value = values[leaf]
+                section[leaf] = tuple(value) if isinstance(value, list) else value
+    except (TypeError, AttributeError) as error:
+        raise UserError(
+            f"the config of the run in {student.folder} cannot be read ({error}); run the same config there again"
+        ) from error
+    plugins.load(config.plugins)
+    _method_name(student.facts)
+    if not student.facts.has_class_head:
+        config.self_label.source = "fewshot"  # it has no class of its own
+    return config
+
+
+def _method_name(facts: students.Facts) -> str:
+    """The method whose label rule counts: of P(IK) alone, the one that it is trained for."""
+    if not facts.has_class_head:
+        return "selective"
+    name = "supervised" if facts.method == "ceiling" else facts.method
+    if name not in registry.METHODS:
+        raise UserError(
+            f"the method {name!r} is not registered; name its module in config.plugins of the run"
+        )
+    return name
+
+
+def _find_task(facts: students.Facts, config: ml_collections.ConfigDict) -> tasks.Task:
+    """The task of a student, by which questions become texts."""
+    if config.data.train_file is None and facts.task in tasks.TASKS:
+        return tasks.TASKS[facts.task]
+    form = tasks.format_text if facts.is_plain_text else tasks.format_question_answer
+    return tasks.Task(name=facts.task, instruction="", format=form)
+
+
+def _prepare(
+    role: str,
+    student: students.Student,
+    examples: Sequence[tasks.Example],
+    notes: list[str],
+    tokenizer_folder: os.PathLike | str | None,
+    base: os.PathLike | str | None,
+    *,
+    flags: tuple[str, str],
+) -> _Reader:
+    """Checks a model's files and encodes what it reads; what is truncated is added to the notes."""
+    facts = student.facts
+    tokenizer = students.load_tokenizer(student, tokenizer_folder, flag=flags[0])
+    folder = None if facts.trained == "all" else students.find_base(student, base, flag=flags[1])
+    texts = [facts.classifier_input(example.text) for example in examples]
+    model = _Limits(role, tokenizer, facts.max_length)
+    if count := int(lengths.is_overlong(texts, model).sum()):
+        notes.append(
+            f"{count} of {len(texts)} questions truncated from the left to {facts.max_length} tokens for the "
+            f"{'weak model' if role == 'weak' else role}"
+        )
+    return _Reader(role, student, tokenizer, folder, texts, lengths.encode(texts, model))
+
+
+class _Limits(NamedTuple):
+    """What `lengths` wants to know of a model."""
+
+    role: str
+    tokenizer: tokenizers.Tokenizer
+    max_length: int
+
+
+def _prepare_prompts(
+    student: students.Student,
+    config: ml_collections.ConfigDict,
+    examples: Sequence[tasks.Example],
+    tokenizer: tokenizers.Tokenizer,
+    base: os.PathLike | str | None,
+    notes: list[str],
+) -> _Prompts | None:
+    """Checks the language model's files and encodes its prompts; None where the run did not keep their form."""
+    few_shot, max_length = student.facts.few_shot, student.config.max_seq_len
+    if few_shot is None:
+        notes.append(
+            "few_shot is null: the run is of an earlier version, which did not list its few-shot prompt; run the same "
+            "config there again to have it listed"
+        )
+        return None
+    if not few_shot.shots:
+        notes.append("the language model is asked without shots, as the run asked it nothing of this task")
+    folder = students.find_base(student, base, use="whose few-shot answers are asked for")
+    loader.check_checkpoint(folder, lm_head=True)
+    answer_ids = generation = None
+    if few_shot.is_generated:
+        generation = generate.Settings(
+            max_new_tokens=config.generation.max_new_tokens,
+            temperature=0.0,
+            stop=few_shot.stop,
+            eos_ids=tokenizer.eos_ids,
+        )
+        max_length -= generation.max_new_tokens
+        encode = tokenizer.encode_batch
+    else:
+        _, answer_ids = fewshot.encode_prompts(tokenizer, [few_shot.prompt(examples[0].text)])
+        encode = lambda prompts: fewshot.encode_prompts(tokenizer, prompts)[0]  # noqa: E731
+    tokens, cut = fewshot.fit_prompts(
+        encode,
+        lambda num_shots, asked: [few_shot.prompt(example.text, num_shots) for example in asked],
+        examples,
+        num_shots=len(few_shot.shots),
+        max_length=max_length,
+    )
+    if described := answering.describe_cut(cut):
+        notes.append(described)
+    return _Prompts(folder, tokens, answer_ids, generation)
+
+
+def _load(reader: _Reader):
+    mesh = sharding.mesh_for(reader.student.config, None, may_fold=True)
+    return students.load(reader.student, base=reader.base, mesh=mesh), mesh
+
+
+def _score_weak(weak: _Reader, config: ml_collections.ConfigDict) -> np.ndarray:
+    """The weak model's soft labels, `[N, 2]`."""
+    classifier, mesh = _load(weak)
+    probs, _ = classify.predict(
+        classifier,
+        weak.tokens,
+        mesh=mesh,
+        batch_tokens=config.execution.score_tokens,
+        label="weak labels",
+        openai_pooling=weak.student.facts.openai_pooling,
+    )
+    del classifier
+    gc.collect()  # nnx.merge leaves reference cycles, which would keep the arrays on the devices
+    return probs
+
+
+def _score(reader: _Reader, config: ml_collections.ConfigDict) -> _Scores:
+    """What a student says: `classify.predict`, with the embeddings that labels are smoothed over."""
+    classifier, mesh = _load(reader)
+    graphdef, params = nnx.split(classifier)
+    scores = classify.score(
+        _forward,
+        graphdef,
+        params,
+        reader.tokens,
+        mesh=mesh,
+        batch_tokens=config.execution.score_tokens,
+        label=f"predictions of {reader.student.facts.method}",
+        openai_pooling=reader.student.facts.openai_pooling,
+    )
+    del classifier, params
+    gc.collect()
+    return scores
+
+
+def _forward(graphdef, params, batch: batches.Batch) -> _Scores:
+    outputs = nnx.merge(graphdef, params)(
+        batch.tokens[0], batch.segment_ids[0], batch.positions[0], batch.row[0], batch.last[0]
+    )
+    p_ik = None if outputs.p_ik_logits is None else jax.nn.softmax(outputs.p_ik_logits, axis=-1)[:, 1]
+    probs = jax.nn.softmax(outputs.class_logits, axis=-1)
+    return _Scores(outputs.class_logits, probs, p_ik, outputs.embeddings)
+
+
+def _answer(
+    prompts: _Prompts,
+    student: students.Student,
+    config: ml_collections.ConfigDict,
+    tokenizer: tokenizers.Tokenizer,
+    examples: Sequence[tasks.Example],
+) -> list[dict[str, Any]]:
+    """The untouched language model's answers: `prob_1`, null where they are generated, and `answer`."""
+    dtype = student.facts.compute_dtype
+    mesh = sharding.mesh_for(student.config, None, may_fold=True)
+    language_model = loader.load_decoder(
+        prompts.folder, param_dtype=dtype, compute_dtype=dtype, lm_head=True, mesh=mesh
+    )
+    common = {"batch_tokens": config.execution.score_tokens, "label": "few-shot answers"}
+    if prompts.generation is None:
+        log_odds = fewshot.answer_log_odds(
+            language_model,
+            prompts.tokens,
+            prompts.answer_ids,
+            mesh=mesh,
+            **common,
+        )
+        return [{"prob_1": float(prob), "answer": int(prob > 0.5)} for prob in fewshot.to_probs(log_odds)]
+    ids = [example.example_id for example in examples]
+    found = generate.generate(language_model, tokenizer, prompts.tokens, ids, prompts.generation, **common)
+    return [{"prob_1": None, "answer": completions[0].text} for completions in found]
+
+
+def _own_labels(
+    config: ml_collections.ConfigDict,
+    facts: students.Facts,
+    few_shot: list[dict[str, Any]] | None,
+    examples: Sequence[tasks.Example],
+    texts: Sequence[str],
+) -> np.ndarray | None:
+    """The strong model's own labels as training has them, probabilities of class 1 `[N]`; None where none are known.
+
+    Labels of a file are of other questions: those of few-shot answers stand for them.
+    """
+    section = config.self_label
+    if section.source in label_sources.LABEL_SOURCES:
+        ids = [example.example_id for example in examples]
+        seed = config_lib.seed_for(config, facts.seed, "sampling")
+        try:
+            probs = label_sources.read(section.source, ids, texts, seed)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    elif few_shot is None or few_shot[0]["prob_1"] is None:
+        return None
+    else:
+        probs = np.array([answer["prob_1"] for answer in few_shot], np.float32)
+    return probs if section.soft else (probs > 0.5).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Tables, pictures and a page of runs, from what their workdirs hold alone."""

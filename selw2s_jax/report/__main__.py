@@ -1,0 +1,49 @@
+"""Reports runs, finished or not: tables, pictures and one page, from what their workdirs hold alone.
+
+python -m selw2s_jax.report --workdir=DIR [--workdir=DIR ...] [--output=FOLDER]
+"""
+
+from absl import flags
+from etils import epath
+
+from selw2s_jax import cli
+from selw2s_jax.errors import UserError
+
+_WORKDIRS = flags.DEFINE_multi_string("workdir", [], "Folder of a run; may be given several times.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; default `report` in the first workdir.")
+
+
+def main() -> None:
+    if not _WORKDIRS.value:
+        raise UserError("--workdir is missing; give the folder of a run")
+    from selw2s_jax.report import document, stored
+    from selw2s_jax.runtime import storage
+
+    workdirs = [epath.Path(workdir).expanduser() for workdir in dict.fromkeys(_WORKDIRS.value)]
+    contents = [stored.read(workdir) for workdir in workdirs]
+    runs = [run for found in contents for run in found.runs]
+    waiting = [line for found in contents for line in found.waiting]
+    damaged = [line for found in contents for line in found.damaged]
+    unread = f"{len(damaged)} of the sweep's runs cannot be read: {'; '.join(damaged)}"
+    if not any(run.predictions or run.p_ik for run in runs):
+        nothing = f"no evaluation is finished in {', '.join(map(str, workdirs))}"
+        raise UserError(unread if damaged else f"{nothing}; run the same config again, it continues")
+    output = epath.Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdirs[0] / "report"
+    if output.is_file():
+        raise UserError(f"--output={output} is a file; choose another folder")
+    made = document.files(runs, absent=[*waiting, *damaged])
+    storage.make_folder(output)
+    for name, content in made.items():
+        storage.write_bytes(output / name, content)
+    for run in runs:
+        if run.missing:
+            print(f"{run.workdir}: {len(run.missing)} outcomes are missing; the page lists them")
+    for line in waiting:
+        print(line)
+    print(f"the report is {output / document.PAGE}; tables and pictures are beside it")
+    if damaged:
+        raise UserError(f"the report is written, but {unread}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,206 @@
+"""The numbers of a report: accuracy, PGR, differences between methods, errors inherited from the weak model.
+
+Every function takes a `stored.Run` and returns rows, a dict each, of what is finished.
+"""
+
+import functools
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.analysis import comparisons, metrics, paper, results
+from selw2s_jax.report import stored
+
+BASELINE = "finetune"  # what every student is compared with
+# Students that a gain of selection must also be a gain over.
+CONTROLS = ("self_training", "random_selection")
+
+_PAPER_P_IK_TASK = "arc"
+# Table 5 of the paper: accuracy of `selective`, by weak and strong model and task that P(IK) is trained on.
+_PAPER_P_IK_TASKS = {
+    ("qwen-1.8b", "qwen-14b", "cosmos_qa"): {"sciq": 0.9070, "boolq": 0.8320},
+    ("qwen-1.8b", "qwen-14b", "winogrande"): {"sciq": 0.8980, "boolq": 0.8299},
+}
+_WITH_P_IK = ("selective", "selective_without_gs", "mtl")  # of the paper's methods
+_CACHED = 4096  # bootstraps; several tables and pictures of a report show the same ones
+
+
+def majority_class_accuracy(run: stored.Run) -> float:
+    """Accuracy on the test set of answering the more common label always."""
+    return metrics.majority_class_accuracy(run.truth.astype(int).tolist())
+
+
+def main_results(run: stored.Run) -> list[dict[str, Any]]:
+    """Per method: accuracy over seeds, PGR and difference to `BASELINE`, each with a 95 % interval.
+
+    The interval of the accuracy is that of `metrics.accuracy_interval`, the others are bootstrapped over items and
+    seeds. PGR and difference are over the seeds that are finished for all the methods they compare.
+    """
+    rows = []
+    for method in run.predictions:
+        seeds = run.common_seeds(method)
+        counts = [int(right.sum()) for right in run.correct(method, seeds)]
+        total = len(run.truth)
+        row = {
+            "method": method,
+            "num_seeds": len(seeds),
+            "n": total,
+            "accuracy": statistics.fmean(counts) / total,
+            "accuracy_interval": metrics.accuracy_interval(counts, total),
+            "pgr": None,
+            "pgr_interval": None,
+            "difference": None,
+            "difference_interval": None,
+            "paper_accuracy": paper_accuracy(run, method),
+        }
+        if method not in results.REFERENCES and (recovered := gap_recovered(run, method)):
+            row["pgr"] = recovered.value
+            row["pgr_interval"] = interval(recovered)
+        if method not in (*results.REFERENCES, BASELINE) and (change := difference(run, method, BASELINE)):
+            row["difference"], row["difference_interval"] = change.mean, interval(change)
+        rows.append(row)
+    return rows
+
+
+def paper_accuracy(run: stored.Run, method: str) -> float | None:
+    """The paper's accuracy of a method on the run's task, data, models and P(IK) task; None where it has none."""
+    defaults = config_lib.default_config()
+    varied = {key: value for key, value in run.settings.items() if key != "p_ik.task"}
+    if not run.is_papers_data or any(config_lib.get(defaults, key) != value for key, value in varied.items()):
+        return None
+    p_ik_task = run.config["p_ik"]["task"]
+    if method in _WITH_P_IK and p_ik_task != _PAPER_P_IK_TASK:
+        of_task = _PAPER_P_IK_TASKS.get((run.weak, run.strong, p_ik_task), {})
+        return of_task.get(run.task) if method == "selective" else None
+    return paper.paper_accuracy(run.task, run.weak, run.strong, method)
+
+
+def paper_pgr(run: stored.Run, method: str) -> float | None:
+    """PGR of the paper's accuracies, which is the one it gives."""
+    accuracies = [paper_accuracy(run, name) for name in ("weak", method, "ceiling")]
+    if method in results.REFERENCES or None in accuracies:
+        return None
+    return metrics.performance_gap_recovered(*accuracies)
+
+
+@functools.lru_cache(_CACHED)
+def gap_recovered(run: stored.Run, method: str) -> comparisons.GapRecovered | None:
+    """PGR of a method; None where no seed has the method, the weak model and the ceiling."""
+    seeds = run.common_seeds("weak", method, "ceiling")
+    if not seeds:
+        return None
+    return comparisons.bootstrap_pgr(*(run.correct(name, seeds) for name in ("weak", method, "ceiling")))
+
+
+@functools.lru_cache(_CACHED)
+def difference(run: stored.Run, first: str, second: str) -> comparisons.Difference | None:
+    """Accuracy of one method less that of another; None where no seed has both."""
+    seeds = run.common_seeds(first, second)
+    if not seeds:
+        return None
+    return comparisons.bootstrap_difference(run.correct(first, seeds), run.correct(second, seeds))
+
+
+def by_seed(run: stored.Run) -> list[dict[str, Any]]:
+    """Per method and seed: accuracy with its Wilson interval, PGR, Brier score and calibration error."""
+    rows = []
+    for method, of_seed in run.predictions.items():
+        for seed in sorted(of_seed):
+            right = int(run.correct(method, [seed]).sum())
+            pgr = None
+            if method not in results.REFERENCES and seed in run.common_seeds("weak", "ceiling"):
+                weak, ceiling = (run.correct(name, [seed]).mean() for name in results.REFERENCES)
+                pgr = metrics.performance_gap_recovered(weak, right / len(run.truth), ceiling)
+            rows.append(
+                {
+                    "method": method,
+                    "seed": seed,
+                    "n": len(run.truth),
+                    "correct": right,
+                    "accuracy": right / len(run.truth),
+                    "accuracy_interval": metrics.wilson_interval(right, len(run.truth)),
+                    "pgr": pgr,
+                    "brier": metrics.brier_score(of_seed[seed], run.truth),
+                    "calibration_error": metrics.expected_calibration_error(of_seed[seed], run.truth),
+                }
+            )
+    return rows
+
+
+def compared_pairs(methods: Iterable[str]) -> list[tuple[str, str]]:
+    """Each student with `BASELINE` and with the controls."""
+    students = [method for method in methods if method not in results.REFERENCES]
+    return [
+        (first, second)
+        for second in (BASELINE, *CONTROLS)
+        if second in students
+        for first in students
+        if first not in (second, BASELINE) and not (first in CONTROLS and second in CONTROLS)
+    ]
+
+
+def comparison_rows(run: stored.Run) -> list[dict[str, Any]]:
+    """Per pair of methods: mean difference by bootstrap, and McNemar's exact test of each seed."""
+    rows = []
+    for first, second in compared_pairs(run.predictions):
+        change = difference(run, first, second)
+        if change is None:
+            continue
+        seeds = run.common_seeds(first, second)
+        tests = [
+            comparisons.mcnemar(run.correct(first, [seed])[0], run.correct(second, [seed])[0])
+            for seed in seeds
+        ]
+        rows.append(
+            {
+                "first": first,
+                "second": second,
+                "num_seeds": len(seeds),
+                "difference": change.mean,
+                "difference_interval": interval(change),
+                "p_value": change.p_value,
+                "mcnemar": "; ".join(
+                    f"seed {seed}: {test.only_first}/{test.only_second}, p = {_p_value(test.p_value)}"
+                    for seed, test in zip(seeds, tests, strict=True)
+                ),
+            }
+        )
+    return rows
+
+
+def inheritance(run: stored.Run) -> list[dict[str, Any]]:
+    """Per model but the weak one, means over seeds: agreement with the weak model, and what became of its errors."""
+    rows = []
+    for method in run.predictions:
+        seeds = run.common_seeds("weak", method)
+        if method == "weak" or not seeds:
+            continue
+        found = [
+            comparisons.error_inheritance(
+                run.predictions["weak"][seed] > 0.5, run.predictions[method][seed] > 0.5, run.truth
+            )
+            for seed in seeds
+        ]
+        means = {
+            name: mean([getattr(one, name) for one in found]) for name in comparisons.Inheritance._fields
+        }
+        rows.append({"method": method, "num_seeds": len(seeds), **means})
+    return rows
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are there; None where none is."""
+    there = [value for value in values if value is not None]
+    return statistics.fmean(there) if there else None
+
+
+def interval(
+    found: comparisons.Average | comparisons.Difference | comparisons.GapRecovered,
+) -> tuple[float, float] | None:
+    """Its ends; None where it is not finite."""
+    return None if found.low is None else (found.low, found.high)
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,423 @@
+"""Runs as a workdir keeps them, finished or not: test predictions by seed and method, logs, results, what is missing.
+
+A workdir holds one run, or those of a sweep: `sweep.json` lists its cells, `runs/<cell>` has the files of each, and
+they share artifacts and logs. Neither models nor devices are needed: everything is read from manifest.json,
+results.json, the ground truth of the test set, artifacts and logs.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from selw2s_jax.data import by_id
+from selw2s_jax.errors import UserError
+from selw2s_jax.report import questions as questions_lib
+from selw2s_jax.run import manifests
+from selw2s_jax.runtime import artifacts, storage
+
+# Axes of a sweep that a run has names of its own for; the others are its settings.
+_NAMED_AXES = ("task", "weak.model", "strong.model", "seeds")
+
+# What is read of an entry of "diagnostics" and "p_ik" in results.json.
+_DIAGNOSTICS = (
+    "ik_rate", "self_accuracy_on_ik", "weak_accuracy_on_ik", "weak_accuracy", "prior_accuracy", "target_accuracy",
+    "smoothing_move", "smoothing_flips", "p_ik_auroc",
+)  # fmt: skip
+_P_IK = (
+    "method", "seed", "train_task", "test_task", "distribution", "n", "known", "auroc", "auroc_low", "auroc_high",
+    "brier", "ece", "ik_rate", "ik_precision", "bands",
+)  # fmt: skip
+_BAND = ("low", "high", "n", "accuracy", "auroc", "ece")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # two runs are the same if they are one object
+class Run:
+    """What a workdir holds of one experiment.
+
+    Attributes:
+        workdir: where it was read from; of a cell of a sweep, the folder of its own files.
+        manifest: as `pipeline` wrote it when the run was last started.
+        truth: `[N]` bool, the labels of the test items, ordered by example_id.
+        predictions: by method ("weak" and "ceiling" first) and seed, the probability of class 1, `[N]`; of
+            finished evaluations alone.
+        logs: by method and seed, the logged steps in order, each with "step" and "train/..." metrics.
+        diagnostics: per method and seed that chose among labels, what it chose in the second half of training;
+            empty until the run is finished.
+        p_ik: per test of P(IK), as results.json has it; empty until the run is finished.
+        p_ik_items: the questions of those tests; empty where they were not stored.
+        notes: what a reader of the results has to know.
+        missing: what is planned and not there.
+        settings: by dotted config key, what a sweep varied beside task and models; empty for a run of its own.
+    """
+
+    workdir: epath.Path
+    manifest: dict[str, Any]
+    truth: np.ndarray
+    predictions: dict[str, dict[int, np.ndarray]]
+    logs: dict[str, dict[int, list[dict[str, float]]]]
+    diagnostics: list[dict[str, Any]]
+    p_ik: list[dict[str, Any]]
+    p_ik_items: dict[questions_lib.TestKey, questions_lib.Questions]
+    notes: list[str]
+    missing: list[str]
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.manifest["config"]
+
+    @property
+    def task(self) -> str:
+        return self.config["task"]
+
+    @property
+    def weak(self) -> str | None:
+        """Name of the weak model; None where P(IK) alone is trained."""
+        return self.manifest["models"].get("weak", {}).get("name")
+
+    @property
+    def strong(self) -> str:
+        return self.manifest["models"]["strong"]["name"]
+
+    @property
+    def is_papers_data(self) -> bool:
+        """Whether the paper's numbers are of the same data."""
+        return self.manifest["test"]["is_papers_data"]
+
+    @property
+    def has_classifiers(self) -> bool:
+        """Whether any model of the run answers questions of its task; where P(IK) alone is trained, none does."""
+        return bool(self.manifest["test"]["evaluations"])
+
+    @property
+    def title(self) -> str:
+        if self.has_classifiers:
+            return f"{self.task}: {self.weak} teaches {self.strong}" + describe_settings(self.settings)
+        others = {key: value for key, value in self.settings.items() if key != "p_ik.task"}
+        trained = f"trained on {self.config['p_ik']['task']}, tested on {self.task}"
+        return f"P(IK) of {self.strong}: {trained}" + describe_settings(others)
+
+    def correct(self, method: str, seeds: Sequence[int]) -> np.ndarray:
+        """Whether a method gets each item right, `[S, N]` bool."""
+        answers = np.stack([self.predictions[method][seed] for seed in seeds]) > 0.5
+        return answers == self.truth
+
+    def common_seeds(self, *methods: str) -> list[int]:
+        """The seeds, sorted, that all of these methods are finished for."""
+        seeds = [set(self.predictions.get(method, {})) for method in methods]
+        return sorted(set.intersection(*seeds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a workdir holds.
+
+    Attributes:
+        runs: one, or those of the cells of a sweep that have begun, in the order of the sweep.
+        waiting: a line for each cell that has not.
+        damaged: a line for each cell whose run cannot be read, with the remedy.
+    """
+
+    runs: list[Run]
+    waiting: list[str]
+    damaged: list[str]
+
+
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """`, p_ik.task=arc, data.num_train=1000`; empty without settings."""
+    return "".join(f", {key}={setting_text(value)}" for key, value in settings.items())
+
+
+def setting_text(value: Any) -> str:
+    """A value of the config, as it is written on a command line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def read(workdir: epath.PathLike) -> Contents:
+    """The run in a workdir, or all of a sweep; a damaged one of a sweep is named beside the others.
+
+    Raises:
+        UserError: there is none, or a file that all depend on is damaged.
+    """
+    workdir = epath.Path(workdir).expanduser()
+    content = storage.read_bytes(workdir / manifests.SWEEP_FILE)
+    if content is None:
+        return Contents([read_run(workdir)], [], [])
+    stored = _Stored(workdir)
+    contents = Contents([], [], [])
+    for cell in manifests.read_cells(content, workdir):
+        name, axes = cell["name"], list(cell["axes"])
+        folder = workdir / manifests.RUNS_FOLDER / name
+        if not any((folder / file).exists() for file in ("manifest.json", "results.json")):
+            contents.waiting.append(f"{name}: not begun")
+            continue
+        try:
+            contents.runs.append(_read_folder(folder, stored, axes))
+        except UserError as error:
+            contents.damaged.append(f"{name}: {error}")
+    return dataclasses.replace(contents, runs=_join_seeds(contents.runs))
+
+
+def _join_seeds(runs: Sequence[Run]) -> list[Run]:
+    """Runs of a sweep over single seeds as one run each of all their seeds."""
+    by_axes: dict[str, list[Run]] = {}
+    for run in runs:
+        axes = [_value(run.config, key) for key in ("task", "weak.model", "strong.model")]
+        by_axes.setdefault(json.dumps([axes, run.settings]), []).append(run)
+    return [_join(members) if len(members) > 1 else members[0] for members in by_axes.values()]
+
+
+def _join(runs: Sequence[Run]) -> Run:
+    """Runs of different seeds on the same test items as one."""
+    seeds = [seed for run in runs for seed in run.config["seeds"]]
+    if len(set(seeds)) < len(seeds) or not all(np.array_equal(runs[0].truth, run.truth) for run in runs):
+        raise UserError(
+            f"the runs of {runs[0].title} share a seed or differ in their test items: run the sweep again in a new "
+            "--workdir"
+        )
+
+    def by_method(name: str) -> dict[str, dict[int, Any]]:
+        methods = dict.fromkeys(method for run in runs for method in getattr(run, name))
+        return {
+            method: {
+                seed: value for run in runs for seed, value in getattr(run, name).get(method, {}).items()
+            }
+            for method in methods
+        }
+
+    lists = {
+        name: [value for run in runs for value in getattr(run, name)]
+        for name in ("diagnostics", "p_ik", "missing")
+    }
+    manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
+    for name in ("students", "stages"):
+        manifest[name] = [entry for run in runs for entry in run.manifest[name]]
+    evaluations = [entry for run in runs for entry in run.manifest["test"]["evaluations"]]
+    manifest["test"] = runs[0].manifest["test"] | {"evaluations": evaluations}
+    return dataclasses.replace(
+        runs[0],
+        manifest=manifest,
+        predictions=by_method("predictions"),
+        logs=by_method("logs"),
+        p_ik_items={key: questions for run in runs for key, questions in run.p_ik_items.items()},
+        notes=list(dict.fromkeys(note for run in runs for note in run.notes)),
+        **lists,
+    )
+
+
+def read_run(workdir: epath.PathLike) -> Run:
+    """The run in a workdir without a sweep.
+
+    Raises:
+        UserError: there is none, or a file of it is damaged.
+    """
+    workdir = epath.Path(workdir).expanduser()
+    return _read_folder(workdir, _Stored(workdir), [])
+
+
+def _read_folder(folder: epath.Path, stored: "_Stored", axes: Sequence[str]) -> Run:
+    """A run.
+
+    Args:
+        folder: of its own files.
+        stored: the artifacts of its workdir.
+        axes: dotted config keys that its sweep varies.
+    """
+    manifest = manifests.read(folder)
+    path = folder / "manifest.json"
+    if "test" not in manifest:
+        raise UserError(f"{path} says nothing of predictions; run the same config again to add it")
+    return _checked(path, stored.workdir, lambda: _read(folder, manifest, stored, axes))
+
+
+def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes: Sequence[str]) -> Run:
+    ids, truth = _read_truth(folder, manifest["test"])
+    predictions: dict[str, dict[int, np.ndarray]] = {}
+    for entry in manifest["test"]["evaluations"]:
+        values = stored.read(entry["key"])
+        if values is not None:
+            where = f"artifact predictions/{entry['key']}"
+            of_method = predictions.setdefault(entry["method"], {})
+            of_method[entry["seed"]] = by_id.join(values, ids, where)
+    missing = [
+        stage["label"] for stage in manifest["stages"] if stored.find(stage["name"], stage["key"]) is None
+    ]
+    results, reasons = _read_results(folder, manifest, stored)
+    return Run(
+        workdir=folder,
+        manifest=manifest,
+        truth=truth,
+        predictions=predictions,
+        logs=_read_logs(stored.workdir, manifest["students"]),
+        **results,
+        missing=missing + reasons,
+        settings={key: _value(manifest["config"], key) for key in axes if key not in _NAMED_AXES},
+    )
+
+
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _checked(path: epath.Path, workdir: epath.Path, read: Callable[[], Any]) -> Any:
+    """`read()`, with errors of a damaged file as one line."""
+    try:
+        return read()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{path} cannot be read; run the same config in {workdir} again to mend it, finished stages are kept"
+        ) from error
+
+
+def _read_truth(workdir: epath.Path, test: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
+    """Sorted example_ids of the test set, and their labels; nothing where no model is tested on them."""
+    path = workdir / manifests.TRUTH_FILE
+    if not test["evaluations"]:
+        return [], np.zeros(0, bool)
+
+    def read_columns() -> tuple[list[str], list[int]]:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        return table["example_id"], table["label"]
+
+    ids, labels = _checked(path, workdir, read_columns)
+    if artifacts.content_hash([ids, labels]) != test["labels_hash"]:
+        raise UserError(f"{path} is not the file that was written; run the same config in {workdir} again")
+    order = np.argsort(ids)
+    return [ids[index] for index in order], np.array(labels, bool)[order]
+
+
+class _Stored:
+    """The artifacts of a workdir; what several runs share is read once."""
+
+    def __init__(self, workdir: epath.Path):
+        self.workdir = workdir
+        self._store = artifacts.Store(workdir)
+        self._found: dict[tuple[str, str], artifacts.Artifact | None] = {}
+        self._read: dict[str, dict[str, float] | None] = {}
+        self.texts: dict[str, str] = {}
+
+    def find(self, stage: str, key: str) -> artifacts.Artifact | None:
+        """The finished artifact of that key, or None."""
+        if (stage, key) not in self._found:
+            self._found[stage, key] = self._find(stage, key)
+        return self._found[stage, key]
+
+    def _find(self, stage: str, key: str) -> artifacts.Artifact | None:
+        path = self.workdir / "artifacts" / stage / key
+        content = storage.read_bytes(path / "manifest.json")
+        if content is None:
+            return None
+        try:
+            recorded = json.loads(content)["inputs"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"artifact {stage}/{key} has no readable manifest; delete {path} to make it again"
+            ) from error
+        artifact = self._store.find(stage, recorded)
+        if artifact is None or artifact.key != key:
+            raise UserError(
+                f"artifact {stage}/{key} was made from other inputs than its name says; delete {path} to make it "
+                "again"
+            )
+        return artifact
+
+    def read(self, key: str) -> dict[str, float] | None:
+        """The probability of class 1 by example_id; None where the evaluation is not finished."""
+        if key not in self._read:
+            artifact = self.find("predictions", key)
+            table = None if artifact is None else artifact.read_table("predictions.parquet")
+            self._read[key] = table and dict(zip(table["example_id"], table["prob_1"], strict=True))
+        return self._read[key]
+
+
+def _read_results(
+    workdir: epath.Path, manifest: dict[str, Any], stored: "_Stored"
+) -> tuple[dict[str, Any], list[str]]:
+    """What a `Run` has of results.json and of the questions beside it; and why parts are missing."""
+    path = workdir / "results.json"
+    content = storage.read_bytes(path)
+    nothing = {"diagnostics": [], "p_ik": [], "p_ik_items": {}, "notes": []}
+    unfinished = "label diagnostics and tests of P(IK), which the run writes when it ends"
+    if not manifest["test"]["evaluations"]:
+        unfinished = "tests of P(IK), which the run writes when it ends"
+    if content is None:
+        return nothing, [unfinished]
+
+    def parse() -> dict[str, Any]:
+        found = json.loads(content)
+        if any(found["manifest"][key] != manifest[key] for key in ("config", "stages")):
+            return {}
+        return {
+            "diagnostics": [_diagnosis(entry) for entry in found["diagnostics"]],
+            "p_ik": [_p_ik_test(entry) for entry in found["p_ik"]],
+            "p_ik_items": {},
+            "notes": [str(note) for note in found["notes"]],
+        }
+
+    parts = _checked(path, stored.workdir, parse)
+    if not parts:
+        return nothing, [f"{unfinished} (results.json is of an earlier config)"]
+    if not parts["p_ik"]:
+        return parts, []
+    if any(entry is None for entry in parts["p_ik"]):
+        of_another = (
+            "tests of P(IK): results.json has them as another version wrote them; run the config again"
+        )
+        return parts | {"p_ik": []}, [of_another]
+    path = workdir / manifests.P_IK_ITEMS_FILE
+    items = _checked(path, stored.workdir, lambda: questions_lib.read(path, parts["p_ik"], stored.texts))
+    if items is None:
+        return parts, [
+            f"{manifests.P_IK_ITEMS_FILE}, P(IK) of every question, which the run writes when it ends"
+        ]
+    return parts | {"p_ik_items": items}, []
+
+
+def _p_ik_test(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A test of P(IK); None where an earlier version wrote it."""
+    if not set(_P_IK) <= entry.keys():
+        return None
+    return _only(entry, _P_IK) | {"bands": [_only(band, _BAND) for band in entry["bands"]]}
+
+
+def _diagnosis(entry: Mapping[str, Any]) -> dict[str, Any]:
+    own = _only(entry, ("method", "seed", "self_weight", "effective_neighbours"))
+    return own | _only(entry["second_half"], _DIAGNOSTICS)
+
+
+def _only(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: entry[name] for name in names}
+
+
+def _read_logs(
+    workdir: epath.Path, trained: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[int, list[dict[str, float]]]]:
+    """By method and seed, the steps of each training that has begun."""
+    names = storage.names(workdir / "logs")
+    logs: dict[str, dict[int, list[dict[str, float]]]] = {}
+    for entry in trained:
+        for name in names:
+            if name.endswith(f"-{entry['key']}.jsonl"):
+                steps = _read_log(workdir / "logs" / name)
+                logs.setdefault(entry["method"], {})[entry["seed"]] = steps
+    return logs
+
+
+def _read_log(path: epath.Path) -> list[dict[str, float]]:
+    steps = []
+    for line in (storage.read_bytes(path) or b"").splitlines():
+        try:
+            record = json.loads(line)
+            numbers = {name: float(value) for name, value in record.items() if value is not None}
+        except (ValueError, TypeError, AttributeError):
+            break  # half a line of a training that is under way or was killed
+        if math.isfinite(numbers.get("step", math.nan)):
+            steps.append(numbers)
+    return steps

@@ -1,0 +1,146 @@
+"""The tables of a report over several runs, in the shape of the paper's Tables 2 to 5."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from selw2s_jax.report import formats, numbers, stored, sweep_numbers
+from selw2s_jax.report.formats import Column
+
+_METHOD = Column("method", "method", "the model; what each name stands for is listed under Methods")
+_PAPERS = "as published in arXiv 2511.14166, not measured here"
+_FROM_PAPERS = "worked out from the accuracies published in arXiv 2511.14166, not measured here"
+_ACCURACY = "accuracy in per cent, mean over seeds, with its 95 % interval"
+_PGR = (
+    "performance gap recovered by the mean accuracies, with its 95 % interval where that is finite; - where the "
+    "ceiling is not above the weak model"
+)
+_BOOTSTRAP = "bootstrapped over items and seeds within each task, the same ones drawn for all models"
+# Of the method, in the order of the paper's Table 4.
+_ABLATIONS = ("selective_without_ik", "selective_without_gs", "mtl")
+_WITH_ABLATIONS = (
+    "weak", numbers.BASELINE, *numbers.CONTROLS, *_ABLATIONS, sweep_numbers.SUBJECT, "ceiling",
+)  # fmt: skip
+
+
+def of_group(group: sweep_numbers.Group, rows: Sequence[Mapping[str, Any]]) -> list[formats.Table]:
+    """Methods by task, ablations by task, and differences over tasks: those that have rows.
+
+    Args:
+        rows: of `sweep_numbers.method_rows`.
+    """
+    by_method = {row["method"]: row for row in rows}
+    ablations = []
+    if any(method in by_method for method in _ABLATIONS):
+        ablations = [by_method[method] for method in _WITH_ABLATIONS if method in by_method]
+    others = [row for row in rows if row["method"] not in _ABLATIONS]
+    if ablations and all(row in ablations for row in others):
+        others = []
+    tasks = [sweep_numbers.AVERAGE] * group.has_averages + list(group.runs)
+    columns = [_METHOD, *_task_columns(tasks, rows)]
+    notes = _notes(group)
+    made = (
+        formats.Table("overview", "Methods by task", columns, others, notes),
+        formats.Table("ablations", "Ablations and controls by task", columns, ablations, notes),
+        _difference_table(group),
+    )
+    return [table for table in made if table.rows]
+
+
+def _task_columns(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Accuracy and PGR of each task, and the paper's where it has any."""
+    columns = []
+    for task in tasks:
+        is_average = task == sweep_numbers.AVERAGE
+        title, pooled = ("mean", f"; over tasks, {_BOOTSTRAP}") if is_average else (task, "")
+        columns += [
+            Column(f"{task} accuracy", title, _ACCURACY + pooled, "percent", f"{task} accuracy_interval"),
+            Column(f"{task} pgr", f"{title}: PGR", _PGR + pooled, "ratio", f"{task} pgr_interval"),
+        ]
+        for name, heading, form in (
+            ("paper_accuracy", "paper's accuracy", "percent"),
+            ("paper_pgr", "paper's PGR", "ratio"),
+        ):
+            meaning = _PAPERS if name == "paper_accuracy" and not is_average else _FROM_PAPERS
+            if any(row.get(f"{task} {name}") is not None for row in rows):
+                columns.append(Column(f"{task} {name}", f"{title}: {heading}", meaning, form))
+    return columns
+
+
+def _notes(group: sweep_numbers.Group) -> list[str]:
+    shares = ", ".join(
+        f"{100 * numbers.majority_class_accuracy(run):.2f} ({task})" for task, run in group.runs.items()
+    )
+    seeds = {len(run.config["seeds"]) for run in group.runs.values()}
+    notes = [
+        f"Always answering the more common label is right on, per cent: {shares}.",
+        f"Planned seeds: {' or '.join(map(str, sorted(seeds)))}; each task's own table says how many are finished.",
+    ]
+    if len(group.runs) > 1 and not group.has_averages:
+        notes.append("No means over tasks, as these runs differ in more of their config than the task.")
+    return notes
+
+
+def _difference_table(group: sweep_numbers.Group) -> formats.Table:
+    rows = sweep_numbers.difference_rows(group)
+    columns = [
+        Column("first", "method", "the first of two methods"),
+        Column("second", "less", "the second, whose accuracy is taken from that of the first"),
+    ]
+    for task in (sweep_numbers.AVERAGE, *group.runs):
+        meaning = "difference of the accuracies in percentage points, with its 95 % interval, bootstrapped"
+        title = "mean" if task == sweep_numbers.AVERAGE else task
+        columns.append(Column(f"{task} difference", title, meaning, "points", f"{task} difference_interval"))
+    columns += [
+        Column("p_value", "p", "two-sided, of the same draws, for a mean difference of zero", "p"),
+        Column("num_tasks", "tasks", "number of tasks, each of which counts once", "count"),
+    ]
+    notes = [
+        f"Intervals and p: {_BOOTSTRAP}. They say how sure the mean over these tasks is, not what another task would "
+        "give; the p-values are not corrected for their number."
+    ]
+    title = f"{sweep_numbers.SUBJECT} less other students, over tasks"
+    return formats.Table("pooled_differences", title, columns, rows, notes)
+
+
+def line_table(line: sweep_numbers.Line, rows_of: Mapping[str, Sequence[Mapping[str, Any]]]) -> formats.Table:
+    """Accuracy and PGR along an axis.
+
+    Args:
+        rows_of: `sweep_numbers.method_rows` by title of the group.
+    """
+    rows = sweep_numbers.line_rows(line, rows_of)
+    tasks = [sweep_numbers.AVERAGE] * any(group.has_averages for group in line.groups) + line.tasks
+    columns = [
+        _METHOD,
+        Column("value", line.key, "config key that varies; - where the method does not depend on it"),
+        *_task_columns(tasks, rows),
+    ]
+    title = "The task that P(IK) is trained on" if line.key == "p_ik.task" else f"Along {line.key}"
+    return formats.Table("axes", title, columns, rows)
+
+
+def pair_table(runs: Sequence[stored.Run]) -> formats.Table:
+    columns = [
+        Column(
+            "weak", "weak model", "the teacher: fine-tuned on ground truth, labels the strong model's data"
+        ),
+        Column("strong", "strong model", "the student, and on ground truth the ceiling"),
+        _METHOD,
+        Column("accuracy", "accuracy", _ACCURACY, "percent", "accuracy_interval"),
+        Column("pgr", "PGR", _PGR, "ratio", "pgr_interval"),
+        Column("num_seeds", "seeds", "number of seeds finished", "count"),
+    ]
+    rows = sweep_numbers.pair_rows(runs)
+    if any(row["paper_accuracy"] is not None for row in rows):
+        columns.append(Column("paper_accuracy", "paper's accuracy", _PAPERS, "percent"))
+    return formats.Table("transfer", "Methods by pair of models", columns, rows)
+
+
+def average_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The averages of `sweep_numbers.method_rows` as pictures take them: `accuracy`, `pgr` and their intervals."""
+    names = ("accuracy", "accuracy_interval", "pgr", "pgr_interval")
+    return [
+        {"method": row["method"], **{name: row[f"{sweep_numbers.AVERAGE} {name}"] for name in names}}
+        for row in rows
+        if row.get(f"{sweep_numbers.AVERAGE} accuracy") is not None
+    ]

@@ -1,0 +1,289 @@
+"""Where a run gives no ground to conclude from, or the method did not do what it is for: what was seen, what to try."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from selw2s_jax.analysis import results
+from selw2s_jax.report import numbers, stored
+
+_NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
+_LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
+_CROWDED = 0.9  # share of the batch that are effective neighbours, above which labels are one average
+# Methods whose IK mask is not that of their own P(IK), and those that do without the graph.
+_FIXED_MASKS = ("selective_without_ik", *numbers.CONTROLS)
+_UNSMOOTHED = ("selective_without_gs",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that a reader has to know before the numbers.
+
+    Attributes:
+        method: the model or models that it is about.
+        seeds: as text, such as "0, 2".
+        observation: what was seen, with the numbers.
+        remedy: what to try.
+    """
+
+    method: str
+    seeds: str
+    observation: str
+    remedy: str
+
+
+def find(run: stored.Run) -> list[Finding]:
+    """Everything that the run has to be read with."""
+    return [
+        *_of_seeds(run),
+        *_of_the_gap(run),
+        *_of_references(run),
+        *_of_students(run),
+        *_of_selection(run),
+        *_of_smoothing(run),
+        *_of_p_ik(run),
+        *_of_controls(run),
+    ]
+
+
+def _of_seeds(run: stored.Run) -> Iterator[Finding]:
+    seeds = run.config["seeds"]
+    if len(seeds) == 1:
+        yield Finding(
+            "all",
+            _join(seeds),
+            "one seed only: no interval here holds the spread between seeds, which is often larger than the "
+            "differences between methods",
+            "run more seeds, five or more: --config.seeds=0,1,2,3,4",
+        )
+
+
+def _of_the_gap(run: stored.Run) -> Iterator[Finding]:
+    seeds = run.common_seeds("weak", "ceiling")
+    if not seeds:
+        return
+    gap = numbers.gap_recovered(run, "ceiling")
+    described = (
+        f"ceiling - weak is {_points(gap.gap)} points ({_points(gap.gap_low)} to {_points(gap.gap_high)})"
+    )
+    remedy = (
+        "use a weaker weak model or a stronger strong one, train longer, or take more test items or seeds"
+    )
+    if gap.gap <= 0:
+        yield Finding(
+            "ceiling",
+            _join(seeds),
+            f"the ceiling is not above the weak model: {described}; PGR is undefined",
+            remedy,
+        )
+    elif gap.gap_low <= 0:
+        yield Finding(
+            "ceiling",
+            _join(seeds),
+            f"the interval of PGR's denominator touches zero: {described}; PGR has no finite interval and its value "
+            "means little",
+            remedy,
+        )
+    below = [
+        seed for seed in seeds if run.correct("ceiling", [seed]).mean() <= run.correct("weak", [seed]).mean()
+    ]
+    if below and gap.gap > 0:
+        yield Finding(
+            "ceiling",
+            _join(below),
+            f"the ceiling is not above the weak model in {len(below)} of {len(seeds)} seeds; PGR of those seeds is "
+            "undefined",
+            remedy,
+        )
+
+
+def _of_references(run: stored.Run) -> Iterator[Finding]:
+    if not run.predictions:
+        return
+    majority = numbers.majority_class_accuracy(run)
+    for method in results.REFERENCES:
+        seeds = run.common_seeds(method)
+        if seeds and (accuracy := run.correct(method, seeds).mean()) <= majority:
+            yield Finding(
+                method,
+                _join(seeds),
+                f"accuracy {_percent(accuracy)} is not above always answering the more common label "
+                f"({_percent(majority)})",
+                "train it on more data or for more steps, with another learning rate, or take a larger model",
+            )
+
+
+def _of_students(run: stored.Run) -> Iterator[Finding]:
+    for method in run.predictions:
+        change = None if method in results.REFERENCES else numbers.difference(run, method, "weak")
+        if change is None or change.mean >= 0:
+            continue
+        yield Finding(
+            method,
+            _join(run.common_seeds(method, "weak")),
+            f"the student is below its weak teacher: {_points(change.mean)} points ({_points(change.low)} to "
+            f"{_points(change.high)})",
+            "compare the ceiling: if that is low too, raise the strong model's learning rate or steps; if not, look "
+            "at the labels it was trained on",
+        )
+
+
+def _of_selection(run: stored.Run) -> Iterator[Finding]:
+    for method, entries in _by_method(run.diagnostics, but=_FIXED_MASKS):
+        for rate, words, remedy in (
+            (
+                lambda r: r < _NEAR_NONE,
+                "next to nothing is selected: this is training on smoothed weak labels",
+                "lower p_ik.gamma, or train P(IK) first: p_ik.stage=pretrain_then_joint",
+            ),
+            (
+                lambda r: r > _NEAR_ALL,
+                "nearly everything is selected: this is self-training",
+                "raise p_ik.gamma, and look at the AUROC and calibration of P(IK)",
+            ),
+        ):
+            if there := [entry for entry in entries if rate(entry["ik_rate"])]:
+                yield _of_entries(method, there, f"IK rate {{}} late in training: {words}", "ik_rate", remedy)
+        worse = [
+            entry
+            for entry in entries
+            if entry["self_accuracy_on_ik"] is not None
+            and entry["self_accuracy_on_ik"] < entry["weak_accuracy_on_ik"]
+        ]
+        if worse:
+            pairs = ", ".join(
+                f"{_percent(entry['self_accuracy_on_ik'])} against {_percent(entry['weak_accuracy_on_ik'])}"
+                for entry in worse
+            )
+            yield Finding(
+                method,
+                _join(entry["seed"] for entry in worse),
+                f"on the rows selected late in training the strong model's own labels are right less often than the "
+                f"weak ones that they replace: {pairs}",
+                "raise p_ik.gamma, train P(IK) on a nearer task (p_ik.task) or on more questions, or give more shots "
+                "(self_label.num_shots)",
+            )
+
+
+def _of_smoothing(run: stored.Run) -> Iterator[Finding]:
+    batch_size = run.config["training"]["batch_size"]
+    for method, entries in _by_method(run.diagnostics, but=_UNSMOOTHED):
+        smoothed = [entry for entry in entries if entry["self_weight"] is not None]
+        if there := [entry for entry in smoothed if entry["self_weight"] > _LONELY]:
+            yield _of_entries(
+                method,
+                there,
+                "mean self-weight {}: a row is its own neighbour, so smoothing does next to nothing",
+                "self_weight",
+                "raise graph.tau, or set graph.normalize=True or graph.include_self=False",
+            )
+        if there := [entry for entry in smoothed if entry["effective_neighbours"] > _CROWDED * batch_size]:
+            yield _of_entries(
+                method,
+                there,
+                f"{{}} effective neighbours in batches of {batch_size}: every row gets the average label of the batch",
+                "effective_neighbours",
+                "lower graph.tau, or set graph.center=True",
+            )
+
+
+def _of_p_ik(run: stored.Run) -> Iterator[Finding]:
+    for method, of_method in _by_method(run.p_ik):
+        of_test: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+        for entry in of_method:
+            key = entry["train_task"], entry["test_task"], entry["distribution"]
+            of_test.setdefault(key, []).append(entry)
+        for (train_task, test_task, distribution), entries in of_test.items():
+            words = f"trained on {train_task}, tested on {test_task} ({results.DISTRIBUTIONS[distribution]})"
+            yield from _of_one_test(method, entries, words, run.config["p_ik"]["gamma"])
+
+
+def _of_one_test(method: str, entries: list[dict[str, Any]], words: str, gamma: float) -> Iterator[Finding]:
+    """Findings of one test of P(IK) in all seeds."""
+    if there := [entry for entry in entries if entry["known"] in (0, entry["n"])]:
+        shares = ", ".join(f"{entry['known']} of {entry['n']}" for entry in there)
+        yield Finding(
+            method,
+            _join(entry["seed"] for entry in there),
+            f"P(IK) {words}: {shares} few-shot answers are right, so nothing shows whether P(IK) tells known from "
+            "unknown questions",
+            "test it on more questions, or on a task that the strong model answers neither always nor never",
+        )
+    if there := [entry for entry in entries if _is_chance(entry)]:
+        yield _of_entries(
+            method,
+            there,
+            f"P(IK) {words} does not tell known from unknown questions: AUROC {{}}, no better than chance or with an "
+            "interval that holds 0.5",
+            "auroc",
+            "train P(IK) on more questions or for more steps, or on a nearer task (p_ik.task)",
+        )
+    useless = [
+        entry
+        for entry in entries
+        if 0 < entry["known"] < entry["n"]
+        and entry["ik_precision"] is not None
+        and entry["ik_precision"] <= entry["known"] / entry["n"]
+    ]
+    if useless:
+        pairs = ", ".join(
+            f"{_percent(entry['ik_precision'])} against {_percent(entry['known'] / entry['n'])}"
+            for entry in useless
+        )
+        yield Finding(
+            method,
+            _join(entry["seed"] for entry in useless),
+            f"P(IK) {words}: few-shot answers above gamma = {gamma:g} are right no more often than all are: {pairs}",
+            "look at IK precision against gamma and choose another p_ik.gamma, or train P(IK) on a nearer task "
+            "(p_ik.task)",
+        )
+
+
+def _is_chance(entry: Mapping[str, Any]) -> bool:
+    lowest = entry["auroc"] if entry["auroc_low"] is None else entry["auroc_low"]
+    return lowest is not None and lowest <= 0.5
+
+
+def _of_controls(run: stored.Run) -> Iterator[Finding]:
+    for method in dict(_by_method(run.diagnostics, but=_FIXED_MASKS)):
+        for control in numbers.CONTROLS:
+            change = None
+            if method in run.predictions and control in run.predictions:
+                change = numbers.difference(run, method, control)
+            if change is not None and change.low <= 0:
+                yield Finding(
+                    method,
+                    _join(run.common_seeds(method, control)),
+                    f"not shown to be above the control {control}: {_points(change.mean)} points "
+                    f"({_points(change.low)} to {_points(change.high)}); a gain over {numbers.BASELINE} is "
+                    "no evidence for selection",
+                    "run more seeds and test items before concluding",
+                )
+
+
+def _by_method(
+    entries: list[dict[str, Any]], *, but: Sequence[str] = ()
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    methods = dict.fromkeys(entry["method"] for entry in entries if entry["method"] not in but)
+    return [(method, [entry for entry in entries if entry["method"] == method]) for method in methods]
+
+
+def _of_entries(
+    method: str, entries: list[dict[str, Any]], observation: str, name: str, remedy: str
+) -> Finding:
+    """A finding of several seeds whose observation has their numbers in the place of `{}`."""
+    rate = name == "ik_rate"
+    numbers = ", ".join(_percent(entry[name]) if rate else f"{entry[name]:.3g}" for entry in entries)
+    return Finding(method, _join(entry["seed"] for entry in entries), observation.format(numbers), remedy)
+
+
+def _join(values: Iterable[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"

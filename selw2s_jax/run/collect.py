@@ -1,0 +1,245 @@
+"""What `results.json` says, read from the finished stages of a run."""
+
+import json
+from typing import Any, NamedTuple
+
+import ml_collections
+import numpy as np
+from etils import epath
+
+from selw2s_jax.analysis import diagnostics, metrics, results
+from selw2s_jax.analysis import p_ik as p_ik_lib
+from selw2s_jax.data import by_id, splits
+from selw2s_jax.experiments import selective
+from selw2s_jax.inference import answering
+from selw2s_jax.run import manifests
+from selw2s_jax.runtime import artifacts, distributed, storage
+from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.worlds import toy_world, world
+
+
+def write_truth(found: stages_lib.Inputs, workdir: epath.Path) -> None:
+    """Writes the ground truth of the test set by example_id, so that predictions can be judged without the data."""
+    test = _test_of_all_seeds(found)
+    columns = {"example_id": test.ids, "label": test.labels.tolist()}
+    if test.task.is_generated:
+        columns["solution"] = [example.solution for example in test.examples]
+    artifacts.write_text(workdir / manifests.TRUTH_FILE, json.dumps(columns, indent=1) + "\n")
+
+
+def describe_test(found: stages_lib.Inputs, study: selective.Experiment) -> dict[str, Any]:
+    """The test set and the predictions on it, finished or not, as the manifest has them."""
+    return {
+        "n": len(_test_of_all_seeds(found)),
+        "labels_hash": _test_of_all_seeds(found).labels_hash,
+        "is_papers_data": found.is_papers_data,
+        "evaluations": [
+            {"method": name, "seed": seed, "key": study.evaluation(seed, name).key}
+            for seed in found.by_seed
+            for name in study.classifiers()
+        ],
+    }
+
+
+def _test_of_all_seeds(found: stages_lib.Inputs) -> splits.Split:
+    return next(iter(found.by_seed.values())).test
+
+
+class PIKItems(NamedTuple):
+    """P(IK) of questions, joined by example_id.
+
+    Attributes:
+        train_task, test_task: what it was trained on, and what the questions are of.
+        example_id: `[N]`.
+        text: `[N]` the questions as the P(IK) head reads them.
+        known: `[N]` bool, whether the few-shot answer is right.
+        confidence: `[N]` float32 probability of the few-shot answer given, NaN where it is written at length.
+        p_ik: `[N]` float32.
+    """
+
+    train_task: str
+    test_task: str
+    example_id: list[str]
+    text: list[str]
+    known: np.ndarray
+    confidence: np.ndarray
+    p_ik: np.ndarray
+
+
+class Collector:
+    """Reads the results of an experiment whose stages are finished.
+
+    Args:
+        config: the validated config.
+        found: its inputs.
+        study: its stages.
+        store: their artifacts.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        found: stages_lib.Inputs,
+        study: selective.Experiment,
+        store: artifacts.Store,
+    ):
+        self._config, self._found, self._study, self._store = config, found, study, store
+        self._tables: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+
+    def report(self) -> dict[str, Any]:
+        """Records, summary, diagnostics, P(IK) tests and notes; also `by_frequency` in a generated world."""
+        config, found = self._config, self._found
+        records, selection = [], []
+        for seed in config.seeds:
+            test = found.by_seed[seed].test
+            correct = {name: int(self._is_correct(seed, name).sum()) for name in self._study.classifiers()}
+            records += results.make_records(
+                task=config.task,
+                weak=found.weak.name if found.weak else "",
+                strong=found.strong.name,
+                seed=seed,
+                total=len(test),
+                correct=correct,
+            )
+            selection += self._diagnose(seed)
+        test = _test_of_all_seeds(found)
+        majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
+        report = {
+            "records": records,
+            "summary": results.summarize(records, with_paper=found.is_papers_data),
+            "majority_class_accuracy": majority,
+            "diagnostics": selection,
+            "p_ik": [self._p_ik_test(*test) for test in self._study.p_ik_tests()],
+            "notes": list(found.notes),
+        }
+        if config.data.source == world.NAME and config.task in toy_world.PROPERTIES:
+            report["by_frequency"] = self._by_frequency()
+        return report
+
+    def _table(self, stage: stages_lib.Stage, file: str, column: str, split: splits.Split) -> np.ndarray:
+        if (stage.key, file) not in self._tables:  # several numbers are of the same predictions
+            self._tables[stage.key, file] = self._store.find(stage.name, stage.inputs).read_table(file)
+        table = self._tables[stage.key, file]
+        values = dict(zip(table["example_id"], table[column], strict=True))
+        return by_id.join(values, split.ids, stage.label)
+
+    def _is_correct(self, seed: int, name: str) -> np.ndarray:
+        """Whether a model is right, `[N]` bool over the test split."""
+        test = self._found.by_seed[seed].test
+        prob_1 = self._table(self._study.evaluation(seed, name), "predictions.parquet", "prob_1", test)
+        return (prob_1 > 0.5) == test.labels.astype(bool)
+
+    def p_ik_items(self, seed: int, name: str, distribution: str) -> "PIKItems":
+        """What a student's P(IK) says of the questions that it is tested on.
+
+        Args:
+            distribution: "in", the held-out questions of the P(IK) task, or "out", the student's test set.
+        """
+        split_name, stage = self._study.p_ik_test(seed, name, distribution)
+        data = self._found.by_seed[seed]
+        split = getattr(data, split_name)
+        answers = self._study.answers(seed, split_name)
+        known = self._study.are_right(seed, split_name)
+        if split.task.is_generated:
+            confidence = np.full(len(split), np.nan, np.float32)
+        else:
+            prob_1 = self._table(answers, answering.FILE, "prob_1", split)
+            confidence = np.maximum(prob_1, 1 - prob_1)
+        scores = self._table(stage, "predictions.parquet", "p_ik", split)
+        return PIKItems(
+            data.p_ik.task.name, split.task.name, split.ids, split.texts, known, confidence, scores
+        )
+
+    def write_p_ik_items(self, folder: epath.Path) -> None:
+        """Writes P(IK) of every question that it was tested on, where it was."""
+        columns: dict[str, list] = {}
+        for seed, name, distribution in self._study.p_ik_tests():
+            items = self.p_ik_items(seed, name, distribution)
+            same = {
+                "method": name,
+                "seed": seed,
+                "train_task": items.train_task,
+                "test_task": items.test_task,
+                "distribution": distribution,
+            }
+            for column, value in same.items():
+                columns.setdefault(column, []).extend([value] * len(items.known))
+            for column in ("example_id", "text", "known", "confidence", "p_ik"):
+                columns.setdefault(column, []).extend(getattr(items, column))
+        path = folder / manifests.P_IK_ITEMS_FILE
+        if columns:
+            artifacts.write_table(path, columns)
+        else:
+            distributed.main_only(lambda: storage.remove_file(path))  # of an earlier run here
+
+    def _p_ik_test(self, seed: int, name: str, distribution: str) -> dict[str, Any]:
+        items = self.p_ik_items(seed, name, distribution)
+        scores, known = items.p_ik, items.known
+        interval = metrics.auroc_interval(scores, known)
+        selected = scores > np.float32(self._config.p_ik.gamma)
+        return {
+            "method": name,
+            "seed": seed,
+            "train_task": items.train_task,
+            "test_task": items.test_task,
+            "distribution": distribution,
+            "n": len(known),
+            "known": int(known.sum()),
+            "auroc": metrics.auroc(scores, known),
+            "auroc_low": None if interval is None else interval[0],
+            "auroc_high": None if interval is None else interval[1],
+            "brier": metrics.brier_score(scores, known),
+            "ece": metrics.expected_calibration_error(scores, known),
+            "ik_rate": float(selected.mean()),
+            "ik_precision": float(known[selected].mean()) if selected.any() else None,
+            "bands": p_ik_lib.difficulty_bands(items.confidence, scores, known),
+        }
+
+    def _diagnose(self, seed: int) -> list[dict[str, Any]]:
+        """Label diagnostics of the students whose rule chose among labels."""
+        half = self._found.by_seed[seed].student_half
+        diagnoses = []
+        for name in self._config.methods:
+            stage = self._study.student(seed, name)
+            artifact = self._store.find(stage.name, stage.inputs)
+            if "trace.parquet" in artifact.files:
+                weak, own = self._study.label_columns(seed)
+                summary = diagnostics.label_diagnostics(
+                    artifact.read_table("trace.parquet"), half.ids, truth=half.labels, weak=weak, own=own
+                )
+                means = artifact.read_json("summary.json")["mean_over_steps"]
+                graph = {key: means.get(key) for key in ("self_weight", "effective_neighbours")}
+                diagnoses.append({"method": name, "seed": seed, **summary, **graph})
+        return diagnoses
+
+    def _by_frequency(self) -> dict[str, Any]:
+        """Right answers on the test split by fifths of entity frequency, from common to rare.
+
+        `n` questions, the same for every seed, and `correct` as the mean over the seeds.
+        """
+        ranks = toy_world.World(world.world_config(self._config)).test_ranks(self._config.task)
+        ids = self._found.by_seed[self._config.seeds[0]].test.ids
+        order = np.argsort([ranks[name] for name in ids], kind="stable")
+        groups = np.array_split(order, len(results.FREQUENCY_GROUPS))
+        rows: dict[str, list[np.ndarray]] = {}
+        for seed in self._config.seeds:
+            correct = {name: self._is_correct(seed, name) for name in self._study.classifiers()}
+            if self._study.has_answers("test"):
+                correct["few-shot answers"] = self._study.are_right(seed, "test")
+            for name, values in correct.items():
+                rows.setdefault(name, []).append(np.array([values[group].sum() for group in groups]))
+        return {
+            "n": [len(group) for group in groups],
+            "correct": {name: np.mean(counts, axis=0).tolist() for name, counts in rows.items()},
+        }
+
+
+def notes_on_prompts(planned: list[stages_lib.Stage], store: artifacts.Store) -> list[str]:
+    """What had to be left out of few-shot prompts."""
+    notes = []
+    for stage in planned:
+        if stage.name == stages_lib.ANSWERS:
+            cut = store.find(stage.name, stage.inputs).read_json("summary.json")["cut"]
+            if description := answering.describe_cut(cut):
+                notes.append(f"{stage.label}: {description}")
+    return notes

@@ -1,0 +1,72 @@
+"""What a run leaves in its workdir, by name: manifests, the list of a sweep's cells, artifacts by key."""
+
+import json
+from typing import Any
+
+from etils import epath
+
+from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import storage
+
+TRUTH_FILE = "test_labels.json"  # the ground truth of the test set, in a workdir
+P_IK_ITEMS_FILE = "p_ik_items.parquet"  # P(IK) of every question that it was tested on, beside results.json
+SWEEP_FILE = "sweep.json"  # the cells of a sweep, in its workdir
+RUNS_FOLDER = "runs"  # of the folders of the cells, in its workdir
+
+
+def read(workdir: epath.Path) -> dict[str, Any]:
+    """The manifest of the run in a workdir: of the one that was last started, or else last finished.
+
+    Raises:
+        UserError: no such workdir, no run in it, or a manifest that cannot be read.
+    """
+    if not workdir.is_dir():
+        raise UserError(f"workdir {workdir} is not there; give the --workdir of a run")
+    path = workdir / "manifest.json"
+    if not path.is_file():
+        path = workdir / "results.json"
+    if not path.is_file():
+        raise UserError(
+            f"workdir {workdir} has no run in it; run python -m selw2s_jax.main --workdir={workdir} first"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        manifest = content if path.name == "manifest.json" else content["manifest"]
+        complete = {"config", "models", "students"} <= manifest.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} cannot be read; run the same config in {workdir} again to mend it"
+        ) from error
+    if not complete:
+        raise UserError(
+            f"{path} lists no students; run the same config in {workdir} again to have them listed"
+        )
+    return manifest
+
+
+def read_all(workdir: epath.Path) -> dict[str, dict[str, Any]]:
+    """The manifests of the runs in a workdir by name: of the one run, "", or of those of a sweep that have begun."""
+    content = storage.read_bytes(workdir / SWEEP_FILE)
+    if content is None:
+        return {"": read(workdir)}
+    names = [cell["name"] for cell in read_cells(content, workdir)]
+    folders = {name: workdir / RUNS_FOLDER / name for name in names}
+    return {name: read(folder) for name, folder in folders.items() if folder.is_dir()}
+
+
+def read_cells(content: bytes, workdir) -> list[dict[str, Any]]:
+    """The cells that `SWEEP_FILE` lists, each with name, axes, config_hash and stages.
+
+    Raises:
+        UserError: the content is not what a run wrote.
+    """
+    try:
+        cells = json.loads(content)["cells"]
+        complete = all({"name", "axes"} <= cell.keys() for cell in cells)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        complete = False
+    if not complete:
+        raise UserError(
+            f"{workdir}/{SWEEP_FILE} cannot be read; run the same config in {workdir} again to mend it"
+        )
+    return cells

@@ -1,0 +1,373 @@
+"""A run: finished stages are found, the missing ones made, then results are written. Of a sweep, for all its runs."""
+
+import dataclasses
+import functools
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+from etils import epath
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.data import tasks
+from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import checks, inputs, plugins, selective
+from selw2s_jax.method import registry
+from selw2s_jax.run import collect, outcome, preview, schedule, students, sweep
+from selw2s_jax.run import manifests as manifests_lib
+from selw2s_jax.runtime import artifacts, compilation_cache, distributed, preemption, provenance, storage
+from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import workbench
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """A cell of the sweep, or the run itself, with all that it is made of.
+
+    Attributes:
+        folder: of its results.
+        studies: its stages, for each group of devices.
+        stages: all of them, each after those that it needs.
+    """
+
+    cell: sweep.Cell
+    folder: epath.Path
+    found: stages_lib.Inputs
+    factories: list[stages_lib.StageFactory]
+    studies: list[selective.Experiment]
+    stages: list[stages_lib.Stage]
+
+
+def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = (0, 1)) -> None:
+    """Reads and checks what `run` would, and prints its plan and a question of each task as the models read it.
+
+    Nothing is run or kept, but for generated inputs. Args and errors are those of `run`.
+    """
+    workdir = epath.Path(workdir).expanduser()
+    config, cells = _check_config(config)
+    print("reading and checking data, models and tokenizers", flush=True)
+    store = artifacts.Store(workdir)
+    plans = [_plan(cell, workdir, store, _device_groups(config.mesh.num_groups)) for cell in cells]
+    stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
+    missing = _find_missing(stages, store)
+    devices = _check_devices(plans)
+    _print_plan(
+        plans, stages, missing, [stage for stage in _share_of(plans, shard) if stage.key in missing], workdir
+    )
+    print(f"on {', '.join(devices)}\n")
+    shown = [one for plan in plans for one in preview.describe(plan.found, plan.studies[0])]
+    print(preview.to_text(shown))
+
+
+def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = (0, 1)) -> dict[str, Any]:
+    """Runs a config in a workdir: plan, missing stages, results. With several processes, each calls this.
+
+    Args:
+        workdir: a folder, or a gs:// one, that all processes share.
+        shard: (i, n) for the i-th of n equal parts of the work, where others run the other parts in the same
+            workdir at the same time or another time. Results are written by the one that finds all stages done.
+
+    Returns:
+        What `results.json` holds; of a sweep, that of each finished run by name. Empty for what is not finished.
+
+    Raises:
+        UserError: config, data, models or workdir are not fit; nothing has been trained then.
+        Preempted: the run was told to stop.
+    """
+    start = time.monotonic()
+    workdir = epath.Path(workdir).expanduser()
+    config, cells = _check_config(config)
+    config_hash = artifacts.content_hash(config_lib.to_json(config))[:16]
+    _check_same({"config": config_hash, "code": provenance.code()["source"], **provenance.libraries()})
+    with artifacts.locked_workdir(workdir, run=f"{config_hash} {shard[0]}/{shard[1]}") as lock:
+        _check_shared(workdir)
+        distributed.main_only(lambda: _check_shards_agree(config, workdir, shard))
+        print("reading and checking data, models and tokenizers", flush=True)
+        waiting = functools.partial(preemption.check, "waiting for another run")
+        store = artifacts.Store(workdir, lock=lock, while_waiting=waiting)
+        groups = _device_groups(config.mesh.num_groups)
+        plans = [_plan(cell, workdir, store, groups) for cell in cells]
+        stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
+        _check_same({f"data or model for {stage.label}": stage.key for stage in stages})
+        missing = _find_missing(stages, store)
+        todo = [stage for stage in _share_of(plans, shard) if stage.key in missing]
+        devices = _check_devices(plans) if todo else []
+        _discard_leftovers(stages, missing, workdir)
+        distributed.main_only(lambda: _check_space(todo, config, workdir))
+        _print_plan(plans, stages, missing, todo, workdir)
+        store.check_held()
+        _write_descriptions(config, plans, workdir)
+        if todo:
+            compilation_cache.enable()
+            print(f"running on {', '.join(devices)}", flush=True)
+            schedule.make_all(todo, _makers(plans, len(groups)), _cell_names(plans), store.claimed)
+        store.check_held()
+        reports = {plan.cell.name: _finish(plan, store) for plan in plans}
+        print(f"{time.monotonic() - start:.0f} s", flush=True)
+        distributed.barrier("the reports are written")
+    return reports[""] if list(reports) == [""] else reports
+
+
+def _check_config(config: ml_collections.ConfigDict) -> tuple[ml_collections.ConfigDict, list[sweep.Cell]]:
+    """The config in its normal form, and its cells, each checked."""
+    config = config_lib.normalize(config)
+    distributed.agree(lambda: plugins.load(config.plugins))
+    cells = sweep.expand(config)
+    for cell in cells:
+        is_p_ik_alone = registry.is_p_ik_alone(cell.config.methods)
+        models = ("strong",) if is_p_ik_alone else ("weak", "strong")
+        checks.validate(cell.config, students=registry.students(), models=models)
+        for section in (cell.config, cell.config.p_ik):
+            section.task = tasks.canonical_name(section.task)
+    distributed.agree(lambda: [plugins.check_methods(cell.config) for cell in cells])
+    return (config if cells[0].name else cells[0].config), cells
+
+
+def _check_same(facts: dict[str, str]) -> None:
+    distributed.check_equal(
+        facts, "start every process with the same command, code, environment, data and models"
+    )
+
+
+def _check_shared(workdir: epath.Path) -> None:
+    """Checks that all processes see one workdir.
+
+    Raises:
+        UserError: some do not see what process 0 wrote.
+    """
+    if distributed.num_processes() == 1:
+        return
+    marker = workdir / f".shared-{distributed.broadcast(secrets.token_hex(8))}"
+    distributed.main_only(lambda: marker.write_text(""))
+    seen = distributed.gather(marker.exists())
+    distributed.main_only(marker.unlink)
+    if not all(seen):
+        raise UserError(
+            f"workdir {workdir} of process {seen.index(False)} is not that of process 0: choose a --workdir that "
+            "all hosts share, such as a network file system or gs://"
+        )
+
+
+def _check_shards_agree(
+    config: ml_collections.ConfigDict, workdir: epath.Path, shard: tuple[int, int]
+) -> None:
+    """Checks that the other shards, also those that have ended, were started with this config.
+
+    A run that is finished is none of them.
+    """
+    if shard[1] == 1:
+        return
+    content = storage.read_bytes(workdir / "config.json")
+    if content is None:
+        return
+    try:
+        other = json.loads(content)
+    except ValueError:
+        return  # it is about to be written anew
+    ours = config_lib.to_json(config)
+    differing = config_lib.differing_keys(ours, other)
+    if differing and not _is_finished(workdir):
+        raise UserError(
+            f"shard {shard[0]}/{shard[1]} has another config.{differing[0]} than the unfinished run in workdir "
+            f"{workdir}: start all shards with the same command but for --shard, or choose another --workdir"
+        )
+
+
+def _is_finished(workdir: epath.Path) -> bool:
+    """Whether the run in a workdir has all its stages."""
+    manifests = manifests_lib.read_all(workdir).values()
+    stages = [(stage["name"], stage["key"]) for manifest in manifests for stage in manifest["stages"]]
+    return all(artifacts.is_there(workdir, name, key) for name, key in stages)
+
+
+def _device_groups(num_groups: int) -> list[workbench.DeviceGroup]:
+    """Equal groups of the devices, in their order."""
+    if num_groups == 1:
+        return [workbench.DeviceGroup()]
+    if distributed.num_processes() > 1:
+        raise UserError(
+            f"config.mesh.num_groups={num_groups} is for the devices of one process: start {num_groups} processes of "
+            "their own with --shard=i/n instead"
+        )
+    devices = jax.devices()
+    if len(devices) % num_groups:
+        raise UserError(
+            f"config.mesh.num_groups={num_groups} does not divide the {len(devices)} devices: choose a divisor"
+        )
+    size = len(devices) // num_groups
+    return [workbench.DeviceGroup(devices[first : first + size]) for first in range(0, len(devices), size)]
+
+
+def _plan(
+    cell: sweep.Cell, workdir: epath.Path, store: artifacts.Store, groups: Sequence[workbench.DeviceGroup]
+) -> _Plan:
+    if cell.name:
+        print(f"  {cell.name}", flush=True)
+    found = distributed.agree(lambda: inputs.prepare(cell.config, workdir))
+    factories = [stages_lib.StageFactory(cell.config, found, store, workdir, group) for group in groups]
+    studies = [selective.Experiment(cell.config, found, make) for make in factories]
+    targets = [stage for of_model in studies[0].targets() for stage in of_model]
+    folder = workdir / manifests_lib.RUNS_FOLDER / cell.name if cell.name else workdir
+    return _Plan(cell, folder, found, factories, studies, stages_lib.in_order(targets))
+
+
+def _share_of(plans: list[_Plan], shard: tuple[int, int]) -> list[stages_lib.Stage]:
+    """The stages of every n-th model of all runs, with all that they need."""
+    units = [of_model for plan in plans for of_model in plan.studies[0].targets()]
+    number, count = shard
+    return stages_lib.in_order(stage for of_model in units[number::count] for stage in of_model)
+
+
+def _find_missing(stages: list[stages_lib.Stage], store: artifacts.Store) -> set[str]:
+    """The keys of stages that are yet to run, as process 0 sees it."""
+    keys = distributed.agree(
+        lambda: [stage.key for stage in stages if store.find(stage.name, stage.inputs) is None]
+    )
+    return set(distributed.broadcast(keys))
+
+
+def _check_devices(plans: list[_Plan]) -> list[str]:
+    def check() -> list[str]:
+        return [line for plan in plans for make in plan.factories for line in make.check_devices()]
+
+    return list(dict.fromkeys(distributed.agree(check)))
+
+
+def _discard_leftovers(stages: list[stages_lib.Stage], missing: set[str], workdir: epath.Path) -> None:
+    """Removes what finished stages had saved under way, where a run was killed before it did."""
+    finished = {stage.key for stage in stages} - missing
+
+    def discard() -> None:
+        for name in storage.names(workdir / "checkpoints"):
+            if name in finished:
+                storage.remove_tree(workdir / "checkpoints" / name)
+
+    distributed.main_only(discard)
+
+
+def _check_space(
+    todo: list[stages_lib.Stage], config: ml_collections.ConfigDict, workdir: epath.Path
+) -> None:
+    if not storage.is_local(workdir):
+        return
+    weights = sum(stage.num_bytes for stage in todo)
+    # Those kept and the one being written; weights and two moments each.
+    largest = sorted((stage.num_bytes for stage in todo), reverse=True)[: config.mesh.num_groups]
+    states = 3 * (config.checkpoint.keep + 1) * sum(largest)
+    folders = [workdir / "checkpoints" / stage.key for stage in todo]
+    saved = sum(sum(storage.files(folder).values()) for folder in folders if folder.is_dir())
+    needed = weights + max(states - saved, 0)
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise UserError(
+            f"workdir {workdir} has {free / 1e9:.3f} GB free, and the stages to run need {needed / 1e9:.3f} GB "
+            f"({weights / 1e9:.3f} for weights, the rest for the states of a run under way); free space, "
+            "lower checkpoint.keep or choose another --workdir"
+        )
+
+
+def _print_plan(plans: list[_Plan], stages, missing: set[str], todo, workdir: epath.Path) -> None:
+    for note in dict.fromkeys(note for plan in plans for note in plan.found.notes):
+        print(f"note: {note}")
+    ours = {stage.key for stage in todo}
+    runs = f" of {len(plans)} runs" if len(plans) > 1 else ""
+    print(f"{len(stages)} stages{runs} in {workdir}, {len(ours)} to run:")
+    width = max(len(stage.label) for stage in stages)
+    cells, last = _cell_names(plans), ""
+    for stage in stages:
+        if cells[stage.key] != last:
+            last = cells[stage.key]
+            print(f"  {last}")
+        others = "others" if stage.key in missing else "done  "
+        state = "to run" if stage.key in ours else others
+        print(f"  {state}  {stage.label.ljust(width)}  {stage.key}  {stage.detail}")
+
+
+def _cell_names(plans: list[_Plan]) -> dict[str, str]:
+    """The first cell of the sweep that needs each stage, by the stage's key."""
+    return {stage.key: plan.cell.name for plan in reversed(plans) for stage in plan.stages}
+
+
+def _write_descriptions(config: ml_collections.ConfigDict, plans: list[_Plan], workdir: epath.Path) -> None:
+    """Writes what the run and its cells are made of."""
+    artifacts.write_text(workdir / "config.json", _config_text(config))
+    if not plans[0].cell.name:
+        distributed.main_only(
+            lambda: storage.remove_file(workdir / manifests_lib.SWEEP_FILE)
+        )  # of an earlier run here
+    else:
+        cells = [
+            {
+                "name": plan.cell.name,
+                "axes": plan.cell.axes,
+                "config_hash": plan.cell.config_hash,
+                "stages": [stage.key for stage in plan.stages],
+            }
+            for plan in plans
+        ]
+        artifacts.write_text(
+            workdir / manifests_lib.SWEEP_FILE, json.dumps({"cells": cells}, indent=1) + "\n"
+        )
+    for plan in plans:
+        distributed.main_only(functools.partial(storage.make_folder, plan.folder))
+        if plan.cell.name:
+            artifacts.write_text(plan.folder / "config.json", _config_text(plan.cell.config))
+        collect.write_truth(plan.found, plan.folder)
+        manifest = _manifest(plan, workdir)
+        artifacts.write_text(plan.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+
+
+def _config_text(config: ml_collections.ConfigDict) -> str:
+    return config.to_json_best_effort(indent=1, sort_keys=True)
+
+
+def _makers(plans: list[_Plan], num_groups: int) -> list[dict[str, schedule.Make]]:
+    """Of each group of devices, what makes each stage on it."""
+    makers: list[dict[str, schedule.Make]] = [{} for _ in range(num_groups)]
+    for plan in plans:
+        for group, (study, factory) in enumerate(zip(plan.studies, plan.factories, strict=True)):
+            targets = [stage for of_model in study.targets() for stage in of_model]
+            for stage in stages_lib.in_order(targets):
+                makers[group].setdefault(stage.key, functools.partial(factory.make, stage))
+    return makers
+
+
+def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
+    """Writes and prints the results of a run, if all its stages are there; another shard's may not be."""
+    if plan.cell.name:
+        print(f"\n{plan.cell.name}", flush=True)
+    if missing := _find_missing(plan.stages, store):
+        print(f"{len(missing)} of its {len(plan.stages)} stages are left to other shards", flush=True)
+        return {}
+    collector = collect.Collector(plan.cell.config, plan.found, plan.studies[0], store)
+    report = collector.report()
+    report["notes"] += collect.notes_on_prompts(plan.stages, store)
+    collector.write_p_ik_items(plan.folder)
+    report["manifest"] = json.loads((plan.folder / "manifest.json").read_text())
+    outcome.write(plan.cell.config, collector, report, plan.folder)
+    return report
+
+
+def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
+    """What a run was made of: to be repeated, and for its students to be found."""
+    config, found, study = plan.cell.config, plan.found, plan.studies[0]
+    return {
+        **provenance.code(),
+        "libraries": provenance.libraries(),
+        **provenance.devices(),
+        "config": config_lib.to_json(config),
+        "models": {
+            model.role: students.describe_model(model, workdir)
+            for model in (found.weak, found.strong)
+            if model is not None
+        },
+        "students": students.entries(config, found, study),
+        "test": collect.describe_test(found, study),
+        "examples": preview.describe(found, study),
+        "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in plan.stages],
+    }

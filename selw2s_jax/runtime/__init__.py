@@ -1,0 +1,1 @@
+"""The machine under a run: files, processes, interrupts. It knows no model."""
