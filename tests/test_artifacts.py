@@ -380,7 +380,7 @@ def test_a_lock_is_released_when_the_run_fails(workdir):
 
 def test_a_lock_dies_with_its_process(tmp_path, capsys):
     code = (
-        "import pathlib, sys; from selw2s_jax import artifacts\n"
+        "import pathlib, sys; from selw2s_jax.runtime import artifacts\n"
         "with artifacts.locked_workdir(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -203,7 +203,7 @@ def test_a_workdir_that_cannot_be_written(refused, prepared, tmp_path, name):
 
 def test_a_workdir_in_use(refused, prepared, tmp_path):
     code = (
-        "import pathlib, sys; from selw2s_jax import artifacts\n"
+        "import pathlib, sys; from selw2s_jax.runtime import artifacts\n"
         "with artifacts.locked_workdir(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run")]

@@ -154,7 +154,9 @@ def test_a_process_with_the_number_of_a_dead_one_is_not_taken_for_it(folder):
 
 def test_processes_that_ended_do_not_run():
     machine = leases.Machine()
-    code = "import json; from selw2s_jax import leases; print(json.dumps(leases.Machine().identity()))"
+    code = (
+        "import json; from selw2s_jax.runtime import leases; print(json.dumps(leases.Machine().identity()))"
+    )
     process = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True)
     holder = json.loads(process.stdout)
     if holder["kernel"] is None:

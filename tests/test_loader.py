@@ -207,7 +207,7 @@ def test_real_qwen_7b_config_and_index(real_data):
     assert config == registry.MODELS["qwen-7b"].config
     index = json.loads((folder / weight_files.INDEX_NAME).read_text())
     shapes = {path: v.shape for path, v in decoder.abstract_params(config, lm_head=True).items()}
-    assert {tensor.key for tensor in key_tables.tensors(qwen.QWEN, shapes)} == set(index["weight_map"])
+    assert {tensor.key for tensor in key_tables.tensors(qwen.KEYS, shapes)} == set(index["weight_map"])
     assert index["metadata"]["total_size"] == 2 * decoder.num_params(config, lm_head=True)
 
 

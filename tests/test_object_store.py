@@ -50,7 +50,7 @@ def bucket(tmp_path, monkeypatch):
 
 
 def copy_in(folder: pathlib.Path, target: str, environment) -> None:
-    code = "import sys; from selw2s_jax import storage; storage.copy_tree(*sys.argv[1:])"
+    code = "import sys; from selw2s_jax.runtime import storage; storage.copy_tree(*sys.argv[1:])"
     command = [sys.executable, "-c", code, str(folder), target]
     subprocess.run(command, env=os.environ | environment, check=True, capture_output=True, cwd=REPO)
 

@@ -162,7 +162,7 @@ def test_shards_side_by_side_wait_for_what_both_need(prepared, swept, tmp_path):
         "import pathlib, sys\n"
         f"sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})\n"
         "import refusals, test_sweep\n"
-        "from selw2s_jax import pipeline\n"
+        "from selw2s_jax.run import pipeline\n"
         "data, model, workdir, number = sys.argv[1:]\n"
         "prepared = refusals.Prepared(pathlib.Path(data), pathlib.Path(model))\n"
         "pipeline.run(test_sweep.make_sweep(prepared), workdir, shard=(int(number), 2))\n"
@@ -204,7 +204,7 @@ GROUPS = """
 import json, pathlib, sys
 sys.path.insert(0, sys.argv[5])
 import refusals
-from selw2s_jax import pipeline
+from selw2s_jax.run import pipeline
 prepared = refusals.Prepared(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 config = refusals.make_config(
     prepared,

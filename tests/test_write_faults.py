@@ -186,7 +186,7 @@ KILLED = """
 import os, pathlib, signal, sys
 sys.path.insert(0, sys.argv[1])
 import gs_stand_in, test_write_faults
-from selw2s_jax import storage
+from selw2s_jax.runtime import storage
 kind, folder, number = sys.argv[2], pathlib.Path(sys.argv[3]), int(sys.argv[4])
 count = 0
 

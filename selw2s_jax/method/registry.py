@@ -6,12 +6,19 @@ from typing import Any
 
 from selw2s_jax.method import controls, divergences, selection  # noqa: F401  (they register their parts)
 
+# Subject: the method that a paper proposes, compared with every other. Student: a baseline. Ablation: the subject
+# without a part. Control: what would do as well if it were not the method that helped. Reference: no student, but what
+# students are measured against. Probe: it answers no questions.
+ROLES = ("subject", "student", "ablation", "control", "reference", "probe")
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
     """One way to train a model.
 
     Attributes:
+        description: what it is, for readers of tables.
+        role: what it is in a comparison, of `ROLES`.
         label_rule: name in `label_rules.LABEL_RULES`.
         loss: name in `losses.LOSSES`.
         rule_options, loss_options: options that are part of the method; a rule's other options come from
@@ -32,6 +39,12 @@ class Method:
     mask_of: str | None = None
     task_weight: float = 1.0
     is_student: bool = True
+    description: str = ""
+    role: str = "student"
+
+    def __post_init__(self):
+        if self.role not in ROLES:
+            raise ValueError(f"role {self.role!r} of a method is not one of: {', '.join(ROLES)}")
 
 
 METHODS: dict[str, Method] = {}
@@ -54,30 +67,96 @@ def is_p_ik_alone(names: Sequence[str]) -> bool:
     return bool(names) and all(name in METHODS and METHODS[name].task_weight == 0 for name in names)
 
 
-register("supervised", Method(is_student=False))
-register("p_ik_only", Method(uses_p_ik=True, task_weight=0.0))
-register("finetune", Method())
-register("confidence", Method(loss="confidence"))
-register("product", Method(loss="product"))
-register("adaptive", Method(loss="adaptive"))
-register("reverse_kl", Method(loss="reverse_kl"))
-register("jensen_shannon", Method(loss="jensen_shannon"))
-register("forward_kl", Method(loss="forward_kl"))
-register("hellinger", Method(loss="hellinger"))
-register("total_variation", Method(loss="total_variation"))
-register("chi_squared", Method(loss="chi_squared"))
-register("selective", Method(label_rule="selective", uses_p_ik=True, uses_self_labels=True))
+register("supervised", Method(is_student=False, role="reference"))
+register(
+    "p_ik_only",
+    Method(
+        uses_p_ik=True,
+        task_weight=0.0,
+        role="probe",
+        description="P(IK) trained alone; it answers no questions",
+    ),
+)
+register("finetune", Method(description="the strong model on the weak model's labels as they are"))
+register(
+    "confidence",
+    Method(loss="confidence", description="with the auxiliary confidence loss of Burns et al. 2023"),
+)
+register("product", Method(loss="product", description="on the product of weak and own probabilities"))
+register(
+    "adaptive", Method(loss="adaptive", description="with the adaptive confidence loss of Guo et al. 2024")
+)
+register(
+    "reverse_kl",
+    Method(loss="reverse_kl", description="reverse KL divergence instead of cross-entropy (Yao et al. 2025)"),
+)
+register(
+    "jensen_shannon",
+    Method(loss="jensen_shannon", description="Jensen-Shannon divergence instead of cross-entropy"),
+)
+register(
+    "forward_kl", Method(loss="forward_kl", description="forward KL divergence instead of cross-entropy")
+)
+register(
+    "hellinger", Method(loss="hellinger", description="squared Hellinger distance instead of cross-entropy")
+)
+register(
+    "total_variation",
+    Method(loss="total_variation", description="total variation distance instead of cross-entropy"),
+)
+register(
+    "chi_squared", Method(loss="chi_squared", description="chi-squared divergence instead of cross-entropy")
+)
+register(
+    "selective",
+    Method(
+        label_rule="selective",
+        uses_p_ik=True,
+        uses_self_labels=True,
+        role="subject",
+        description="Selective W2SG: own labels where P(IK) exceeds gamma, smoothed weak labels elsewhere",
+    ),
+)
 
 # Ablations of the paper's Table 4: w/o IK, w/o GS, MTL.
-register("selective_without_ik", Method(label_rule="smoothed"))
+register(
+    "selective_without_ik",
+    Method(
+        label_rule="smoothed",
+        role="ablation",
+        description="selective without selection: smoothed weak labels on every row",
+    ),
+)
 register(
     "selective_without_gs",
-    Method(label_rule="selective", rule_options={"refiner": "none"}, uses_p_ik=True, uses_self_labels=True),
+    Method(
+        label_rule="selective",
+        rule_options={"refiner": "none"},
+        uses_p_ik=True,
+        uses_self_labels=True,
+        role="ablation",
+        description="selective without graph smoothing",
+    ),
 )
-register("mtl", Method(uses_p_ik=True))
+register(
+    "mtl",
+    Method(
+        uses_p_ik=True,
+        role="ablation",
+        description="weak labels as they are, with P(IK) trained beside but not used",
+    ),
+)
 
 # Controls, not in the paper: if they do as well, it is not selection that helped.
-register("self_training", Method(label_rule="self_labels", uses_self_labels=True))
+register(
+    "self_training",
+    Method(
+        label_rule="self_labels",
+        uses_self_labels=True,
+        role="control",
+        description="control: the strong model's own labels on every row",
+    ),
+)
 register(
     "random_selection",
     Method(
@@ -87,5 +166,7 @@ register(
         uses_p_ik=True,
         uses_self_labels=True,
         mask_of="selective",
+        role="control",
+        description="control: own labels on random rows, as many as selective chose",
     ),
 )

@@ -11,8 +11,8 @@ import numpy as np
 from selw2s_jax import config as config_lib
 from selw2s_jax.analysis import metrics
 from selw2s_jax.analysis import p_ik as p_ik_lib
+from selw2s_jax.report import numbers, stored
 from selw2s_jax.report import questions as questions_lib
-from selw2s_jax.report import stored
 
 # Settings, at their defaults, under which the paper's numbers are of the same thing.
 _PAPER_SETTINGS = (
@@ -251,10 +251,10 @@ def test_rows(group: Group) -> list[dict[str, Any]]:
                 "accuracy_interval": accuracy_interval,
                 "auroc": area,
                 "auroc_interval": area_interval,
-                "brier": statistics.mean(pair.values("brier")),
-                "ece": statistics.mean(pair.values("ece")),
-                "risk": statistics.mean(risks),
-                "ik_rate": statistics.mean(pair.values("ik_rate")),
+                "brier": numbers.mean(pair.values("brier")),
+                "ece": numbers.mean(pair.values("ece")),
+                "risk": numbers.mean(risks),
+                "ik_rate": numbers.mean(pair.values("ik_rate")),
                 # A seed that selects few questions counts for as little.
                 "ik_precision": statistics.fmean(
                     [test["ik_precision"] for test in selected],
@@ -293,7 +293,7 @@ def band_rows(group: Group) -> list[dict[str, Any]]:
                     "band": number + 1,
                     "confidence": (low, high),
                     "n": round(statistics.fmean(band["n"] for band in of_band)),
-                    **{name: statistics.mean([band[name] for band in of_band]) for name in names},
+                    **{name: numbers.mean([band[name] for band in of_band]) for name in names},
                 }
             )
     return rows

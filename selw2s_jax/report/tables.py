@@ -127,7 +127,7 @@ def label_table(run: stored.Run) -> formats.Table:
         {
             "method": method,
             "num_seeds": len(entries),
-            **{name: statistics.mean([entry[name] for entry in entries]) for name in names},
+            **{name: numbers.mean([entry[name] for entry in entries]) for name in names},
             **{name: _mean_over_ik_rows(entries, name) for name in names if name.endswith("_on_ik")},
         }
         for method, entries in by_method.items()
