@@ -20,7 +20,7 @@ from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as methods
 from selw2s_jax.models import registry
 from selw2s_jax.plan import compiled, programs, targets
-from selw2s_jax.stages import workbench
+from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.training import state, step
 
 
@@ -41,10 +41,11 @@ def make_model(family: str, **sizes) -> pretrained.Model:
 
 def start(config, model: pretrained.Model, mesh):
     """A train step of `selective` with its real state."""
-    made = workbench.Trainer(config, epath.Path(), workbench.DeviceGroup(list(mesh.devices.flat)))
-    settings = made.optimizer_settings(model, 100)
+    of_stages = settings_lib.Settings.of(config)
+    settings = of_stages.optimizer(model, 100)
     computation = step.classification(objectives.make_objective(config, methods.METHODS["selective"]))
-    build = nnx.jit(lambda: made.build(model, p_ik_head=True))
+    built = of_stages.classifier(mesh, p_ik_head=True)
+    build = nnx.jit(lambda: pretrained.random_classifier(model.config, built))
     graphdef, train_state, shardings = state.start(build(), settings, mesh)
     run = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     return run, train_state

@@ -7,6 +7,7 @@ import json
 import pathlib
 
 import numpy as np
+import store_edits
 
 from selw2s_jax.analysis import metrics
 from selw2s_jax.analysis import p_ik as p_ik_lib
@@ -192,7 +193,7 @@ def write_run(
                 artifacts.write_table(folder / "predictions.parquet", table)
 
             if method not in unfinished:
-                store.make("predictions", key_of, write)
+                store_edits.make(store, "predictions", key_of, write)
             key = artifacts.artifact_key("predictions", key_of)
             entry = {"method": method, "seed": seed}
             evaluations.append({**entry, "key": key})

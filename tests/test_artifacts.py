@@ -13,6 +13,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import store_edits
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts, distributed, leases, storage
@@ -43,7 +44,7 @@ def workdir(request, tmp_path):
 
 @pytest.fixture
 def made(workdir) -> artifacts.Artifact:
-    return artifacts.Store(workdir).make("train", INPUTS, fill)
+    return store_edits.make(artifacts.Store(workdir), "train", INPUTS, fill)
 
 
 def find_again(workdir) -> artifacts.Artifact | None:
@@ -121,28 +122,31 @@ def test_a_write_that_raises_leaves_nothing(workdir, error):
         raise error
 
     with pytest.raises(type(error)):
-        store.make("train", INPUTS, fail)
+        store_edits.make(store, "train", INPUTS, fail)
     assert storage.names(workdir / "artifacts" / "train") == []
     assert find_again(workdir) is None
-    assert store.make("train", INPUTS, fill).read_json("summary.json") == {"n": 3}
+    assert store_edits.make(store, "train", INPUTS, fill).read_json("summary.json") == {"n": 3}
 
 
 def test_a_folder_without_manifest_is_unfinished_and_made_anew(workdir, made):
     (made.path / "manifest.json").unlink()
     storage.write_bytes(made.path / "left.json", b"{}")
     assert find_again(workdir) is None
-    again = artifacts.Store(workdir).make("train", INPUTS, fill)
+    again = store_edits.make(artifacts.Store(workdir), "train", INPUTS, fill)
     assert "left.json" not in storage.files(again.path) and find_again(workdir) == again
 
 
 def test_a_finished_artifact_is_not_made_again(workdir, made):
-    assert artifacts.Store(workdir).make("train", INPUTS, lambda folder: pytest.fail("made twice")) == made
+    assert (
+        store_edits.make(artifacts.Store(workdir), "train", INPUTS, lambda folder: pytest.fail("made twice"))
+        == made
+    )
 
 
 def test_a_damaged_manifest_is_never_overwritten(workdir, made):
     storage.write_bytes(made.path / "manifest.json", b"{")
     with pytest.raises(UserError, match="has no readable manifest; delete "):
-        artifacts.Store(workdir).make("train", INPUTS, fill)
+        store_edits.make(artifacts.Store(workdir), "train", INPUTS, fill)
     assert (made.path / "params" / "data").read_bytes() == bytes(range(256))
     assert storage.names(workdir / "leases") == []
 
@@ -155,11 +159,11 @@ def test_an_artifact_that_another_run_makes_is_waited_for(workdir, capsys):
 
     def finish():
         lease.release()
-        other.make("train", INPUTS, fill)
+        store_edits.make(other, "train", INPUTS, fill)
 
     machine = Waiting(lambda: None, finish)
     store = artifacts.Store(workdir, while_waiting=lambda: polls.append(1), machine=machine)
-    found = store.make("train", INPUTS, lambda folder: pytest.fail("made twice"))
+    found = store_edits.make(store, "train", INPUTS, lambda folder: pytest.fail("made twice"))
     assert found.read_json("summary.json") == {"n": 3} and polls == [1, 1]
     line = f"  train-{key} is being made by process {os.getpid()} on "
     assert capsys.readouterr().out.count(line) == 1
@@ -171,7 +175,7 @@ def test_an_artifact_whose_maker_died_is_made(workdir):
     storage.make_folder(store.path("train", INPUTS))
     storage.write_bytes(store.path("train", INPUTS) / "half", b"")
     store = artifacts.Store(workdir, machine=Waiting(lease.release))
-    made = store.make("train", INPUTS, fill)
+    made = store_edits.make(store, "train", INPUTS, fill)
     assert set(made.files) == {"summary.json", "params/data", "params/shape", "table.parquet"}
 
 
@@ -182,7 +186,7 @@ def test_a_maker_that_was_taken_for_dead_leaves_the_folder_to_the_other_one(work
         fill(folder)
         (claim,) = storage.names(workdir / "leases")
         storage.remove_file(workdir / "leases" / claim)
-        artifacts.Store(workdir).make("train", INPUTS, fill)
+        store_edits.make(artifacts.Store(workdir), "train", INPUTS, fill)
         now[0] += 1000
 
     class Machine(leases.Machine):
@@ -194,7 +198,7 @@ def test_a_maker_that_was_taken_for_dead_leaves_the_folder_to_the_other_one(work
 
     now = [0]
     with pytest.raises(UserError, match=r"leases/train-\w+ was lost to another process"):
-        artifacts.Store(workdir, machine=Machine()).make("train", INPUTS, stopped)
+        store_edits.make(artifacts.Store(workdir, machine=Machine()), "train", INPUTS, stopped)
     assert find_again(workdir).read_json("summary.json") == {"n": 3}
 
 
@@ -255,7 +259,7 @@ def test_of_two_that_fill_at_once_the_first_stays(workdir):
 
 
 def test_an_artifact_can_be_read_by_others(tmp_path):
-    path = artifacts.Store(tmp_path).make("train", INPUTS, fill).path
+    path = store_edits.make(artifacts.Store(tmp_path), "train", INPUTS, fill).path
     folder = artifacts.fill_once(tmp_path / "made", fill)
     assert os.stat(path / "manifest.json").st_mode & 0o777 == 0o644
     assert os.stat(folder).st_mode & 0o777 == 0o755

@@ -17,8 +17,7 @@ from refusals import ending, make_config
 from selw2s_jax.experiments import inputs
 from selw2s_jax.run import pipeline
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import workbench
-from selw2s_jax.training import metrics_log
+from selw2s_jax.training import fit, metrics_log
 
 
 @pytest.mark.parametrize(
@@ -357,7 +356,7 @@ def test_a_device_without_memory(prepared, tmp_path, capsys, monkeypatch):
             "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes."
         )
 
-    monkeypatch.setattr(workbench.Trainer, "train", fail)
+    monkeypatch.setattr(fit, "fit", fail)
     status, _, line = ending(make_config(prepared), tmp_path / "run", capsys)
     assert (
         status == 2 and "weak, seed 0: the device is out of memory; lower training.micro_batch_size" in line

@@ -102,13 +102,13 @@ def test_what_is_timed_is_the_real_step(method, overrides, tmp_path):
 
 
 def test_the_program_is_that_of_a_run(tmp_path):
-    """As `trainer.Trainer` makes it, in its own words: the same text goes to the compiler."""
+    """As a stage makes it, in its own words: the same text goes to the compiler."""
     made = make_workloads(tmp_path, 2)
     work = made.train("selective")
     held, batch = work.start(), work.feed.make(0)
-    settings = made.trainer.optimizer_settings(made._model, made._programs._num_steps())
+    settings = made.settings.optimizer(made._model, made._programs._num_steps())
     graphdef, _, shardings = workloads.state.start(
-        workloads.random_model(lambda: made.trainer.build(made._model, p_ik_head=True), work.program.mesh),
+        workloads.random_model(made._build(p_ik_head=True), work.program.mesh),
         settings,
         work.program.mesh,
     )

@@ -15,7 +15,6 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.experiments import inputs
 from selw2s_jax.hf import random_checkpoint, weight_files
-from selw2s_jax.stages import stage as stages_lib
 from selw2s_jax.worlds import generated, smoke
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
@@ -198,7 +197,7 @@ def made(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def prepare(made: pathlib.Path, workdir: pathlib.Path, **overrides) -> stages_lib.Inputs:
+def prepare(made: pathlib.Path, workdir: pathlib.Path, **overrides) -> inputs.Inputs:
     config = config_lib.default_config()
     config.data.source = str(made / "data")
     config.weak.model = config.strong.model = str(made / "random-tiny-gpt2")

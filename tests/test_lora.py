@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import test_training
+import training_stages
 from fixtures import make_parity
 from flax import nnx
 from safetensors.numpy import load_file
@@ -20,12 +21,10 @@ from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
 from selw2s_jax.export import model_card
-from selw2s_jax.hf import peft, pretrained
+from selw2s_jax.hf import peft
 from selw2s_jax.models import decoder, heads, lora
 from selw2s_jax.run import students
-from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import stage as stages_lib
-from selw2s_jax.stages import workbench
+from selw2s_jax.stages import train
 from selw2s_jax.training import checkpointing, loop, metrics_log, state, step
 
 BOTH = ("attention", "mlp")
@@ -378,17 +377,12 @@ def test_a_saved_state_is_without_what_is_frozen_and_goes_on_bit_for_bit(fixture
     assert "adapters" in stored and "backbone" not in stored
 
 
-def training_stage(**overrides) -> stages_lib.Stage:
+def training_stage(**overrides) -> train.Train:
     config = config_lib.default_config()
     for key, value in overrides.items():
         section, leaf = key.split("__")
         config[section][leaf] = value
-    model = pretrained.Model(
-        "strong", "tiny", pathlib.Path("tiny"), make_parity.CONFIGS["qwen"], None, "fingerprint", 1e-4, 19
-    )
-    store = artifacts.Store(pathlib.Path("run"))
-    make = stages_lib.StageFactory(config, None, store, pathlib.Path("run"), workbench.DeviceGroup())
-    return make.training("student", 0, model, "finetune", num_examples=64, data_inputs={}, read_sets=dict)
+    return training_stages.make("finetune", config, make_parity.CONFIGS["qwen"])
 
 
 def test_keys_depend_on_adapters_only_where_there_are_some():

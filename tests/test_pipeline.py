@@ -12,10 +12,9 @@ import pytest
 from flax import nnx
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import batches, lengths
+from selw2s_jax.data import lengths
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import inputs
-from selw2s_jax.method import objectives
+from selw2s_jax.experiments import inputs, selective
 from selw2s_jax.run import pipeline
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import workbench
@@ -361,36 +360,20 @@ def test_a_released_model_leaves_no_array_on_the_devices(without_automatic_gc, t
     """There may be room for one model only: none may wait in reference cycles for the garbage collector."""
     config = make_config()
     found = inputs.prepare(config, tmp_path)
-    models, store = workbench.Trainer(config, tmp_path, workbench.DeviceGroup()), artifacts.Store(tmp_path)
-    tokens = [np.arange(1, length, dtype=np.int32) for length in range(5, 14)]
-    examples = batches.ExampleSet(
-        list(map(str, range(9))), tokens, {"weak_probs": np.full((9, 2), 0.5, np.float32)}
-    )
-
-    def train(folder: pathlib.Path) -> None:
-        models.train(
-            folder,
-            key=artifacts.artifact_key("train", {}),
-            label="weak",
-            model=found.weak,
-            objective=objectives.Objective("given", (), "finetune", (), 1.0, 0.0),
-            sets={batches.TASK: examples},
-            batch_sizes={batches.TASK: 8},
-            num_steps=2,
-            order_seed=0,
-            init_seed=0,
-        )
-
+    experiment = selective.Experiment(config, found)
+    trained, answers = experiment.ceiling(0), experiment.answers(0, "student_half")
+    bench = workbench.Workbench(artifacts.Store(tmp_path), tmp_path)
+    bench.make(trained)
     held = (
-        lambda: models.classifier(store.make("train", {}, train), found.weak),
-        lambda: models.classifier(store.find("train", {}), found.weak),
-        lambda: models.load_language_model(found.strong),
+        lambda: trained.hold(bench),
+        lambda: answers.hold(bench),
     )
+    bench.release()
     for hold in held:
         before = jax.live_arrays()
         shapes = {leaf.shape for leaf in jax.tree.leaves(nnx.state(hold(), nnx.Param))}
         assert shapes <= {array.shape for array in new_arrays(before)}
-        models.release()
+        bench.release()
         left = [array.shape for array in new_arrays(before)]
         assert not shapes & set(left), left
 

@@ -1,5 +1,6 @@
 """Sweeps: their cells, stages that are made once, shards of the work, and groups of devices."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.run import pipeline, schedule, students, sweep
 from selw2s_jax.runtime import preemption
-from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import stage as stage_lib
 
 
 def with_sweep(config: ml_collections.ConfigDict, **axes) -> ml_collections.ConfigDict:
@@ -260,25 +261,47 @@ def read_predictions(folder: pathlib.Path) -> dict[str, np.ndarray]:
 # The order of stages.
 
 
-def make_stage(name: str, *needs: stages_lib.Stage) -> stages_lib.Stage:
-    return stages_lib.Stage("train", name, {"name": name}, needs, lambda folder: None, "")
+@dataclasses.dataclass(frozen=True, eq=False)
+class Nothing(stage_lib.Stage):
+    """A stage that makes nothing."""
+
+    name = "train"
+    of: tuple[stage_lib.Stage, ...]
+
+    @property
+    def needs(self):
+        return self.of
+
+    @property
+    def inputs(self):
+        return {"name": self.label}
+
+
+def make_stage(name: str, *needs: stage_lib.Stage) -> Nothing:
+    return Nothing(name, needs)
+
+
+class Bench:
+    """In the place of a workbench."""
+
+    def __init__(self, make):
+        self.make = make
 
 
 def test_groups_make_each_stage_once_and_after_what_it_needs():
     rng = np.random.default_rng(0)
-    chosen: list[stages_lib.Stage] = []
+    chosen: list[stage_lib.Stage] = []
     for number in range(40):
         needs = rng.choice(len(chosen), size=min(len(chosen), rng.integers(3)), replace=False)
         chosen.append(make_stage(str(number), *(chosen[i] for i in needs)))
     made, lock = [], threading.Lock()
 
-    def make(stage: stages_lib.Stage) -> None:
+    def make(stage: stage_lib.Stage) -> None:
         with lock:
             assert {need.key for need in stage.needs} <= set(made)
             made.append(stage.key)
 
-    makers = [{s.key: (lambda s=s: make(s)) for s in chosen} for _ in range(4)]
-    schedule.make_all(chosen, makers, {stage.key: "" for stage in chosen})
+    schedule.make_all(chosen, [Bench(make) for _ in range(4)], {stage.key: "" for stage in chosen})
     assert sorted(made) == sorted(stage.key for stage in chosen)
 
 
@@ -286,9 +309,9 @@ def test_what_others_make_comes_last():
     first, second = make_stage("first"), make_stage("second")
     third = make_stage("third", first)
     made = []
-    makers = {s.key: (lambda s=s: made.append(s.label)) for s in (first, second, third)}
-    cells = dict.fromkeys(makers, "")
-    schedule.make_all([first, second, third], [makers], cells, lambda: {f"train-{first.key}"})
+    stages = [first, second, third]
+    bench = Bench(lambda stage: made.append(stage.label))
+    schedule.make_all(stages, [bench], {stage.key: "" for stage in stages}, lambda: {f"train-{first.key}"})
     assert made == ["second", "first", "third"]
 
 
@@ -310,8 +333,9 @@ def test_a_stage_that_fails_ends_the_others_after_theirs(error):
         made.append("second")
 
     makers = {first.key: fail, second.key: finish, third.key: lambda: made.append("third")}
+    bench = Bench(lambda stage: makers[stage.key]())
     with pytest.raises(type(error), match="this one"):
-        schedule.make_all([first, second, third], [makers, makers], dict.fromkeys(makers, ""))
+        schedule.make_all([first, second, third], [bench, bench], dict.fromkeys(makers, ""))
     assert made in (["second"], ["second", "third"])  # the third may be taken before the failure is known
 
 

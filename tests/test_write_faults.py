@@ -11,6 +11,7 @@ import sys
 
 import gs_stand_in
 import pytest
+import store_edits
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts, storage
@@ -29,7 +30,7 @@ def fill(folder) -> None:
 def write_all(workdir) -> None:
     """Every kind of write once, as a run does them."""
     with artifacts.locked_workdir(workdir):
-        artifacts.Store(workdir).make("train", NEW, fill)
+        store_edits.make(artifacts.Store(workdir), "train", NEW, fill)
         artifacts.write_text(workdir / "results.json", "new" * 100)
         artifacts.write_table(workdir / "table.parquet", {"label": [1] * 100})
         artifacts.fill_once(workdir / "made", lambda folder: (folder / "file").write_text("made"))
@@ -37,7 +38,7 @@ def write_all(workdir) -> None:
 
 def prepare(workdir) -> None:
     storage.make_folder(workdir)
-    artifacts.Store(workdir).make("train", OLD, fill)
+    store_edits.make(artifacts.Store(workdir), "train", OLD, fill)
     artifacts.write_text(workdir / "results.json", "old")
     artifacts.write_table(workdir / "table.parquet", {"label": [0]})
 
@@ -246,12 +247,12 @@ def test_a_disk_that_is_really_full(tmp_path):
     code = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[1])
-from test_write_faults import NEW, artifacts, fill, storage
+from test_write_faults import NEW, artifacts, fill, storage, store_edits
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 workdir = storage.epath.Path(sys.argv[2])
 for write in (
-    lambda: artifacts.Store(workdir).make("train", NEW, fill),
+    lambda: store_edits.make(artifacts.Store(workdir), "train", NEW, fill),
     lambda: artifacts.write_text(workdir / "results.json", "new" * 1000),
     lambda: artifacts.write_table(workdir / "table.parquet", {"label": list(range(1000))}),
 ):

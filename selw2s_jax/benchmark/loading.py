@@ -9,7 +9,6 @@ from flax import nnx
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, pretrained, weight_files
-from selw2s_jax.stages import workbench
 
 _NUM_LOADS = 3
 
@@ -37,12 +36,16 @@ def why_not(model: pretrained.Model) -> str | None:
     return None
 
 
-def measure(trainer: workbench.Trainer, model: pretrained.Model) -> Loaded:
-    """Loads a model as training does, several times."""
+def measure(model: pretrained.Model, settings: pretrained.ClassifierSettings) -> Loaded:
+    """Loads a model as training does, several times.
+
+    Args:
+        settings: of the classifier that is trained.
+    """
     seconds = []
     for _ in range(_NUM_LOADS):
         start = time.perf_counter()
-        loaded = trainer.load_backbone(model)
+        loaded = loader.load_decoder(model.folder, **settings.decoder_options)
         jax.block_until_ready(nnx.state(loaded))
         seconds.append(time.perf_counter() - start)
         del loaded

@@ -127,7 +127,7 @@ class Benchmark:
                 self._say(f"  {note}")
             return
         self._say("  load")
-        self.rows.append(head | report.load_row(loading.measure(made.trainer, model)))
+        self.rows.append(head | report.load_row(loading.measure(model, made.classifier_settings())))
         gc.collect()
 
     def _peak(self, devices, dtype: str) -> peaks.Peak:

@@ -22,7 +22,7 @@ from selw2s_jax.inference import prefix
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.models import decoder
 from selw2s_jax.plan import programs
-from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import train
 from selw2s_jax.training import loop, state
 
 _SEED = 0
@@ -104,7 +104,7 @@ class Workloads:
         num_steps: that are run, those of the warm-up included.
 
     Attributes:
-        trainer: whose programs these are.
+        settings: of the config's stages.
     """
 
     def __init__(
@@ -116,8 +116,8 @@ class Workloads:
     ):
         self._config, self._model, self._found, self._num_steps = config, model, found, num_steps
         self._programs = programs.Programs(config, jax.devices())
-        self.trainer = self._programs.trainer
-        self._mesh = self.trainer.mesh(model)
+        self.settings = self._programs.settings
+        self._mesh = self._programs.mesh(model)
 
     def train(self, name: str) -> Workload:
         """The train step of a method, as `loop.train` drives it.
@@ -135,7 +135,7 @@ class Workloads:
         first = min(sets)
         epochs = self._config.training.epochs if first == batches.TASK else self._config.p_ik.epochs
         # The shapes of rows are chosen for all steps of a run.
-        of_run = stages_lib.count_steps(len(sets[first].tokens), epochs, sizes[first], f"the run of {name}")
+        of_run = train.count_steps(len(sets[first].tokens), epochs, sizes[first], f"the run of {name}")
         start = time.perf_counter()
         data = self._programs.train_batches(
             self._model, sets, sizes, max(of_run, self._num_steps), order_seed=_SEED
@@ -143,10 +143,10 @@ class Workloads:
         prepare_s = time.perf_counter() - start
         feed = Feed(self._num_steps, data.batch_at)
         program = self._programs.train_step(self._model, name, int(np.mean(sets[first].lengths)))
-        build = lambda: self.trainer.build(self._model, p_ik_head=batches.P_IK in sets)  # noqa: E731
+        build = self._build(p_ik_head=batches.P_IK in sets)
 
         def start_training() -> state.TrainState:
-            settings = self.trainer.optimizer_settings(self._model, 1 + self._config.training.warmup_steps)
+            settings = self.settings.optimizer(self._model, 1 + self._config.training.warmup_steps)
             return state.start(random_model(build, self._mesh), settings, self._mesh)[1]
 
         def drive(run, held: state.TrainState, feed: Feed, clock: Clock) -> state.TrainState:
@@ -164,7 +164,7 @@ class Workloads:
         """Scoring or evaluation by a trained model, as `classify.predict` drives it."""
         feed, length, prepare_s = self._score_feed(self._found.test())
         program = self._programs.scores(self._model, length, p_ik_head=p_ik_head)
-        build = lambda: self.trainer.build(self._model, p_ik_head=p_ik_head)  # noqa: E731
+        build = self._build(p_ik_head=p_ik_head)
         start = lambda: nnx.split(random_model(build, self._mesh))[1]  # noqa: E731
         return Workload("score", None, program, feed, start, self._drive_scoring, prepare_s)
 
@@ -245,8 +245,16 @@ class Workloads:
         clock.write(feed.num_steps - 1, {}, last=True)
         return held
 
+    def classifier_settings(self, *, p_ik_head: bool = False) -> pretrained.ClassifierSettings:
+        """How a classifier is built on the model."""
+        return self.settings.classifier(self._mesh, p_ik_head=p_ik_head)
+
+    def _build(self, *, p_ik_head: bool) -> Callable[[], nnx.Module]:
+        settings = self.classifier_settings(p_ik_head=p_ik_head)
+        return lambda: pretrained.random_classifier(self._model.config, settings)
+
     def _language_model(self) -> decoder.Decoder:
-        options = self.trainer.language_model_options(self._model)
+        options = self.settings.language_model_options(self._mesh)
         return decoder.Decoder(self._model.config, rngs=nnx.Rngs(_SEED), **options)
 
 

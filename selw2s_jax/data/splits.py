@@ -192,6 +192,10 @@ class Split:
     def labels_hash(self) -> str:
         return artifacts.content_hash([self.ids, self.labels.tolist()])
 
+    def joined(self, other: "Split") -> "Split":
+        """The other's examples and then these, read as these are."""
+        return dataclasses.replace(self, examples=[*other.examples, *self.examples])
+
     def only(self, keep: Sequence[bool]) -> "Split":
         kept = [example for example, wanted in zip(self.examples, keep, strict=True) if wanted]
         return dataclasses.replace(self, examples=kept)

@@ -14,11 +14,41 @@ from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as method_registry
 from selw2s_jax.models import registry
 from selw2s_jax.runtime import artifacts, remote
-from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import pretrain
 from selw2s_jax.worlds import smoke, world
 
 
-def prepare(config: ml_collections.ConfigDict, workdir) -> stages_lib.Inputs:
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Everything that the stages read.
+
+    Attributes:
+        weak: None in a run of P(IK) alone.
+        by_seed: the splits of each base seed.
+        recipes: how the run itself makes models, by role.
+        notes: what a reader of the results has to know.
+        is_papers_data: whether data and conversion are those of the paper's tables.
+    """
+
+    weak: pretrained.Model | None
+    strong: pretrained.Model
+    by_seed: dict[int, splits.SeedData]
+    recipes: dict[str, world.Recipe]
+    notes: tuple[str, ...]
+    is_papers_data: bool
+
+    @property
+    def models(self) -> tuple[pretrained.Model, ...]:
+        """Those that there are, the strong one last."""
+        return (self.strong,) if self.weak is None else (self.weak, self.strong)
+
+    @property
+    def test(self) -> splits.Split:
+        """The test set: every seed tests on the same items."""
+        return next(iter(self.by_seed.values())).test
+
+
+def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
     """Finds, reads and checks every input.
 
     Raises:
@@ -35,7 +65,7 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> stages_lib.Inputs:
         by_seed[base] = lengths.fit(data, weak, strong, config, notes)
     _check_room_to_write(config, by_seed, strong)
     recipes = make_recipes(config, [model for model in (weak, strong) if model], workdir)
-    return stages_lib.Inputs(weak, strong, by_seed, recipes, tuple(dict.fromkeys(notes)), is_papers_data)
+    return Inputs(weak, strong, by_seed, recipes, tuple(dict.fromkeys(notes)), is_papers_data)
 
 
 def read_data(
@@ -142,7 +172,7 @@ def world_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretra
     """A language model of the generated world, which a stage of the run pretrains."""
     recipe = _make_recipe(config, role, workdir)
     tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder)
-    folder = artifacts.Store(workdir).path(stages_lib.PRETRAINING, recipe.inputs)
+    folder = artifacts.Store(workdir).path(pretrain.NAME, recipe.inputs)
     return pretrained.Model(
         role=role,
         name=f"{world.NAME}-{config.world.seed}-{role}",

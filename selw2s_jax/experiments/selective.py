@@ -1,41 +1,31 @@
-"""The stages of the paper's experiment, by seed and name: asking for one makes those that it needs."""
+"""The stages of Selective W2SG's experiment, by seed and name: asking for one makes those that it needs."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
-import numpy as np
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import batches, by_id, lengths, splits
+from selw2s_jax.data import batches, splits
+from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
-from selw2s_jax.inference import answering, fewshot, generate
+from selw2s_jax.inference import answering, generate
 from selw2s_jax.method import objectives, registry
-from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import answer, columns, label, predict, pretrain, train
+from selw2s_jax.stages import settings as settings_lib
+from selw2s_jax.stages import stage as stage_lib
 
 
-@dataclasses.dataclass(frozen=True)
-class _Column:
-    """A field of a student's examples: what it is a function of, and how it is read."""
-
-    inputs: Any
-    needs: tuple[stages_lib.Stage, ...]
-    read: Callable[[], np.ndarray]
-    by_step: bool = False  # [num_steps, N] rather than [N]
-
-
-def _made_once(make_stage: Callable[..., stages_lib.Stage]) -> Callable[..., stages_lib.Stage]:
+def _once(make_stage: Callable[..., Any]) -> Callable[..., Any]:
     """A method of `Experiment` whose stage is made when it is first asked for, and is the same one afterwards."""
 
     @functools.wraps(make_stage)
     def ask(self, *name):
         key = make_stage.__name__, *name
-        if key not in self._made:
-            self._made[key] = make_stage(self, *name)
-        return self._made[key]
+        if key not in self._stages:
+            self._stages[key] = make_stage(self, *name)
+        return self._stages[key]
 
     return ask
 
@@ -45,17 +35,19 @@ class Experiment:
 
     Args:
         config: the validated config.
-        found: its inputs.
-        make: the factory of stages.
+        inputs: what its stages read.
+
+    Attributes:
+        inputs: those.
+        settings: of its stages.
     """
 
-    def __init__(
-        self, config: ml_collections.ConfigDict, found: stages_lib.Inputs, make: stages_lib.StageFactory
-    ):
-        self._config, self._found, self._make = config, found, make
-        self._made: dict[tuple, stages_lib.Stage] = {}
+    def __init__(self, config: ml_collections.ConfigDict, inputs: inputs_lib.Inputs):
+        self._config, self.inputs = config, inputs
+        self.settings = settings_lib.Settings.of(config)
+        self._stages: dict[tuple, stage_lib.Stage] = {}
 
-    def targets(self) -> list[list[stages_lib.Stage]]:
+    def targets(self) -> list[list[stage_lib.Stage]]:
         """The stages that results are read from, by model, in the order in which they are best made."""
         # All answers first: the language model is then loaded once.
         chosen = [
@@ -83,14 +75,14 @@ class Experiment:
 
         None in a run of P(IK) alone.
         """
-        if self._found.weak is None:
+        if self.inputs.weak is None:
             return ()
         methods = [name for name in self._config.methods if registry.METHODS[name].task_weight > 0]
         return ("weak", "ceiling", *methods)
 
     def has_answers(self, split_name: str) -> bool:
         """Whether the run has the strong model's few-shot answers on a split of `splits.SeedData`."""
-        data = self._found.by_seed[self._config.seeds[0]]
+        data = self.inputs.by_seed[self._config.seeds[0]]
         if split_name == "student_half":
             own = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
             return own and self._config.self_label.source == "fewshot"
@@ -111,23 +103,21 @@ class Experiment:
             for distribution in self._p_ik_tests_of(seed, name)
         ]
 
-    def p_ik_test(self, seed: int, name: str, distribution: str) -> tuple[str, stages_lib.Stage]:
+    def p_ik_test(self, seed: int, name: str, distribution: str) -> tuple[str, stage_lib.Stage]:
         """The split that P(IK) of a student is tested on, and its scores there."""
         return self._p_ik_tests_of(seed, name)[distribution]
 
-    def _p_ik_scores_of(self, seed: int, name: str) -> list[stages_lib.Stage]:
+    def _p_ik_scores_of(self, seed: int, name: str) -> list[stage_lib.Stage]:
         return [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
 
-    def _p_ik_tests_of(self, seed: int, name: str) -> dict[str, tuple[str, stages_lib.Stage]]:
-        data, method = self._found.by_seed[seed], registry.METHODS.get(name)
-        is_alone = self._found.weak is None
+    def _p_ik_tests_of(self, seed: int, name: str) -> dict[str, tuple[str, stage_lib.Stage]]:
+        data, method = self.inputs.by_seed[seed], registry.METHODS.get(name)
+        is_alone = self.inputs.weak is None
         if method is None or method.mask_of is not None or not objectives.trains_p_ik(self._config, method):
             return {}
         tests = {}
         if data.p_ik_test is not None:
-            label = f"P(IK) test of {name}, seed {seed}"
-            student, model = self.student(seed, name), self._found.strong
-            tests["in"] = ("p_ik_test", self._make.predictions(student, model, data.p_ik_test, label))
+            tests["in"] = ("p_ik_test", self._scores_in_distribution(seed, name))
         if is_alone or tests:
             # Without students P(IK) may be trained on the very task that is tested; with them, it is refused.
             tests["in" if objectives.is_own_task(self._config) else "out"] = (
@@ -136,140 +126,137 @@ class Experiment:
             )
         return tests
 
+    @_once
+    def _scores_in_distribution(self, seed: int, name: str) -> predict.Predict:
+        split = self.inputs.by_seed[seed].p_ik_test
+        return predict.Predict(
+            f"P(IK) test of {name}, seed {seed}", self.settings, self.student(seed, name), split
+        )
+
     # Models.
 
-    @_made_once
-    def weak(self, seed: int) -> stages_lib.Stage:
-        """The weak model: fine-tuned on the ground truth of its half."""
-        return self._supervised("weak", seed, self._found.weak, self._found.by_seed[seed].weak_half)
+    @_once
+    def _pretraining(self, role: str) -> pretrain.Pretrain | None:
+        """The stage that makes a model, where the run has to make it."""
+        recipe = self.inputs.recipes.get(role)
+        if recipe is None:
+            return None
+        model = {"weak": self.inputs.weak, "strong": self.inputs.strong}[role]
+        return pretrain.Pretrain(f"pretraining of the {role} model", self.settings, model, recipe)
 
-    @_made_once
-    def ceiling(self, seed: int) -> stages_lib.Stage:
+    @_once
+    def weak(self, seed: int) -> train.Train:
+        """The weak model: fine-tuned on the ground truth of its half."""
+        return self._supervised("weak", seed, self.inputs.weak, self.inputs.by_seed[seed].weak_half)
+
+    @_once
+    def ceiling(self, seed: int) -> train.Train:
         """The strong ceiling: the strong model on ground truth."""
-        data = self._found.by_seed[seed]
-        both = [*data.weak_half.examples, *data.student_half.examples]
-        chosen = {
+        data = self.inputs.by_seed[seed]
+        halves = {
             "student": data.student_half,
             "weak": data.weak_half,
-            "both": dataclasses.replace(data.student_half, examples=both),
+            "both": data.student_half.joined(data.weak_half),
         }
-        return self._supervised("ceiling", seed, self._found.strong, chosen[self._config.ceiling.split])
+        return self._supervised("ceiling", seed, self.inputs.strong, halves[self._config.ceiling.split])
 
-    def _supervised(
-        self, name: str, seed: int, model: pretrained.Model, split: splits.Split
-    ) -> stages_lib.Stage:
-        def read_sets() -> dict[int, batches.ExampleSet]:
-            truth = np.eye(2, dtype=np.float32)[split.labels]
-            tokens = lengths.encode(split.texts, model)
-            return {batches.TASK: batches.ExampleSet(split.ids, tokens, {"weak_probs": truth})}
+    def _supervised(self, name: str, seed: int, model: pretrained.Model, split: splits.Split) -> train.Train:
+        task = columns.Examples(split, {"weak_probs": columns.Truth(split)})
+        return self._train(f"{name}, seed {seed}", seed, name, model, "supervised", task=task)
 
-        return self._make.training(
-            f"{name}, seed {seed}",
-            seed,
-            model,
-            "supervised",
-            num_examples=len(split),
-            data_inputs={"role": name, "texts": split.texts_hash, "labels": split.labels_hash},
-            read_sets=read_sets,
-        )
-
-    @_made_once
-    def p_ik_model(self, seed: int) -> stages_lib.Stage:
+    @_once
+    def p_ik_model(self, seed: int) -> train.Train:
         """P(IK) trained alone, for p_ik.stage other than joint and for frozen scores."""
-        answers = self.answers(seed, "p_ik")
-        return self._make.training(
+        return self._train(
             f"P(IK) alone, seed {seed}",
             seed,
-            self._found.strong,
+            "p_ik",
+            self.inputs.strong,
             "p_ik_only",
-            num_examples=len(self._found.by_seed[seed].p_ik),
-            data_inputs={"role": "p_ik", **self._p_ik_inputs(seed)},
-            read_sets=lambda: {batches.P_IK: self._p_ik_examples(seed)},
-            needs=(answers,),
+            p_ik=self._p_ik_examples(seed),
         )
 
-    @_made_once
-    def student(self, seed: int, name: str) -> stages_lib.Stage:
+    @_once
+    def student(self, seed: int, name: str) -> train.Train:
         """A student by the name of its method. The ground truth of its half is not among its inputs."""
-        method, model = registry.METHODS[name], self._found.strong
+        method = registry.METHODS[name]
         if method.task_weight == 0:
             return self.p_ik_model(seed)
-        split = self._found.by_seed[seed].student_half
-        columns = {"weak_probs": self._weak_column(seed)}
-        if method.uses_self_labels:
-            columns["self_labels"] = self._self_column(seed)
-        if method.mask_of is not None:
-            columns["given_p_ik"] = self._shuffled_masks_column(seed, name)
-        elif method.uses_p_ik and self._config.p_ik.mask != "online":
-            columns["given_p_ik"] = self._scores_column(seed)
         trains_p_ik = objectives.trains_p_ik(self._config, method)
         starts_from = None
         if trains_p_ik and self._config.p_ik.stage == "pretrain_then_joint":
             starts_from = self.p_ik_model(seed)
-        needs = [stage for column in columns.values() for stage in column.needs]
-        needs += [self.answers(seed, "p_ik")] if trains_p_ik else []
-
-        def read_sets() -> dict[int, batches.ExampleSet]:
-            values = {field: column.read() for field, column in columns.items() if not column.by_step}
-            by_step = {field: column.read() for field, column in columns.items() if column.by_step}
-            tokens = lengths.encode(split.texts, model)
-            sets = {batches.TASK: batches.ExampleSet(split.ids, tokens, values, by_step)}
-            if trains_p_ik:
-                sets[batches.P_IK] = self._p_ik_examples(seed)
-            return sets
-
-        return self._make.training(
+        return self._train(
             f"{name}, seed {seed}",
             seed,
-            model,
+            "student",
+            self.inputs.strong,
             name,
-            num_examples=len(split),
-            data_inputs={
-                "role": "student",
-                "texts": split.texts_hash,
-                "p_ik": self._p_ik_inputs(seed) if trains_p_ik else None,
-                **{field: column.inputs for field, column in columns.items()},
-            },
-            read_sets=read_sets,
-            needs=tuple(needs),
+            task=columns.Examples(
+                self.inputs.by_seed[seed].student_half, self._student_columns(seed, name, method)
+            ),
+            p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
             starts_from=starts_from,
+        )
+
+    def _train(self, label: str, seed: int, role: str, model: pretrained.Model, name: str, **examples):
+        """A training by the method of that name; the examples as `train.Train` has them."""
+        method = registry.METHODS[name]
+        is_p_ik_alone = method.task_weight == 0
+        return train.Train(
+            label,
+            self.settings,
+            role,
+            model,
+            objectives.make_objective(self._config, method),
+            batch_sizes={
+                batches.TASK: self._config.training.batch_size,
+                batches.P_IK: self._config.p_ik.batch_size or self._config.training.batch_size,
+            },
+            epochs=self._config.p_ik.epochs if is_p_ik_alone else self._config.training.epochs,
+            order_seed=config_lib.seed_for(self._config, seed, "order"),
+            init_seed=config_lib.seed_for(self._config, seed, "init"),
+            pretraining=self._pretraining(model.role),
+            **examples,
         )
 
     # Labels and predictions.
 
-    @_made_once
-    def weak_labels(self, seed: int) -> stages_lib.Stage:
+    @_once
+    def weak_labels(self, seed: int) -> predict.Predict:
         """The weak model's soft labels on the student's half."""
-        split = self._found.by_seed[seed].student_half
-        return self._make.predictions(self.weak(seed), self._found.weak, split, f"weak labels, seed {seed}")
+        split = self.inputs.by_seed[seed].student_half
+        return predict.Predict(f"weak labels, seed {seed}", self.settings, self.weak(seed), split)
 
-    @_made_once
-    def p_ik_scores(self, seed: int) -> stages_lib.Stage:
+    @_once
+    def p_ik_scores(self, seed: int) -> predict.Predict:
         """P(IK) of the student's half by the model that was trained on P(IK) alone."""
-        split = self._found.by_seed[seed].student_half
-        return self._make.predictions(
-            self.p_ik_model(seed), self._found.strong, split, f"P(IK) scores, seed {seed}"
-        )
+        split = self.inputs.by_seed[seed].student_half
+        return predict.Predict(f"P(IK) scores, seed {seed}", self.settings, self.p_ik_model(seed), split)
 
-    @_made_once
-    def evaluation(self, seed: int, name: str) -> stages_lib.Stage:
-        """Predictions on the test split of "weak", "ceiling" or a student."""
+    def trained(self, seed: int, name: str) -> train.Train:
+        """The training of "weak", "ceiling" or a student."""
         supervised = {"weak": self.weak, "ceiling": self.ceiling}
-        trained = supervised[name](seed) if name in supervised else self.student(seed, name)
-        model = self._found.weak if name == "weak" else self._found.strong
-        label = f"evaluation of {name}, seed {seed}"
-        has_classes = name in supervised or registry.METHODS[name].task_weight > 0
-        return self._make.predictions(
-            trained, model, self._found.by_seed[seed].test, label, show_accuracy=has_classes
+        return supervised[name](seed) if name in supervised else self.student(seed, name)
+
+    @_once
+    def evaluation(self, seed: int, name: str) -> predict.Predict:
+        """Predictions on the test split of "weak", "ceiling" or a student."""
+        return predict.Predict(
+            f"evaluation of {name}, seed {seed}",
+            self.settings,
+            self.trained(seed, name),
+            self.inputs.by_seed[seed].test,
+            shows_accuracy=name not in registry.METHODS or registry.METHODS[name].task_weight > 0,
         )
 
-    @_made_once
-    def answers(self, seed: int, split_name: str) -> stages_lib.Stage:
+    @_once
+    def answers(self, seed: int, split_name: str) -> answer.Answer:
         """Few-shot answers on a split, by its name in `splits.SeedData`.
 
         Those that are written at length are sampled where P(IK) is trained on them, and greedy where it is tested.
         """
-        split, section = getattr(self._found.by_seed[seed], split_name), self._config.p_ik
+        split, section = getattr(self.inputs.by_seed[seed], split_name), self._config.p_ik
         of_split = {"student_half": "student's half", "p_ik": "P(IK)", "p_ik_test": "P(IK) test"}
         sampling = None
         if split.task.is_generated:
@@ -281,155 +268,66 @@ class Experiment:
                 top_p=self._config.generation.top_p if temperature else 1.0,
                 seed=config_lib.seed_for(self._config, seed, "sampling") if temperature else 0,
             )
-        return self._make.answers(
-            split,
+        return answer.Answer(
             f"few-shot answers on {split.task.name} ({of_split.get(split_name, split_name)}), seed {seed}",
+            self.settings,
+            self.inputs.strong,
+            split,
             sampling,
+            self._pretraining("strong"),
         )
 
-    def are_right(self, seed: int, split_name: str) -> np.ndarray:
-        """Whether the few-shot answers on a split are right, `[N]` bool, once they are there."""
-        stage, split = self.answers(seed, split_name), getattr(self._found.by_seed[seed], split_name)
-        if split.task.is_generated:
-            return self._make.table(stage, answering.FILE, "right", split) > 0.5
-        return (self._make.table(stage, answering.FILE, "prob_1", split) > 0.5) == split.labels.astype(bool)
+    # What examples carry.
 
-    # What a student's examples carry.
+    def _student_columns(self, seed: int, name: str, method: registry.Method) -> dict[str, columns.Column]:
+        named = {"weak_probs": self.weak_column(seed)}
+        if method.uses_self_labels:
+            named["self_labels"] = self.self_column(seed)
+        if method.mask_of is not None:
+            shuffle_seed = config_lib.seed_for(self._config, seed, "sampling")
+            named["given_p_ik"] = columns.ShuffledMasks(self.student(seed, method.mask_of), shuffle_seed)
+        elif method.uses_p_ik and self._config.p_ik.mask != "online":
+            named["given_p_ik"] = self._scores_column(seed)
+        return named
 
-    def _weak_column(self, seed: int) -> _Column:
-        stage = self.weak_labels(seed)
-        split, noise = self._found.by_seed[seed].student_half, self._config.weak.label_noise
+    def weak_column(self, seed: int) -> columns.WeakLabels:
+        """The weak labels of the student's half, with their noise."""
         noise_seed = config_lib.seed_for(self._config, seed, "sampling")
+        return columns.WeakLabels(self.weak_labels(seed), self._config.weak.label_noise, noise_seed)
 
-        def read() -> np.ndarray:
-            columns = [
-                self._make.table(stage, "predictions.parquet", name, split) for name in ("prob_0", "prob_1")
-            ]
-            return turn_labels(np.stack(columns, axis=-1), split.ids, noise, seed=noise_seed)
-
-        key = {"labels": stage.key, "noise": noise, "seed": noise_seed} if noise else stage.key
-        return _Column(key, (stage,), read)
-
-    def _self_column(self, seed: int) -> _Column:
-        section, split = self._config.self_label, self._found.by_seed[seed].student_half
+    def self_column(self, seed: int) -> columns.Column:
+        """The strong model's own labels of the student's half."""
+        section, split = self._config.self_label, self.inputs.by_seed[seed].student_half
         if section.source == "file":
-            return self._file_column(section.file, "label", split, hard=not section.soft)
+            return columns.FileValues.of(section.file, "label", split, hard=not section.soft)
         if section.source == "class_head":
-            return _Column(None, (), lambda: np.zeros(len(split), np.float32))
+            return columns.MadeInTraining()
         if section.source == "fewshot":
-            stage, file = self.answers(seed, "student_half"), answering.FILE
-        else:
-            sampling_seed = config_lib.seed_for(self._config, seed, "sampling")
-            label = f"labels by {section.source}, seed {seed}"
-            stage, file = self._make.labels(section.source, split, sampling_seed, label), "labels.parquet"
+            return columns.OwnLabels(self.answers(seed, "student_half"), answering.FILE, section.soft)
+        return columns.OwnLabels(self._labels_of_source(seed), label.FILE, section.soft)
 
-        def read() -> np.ndarray:
-            probs = self._make.table(stage, file, "prob_1", split)
-            return probs if section.soft else (probs > 0.5).astype(np.float32)
+    @_once
+    def _labels_of_source(self, seed: int) -> label.Label:
+        source, split = self._config.self_label.source, self.inputs.by_seed[seed].student_half
+        sampling_seed = config_lib.seed_for(self._config, seed, "sampling")
+        return label.Label(f"labels by {source}, seed {seed}", source, split, sampling_seed)
 
-        return _Column([stage.key, section.soft], (stage,), read)
-
-    def _scores_column(self, seed: int) -> _Column:
-        section, split = self._config.p_ik, self._found.by_seed[seed].student_half
+    def _scores_column(self, seed: int) -> columns.Column:
+        section = self._config.p_ik
         if section.mask == "file":
-            return self._file_column(section.scores_file, "p_ik", split)
-        stage = self.p_ik_scores(seed)
-        return _Column(
-            stage.key, (stage,), lambda: self._make.table(stage, "predictions.parquet", "p_ik", split)
+            return columns.FileValues.of(section.scores_file, "p_ik", self.inputs.by_seed[seed].student_half)
+        return columns.Scores(self.p_ik_scores(seed))
+
+    def _p_ik_examples(self, seed: int) -> columns.PIKExamples:
+        split, section, answers = (
+            self.inputs.by_seed[seed].p_ik,
+            self._config.p_ik,
+            self.answers(seed, "p_ik"),
         )
-
-    def _shuffled_masks_column(self, seed: int, name: str) -> _Column:
-        """IK masks of another student, each step's shuffled among the examples of its batch."""
-        other, split = (
-            self.student(seed, registry.METHODS[name].mask_of),
-            self._found.by_seed[seed].student_half,
-        )
-        shuffle_seed = config_lib.seed_for(self._config, seed, "sampling")
-
-        def read() -> np.ndarray:
-            trace = self._make.artifact(other).read_table("trace.parquet")
-            return shuffled_masks(trace, split.ids, seed=shuffle_seed)
-
-        return _Column({"masks_of": other.key, "seed": shuffle_seed}, (other,), read, by_step=True)
-
-    def _file_column(self, path: str, field: str, split: splits.Split, hard: bool = False) -> _Column:
-        values = by_id.join(by_id.read_values(path, field, 0, 1), split.ids, path)
-        values = (values > 0.5).astype(np.float32) if hard else values
-        return _Column(artifacts.content_hash(values.tolist()), (), lambda: values)
-
-    def _p_ik_inputs(self, seed: int) -> dict[str, Any]:
-        split, section = self._found.by_seed[seed].p_ik, self._config.p_ik
-        named = {
-            "p_ik_texts": split.texts_hash,
-            "p_ik_labels": split.labels_hash,
-            "p_ik_answers": self.answers(seed, "p_ik").key,
-            "p_ik_batch_size": self._make.p_ik_batch_size(),
-        }
-        if split.task.is_generated:
-            return named  # the answers are samples already
-        return named | {
-            "num_samples": section.num_samples,
-            "temperature": section.temperature,
-            "sampling_seed": config_lib.seed_for(self._config, seed, "sampling")
-            if section.temperature
-            else None,
-        }
-
-    def _p_ik_examples(self, seed: int) -> batches.ExampleSet:
-        split, section, stage = self._found.by_seed[seed].p_ik, self._config.p_ik, self.answers(seed, "p_ik")
-        if split.task.is_generated:
-            targets = self._make.table(stage, answering.FILE, "right", split)
-        else:
-            targets = fewshot.sampled_accuracy(
-                self._make.table(stage, answering.FILE, "log_odds", split),
-                split.labels,
-                split.ids,
-                seed=config_lib.seed_for(self._config, seed, "sampling"),
-                num_samples=section.num_samples,
-                temperature=section.temperature,
+        targets = columns.SampledAccuracy(answers)
+        if not split.task.is_generated:
+            sampling_seed = config_lib.seed_for(self._config, seed, "sampling")
+            targets = columns.SampledAccuracy(
+                answers, section.num_samples, section.temperature, sampling_seed
             )
-        print(f"  the sampled answers are right on {100 * targets.mean():.1f} % of the P(IK) examples")
-        return batches.ExampleSet(
-            split.ids, lengths.encode(split.texts, self._found.strong), {"ik_target": targets}
-        )
-
-    # What results are read from.
-
-    def label_columns(self, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Weak labels and self labels on the student's half, as probabilities of class 1 `[N]`.
-
-        The self labels are None where the student made them as it went, or no student used any.
-        """
-        weak = self._weak_column(seed).read()[:, 1]
-        used = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
-        there = used and self._config.self_label.source != "class_head"
-        return weak, self._self_column(seed).read() if there else None
-
-
-def turn_labels(probs: np.ndarray, ids: Sequence[str], share: float, *, seed: int) -> np.ndarray:
-    """Soft labels `[N, 2]` with the classes of about a share of the rows exchanged.
-
-    Which rows depends on their ids alone; those of a smaller share are among those of a larger one.
-    """
-    turned = np.array([by_id.keyed_uniform(seed, "label noise", name) < share for name in ids])
-    return np.where(turned[:, None], probs[:, ::-1], probs)
-
-
-def shuffled_masks(trace: dict[str, np.ndarray], ids: Sequence[str], *, seed: int) -> np.ndarray:
-    """The IK masks of a trace, each step's shuffled among the examples of its batch.
-
-    Args:
-        trace: `step`, `example_id` and `ik_mask`, an entry per task example and step.
-        ids: `[N]` example_ids.
-
-    Returns:
-        `[num_steps, N]` float32 of 0 and 1; 0 for the examples that are not in a step's batch.
-    """
-    place = {example_id: index for index, example_id in enumerate(ids)}
-    masks = np.zeros((int(trace["step"].max()) + 1, len(ids)), np.float32)
-    for step in range(len(masks)):
-        members = np.flatnonzero(trace["step"] == step)
-        members = members[np.argsort(trace["example_id"][members])]
-        shuffled = np.random.default_rng([seed, step]).permutation(trace["ik_mask"][members])
-        masks[step, [place[example_id] for example_id in trace["example_id"][members]]] = shuffled
-    return masks
+        return columns.PIKExamples(split, {"ik_target": targets})

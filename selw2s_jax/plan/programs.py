@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
-from etils import epath
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -18,7 +17,7 @@ from selw2s_jax.inference import classify, fewshot
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.plan import estimate
-from selw2s_jax.stages import workbench
+from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.training import state, step
 
 # The program is the same for any number of steps; the learning rate's schedule needs one.
@@ -72,7 +71,7 @@ class Programs:
         devices: of the target, `targets.make_devices`; with `mesh.num_groups` the first group of them is used.
 
     Attributes:
-        trainer: of the config on those devices, whose programs these are.
+        settings: of the config's stages, whose programs these are.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, devices: Sequence[jax.Device]):
@@ -85,8 +84,8 @@ class Programs:
         if config.execution.attention == "cudnn" and platform not in ("gpu", "cuda"):
             raise UserError(f"config.execution.attention=cudnn needs a GPU, not {platform}: set it to xla")
         self._config = config
-        group = workbench.DeviceGroup(devices[: len(devices) // num_groups])
-        self.trainer = workbench.Trainer(config, epath.Path(), group)
+        self._devices = devices[: len(devices) // num_groups]
+        self.settings = settings_lib.Settings.of(config)
 
     def train_batches(
         self,
@@ -97,7 +96,14 @@ class Programs:
         order_seed: int,
     ) -> batches.TrainBatches:
         """The batches of a training run, packed for the mesh."""
-        return self.trainer.make_batches(model, sets, batch_sizes, num_steps, order_seed)
+        mesh = self.mesh(model)
+        return self.settings.make_batches(
+            sets, batch_sizes, num_steps=num_steps, order_seed=order_seed, mesh=mesh
+        )
+
+    def mesh(self, model: pretrained.Model) -> jax.sharding.Mesh:
+        """The devices as a model is laid out on them."""
+        return self.settings.mesh_for(model, self._devices)
 
     def train_step(
         self,
@@ -119,10 +125,7 @@ class Programs:
             batch_sizes[batches.TASK] = config.training.batch_size
         if objectives.trains_p_ik(config, method):
             batch_sizes[batches.P_IK] = config.p_ik.batch_size or config.training.batch_size
-        mesh, settings = (
-            self.trainer.mesh(model),
-            self.trainer.optimizer_settings(model, self._num_steps()),
-        )
+        mesh, settings = self.mesh(model), self.settings.optimizer(model, self._num_steps())
         computation = step.classification(objectives.make_objective(config, method))
         classifier = self._abstract_classifier(model, p_ik_head=batches.P_IK in batch_sizes)
         graphdef, abstract_state, shardings = state.abstract(classifier, settings, mesh)
@@ -146,7 +149,7 @@ class Programs:
 
     def answers(self, model: pretrained.Model, length: int) -> Program:
         """Few-shot answers of the untouched model, of prompts that all have `length` tokens and share none of them."""
-        options = self.trainer.language_model_options(model)
+        options = self.settings.language_model_options(self.mesh(model))
         language_model = decoder.abstract_decoder(model.config, **options)
         graphdef, params = self._with_shardings(model, language_model)
         batch = self._score_batch(model, length)
@@ -160,16 +163,17 @@ class Programs:
         return self._config.training.warmup_steps + _NUM_STEPS
 
     def _abstract_classifier(self, model: pretrained.Model, *, p_ik_head: bool) -> nnx.Module:
-        return nnx.eval_shape(lambda: self.trainer.build(model, p_ik_head=p_ik_head))
+        settings = self.settings.classifier(self.mesh(model), p_ik_head=p_ik_head)
+        return pretrained.abstract_classifier(model.config, settings)
 
     def _with_shardings(self, model: pretrained.Model, module: nnx.Module):
         graphdef, params = nnx.split(module)
-        shardings = sharding.param_shardings(self.trainer.mesh(model), params)
+        shardings = sharding.param_shardings(self.mesh(model), params)
         return graphdef, jax.tree.map(_abstract, params, shardings)
 
     def _scoring(self, model: pretrained.Model, forward):
         """As `classify.score` compiles it."""
-        whole = sharding.replicated(self.trainer.mesh(model))
+        whole = sharding.replicated(self.mesh(model))
         return jax.jit(forward, static_argnums=0, out_shardings=whole)
 
     def _train_batch(
@@ -179,7 +183,7 @@ class Programs:
             kind: batches.ExampleSet([""] * size, [np.zeros(length, np.int32)] * size)
             for kind, size in batch_sizes.items()
         }
-        mesh = self.trainer.mesh(model)
+        mesh = self.mesh(model)
         batch = self.train_batches(model, sets, batch_sizes, num_steps=1, order_seed=0).batch_at(0)
         if shape is not None:
             num_groups = sharding.num_row_groups(mesh)
@@ -189,7 +193,7 @@ class Programs:
         return abstract_batch(batch, mesh)
 
     def _score_batch(self, model: pretrained.Model, length: int) -> batches.Batch:
-        mesh = self.trainer.mesh(model)
+        mesh = self.mesh(model)
         batch_tokens = self._config.execution.score_tokens
         batch, _ = next(
             batches.score_batches(
@@ -220,7 +224,7 @@ class Programs:
         return Program(
             name,
             model,
-            self.trainer.mesh(model),
+            self.mesh(model),
             length,
             num_micro * num_rows,
             row_length,

@@ -19,8 +19,8 @@ from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as method_registry
 from selw2s_jax.models import registry
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import stage as stages_lib
-from selw2s_jax.stages import workbench
+from selw2s_jax.stages import stage as stage_lib
+from selw2s_jax.stages import train
 from selw2s_jax.worlds import smoke, world
 
 # Tokens of rows that are planned for where nothing was measured; a guess at the usual example of each task.
@@ -157,7 +157,8 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
         missing.append("the weights: which stages are done is not known")
     elif not without:
         found = inputs.prepare(config, workdir)  # with fingerprints of the weights
-    listed = _outline(config, found) if without else _list_stages(config, found, workdir, has_weights)
+    has_keys = has_weights and not without
+    listed = _list_stages(config, found, workdir) if has_keys else _outline(config, found)
     trainings = _list_trainings(config, found, make_batches)
     return Workload(models, listed, trainings, tuple(missing))
 
@@ -172,9 +173,7 @@ def _has_weights(config: ml_collections.ConfigDict, role: str, model: pretrained
     return True
 
 
-def _read(
-    config: ml_collections.ConfigDict, models: dict[str, pretrained.Model], workdir
-) -> stages_lib.Inputs:
+def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model], workdir) -> inputs.Inputs:
     """As `inputs.prepare`, for models without weights or tokenizers."""
     notes: list[str] = []
     by_seed, _ = inputs.read_data(config, workdir, notes)
@@ -182,58 +181,29 @@ def _read(
         for base, data in by_seed.items():
             by_seed[base] = lengths.fit(data, models.get("weak"), models["strong"], config, notes)
     recipes = inputs.make_recipes(config, models.values(), workdir)
-    return stages_lib.Inputs(models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False)
+    return inputs.Inputs(models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False)
 
 
-def _list_stages(config, found: stages_lib.Inputs, workdir, has_weights: bool) -> tuple[Stage, ...]:
+def _list_stages(config, found: inputs.Inputs, workdir) -> tuple[Stage, ...]:
     store = artifacts.Store(workdir)
-    factory = stages_lib.StageFactory(config, found, store, workdir, workbench.DeviceGroup())
-    targets = [
-        stage for of_model in selective.Experiment(config, found, factory).targets() for stage in of_model
-    ]
     return tuple(
-        Stage(
-            stage.label,
-            stage.detail,
-            store.find(stage.name, stage.inputs) is not None if has_weights else None,
-        )
-        for stage in stages_lib.in_order(targets)
+        Stage(stage.label, stage.detail, stage_lib.find(store, stage) is not None)
+        for stage in stage_lib.in_order(_targets(config, found))
     )
 
 
-class _Outline:
-    """Stands in for `stage.StageFactory` where what stages are made of is not at hand: they have labels alone."""
-
-    def training(self, label, seed, model, method, *, num_examples, needs=(), starts_from=None, **_):
-        return self._stage(label, (*needs, *([starts_from] if starts_from else [])), num_examples)
-
-    def predictions(self, trained, model, split, label, show_accuracy=False):
-        return self._stage(label, (trained,), len(split))
-
-    def answers(self, split, label, sampling=None):
-        return self._stage(label, (), len(split))
-
-    def labels(self, source, split, seed, label):
-        return self._stage(label, (), len(split))
-
-    def p_ik_batch_size(self):
-        return None
-
-    def _stage(self, label: str, needs: tuple[stages_lib.Stage, ...], num_examples: int) -> stages_lib.Stage:
-        detail = f"{num_examples} examples" if num_examples else ""
-        return stages_lib.Stage("outline", label, {"label": label}, needs, lambda folder: None, detail)
+def _outline(config: ml_collections.ConfigDict, found: inputs.Inputs) -> tuple[Stage, ...]:
+    """The stages where their keys are not known: by label, with their sizes where the splits are at hand."""
+    ordered = stage_lib.in_order(_targets(config, found), identity=lambda stage: stage.label)
+    has_data = bool(len(found.test))
+    return tuple(Stage(stage.label, stage.detail if has_data else "", None) for stage in ordered)
 
 
-def _outline(config: ml_collections.ConfigDict, found: stages_lib.Inputs) -> tuple[Stage, ...]:
-    """The stages by label alone."""
-    targets = selective.Experiment(config, found, _Outline()).targets()
-    ordered = stages_lib.in_order(stage for of_model in targets for stage in of_model)
-    return tuple(Stage(stage.label, stage.detail, None) for stage in ordered)
+def _targets(config: ml_collections.ConfigDict, found: inputs.Inputs) -> list[stage_lib.Stage]:
+    return [stage for of_model in selective.Experiment(config, found).targets() for stage in of_model]
 
 
-def _without_data(
-    config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]
-) -> stages_lib.Inputs:
+def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]) -> inputs.Inputs:
     """Inputs whose splits are empty, those that the config asks for."""
 
     def split(name: str) -> splits.Split:
@@ -245,12 +215,12 @@ def _without_data(
     p_ik = split(config.p_ik.task) if has_p_ik else None
     p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
     data = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test)
-    return stages_lib.Inputs(
+    return inputs.Inputs(
         models.get("weak"), models["strong"], dict.fromkeys(config.seeds, data), {}, (), False
     )
 
 
-def _list_trainings(config, found: stages_lib.Inputs, make_batches: MakeBatches) -> tuple[Training, ...]:
+def _list_trainings(config, found: inputs.Inputs, make_batches: MakeBatches) -> tuple[Training, ...]:
     seed = config.seeds[0]
     data, methods = found.by_seed[seed], [method_registry.METHODS[name] for name in config.methods]
     describe = functools.partial(_training, config, found, make_batches, seed)
@@ -271,7 +241,7 @@ def _list_trainings(config, found: stages_lib.Inputs, make_batches: MakeBatches)
 
 
 def _training(
-    config, found: stages_lib.Inputs, make_batches: MakeBatches, seed: int, label: str, role: str, task, p_ik
+    config, found: inputs.Inputs, make_batches: MakeBatches, seed: int, label: str, role: str, task, p_ik
 ):
     """A training on splits of the task, on examples of P(IK), or both."""
     model, training, section = getattr(found, role), config.training, config.p_ik
@@ -282,7 +252,7 @@ def _training(
     sizes = {batches.TASK: training.batch_size, batches.P_IK: section.batch_size or training.batch_size}
     first = min(of_kind)  # the task's examples set the number of steps, where there are any
     epochs = training.epochs if task is not None else section.epochs
-    num_steps = stages_lib.count_steps(num_examples[names[first]], epochs, sizes[first], label)
+    num_steps = train.count_steps(num_examples[names[first]], epochs, sizes[first], label)
     listed = Training(label, role, num_examples, num_steps)
     if model.tokenizer is None:
         return listed

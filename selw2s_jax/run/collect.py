@@ -12,37 +12,35 @@ from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.data import by_id, splits
 from selw2s_jax.experiments import selective
 from selw2s_jax.inference import answering
+from selw2s_jax.method import registry
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, distributed, storage
-from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import answer, predict
+from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.worlds import toy_world, world
 
 
-def write_truth(found: stages_lib.Inputs, workdir: epath.Path) -> None:
+def write_truth(test: splits.Split, workdir: epath.Path) -> None:
     """Writes the ground truth of the test set by example_id, so that predictions can be judged without the data."""
-    test = _test_of_all_seeds(found)
     columns = {"example_id": test.ids, "label": test.labels.tolist()}
     if test.task.is_generated:
         columns["solution"] = [example.solution for example in test.examples]
     artifacts.write_text(workdir / manifests.TRUTH_FILE, json.dumps(columns, indent=1) + "\n")
 
 
-def describe_test(found: stages_lib.Inputs, study: selective.Experiment) -> dict[str, Any]:
+def describe_test(experiment: selective.Experiment) -> dict[str, Any]:
     """The test set and the predictions on it, finished or not, as the manifest has them."""
+    test = experiment.inputs.test
     return {
-        "n": len(_test_of_all_seeds(found)),
-        "labels_hash": _test_of_all_seeds(found).labels_hash,
-        "is_papers_data": found.is_papers_data,
+        "n": len(test),
+        "labels_hash": test.labels_hash,
+        "is_papers_data": experiment.inputs.is_papers_data,
         "evaluations": [
-            {"method": name, "seed": seed, "key": study.evaluation(seed, name).key}
-            for seed in found.by_seed
-            for name in study.classifiers()
+            {"method": name, "seed": seed, "key": experiment.evaluation(seed, name).key}
+            for seed in experiment.inputs.by_seed
+            for name in experiment.classifiers()
         ],
     }
-
-
-def _test_of_all_seeds(found: stages_lib.Inputs) -> splits.Split:
-    return next(iter(found.by_seed.values())).test
 
 
 class PIKItems(NamedTuple):
@@ -71,62 +69,63 @@ class Collector:
 
     Args:
         config: the validated config.
-        found: its inputs.
-        study: its stages.
+        experiment: its stages and inputs.
         store: their artifacts.
     """
 
     def __init__(
         self,
         config: ml_collections.ConfigDict,
-        found: stages_lib.Inputs,
-        study: selective.Experiment,
+        experiment: selective.Experiment,
         store: artifacts.Store,
     ):
-        self._config, self._found, self._study, self._store = config, found, study, store
+        self._config, self._experiment, self._store = config, experiment, store
+        self._inputs = experiment.inputs
         self._tables: dict[tuple[str, str], dict[str, np.ndarray]] = {}
 
     def report(self) -> dict[str, Any]:
         """Records, summary, diagnostics, P(IK) tests and notes; also `by_frequency` in a generated world."""
-        config, found = self._config, self._found
+        config, inputs = self._config, self._inputs
         records, selection = [], []
         for seed in config.seeds:
-            test = found.by_seed[seed].test
-            correct = {name: int(self._is_correct(seed, name).sum()) for name in self._study.classifiers()}
+            test = inputs.by_seed[seed].test
+            correct = {
+                name: int(self._is_correct(seed, name).sum()) for name in self._experiment.classifiers()
+            }
             records += results.make_records(
                 task=config.task,
-                weak=found.weak.name if found.weak else "",
-                strong=found.strong.name,
+                weak=inputs.weak.name if inputs.weak else "",
+                strong=inputs.strong.name,
                 seed=seed,
                 total=len(test),
                 correct=correct,
             )
             selection += self._diagnose(seed)
-        test = _test_of_all_seeds(found)
+        test = inputs.test
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
         report = {
             "records": records,
-            "summary": results.summarize(records, with_paper=found.is_papers_data),
+            "summary": results.summarize(records, with_paper=inputs.is_papers_data),
             "majority_class_accuracy": majority,
             "diagnostics": selection,
-            "p_ik": [self._p_ik_test(*test) for test in self._study.p_ik_tests()],
-            "notes": list(found.notes),
+            "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
+            "notes": list(inputs.notes),
         }
         if config.data.source == world.NAME and config.task in toy_world.PROPERTIES:
             report["by_frequency"] = self._by_frequency()
         return report
 
-    def _table(self, stage: stages_lib.Stage, file: str, column: str, split: splits.Split) -> np.ndarray:
+    def _table(self, stage: stage_lib.Stage, file: str, column: str, split: splits.Split) -> np.ndarray:
         if (stage.key, file) not in self._tables:  # several numbers are of the same predictions
-            self._tables[stage.key, file] = self._store.find(stage.name, stage.inputs).read_table(file)
+            self._tables[stage.key, file] = stage_lib.find(self._store, stage).read_table(file)
         table = self._tables[stage.key, file]
         values = dict(zip(table["example_id"], table[column], strict=True))
         return by_id.join(values, split.ids, stage.label)
 
     def _is_correct(self, seed: int, name: str) -> np.ndarray:
         """Whether a model is right, `[N]` bool over the test split."""
-        test = self._found.by_seed[seed].test
-        prob_1 = self._table(self._study.evaluation(seed, name), "predictions.parquet", "prob_1", test)
+        test = self._inputs.by_seed[seed].test
+        prob_1 = self._table(self._experiment.evaluation(seed, name), predict.FILE, "prob_1", test)
         return (prob_1 > 0.5) == test.labels.astype(bool)
 
     def p_ik_items(self, seed: int, name: str, distribution: str) -> "PIKItems":
@@ -135,17 +134,17 @@ class Collector:
         Args:
             distribution: "in", the held-out questions of the P(IK) task, or "out", the student's test set.
         """
-        split_name, stage = self._study.p_ik_test(seed, name, distribution)
-        data = self._found.by_seed[seed]
+        split_name, stage = self._experiment.p_ik_test(seed, name, distribution)
+        data = self._inputs.by_seed[seed]
         split = getattr(data, split_name)
-        answers = self._study.answers(seed, split_name)
-        known = self._study.are_right(seed, split_name)
+        answers = self._experiment.answers(seed, split_name)
+        known = self._are_right(seed, split_name)
         if split.task.is_generated:
             confidence = np.full(len(split), np.nan, np.float32)
         else:
             prob_1 = self._table(answers, answering.FILE, "prob_1", split)
             confidence = np.maximum(prob_1, 1 - prob_1)
-        scores = self._table(stage, "predictions.parquet", "p_ik", split)
+        scores = self._table(stage, predict.FILE, "p_ik", split)
         return PIKItems(
             data.p_ik.task.name, split.task.name, split.ids, split.texts, known, confidence, scores
         )
@@ -153,7 +152,7 @@ class Collector:
     def write_p_ik_items(self, folder: epath.Path) -> None:
         """Writes P(IK) of every question that it was tested on, where it was."""
         columns: dict[str, list] = {}
-        for seed, name, distribution in self._study.p_ik_tests():
+        for seed, name, distribution in self._experiment.p_ik_tests():
             items = self.p_ik_items(seed, name, distribution)
             same = {
                 "method": name,
@@ -197,13 +196,13 @@ class Collector:
 
     def _diagnose(self, seed: int) -> list[dict[str, Any]]:
         """Label diagnostics of the students whose rule chose among labels."""
-        half = self._found.by_seed[seed].student_half
+        half = self._inputs.by_seed[seed].student_half
         diagnoses = []
         for name in self._config.methods:
-            stage = self._study.student(seed, name)
-            artifact = self._store.find(stage.name, stage.inputs)
+            stage = self._experiment.student(seed, name)
+            artifact = stage_lib.find(self._store, stage)
             if "trace.parquet" in artifact.files:
-                weak, own = self._study.label_columns(seed)
+                weak, own = self._label_columns(seed)
                 summary = diagnostics.label_diagnostics(
                     artifact.read_table("trace.parquet"), half.ids, truth=half.labels, weak=weak, own=own
                 )
@@ -212,20 +211,41 @@ class Collector:
                 diagnoses.append({"method": name, "seed": seed, **summary, **graph})
         return diagnoses
 
+    def _label_columns(self, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weak labels and self labels on the student's half, as probabilities of class 1 `[N]`.
+
+        The self labels are None where the student made them as it went, or no student used any.
+        """
+        half = self._inputs.by_seed[seed].student_half
+        weak = self._experiment.weak_column(seed).read(half, self._store)[:, 1]
+        used = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
+        there = used and self._config.self_label.source != "class_head"
+        return weak, self._experiment.self_column(seed).read(half, self._store) if there else None
+
+    def _are_right(self, seed: int, split_name: str) -> np.ndarray:
+        """Whether the few-shot answers on a split are right, `[N]` bool."""
+        stage, split = (
+            self._experiment.answers(seed, split_name),
+            getattr(self._inputs.by_seed[seed], split_name),
+        )
+        if split.task.is_generated:
+            return self._table(stage, answering.FILE, "right", split) > 0.5
+        return (self._table(stage, answering.FILE, "prob_1", split) > 0.5) == split.labels.astype(bool)
+
     def _by_frequency(self) -> dict[str, Any]:
         """Right answers on the test split by fifths of entity frequency, from common to rare.
 
         `n` questions, the same for every seed, and `correct` as the mean over the seeds.
         """
         ranks = toy_world.World(world.world_config(self._config)).test_ranks(self._config.task)
-        ids = self._found.by_seed[self._config.seeds[0]].test.ids
+        ids = self._inputs.by_seed[self._config.seeds[0]].test.ids
         order = np.argsort([ranks[name] for name in ids], kind="stable")
         groups = np.array_split(order, len(results.FREQUENCY_GROUPS))
         rows: dict[str, list[np.ndarray]] = {}
         for seed in self._config.seeds:
-            correct = {name: self._is_correct(seed, name) for name in self._study.classifiers()}
-            if self._study.has_answers("test"):
-                correct["few-shot answers"] = self._study.are_right(seed, "test")
+            correct = {name: self._is_correct(seed, name) for name in self._experiment.classifiers()}
+            if self._experiment.has_answers("test"):
+                correct["few-shot answers"] = self._are_right(seed, "test")
             for name, values in correct.items():
                 rows.setdefault(name, []).append(np.array([values[group].sum() for group in groups]))
         return {
@@ -234,12 +254,12 @@ class Collector:
         }
 
 
-def notes_on_prompts(planned: list[stages_lib.Stage], store: artifacts.Store) -> list[str]:
+def notes_on_prompts(planned: list[stage_lib.Stage], store: artifacts.Store) -> list[str]:
     """What had to be left out of few-shot prompts."""
     notes = []
     for stage in planned:
-        if stage.name == stages_lib.ANSWERS:
-            cut = store.find(stage.name, stage.inputs).read_json("summary.json")["cut"]
+        if isinstance(stage, answer.Answer):
+            cut = stage_lib.find(store, stage).read_json("summary.json")["cut"]
             if description := answering.describe_cut(cut):
                 notes.append(f"{stage.label}: {description}")
     return notes

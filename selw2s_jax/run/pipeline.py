@@ -21,7 +21,7 @@ from selw2s_jax.method import registry
 from selw2s_jax.run import collect, outcome, preview, schedule, students, sweep
 from selw2s_jax.run import manifests as manifests_lib
 from selw2s_jax.runtime import artifacts, compilation_cache, distributed, preemption, provenance, storage
-from selw2s_jax.stages import stage as stages_lib
+from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import workbench
 
 
@@ -31,16 +31,13 @@ class _Plan:
 
     Attributes:
         folder: of its results.
-        studies: its stages, for each group of devices.
-        stages: all of them, each after those that it needs.
+        stages: of the experiment, each after those that it needs.
     """
 
     cell: sweep.Cell
     folder: epath.Path
-    found: stages_lib.Inputs
-    factories: list[stages_lib.StageFactory]
-    studies: list[selective.Experiment]
-    stages: list[stages_lib.Stage]
+    experiment: selective.Experiment
+    stages: list[stage_lib.Stage]
 
 
 def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = (0, 1)) -> None:
@@ -52,15 +49,15 @@ def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] =
     config, cells = _check_config(config)
     print("reading and checking data, models and tokenizers", flush=True)
     store = artifacts.Store(workdir)
-    plans = [_plan(cell, workdir, store, _device_groups(config.mesh.num_groups)) for cell in cells]
+    plans = [_plan(cell, workdir) for cell in cells]
     stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
     missing = _find_missing(stages, store)
-    devices = _check_devices(plans)
+    devices = _check_devices(plans, _workbenches(config.mesh.num_groups, store, workdir))
     _print_plan(
         plans, stages, missing, [stage for stage in _share_of(plans, shard) if stage.key in missing], workdir
     )
     print(f"on {', '.join(devices)}\n")
-    shown = [one for plan in plans for one in preview.describe(plan.found, plan.studies[0])]
+    shown = [one for plan in plans for one in preview.describe(plan.experiment)]
     print(preview.to_text(shown))
 
 
@@ -90,13 +87,13 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         print("reading and checking data, models and tokenizers", flush=True)
         waiting = functools.partial(preemption.check, "waiting for another run")
         store = artifacts.Store(workdir, lock=lock, while_waiting=waiting)
-        groups = _device_groups(config.mesh.num_groups)
-        plans = [_plan(cell, workdir, store, groups) for cell in cells]
+        benches = _workbenches(config.mesh.num_groups, store, workdir)
+        plans = [_plan(cell, workdir) for cell in cells]
         stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
         _check_same({f"data or model for {stage.label}": stage.key for stage in stages})
         missing = _find_missing(stages, store)
         todo = [stage for stage in _share_of(plans, shard) if stage.key in missing]
-        devices = _check_devices(plans) if todo else []
+        devices = _check_devices(plans, benches) if todo else []
         _discard_leftovers(stages, missing, workdir)
         distributed.main_only(lambda: _check_space(todo, config, workdir))
         _print_plan(plans, stages, missing, todo, workdir)
@@ -105,7 +102,7 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         if todo:
             compilation_cache.enable()
             print(f"running on {', '.join(devices)}", flush=True)
-            schedule.make_all(todo, _makers(plans, len(groups)), _cell_names(plans), store.claimed)
+            schedule.make_all(todo, benches, _cell_names(plans), store.claimed)
         store.check_held()
         reports = {plan.cell.name: _finish(plan, store) for plan in plans}
         print(f"{time.monotonic() - start:.0f} s", flush=True)
@@ -185,10 +182,10 @@ def _is_finished(workdir: epath.Path) -> bool:
     return all(artifacts.is_there(workdir, name, key) for name, key in stages)
 
 
-def _device_groups(num_groups: int) -> list[workbench.DeviceGroup]:
-    """Equal groups of the devices, in their order."""
+def _workbenches(num_groups: int, store: artifacts.Store, workdir: epath.Path) -> list[workbench.Workbench]:
+    """One for each of equal groups of the devices, in their order."""
     if num_groups == 1:
-        return [workbench.DeviceGroup()]
+        return [workbench.Workbench(store, workdir)]
     if distributed.num_processes() > 1:
         raise UserError(
             f"config.mesh.num_groups={num_groups} is for the devices of one process: start {num_groups} processes of "
@@ -200,45 +197,51 @@ def _device_groups(num_groups: int) -> list[workbench.DeviceGroup]:
             f"config.mesh.num_groups={num_groups} does not divide the {len(devices)} devices: choose a divisor"
         )
     size = len(devices) // num_groups
-    return [workbench.DeviceGroup(devices[first : first + size]) for first in range(0, len(devices), size)]
+    groups = [devices[first : first + size] for first in range(0, len(devices), size)]
+    return [workbench.Workbench(store, workdir, group) for group in groups]
 
 
-def _plan(
-    cell: sweep.Cell, workdir: epath.Path, store: artifacts.Store, groups: Sequence[workbench.DeviceGroup]
-) -> _Plan:
+def _plan(cell: sweep.Cell, workdir: epath.Path) -> _Plan:
     if cell.name:
         print(f"  {cell.name}", flush=True)
     found = distributed.agree(lambda: inputs.prepare(cell.config, workdir))
-    factories = [stages_lib.StageFactory(cell.config, found, store, workdir, group) for group in groups]
-    studies = [selective.Experiment(cell.config, found, make) for make in factories]
-    targets = [stage for of_model in studies[0].targets() for stage in of_model]
+    experiment = selective.Experiment(cell.config, found)
+    targets = [stage for of_model in experiment.targets() for stage in of_model]
     folder = workdir / manifests_lib.RUNS_FOLDER / cell.name if cell.name else workdir
-    return _Plan(cell, folder, found, factories, studies, stages_lib.in_order(targets))
+    stages = stage_lib.in_order(targets)
+    for stage in stages:
+        stage.check()
+    return _Plan(cell, folder, experiment, stages)
 
 
-def _share_of(plans: list[_Plan], shard: tuple[int, int]) -> list[stages_lib.Stage]:
+def _share_of(plans: list[_Plan], shard: tuple[int, int]) -> list[stage_lib.Stage]:
     """The stages of every n-th model of all runs, with all that they need."""
-    units = [of_model for plan in plans for of_model in plan.studies[0].targets()]
+    units = [of_model for plan in plans for of_model in plan.experiment.targets()]
     number, count = shard
-    return stages_lib.in_order(stage for of_model in units[number::count] for stage in of_model)
+    return stage_lib.in_order(stage for of_model in units[number::count] for stage in of_model)
 
 
-def _find_missing(stages: list[stages_lib.Stage], store: artifacts.Store) -> set[str]:
+def _find_missing(stages: list[stage_lib.Stage], store: artifacts.Store) -> set[str]:
     """The keys of stages that are yet to run, as process 0 sees it."""
-    keys = distributed.agree(
-        lambda: [stage.key for stage in stages if store.find(stage.name, stage.inputs) is None]
-    )
+    keys = distributed.agree(lambda: [stage.key for stage in stages if stage_lib.find(store, stage) is None])
     return set(distributed.broadcast(keys))
 
 
-def _check_devices(plans: list[_Plan]) -> list[str]:
+def _check_devices(plans: list[_Plan], benches: Sequence[workbench.Workbench]) -> list[str]:
+    """Lays the models out on the devices: what was found, for people."""
+
     def check() -> list[str]:
-        return [line for plan in plans for make in plan.factories for line in make.check_devices()]
+        return [
+            line
+            for plan in plans
+            for bench in benches
+            for line in bench.check(plan.experiment.settings, plan.experiment.inputs.models)
+        ]
 
     return list(dict.fromkeys(distributed.agree(check)))
 
 
-def _discard_leftovers(stages: list[stages_lib.Stage], missing: set[str], workdir: epath.Path) -> None:
+def _discard_leftovers(stages: list[stage_lib.Stage], missing: set[str], workdir: epath.Path) -> None:
     """Removes what finished stages had saved under way, where a run was killed before it did."""
     finished = {stage.key for stage in stages} - missing
 
@@ -250,9 +253,7 @@ def _discard_leftovers(stages: list[stages_lib.Stage], missing: set[str], workdi
     distributed.main_only(discard)
 
 
-def _check_space(
-    todo: list[stages_lib.Stage], config: ml_collections.ConfigDict, workdir: epath.Path
-) -> None:
+def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
     if not storage.is_local(workdir):
         return
     weights = sum(stage.num_bytes for stage in todo)
@@ -272,7 +273,7 @@ def _check_space(
 
 
 def _print_plan(plans: list[_Plan], stages, missing: set[str], todo, workdir: epath.Path) -> None:
-    for note in dict.fromkeys(note for plan in plans for note in plan.found.notes):
+    for note in dict.fromkeys(note for plan in plans for note in plan.experiment.inputs.notes):
         print(f"note: {note}")
     ours = {stage.key for stage in todo}
     runs = f" of {len(plans)} runs" if len(plans) > 1 else ""
@@ -317,24 +318,13 @@ def _write_descriptions(config: ml_collections.ConfigDict, plans: list[_Plan], w
         distributed.main_only(functools.partial(storage.make_folder, plan.folder))
         if plan.cell.name:
             artifacts.write_text(plan.folder / "config.json", _config_text(plan.cell.config))
-        collect.write_truth(plan.found, plan.folder)
+        collect.write_truth(plan.experiment.inputs.test, plan.folder)
         manifest = _manifest(plan, workdir)
         artifacts.write_text(plan.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
 
 
 def _config_text(config: ml_collections.ConfigDict) -> str:
     return config.to_json_best_effort(indent=1, sort_keys=True)
-
-
-def _makers(plans: list[_Plan], num_groups: int) -> list[dict[str, schedule.Make]]:
-    """Of each group of devices, what makes each stage on it."""
-    makers: list[dict[str, schedule.Make]] = [{} for _ in range(num_groups)]
-    for plan in plans:
-        for group, (study, factory) in enumerate(zip(plan.studies, plan.factories, strict=True)):
-            targets = [stage for of_model in study.targets() for stage in of_model]
-            for stage in stages_lib.in_order(targets):
-                makers[group].setdefault(stage.key, functools.partial(factory.make, stage))
-    return makers
 
 
 def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
@@ -344,7 +334,7 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
     if missing := _find_missing(plan.stages, store):
         print(f"{len(missing)} of its {len(plan.stages)} stages are left to other shards", flush=True)
         return {}
-    collector = collect.Collector(plan.cell.config, plan.found, plan.studies[0], store)
+    collector = collect.Collector(plan.cell.config, plan.experiment, store)
     report = collector.report()
     report["notes"] += collect.notes_on_prompts(plan.stages, store)
     collector.write_p_ik_items(plan.folder)
@@ -355,7 +345,7 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
 
 def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
     """What a run was made of: to be repeated, and for its students to be found."""
-    config, found, study = plan.cell.config, plan.found, plan.studies[0]
+    config, experiment = plan.cell.config, plan.experiment
     return {
         **provenance.code(),
         "libraries": provenance.libraries(),
@@ -363,11 +353,11 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         "config": config_lib.to_json(config),
         "models": {
             model.role: students.describe_model(model, workdir)
-            for model in (found.weak, found.strong)
+            for model in (experiment.inputs.weak, experiment.inputs.strong)
             if model is not None
         },
-        "students": students.entries(config, found, study),
-        "test": collect.describe_test(found, study),
-        "examples": preview.describe(found, study),
+        "students": students.entries(config, experiment),
+        "test": collect.describe_test(experiment),
+        "examples": preview.describe(experiment),
         "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in plan.stages],
     }

@@ -4,23 +4,23 @@ from collections.abc import Sequence
 
 from selw2s_jax.data import splits
 from selw2s_jax.experiments import selective
-from selw2s_jax.stages import stage as stages_lib
 
 _CLASSIFIERS = {"test": "weak model and students", "p_ik": "P(IK) head"}
 
 
-def describe(found: stages_lib.Inputs, study: selective.Experiment) -> list[dict[str, str]]:
+def describe(experiment: selective.Experiment) -> list[dict[str, str]]:
     """Each with "task", "reader" and "text", of the first seed."""
-    data = next(iter(found.by_seed.values()))
+    inputs = experiment.inputs
+    data = next(iter(inputs.by_seed.values()))
     shown: dict[tuple[str, str], str] = {}
     for name in ("test", "p_ik"):
         split = getattr(data, name)
         if split is None:
             continue
         first = splits.Split(split.examples[:1], split.task, split.prompt, split.shots)
-        reader = _CLASSIFIERS["p_ik" if found.weak is None else name]
+        reader = _CLASSIFIERS["p_ik" if inputs.weak is None else name]
         shown.setdefault((split.task.name, reader), first.texts[0])
-        if study.has_answers(name) or (name == "test" and study.has_answers("student_half")):
+        if experiment.has_answers(name) or (name == "test" and experiment.has_answers("student_half")):
             shown.setdefault((split.task.name, "few-shot prompt"), first.few_shot_prompts()[0])
     return [{"task": task, "reader": reader, "text": text} for (task, reader), text in shown.items()]
 

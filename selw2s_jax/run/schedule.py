@@ -1,21 +1,21 @@
 """Makes the stages of a run that are missing: one after the other, or side by side on groups of devices."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import jax
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import preemption
-from selw2s_jax.stages import stage as stages_lib
-
-Make = Callable[[], None]
+from selw2s_jax.stages import stage as stage_lib
+from selw2s_jax.stages import workbench
 
 
 def make_all(
-    missing: Sequence[stages_lib.Stage],
-    makers: Sequence[dict[str, Make]],
+    missing: Sequence[stage_lib.Stage],
+    benches: Sequence[workbench.Workbench],
     cells: Mapping[str, str],
     claimed: Callable[[], Collection[str]] = frozenset,
 ) -> None:
@@ -23,7 +23,7 @@ def make_all(
 
     Args:
         missing: the stages, each once and after those it needs.
-        makers: of each group of devices, what makes a stage on it, by the stage's key.
+        benches: of the groups of devices; each makes one stage at a time.
         cells: names of the runs of a sweep that stages are first made for, "" without one, by the stage's key.
         claimed: gives "<name>-<key>" of the stages that others are making now; they come last, as making one then
             is waiting for it.
@@ -33,12 +33,12 @@ def make_all(
         Preempted: the run was told to stop.
     """
     queue = _Queue(missing, claimed)
-    if len(makers) == 1:
-        _work(queue, makers[0], cells, "")
+    if len(benches) == 1:
+        _work(queue, benches[0], cells, "")
     else:
         threads = [
-            threading.Thread(target=_work, args=(queue, make, cells, f"group {number}, "), daemon=True)
-            for number, make in enumerate(makers)
+            threading.Thread(target=_work, args=(queue, bench, cells, f"group {number}, "), daemon=True)
+            for number, bench in enumerate(benches)
         ]
         for thread in threads:
             thread.start()
@@ -51,7 +51,7 @@ def make_all(
 class _Queue:
     """Hands out stages once all that they need is made; ends when all are, or one has failed."""
 
-    def __init__(self, missing: Sequence[stages_lib.Stage], claimed: Callable[[], Collection[str]]):
+    def __init__(self, missing: Sequence[stage_lib.Stage], claimed: Callable[[], Collection[str]]):
         self._claimed = claimed
         self._left = {stage.key: stage for stage in missing}
         self._under_way: set[str] = set()
@@ -59,7 +59,7 @@ class _Queue:
         self.total = len(self._left)
         self.error: BaseException | None = None
 
-    def take(self, last: stages_lib.Stage | None) -> tuple[int, stages_lib.Stage] | None:
+    def take(self, last: stage_lib.Stage | None) -> tuple[int, stage_lib.Stage] | None:
         """The next stage and its number, None at the end.
 
         Where there is one, answers of the language model that has just answered, or else a stage that needs nothing but
@@ -82,11 +82,11 @@ class _Queue:
                 self._condition.wait()
             return None
 
-    def _first_free(self, candidates: list[stages_lib.Stage]) -> stages_lib.Stage:
+    def _first_free(self, candidates: list[stage_lib.Stage]) -> stage_lib.Stage:
         claimed = self._claimed() if len(candidates) > 1 else ()
         return next((s for s in candidates if f"{s.name}-{s.key}" not in claimed), candidates[0])
 
-    def finished(self, stage: stages_lib.Stage) -> None:
+    def finished(self, stage: stage_lib.Stage) -> None:
         with self._condition:
             self._under_way.discard(stage.key)
             self._condition.notify_all()
@@ -98,14 +98,14 @@ class _Queue:
             self._condition.notify_all()
 
 
-def _asks_the_same(stage: stages_lib.Stage, last: stages_lib.Stage | None) -> bool:
+def _asks_the_same(stage: stage_lib.Stage, last: stage_lib.Stage | None) -> bool:
     """Whether both stages are answers of one language model."""
-    if last is None or not stage.name == last.name == stages_lib.ANSWERS:
-        return False
-    return stage.inputs["model"] == last.inputs["model"]
+    return (
+        last is not None and stage.language_model is not None and stage.language_model == last.language_model
+    )
 
 
-def _work(queue: _Queue, makers: dict[str, Make], cells: Mapping[str, str], where: str) -> None:
+def _work(queue: _Queue, bench: workbench.Workbench, cells: Mapping[str, str], where: str) -> None:
     last = None
     try:
         while (taken := queue.take(last)) is not None:
@@ -114,7 +114,8 @@ def _work(queue: _Queue, makers: dict[str, Make], cells: Mapping[str, str], wher
             preemption.check(f"the run: {queue.total - number + 1} stages are left")
             cell = f"{cells[stage.key]}: " if cells[stage.key] else ""
             print(f"[{number}/{queue.total}] {where}{cell}{stage.label}", flush=True)
-            _make(stage, makers[stage.key])
+            with _told_of_full_memory(stage):
+                bench.make(stage)
             which = f"{where}{cell}{stage.label}: " if where else ""
             print(f"  {which}{time.monotonic() - start:.1f} s", flush=True)
             queue.finished(stage)
@@ -127,9 +128,10 @@ def _work(queue: _Queue, makers: dict[str, Make], cells: Mapping[str, str], wher
             print(f"  {where}{error}; the stages under way on other devices are finished first", flush=True)
 
 
-def _make(stage: stages_lib.Stage, make: Make) -> None:
+@contextlib.contextmanager
+def _told_of_full_memory(stage: stage_lib.Stage) -> Iterator[None]:
     try:
-        make()
+        yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

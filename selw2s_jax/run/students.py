@@ -28,7 +28,6 @@ from selw2s_jax.models import decoder, heads, registry
 from selw2s_jax.models import lora as lora_lib
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import stage as stages_lib
 from selw2s_jax.training import state
 
 _STAGE = "train"  # the kind of stage that makes them
@@ -134,19 +133,16 @@ def describe_model(model: pretrained.Model, workdir: epath.PathLike) -> dict[str
     }
 
 
-def entries(
-    config: ml_collections.ConfigDict, found: stages_lib.Inputs, study: selective.Experiment
-) -> list[dict[str, Any]]:
+def entries(config: ml_collections.ConfigDict, experiment: selective.Experiment) -> list[dict[str, Any]]:
     """The trained models of an experiment, finished or not, as the manifest lists them."""
     listed = []
-    references = {"weak": study.weak, "ceiling": study.ceiling}
-    references = {name: stage for name, stage in references.items() if name in study.classifiers()}
+    references = [name for name in ("weak", "ceiling") if name in experiment.classifiers()]
     for seed in config.seeds:
-        test = found.by_seed[seed].test
+        test = experiment.inputs.by_seed[seed].test
         reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
         few_shot = prompts.FewShot.of(test.task, test.shots)
         for name in (*references, *config.methods):
-            stage = references[name](seed) if name in references else study.student(seed, name)
+            stage = experiment.trained(seed, name)
             listed.append(
                 {
                     "task": config.task,

@@ -200,11 +200,12 @@ class Store:
         self._found[stage, key] = Artifact(stage, key, path, files)
         return self._found[stage, key]
 
-    def make(self, stage: str, inputs: Any, write: Callable[[epath.Path], None]) -> Artifact:
-        """Makes an artifact: `write(folder)` fills its folder, an empty one, on every process.
+    @contextlib.contextmanager
+    def filling(self, stage: str, inputs: Any) -> Iterator[epath.Path | None]:
+        """Makes an artifact: what is done within fills its folder, an empty one, on every process.
 
-        All processes call this together. Where another run makes or has made the artifact, that one is taken. A
-        failure, or a process killed, leaves at most a folder that is not found.
+        All processes enter this together. Yields the folder; None where another run makes or has made the artifact:
+        that one is taken. A failure, or a process killed, leaves at most a folder that is not found.
 
         Raises:
             UserError: another run took the stage over while this one stood still.
@@ -213,22 +214,27 @@ class Store:
         lease = self._claim(stage, inputs)
         self._stage_leases.add(lease)
         try:
-            if not _from_main(lambda: self.find(stage, inputs) is not None):
-                self._fill(path, write, lambda: _finish(path, stage, inputs, lease), lease)
+            if _from_main(lambda: self.find(stage, inputs) is not None):
+                yield None
+            else:
+                with self._folder(path, lease):
+                    with distributed.together():
+                        yield path
+                    distributed.main_only(lambda: _finish(path, stage, inputs, lease))
         finally:
             self._stage_leases.discard(lease)
             if lease is not None:
                 lease.release()
         _wait_for(lambda: self.find(stage, inputs) is not None, path, self._machine)
-        return self._found[stage, path.name]
 
-    def _fill(self, path: epath.Path, write: Callable, finish: Callable, lease: leases.Lease | None) -> None:
+    @contextlib.contextmanager
+    def _folder(self, path: epath.Path, lease: leases.Lease | None) -> Iterator[None]:
+        """An empty folder, removed again by what fails within."""
         distributed.main_only(lambda: _start_anew(path))
         if storage.is_local(path):
             _wait_for(path.is_dir, path, self._machine)
         try:
-            distributed.agree(lambda: write(path))
-            distributed.main_only(finish)
+            yield
         except BaseException:
             if lease is not None:
                 with contextlib.suppress(UserError, OSError):

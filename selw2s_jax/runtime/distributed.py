@@ -5,12 +5,13 @@ must be called by all processes, in the same order. JAX is imported where there 
 that end early do not wait for it.
 """
 
+import contextlib
 import json
 import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -162,25 +163,30 @@ class _AgreedError(UserError):
     """One that every process has raised."""
 
 
-def agree(function: Callable[[], _Result]) -> _Result:
-    """`function()` on every process; where it raises a UserError on one, all raise that, so that none waits.
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What every process does within; where it raises a UserError on one, all raise that, so that none waits.
 
     Errors of the file system count as such.
     """
-    result, message = None, None
+    message = None
     try:
-        result = function()
+        yield
     except _AgreedError:
         raise
     except (UserError, OSError) as error:
         if _num_processes == 1:
             raise
         message = str(error)
-    messages = gather(message)
-    for process, text in enumerate(messages):
+    for process, text in enumerate(gather(message)):
         if text is not None:
             raise _AgreedError(f"process {process}: {text}")
-    return result
+
+
+def agree(function: Callable[[], _Result]) -> _Result:
+    """`function()` on every process, `together`."""
+    with together():
+        return function()
 
 
 def main_only(function: Callable[[], None]) -> None:

@@ -42,7 +42,7 @@ def initialize(config: registry.ModelConfig, seed: int, **options) -> decoder.De
     Args:
         options: of `decoder.Decoder`.
     """
-    model = decoder.Decoder(config, lm_head=True, rngs=nnx.Rngs(0), **options)
+    model = decoder.Decoder(config, rngs=nnx.Rngs(0), **options | {"lm_head": True})
     params = decoder.flatten_params(nnx.state(model, nnx.Param))
     for number, (path, variable) in enumerate(sorted(params.items())):
         name = path.rsplit(".", 1)[-1]

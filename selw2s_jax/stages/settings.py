@@ -1,0 +1,137 @@
+"""What stages read of a config besides what each is told of its own, and what follows from it for a model."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from selw2s_jax import sharding
+from selw2s_jax.data import batches
+from selw2s_jax.hf import pretrained
+from selw2s_jax.models import lora
+from selw2s_jax.training import state
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Settings:
+    """Sections and keys of the config, by their names there."""
+
+    training: ml_collections.ConfigDict
+    lora: ml_collections.ConfigDict
+    precision: ml_collections.ConfigDict
+    mesh: ml_collections.ConfigDict
+    execution: ml_collections.ConfigDict
+    checkpoint: ml_collections.ConfigDict
+    logging: ml_collections.ConfigDict
+    overlong: str
+    reshuffle: bool
+    openai_pooling: bool
+
+    @classmethod
+    def of(cls, config: ml_collections.ConfigDict) -> "Settings":
+        """Those of a validated config."""
+        return cls(
+            config.training,
+            config.lora,
+            config.precision,
+            config.mesh,
+            config.execution,
+            config.checkpoint,
+            config.logging,
+            config.data.overlong,
+            config.data.reshuffle,
+            config.compat.openai_pooling,
+        )
+
+    def mesh_for(
+        self, model: pretrained.Model, devices: Sequence[jax.Device] | None = None
+    ) -> jax.sharding.Mesh:
+        """The devices (None: all) as a model is laid out on them.
+
+        Raises:
+            UserError: `mesh.shape` does not fit the devices, or does not divide the strong model.
+        """
+        return sharding.mesh_for(
+            model.config, self.mesh.shape, may_fold=model.role == "weak", devices=devices
+        )
+
+    def describe(self, mesh: jax.sharding.Mesh) -> str:
+        """Devices, mesh and dtypes, for people."""
+        devices, precision = mesh.devices, self.precision
+        shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+        return (
+            f"{devices.size} {devices.flat[0].device_kind} device(s) as {shape}; "
+            f"{precision.param_dtype} weights, {precision.compute_dtype} compute"
+        )
+
+    def adapters(self) -> lora.Settings | None:
+        """Of training.trained=lora."""
+        return lora.make_settings(self.training.trained, self.lora)
+
+    def classifier(
+        self, mesh: jax.sharding.Mesh, *, p_ik_head: bool, seed: int = 0
+    ) -> pretrained.ClassifierSettings:
+        """How a classifier is built.
+
+        Args:
+            seed: of adapters and their dropout; nothing else is random.
+        """
+        return pretrained.ClassifierSettings(
+            trained=self.training.trained,
+            param_dtype=self.precision.param_dtype,
+            compute_dtype=self.precision.compute_dtype,
+            mesh=mesh,
+            adapters=self.adapters(),
+            p_ik_head=p_ik_head,
+            seed=seed,
+            remat=self.execution.remat,
+            attention=self.execution.attention,
+        )
+
+    def language_model_options(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+        """Of the decoder that answers, as `decoder.Decoder` takes them."""
+        return pretrained.language_model_options(
+            dtype=self.precision.compute_dtype, mesh=mesh, attention=self.execution.attention
+        )
+
+    def optimizer(self, model: pretrained.Model, num_steps: int) -> state.OptimizerSettings:
+        """Those of a training run of so many steps."""
+        same = (
+            "b1", "b2", "eps", "optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm", "trained",
+        )  # fmt: skip
+        return state.OptimizerSettings(
+            learning_rate=model.learning_rate,
+            num_steps=num_steps,
+            moment_dtype=self.precision.moment_dtype,
+            **{name: self.training[name] for name in same},
+        )
+
+    def make_batches(
+        self,
+        sets: dict[int, batches.ExampleSet],
+        batch_sizes: dict[int, int],
+        *,
+        num_steps: int,
+        order_seed: int,
+        mesh: jax.sharding.Mesh,
+    ) -> batches.TrainBatches:
+        """The batches of a training run, packed for a mesh.
+
+        Args:
+            sets, batch_sizes: examples of each kind, and how many of them a step takes.
+            order_seed: of the order of batches.
+        """
+        micro = self.training.micro_batch_size or self.training.batch_size
+        return batches.TrainBatches(
+            sets,
+            batch_sizes,
+            num_steps=num_steps,
+            num_micro=self.training.batch_size // micro,
+            seed=order_seed,
+            reshuffle=self.reshuffle,
+            row_multiple=sharding.num_row_groups(mesh),
+            most_shapes=self.execution.train_shapes,
+            openai_pooling=self.openai_pooling,
+        )
