@@ -1,10 +1,14 @@
-"""A pretrained model that was found and checked."""
+"""A pretrained model that was found and checked, and what is built on it: a classifier, or a model that answers."""
 
 import dataclasses
 import pathlib
+from typing import Any
 
-from selw2s_jax.hf import tokenizers
-from selw2s_jax.models import registry
+import jax
+from flax import nnx
+
+from selw2s_jax.hf import loader, tokenizers
+from selw2s_jax.models import decoder, heads, lora, registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,3 +40,101 @@ def default_learning_rate(config: registry.ModelConfig) -> float:
     medium = registry.MODELS["gpt2-medium"]
     is_small = config.family == "gpt2" and config.embed_dim <= medium.config.embed_dim
     return medium.learning_rate if is_small else registry.MODELS["gpt2-xl"].learning_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierSettings:
+    """How a classifier is built on a pretrained model, and which part of it is trained.
+
+    Attributes:
+        trained: what of it is, of `training.state.TRAINED`.
+        param_dtype: of what is trained.
+        compute_dtype: as for `decoder.Decoder`.
+        mesh: the devices that it is laid out on.
+        frozen_dtype: of a backbone that is only read; default the dtype that it computes in.
+        adapters, p_ik_head, seed: as for `heads.Classifier`.
+        remat, attention: as for `decoder.Decoder`.
+    """
+
+    trained: str
+    param_dtype: str
+    compute_dtype: str
+    mesh: jax.sharding.Mesh
+    frozen_dtype: str | None = None
+    adapters: lora.Settings | None = None
+    p_ik_head: bool = False
+    seed: int = 0
+    remat: str = "full"
+    attention: str = "xla"
+
+    @property
+    def decoder_options(self) -> dict[str, Any]:
+        """Of the backbone, as `decoder.Decoder` takes them."""
+        frozen_dtype = self.frozen_dtype or self.compute_dtype
+        return {
+            "param_dtype": self.param_dtype if self.trained == "all" else frozen_dtype,
+            "compute_dtype": self.compute_dtype,
+            "lm_head": False,
+            "remat": self.remat,
+            "attention": self.attention,
+            "mesh": self.mesh,
+        }
+
+
+def load_classifier(folder: pathlib.Path, settings: ClassifierSettings) -> heads.Classifier:
+    """A classifier before training: the model of a folder, read into shards, with new heads and adapters.
+
+    Raises:
+        UserError: as `loader.load_decoder`.
+    """
+    return add_heads(loader.load_decoder(folder, **settings.decoder_options), settings)
+
+
+def abstract_classifier(config: registry.ModelConfig, settings: ClassifierSettings) -> heads.Classifier:
+    """A classifier as `load_classifier` makes it, of shapes only: no weight is made."""
+    return nnx.eval_shape(lambda: random_classifier(config, settings))
+
+
+def random_classifier(
+    config: registry.ModelConfig, settings: ClassifierSettings, *, seed: int = 0
+) -> heads.Classifier:
+    """A classifier on a decoder of random weights, whole on one device: to be traced, or for small models.
+
+    Args:
+        seed: of the decoder.
+    """
+    backbone = decoder.Decoder(config, rngs=nnx.Rngs(seed), **settings.decoder_options)
+    return add_heads(backbone, settings)
+
+
+def add_heads(backbone: decoder.Decoder, settings: ClassifierSettings) -> heads.Classifier:
+    """A classifier on a backbone, with new heads and adapters."""
+    return heads.Classifier(
+        backbone,
+        p_ik_head=settings.p_ik_head,
+        adapters=settings.adapters,
+        seed=settings.seed,
+        param_dtype=settings.param_dtype,
+    )
+
+
+def language_model_options(*, dtype: str, mesh: jax.sharding.Mesh, attention: str = "xla") -> dict[str, Any]:
+    """Options of a `decoder.Decoder` that is asked for answers: only read, so held in the dtype that it computes in."""
+    return {
+        "param_dtype": dtype,
+        "compute_dtype": dtype,
+        "lm_head": True,
+        "attention": attention,
+        "mesh": mesh,
+    }
+
+
+def load_language_model(
+    folder: pathlib.Path, *, dtype: str, mesh: jax.sharding.Mesh, attention: str = "xla"
+) -> decoder.Decoder:
+    """The model of a folder with its language-model head, to be asked for answers.
+
+    Raises:
+        UserError: as `loader.load_decoder`.
+    """
+    return loader.load_decoder(folder, **language_model_options(dtype=dtype, mesh=mesh, attention=attention))

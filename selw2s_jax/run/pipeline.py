@@ -18,7 +18,7 @@ from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, inputs, plugins, selective
 from selw2s_jax.method import registry
-from selw2s_jax.run import collect, outcome, preview, schedule, students, sweep
+from selw2s_jax.run import collect, describe, outcome, preview, schedule, sweep
 from selw2s_jax.run import manifests as manifests_lib
 from selw2s_jax.runtime import artifacts, compilation_cache, distributed, preemption, provenance, storage
 from selw2s_jax.stages import stage as stages_lib
@@ -362,11 +362,11 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         **provenance.devices(),
         "config": config_lib.to_json(config),
         "models": {
-            model.role: students.describe_model(model, workdir)
+            model.role: describe.describe_model(model, workdir)
             for model in (found.weak, found.strong)
             if model is not None
         },
-        "students": students.entries(config, found, study),
+        "students": describe.list_students(config, found, study),
         "test": collect.describe_test(found, study),
         "examples": preview.describe(found, study),
         "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in plan.stages],

@@ -100,14 +100,11 @@ class Trainer:
 
     def language_model_options(self, model: pretrained.Model) -> dict[str, Any]:
         """Of the decoder that `load_language_model` loads."""
-        dtype = self._config.precision.compute_dtype
-        return {
-            "param_dtype": dtype,
-            "compute_dtype": dtype,
-            "lm_head": True,
-            "attention": self._config.execution.attention,
-            "mesh": self.mesh(model),
-        }
+        return pretrained.language_model_options(
+            dtype=self._config.precision.compute_dtype,
+            attention=self._config.execution.attention,
+            mesh=self.mesh(model),
+        )
 
     def classifier(self, trained: artifacts.Artifact, model: pretrained.Model) -> heads.Classifier:
         """The trained model of an artifact: as training left it, or from its files."""
@@ -149,16 +146,18 @@ class Trainer:
         self.release()
         has_p_ik_head = batches.P_IK in sets
 
+        settings = self.classifier_settings(model, p_ik_head=has_p_ik_head, seed=init_seed)
+
         def initialize() -> heads.Classifier:
             if starts_from is None:
-                return self._load_pretrained(model, p_ik_head=has_p_ik_head, seed=init_seed)
+                return pretrained.load_classifier(model.folder, settings)
             return self._load_trained(starts_from, model, seed=init_seed)
 
         graphdef, final, metrics, history = self._run(
             key,
             label,
             data,
-            nnx.eval_shape(lambda: self.build(model, p_ik_head=has_p_ik_head)),
+            pretrained.abstract_classifier(model.config, settings),
             initialize,
             objective,
             step.classification(objective),
@@ -201,8 +200,14 @@ class Trainer:
         mesh = self.mesh(model)
         print("  writing and packing the text", flush=True)
         data = recipe.text_batches(row_multiple=sharding.num_row_groups(mesh))
-        options = self._decoder_options(model)
-        options |= {"param_dtype": "float32", "compute_dtype": recipe.compute_dtype}
+        execution = self._config.execution
+        options = {
+            "param_dtype": "float32",
+            "compute_dtype": recipe.compute_dtype,
+            "remat": execution.remat,
+            "attention": execution.attention,
+            "mesh": mesh,
+        }
         _, final, metrics, history = self._run(
             key,
             label,
@@ -339,47 +344,44 @@ class Trainer:
         Args:
             seed: of the dropout where training goes on.
         """
-        options = {"p_ik_head": trained.read_json("summary.json")["p_ik_head"], "seed": seed}
+        settings = self.classifier_settings(
+            model, p_ik_head=trained.read_json("summary.json")["p_ik_head"], seed=seed
+        )
         return state.load_trained(
             trained.verified("params"),
-            nnx.eval_shape(lambda: self.build(model, **options)),
-            self._config.training.trained,
-            lambda: self._load_pretrained(model, **options),
-            self.mesh(model),
+            pretrained.abstract_classifier(model.config, settings),
+            settings.trained,
+            lambda: pretrained.load_classifier(model.folder, settings),
+            settings.mesh,
         )
-
-    def _load_pretrained(self, model: pretrained.Model, **options) -> heads.Classifier:
-        return self._with_heads(self.load_backbone(model), **options)
 
     def load_backbone(self, model: pretrained.Model) -> decoder.Decoder:
         """The pretrained model as training takes it, without its language-model head."""
-        return loader.load_decoder(model.folder, lm_head=False, **self._decoder_options(model))
+        settings = self.classifier_settings(model, p_ik_head=False)
+        return loader.load_decoder(model.folder, **settings.decoder_options)
 
-    def build(self, model: pretrained.Model, **options) -> heads.Classifier:
-        """A classifier as `_load_pretrained` makes it, to be evaluated for its shapes only."""
-        backbone = decoder.Decoder(model.config, rngs=nnx.Rngs(0), **self._decoder_options(model))
-        return self._with_heads(backbone, **options)
-
-    def _with_heads(self, backbone: decoder.Decoder, *, p_ik_head: bool, seed: int = 0) -> heads.Classifier:
-        return heads.Classifier(
-            backbone,
-            p_ik_head=p_ik_head,
-            adapters=lora.make_settings(self._config.training.trained, self._config.lora),
-            seed=seed,
-            param_dtype=self._config.precision.param_dtype,
+    def build(self, model: pretrained.Model, *, p_ik_head: bool) -> heads.Classifier:
+        """A classifier as training starts from, of random weights, to be traced."""
+        return pretrained.random_classifier(
+            model.config, self.classifier_settings(model, p_ik_head=p_ik_head)
         )
 
-    def _decoder_options(self, model: pretrained.Model) -> dict[str, Any]:
-        """Of the backbone; one that is only read is held in the dtype that it computes in."""
-        precision, execution = self._config.precision, self._config.execution
-        is_trained = self._config.training.trained == "all"
-        return {
-            "param_dtype": precision.param_dtype if is_trained else precision.compute_dtype,
-            "compute_dtype": precision.compute_dtype,
-            "remat": execution.remat,
-            "attention": execution.attention,
-            "mesh": self.mesh(model),
-        }
+    def classifier_settings(
+        self, model: pretrained.Model, *, p_ik_head: bool, seed: int = 0
+    ) -> pretrained.ClassifierSettings:
+        """How a model's classifier is built."""
+        config = self._config
+        return pretrained.ClassifierSettings(
+            trained=config.training.trained,
+            param_dtype=config.precision.param_dtype,
+            compute_dtype=config.precision.compute_dtype,
+            mesh=self.mesh(model),
+            adapters=lora.make_settings(config.training.trained, config.lora),
+            p_ik_head=p_ik_head,
+            seed=seed,
+            remat=config.execution.remat,
+            attention=config.execution.attention,
+        )
 
     def _metrics_log(self, label: str, key: str, first_step: int) -> metrics_log.MetricsLog:
         name, logging = _file_name(label, key), self._config.logging
