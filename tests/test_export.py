@@ -31,7 +31,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.export import exports, model_card
 from selw2s_jax.hf import loader, random_checkpoint, tokenizers, writer
 from selw2s_jax.models import heads
-from selw2s_jax.run import students
+from selw2s_jax.run import student_models, students
 from selw2s_jax.runtime import distributed
 from selw2s_jax.training import state, step
 
@@ -118,7 +118,7 @@ def write_student_json(folder, facts=FACTS) -> None:
 
 
 def test_the_folder_has_all_and_nothing_beside_it(student, exported):
-    tokenizer = students.load_tokenizer(student)
+    tokenizer = student_models.load_tokenizer(student)
     names = {path.name for path in exported.iterdir()}
     assert names == {
         "README.md",
@@ -137,7 +137,7 @@ def test_the_folder_has_all_and_nothing_beside_it(student, exported):
 
 
 def test_read_back_bit_for_bit(student, exported):
-    assert_equal_params(exports.load(exported), students.load(student))
+    assert_equal_params(exports.load(exported), student_models.load(student))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -145,7 +145,7 @@ def test_narrower_weights_are_rounded_once(student, tmp_path, dtype):
     exports.save(student, tmp_path / "out", dtype=dtype)
     assert_equal_params(
         exports.load(tmp_path / "out", param_dtype=dtype),
-        students.load(student),
+        student_models.load(student),
         convert=lambda x: x.astype(dtype),
     )
     assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == dtype

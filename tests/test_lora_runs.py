@@ -18,7 +18,7 @@ from selw2s_jax.experiments import inputs
 from selw2s_jax.export import exports
 from selw2s_jax.hf import peft
 from selw2s_jax.inference import classify
-from selw2s_jax.run import pipeline, students
+from selw2s_jax.run import pipeline, student_models, students
 from selw2s_jax.runtime import artifacts, preemption
 from selw2s_jax.training import loop
 
@@ -61,7 +61,9 @@ def kept_predictions(workdir, method: str) -> dict[str, np.ndarray]:
 
 def predict(classifier, student: students.Student, workdir) -> tuple[np.ndarray, np.ndarray | None]:
     test = inputs.prepare(config_lib.normalize(make_config("lora")), workdir).by_seed[0].test
-    tokens = [np.array(ids, np.int32) for ids in students.load_tokenizer(student).encode_batch(test.texts)]
+    tokens = [
+        np.array(ids, np.int32) for ids in student_models.load_tokenizer(student).encode_batch(test.texts)
+    ]
     return classify.predict(
         classifier,
         tokens,
@@ -77,7 +79,7 @@ def test_a_student_and_its_exports_predict_as_the_run(finished, tmp_path, method
     assert student.facts.trained == "lora" and student.facts.lora.rank == 3
     kept = kept_predictions(finished, method)["prob_1"]
     assert np.std(kept) > 1e-3
-    probs, _ = predict(students.load(student), student, finished)
+    probs, _ = predict(student_models.load(student), student, finished)
     np.testing.assert_allclose(probs[:, 1], kept, rtol=0, atol=1e-6)
     exports.save(student, tmp_path / "merged")
     merged = exports.load(tmp_path / "merged")
@@ -137,7 +139,7 @@ def test_a_linear_probe_whose_backbone_is_held_in_bfloat16(tmp_path):
     pipeline.run(make_config("heads", precision__compute_dtype="bfloat16", training__epochs=2.0), run)
     student = find(run, "selective")
     kept = kept_predictions(run, "selective")["prob_1"]
-    classifier = students.load(student)
+    classifier = student_models.load(student)
     assert (classifier.backbone.wte.dtype, classifier.class_head.dtype) == (jnp.bfloat16, jnp.float32)
     np.testing.assert_allclose(predict(classifier, student, run)[0][:, 1], kept, rtol=0, atol=1e-6)
     exports.save(student, tmp_path / "out")
@@ -152,13 +154,13 @@ def test_a_pretrained_model_that_is_gone_or_another(finished, tmp_path):
     with pytest.raises(
         UserError, match=r"the folder \S+gone of random-tiny-qwen, .* is gone; .* with --base"
     ):
-        students.load(gone)
-    students.load(gone, base=student.base_folder)
+        student_models.load(gone)
+    student_models.load(gone, base=student.base_folder)
     weak = find(finished, "weak")
     with pytest.raises(
         UserError, match=r"is not the one that the student was made from; give .* with --base"
     ):
-        students.load(gone, base=weak.base_folder)
+        student_models.load(gone, base=weak.base_folder)
     exports.save(gone, tmp_path / "apart", adapters="apart")  # needs no other weight
     with pytest.raises(UserError, match="is not the one that the student was made from"):
         exports.load(tmp_path / "apart", base=weak.base_folder)

@@ -21,7 +21,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
 from selw2s_jax.inference import classify
 from selw2s_jax.predict import predictions
-from selw2s_jax.run import pipeline, students
+from selw2s_jax.run import pipeline, student_models, students
 from selw2s_jax.runtime import artifacts
 
 NAME = {"task": "sciq", "method": "selective", "seed": 0}
@@ -96,7 +96,7 @@ def assert_as_kept(records, table, column: str, value) -> None:
 
 def find_embeddings(student, texts) -> np.ndarray:
     """Last-token embeddings of one text at a time."""
-    tokenizer, model = students.load_tokenizer(student), students.load(student)
+    tokenizer, model = student_models.load_tokenizer(student), student_models.load(student)
     graphdef, params = nnx.split(model)
 
     def forward(graphdef, params, batch):
@@ -234,7 +234,7 @@ def test_long_questions_are_truncated_and_prompts_lose_shots(student, examples, 
     limited = dataclasses.replace(student, facts=dataclasses.replace(student.facts, max_length=16))
     context = student.config.max_seq_len
     long = dataclasses.replace(examples[0], text=" ".join([examples[0].text] * 3))
-    tokenizer = students.load_tokenizer(student)
+    tokenizer = student_models.load_tokenizer(student)
     while len(tokenizer.encode(student.facts.few_shot.prompt(long.text))) <= context:
         long = dataclasses.replace(long, text=f"{long.text} and so on")
     path = write_questions(tmp_path / "in.jsonl", [long, examples[1]])

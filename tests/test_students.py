@@ -18,7 +18,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
 from selw2s_jax.hf import tokenizers
 from selw2s_jax.inference import classify
-from selw2s_jax.run import manifests, students
+from selw2s_jax.run import describe, manifests, student_models, students
 from selw2s_jax.runtime import artifacts
 
 NAME = {"task": "sciq", "method": "selective", "seed": 0}
@@ -59,8 +59,8 @@ def test_a_student_is_built_as_training_left_it(finished, method):
     test = found.by_seed[0].test
     texts = [facts.classifier_input(example.text) for example in test.examples]
     assert texts == test.texts and facts.instruction
-    tokens = [np.array(ids, np.int32) for ids in students.load_tokenizer(student).encode_batch(texts)]
-    classifier = students.load(student)
+    tokens = [np.array(ids, np.int32) for ids in student_models.load_tokenizer(student).encode_batch(texts)]
+    classifier = student_models.load(student)
     probs, p_ik = classify.predict(
         classifier,
         tokens,
@@ -80,7 +80,7 @@ def test_a_student_is_built_as_training_left_it(finished, method):
 
 def test_dtypes_are_those_of_the_run_or_as_asked(finished):
     student = students.find(finished, **NAME)
-    whole, half = students.load(student), students.load(student, param_dtype="bfloat16")
+    whole, half = student_models.load(student), student_models.load(student, param_dtype="bfloat16")
     assert whole.class_head.dtype == np.float32 and half.class_head.dtype == jax.numpy.bfloat16
     np.testing.assert_array_equal(half.backbone.wte[...], whole.backbone.wte[...].astype(jax.numpy.bfloat16))
 
@@ -88,7 +88,7 @@ def test_dtypes_are_those_of_the_run_or_as_asked(finished):
 def test_a_workdir_can_be_moved(run):
     student = students.find(run, **NAME)
     assert student.tokenizer_folder.is_relative_to(run)
-    assert students.load_tokenizer(student).fingerprint == student.tokenizer_fingerprint
+    assert student_models.load_tokenizer(student).fingerprint == student.tokenizer_fingerprint
 
 
 def test_other_spellings_of_a_task_are_the_same_task(run):
@@ -195,7 +195,7 @@ def test_damaged_weights_are_refused(run):
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
     with pytest.raises(UserError, match=r"artifact train/.* is damaged: params/.* delete"):
-        students.load(student)
+        student_models.load(student)
 
 
 def test_a_tokenizer_that_is_gone_or_another(run, tmp_path):
@@ -203,11 +203,11 @@ def test_a_tokenizer_that_is_gone_or_another(run, tmp_path):
     folder = student.tokenizer_folder
     moved = shutil.move(folder, tmp_path / "moved")
     with pytest.raises(UserError, match=r"tokenizer folder .* of random-tiny-gpt2 is gone; .* --tokenizer"):
-        students.load_tokenizer(student)
-    assert students.load_tokenizer(student, moved).fingerprint == student.tokenizer_fingerprint
+        student_models.load_tokenizer(student)
+    assert student_models.load_tokenizer(student, moved).fingerprint == student.tokenizer_fingerprint
     tokenizers.train_byte_level_bpe(["other words"], 270, folder)
     with pytest.raises(UserError, match=r"is not the one that selective was trained with; .* --tokenizer"):
-        students.load_tokenizer(student)
+        student_models.load_tokenizer(student)
 
 
 @pytest.mark.parametrize("prompt", ["bare", "instruction", "fewshot"])
@@ -220,7 +220,7 @@ def test_entries_hold_the_form_of_the_input(prompt):
     found = types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=split)})
     study = make_study(("weak", "ceiling", "finetune"))
     config = types.SimpleNamespace(task="t", seeds=(3,), methods=("finetune", "p_ik_only"))
-    listed = json.loads(json.dumps(students.entries(config, found, study)))
+    listed = json.loads(json.dumps(describe.list_students(config, found, study)))
     assert [entry["method"] for entry in listed] == ["weak", "ceiling", "finetune", "p_ik_only"]
     assert [entry["has_class_head"] for entry in listed] == [True, True, True, False]
     assert [entry["role"] for entry in listed] == ["weak", "strong", "strong", "strong"]
@@ -244,7 +244,7 @@ def test_entries_of_a_task_whose_answers_are_written():
     split = splits.Split(examples[:2], task, "bare", examples[2:])
     found = types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=split)})
     config = types.SimpleNamespace(task="t", seeds=(3,), methods=("p_ik_only",))
-    (entry,) = json.loads(json.dumps(students.entries(config, found, make_study(()))))
+    (entry,) = json.loads(json.dumps(describe.list_students(config, found, make_study(()))))
     assert (entry["method"], entry["role"], entry["has_class_head"]) == ("p_ik_only", "strong", False)
     few_shot = prompts_lib.FewShot.from_json(entry["few_shot"])
     assert few_shot.is_generated and few_shot.answers == "solutions" and few_shot.stop == ("\n\n",)

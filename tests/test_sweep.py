@@ -15,7 +15,7 @@ import refusals
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
-from selw2s_jax.run import pipeline, schedule, students, sweep
+from selw2s_jax.run import pipeline, schedule, student_models, students, sweep
 from selw2s_jax.runtime import preemption
 from selw2s_jax.stages import stage as stage_lib
 
@@ -358,4 +358,4 @@ def test_students_of_a_sweep_are_found_by_run_where_several_have_the_name(swept)
     described = json.loads((workdir / "runs" / "weak.label_noise=0.25" / "manifest.json").read_text())
     (key,) = [entry["key"] for entry in described["students"] if entry["method"] == "finetune"]
     assert found.artifact.key == key
-    assert students.load(found).class_head.shape == (2, 16)
+    assert student_models.load(found).class_head.shape == (2, 16)

@@ -14,9 +14,9 @@ from selw2s_jax import sharding
 from selw2s_jax.data import prompts
 from selw2s_jax.errors import UserError
 from selw2s_jax.export import model_card
-from selw2s_jax.hf import loader, peft, tokenizers, weight_files, writer
+from selw2s_jax.hf import loader, peft, pretrained, tokenizers, weight_files, writer
 from selw2s_jax.models import heads, lora
-from selw2s_jax.run import students
+from selw2s_jax.run import student_models, students
 from selw2s_jax.runtime import artifacts
 
 FACTS_NAME = "student.json"
@@ -72,7 +72,7 @@ def save(
     dtype = dtype or facts.param_dtype
     writer.check_dtype(dtype)
     is_apart = _is_apart(facts, adapters)
-    tokenizer = students.load_tokenizer(student, tokenizer_folder)
+    tokenizer = student_models.load_tokenizer(student, tokenizer_folder)
     card = model_card.format_card(
         facts,
         numbers=read_numbers(student),
@@ -82,9 +82,9 @@ def save(
     )
     mesh = sharding.mesh_for(student.config, None, may_fold=True)
     if is_apart:
-        classifier = students.load_trained_parts(student, mesh=mesh)
+        classifier = student_models.load_trained_parts(student, mesh=mesh)
     else:
-        classifier = students.load(student, base=base, mesh=mesh, param_dtype=facts.param_dtype)
+        classifier = student_models.load(student, base=base, mesh=mesh, param_dtype=facts.param_dtype)
 
     def write(partial: pathlib.Path) -> None:
         options = {"dtype": dtype, "main_head": "class_head" if facts.has_class_head else "p_ik_head"}
@@ -176,33 +176,30 @@ def load(
     """
     folder = pathlib.Path(folder).expanduser()
     facts = read_facts(folder)
-    mesh = sharding.single_device_mesh() if mesh is None else mesh
     is_apart = (folder / peft.CONFIG_NAME).is_file()
     if is_apart:
         base = loader.resolve(facts.base if base is None else base)
-        students.check_base(base, facts.base_fingerprint, tokenizers.load_tokenizer(folder).fingerprint)
-    backbone = loader.load_decoder(
-        base if is_apart else folder,
-        lm_head=False,
-        param_dtype=param_dtype or (facts.compute_dtype if is_apart else facts.param_dtype),
-        compute_dtype=compute_dtype or facts.compute_dtype,
+        student_models.check_base(base, facts.base_fingerprint, tokenizers.load_tokenizer(folder).fingerprint)
+    else:  # the folder has all weights, as if all had been trained
+        facts = dataclasses.replace(facts, trained="all", lora=None)
+    settings = student_models.classifier_settings(
+        facts,
+        mesh=mesh,
+        param_dtype=param_dtype,
+        compute_dtype=compute_dtype,
         remat=remat,
         attention=attention,
-        mesh=mesh,
     )
+    backbone = loader.load_decoder(base if is_apart else folder, **settings.decoder_options)
     arrays = _read_heads(folder / writer.HEADS_NAME, backbone.config.embed_dim)
-    classifier = heads.Classifier(
-        backbone,
-        p_ik_head="p_ik_head" in arrays,
-        adapters=facts.lora if is_apart else None,
-        param_dtype=param_dtype or facts.param_dtype,
-    )
+    settings = dataclasses.replace(settings, p_ik_head="p_ik_head" in arrays)
+    classifier = pretrained.add_heads(backbone, settings)
     params = {name: getattr(classifier, name) for name in arrays}
     if is_apart:
         arrays |= peft.read(folder / peft.WEIGHTS_NAME, classifier)
         params |= peft.params(classifier)
     for name, param in params.items():
-        layout = sharding.logical_sharding(mesh, param.get_metadata()["axes"])
+        layout = sharding.logical_sharding(settings.mesh, param.get_metadata()["axes"])
         param.set_value(sharding.put(arrays[name].astype(param.dtype), layout))
     return classifier
 

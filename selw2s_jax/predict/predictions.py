@@ -26,7 +26,7 @@ from selw2s_jax.hf import loader, tokenizers
 from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import label_sources, registry
 from selw2s_jax.predict import label_choice
-from selw2s_jax.run import students
+from selw2s_jax.run import student_models, students
 from selw2s_jax.runtime import artifacts, compilation_cache, storage
 
 
@@ -252,8 +252,8 @@ def _prepare(
 ) -> _Reader:
     """Checks a model's files and encodes what it reads; what is truncated is added to the notes."""
     facts = student.facts
-    tokenizer = students.load_tokenizer(student, tokenizer_folder, flag=flags[0])
-    folder = None if facts.trained == "all" else students.find_base(student, base, flag=flags[1])
+    tokenizer = student_models.load_tokenizer(student, tokenizer_folder, flag=flags[0])
+    folder = None if facts.trained == "all" else student_models.find_base(student, base, flag=flags[1])
     texts = [facts.classifier_input(example.text) for example in examples]
     model = _Limits(role, tokenizer, facts.max_length)
     if count := int(lengths.is_overlong(texts, model).sum()):
@@ -290,7 +290,7 @@ def _prepare_prompts(
         return None
     if not few_shot.shots:
         notes.append("the language model is asked without shots, as the run asked it nothing of this task")
-    folder = students.find_base(student, base, use="whose few-shot answers are asked for")
+    folder = student_models.find_base(student, base, use="whose few-shot answers are asked for")
     loader.check_checkpoint(folder, lm_head=True)
     answer_ids = generation = None
     if few_shot.is_generated:
@@ -319,7 +319,7 @@ def _prepare_prompts(
 
 def _load(reader: _Reader):
     mesh = sharding.mesh_for(reader.student.config, None, may_fold=True)
-    return students.load(reader.student, base=reader.base, mesh=mesh), mesh
+    return student_models.load(reader.student, base=reader.base, mesh=mesh), mesh
 
 
 def _score_weak(weak: _Reader, config: ml_collections.ConfigDict) -> np.ndarray:

@@ -18,7 +18,7 @@ from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, inputs, plugins, selective
 from selw2s_jax.method import registry
-from selw2s_jax.run import collect, outcome, preview, schedule, students, sweep
+from selw2s_jax.run import collect, describe, outcome, preview, schedule, sweep
 from selw2s_jax.run import manifests as manifests_lib
 from selw2s_jax.runtime import artifacts, compilation_cache, distributed, preemption, provenance, storage
 from selw2s_jax.stages import stage as stage_lib
@@ -351,12 +351,8 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         "libraries": provenance.libraries(),
         **provenance.devices(),
         "config": config_lib.to_json(config),
-        "models": {
-            model.role: students.describe_model(model, workdir)
-            for model in (experiment.inputs.weak, experiment.inputs.strong)
-            if model is not None
-        },
-        "students": students.entries(config, experiment),
+        "models": {model.role: describe.describe_model(model, workdir) for model in experiment.inputs.models},
+        "students": describe.list_students(config, experiment),
         "test": collect.describe_test(experiment),
         "examples": preview.describe(experiment),
         "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in plan.stages],

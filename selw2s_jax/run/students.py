@@ -1,8 +1,6 @@
-"""Trained models of a run: found by workdir, task, method and seed, and built from what the run kept alone.
+"""Trained models of a run, found by workdir, task, method and seed from what the run kept alone.
 
-A manifest describes the models of its run (`describe_model`) and lists the trained ones (`entries`), so that no data
-is needed to use them, and the pretrained weights only where a part of them was not trained. The weak model and the
-ceiling are named as the methods "weak" and "ceiling".
+The weak model and the ceiling are named as the methods "weak" and "ceiling".
 """
 
 import dataclasses
@@ -13,22 +11,14 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import ml_collections
 from etils import epath
-from flax import nnx
 
-from selw2s_jax import sharding
 from selw2s_jax.data import prompts, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import selective
-from selw2s_jax.hf import loader, pretrained, tokenizers, weight_files
-from selw2s_jax.method import registry as method_registry
-from selw2s_jax.models import decoder, heads, registry
 from selw2s_jax.models import lora as lora_lib
+from selw2s_jax.models import registry
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.training import state
 
 _STAGE = "train"  # the kind of stage that makes them
 
@@ -109,56 +99,6 @@ class Student:
     tokenizer_fingerprint: str
     base_folder: pathlib.Path | None
     run_config: dict[str, Any]
-
-
-def describe_model(model: pretrained.Model, workdir: epath.PathLike) -> dict[str, Any]:
-    """A model as the manifest has it. A folder in the workdir is given relative to it, so that it can be moved."""
-    root = os.path.abspath(workdir)
-
-    def describe(folder: os.PathLike) -> str:
-        folder = os.path.abspath(folder)
-        return os.path.relpath(folder, root) if folder.startswith(root + os.sep) else folder
-
-    return {
-        "name": model.name,
-        "folder": describe(model.folder),
-        "fingerprint": model.fingerprint,
-        "learning_rate": model.learning_rate,
-        "max_length": model.max_length,
-        "sizes": dataclasses.asdict(model.config),
-        "tokenizer": {
-            "folder": describe(model.tokenizer.files[0].parent),
-            "fingerprint": model.tokenizer.fingerprint,
-        },
-    }
-
-
-def entries(config: ml_collections.ConfigDict, experiment: selective.Experiment) -> list[dict[str, Any]]:
-    """The trained models of an experiment, finished or not, as the manifest lists them."""
-    listed = []
-    references = [name for name in ("weak", "ceiling") if name in experiment.classifiers()]
-    for seed in config.seeds:
-        test = experiment.inputs.by_seed[seed].test
-        reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
-        few_shot = prompts.FewShot.of(test.task, test.shots)
-        for name in (*references, *config.methods):
-            stage = experiment.trained(seed, name)
-            listed.append(
-                {
-                    "task": config.task,
-                    "method": name,
-                    "seed": seed,
-                    "key": stage.key,
-                    "role": "weak" if name == "weak" else "strong",
-                    "has_class_head": name in references or method_registry.METHODS[name].task_weight > 0,
-                    "prompt": test.prompt,
-                    "instruction": test.task.instruction if reads_instruction else "",
-                    "shots": [list(shot) for shot in few_shot.shots] if reads_shots else [],
-                    "few_shot": dataclasses.asdict(few_shot),
-                    "is_plain_text": test.task.format is tasks.format_text,
-                }
-            )
-    return listed
 
 
 def find(
@@ -265,143 +205,3 @@ def _find_artifact(workdir: epath.Path, key: str, label: str) -> artifacts.Artif
             "config again"
         )
     return artifact
-
-
-def load_tokenizer(
-    student: Student, folder: pathlib.Path | None = None, *, flag: str = "--tokenizer"
-) -> tokenizers.Tokenizer:
-    """The tokenizer that a student was trained with.
-
-    Args:
-        folder: where its files are now; default where they were then.
-        flag: that gives the folder.
-
-    Raises:
-        UserError: they are not there, or are not those.
-    """
-    folder = student.tokenizer_folder if folder is None else pathlib.Path(folder).expanduser()
-    remedy = f"give the folder of the model's tokenizer files with {flag}"
-    if not folder.is_dir():
-        raise UserError(f"the tokenizer folder {folder} of {student.facts.base} is gone; {remedy}")
-    tokenizer = tokenizers.load_tokenizer(folder)
-    if tokenizer.fingerprint != student.tokenizer_fingerprint:
-        raise UserError(
-            f"the tokenizer in {folder} is not the one that {student.facts.method} was trained with; {remedy}"
-        )
-    return tokenizer
-
-
-def find_base(
-    student: Student, folder: pathlib.Path | None = None, *, use: str | None = None, flag: str = "--base"
-) -> pathlib.Path:
-    """The folder of the pretrained model that a student was made from.
-
-    Args:
-        folder: where its files are now; default where they were then.
-        use: what it is needed for; default that the student has parts of it.
-        flag: that gives the folder.
-
-    Raises:
-        UserError: they are not there, or are not those.
-    """
-    folder = student.base_folder if folder is None else pathlib.Path(folder).expanduser()
-    facts = student.facts
-    if folder is None or not folder.is_dir():
-        where = f"the folder {folder} of {facts.base}" if folder else f"the folder of {facts.base}"
-        use = use or f"of which {facts.method} trained a part"
-        raise UserError(f"{where}, {use}, is gone; give the folder of the pretrained model with {flag}")
-    check_base(
-        folder,
-        facts.base_fingerprint,
-        student.tokenizer_fingerprint,
-        student.workdir / ".cache",
-        flag=flag,
-    )
-    return folder
-
-
-def check_base(
-    folder: pathlib.Path, fingerprint: str, tokenizer_fingerprint: str, cache_dir=None, *, flag="--base"
-) -> None:
-    """Raises a UserError unless a folder holds the pretrained model of that fingerprint (`pretrained.Model`)."""
-    # A model that the run made itself is known by the key of its stage, which its folder is named after.
-    known = (folder.name, weight_files.fingerprint(folder, cache_dir=cache_dir))
-    if fingerprint not in [artifacts.content_hash([name, tokenizer_fingerprint]) for name in known]:
-        raise UserError(
-            f"the model in {folder} is not the one that the student was made from; give the folder of that with {flag}"
-        )
-
-
-def load(
-    student: Student,
-    *,
-    base: pathlib.Path | None = None,
-    mesh: jax.sharding.Mesh | None = None,
-    param_dtype: str | None = None,
-    compute_dtype: str | None = None,
-    remat: str = "full",
-    attention: str = "xla",
-) -> heads.Classifier:
-    """A student's classifier, read into shards from its artifact, and from the pretrained model what was not trained.
-
-    Args:
-        base: folder of the pretrained model, where it is needed; default where the run found it.
-        mesh: default the first local device.
-        param_dtype, compute_dtype: default those of the run, which held what it did not train in the latter.
-        remat, attention: as for `decoder.Decoder`.
-
-    Raises:
-        UserError: the artifact is damaged, the pretrained model is gone, or the mesh does not divide the model.
-    """
-    facts = student.facts
-    mesh = sharding.single_device_mesh() if mesh is None else mesh
-    options = {
-        "param_dtype": param_dtype or (facts.param_dtype if facts.trained == "all" else facts.compute_dtype),
-        "compute_dtype": compute_dtype or facts.compute_dtype,
-        "remat": remat,
-        "attention": attention,
-        "mesh": mesh,
-    }
-
-    def load_pretrained() -> heads.Classifier:
-        backbone = loader.load_decoder(find_base(student, base), lm_head=False, **options)
-        return _add_heads(backbone, facts, param_dtype)
-
-    return _load(student, load_pretrained, mesh, param_dtype, options)
-
-
-def load_trained_parts(student: Student, *, mesh: jax.sharding.Mesh) -> heads.Classifier:
-    """A student's classifier with arrays for what was trained, and for the rest shapes; as `load`.
-
-    Raises:
-        UserError: the artifact is damaged, or the mesh does not divide the model.
-    """
-    dtype = student.facts.compute_dtype
-    options = {"param_dtype": dtype, "compute_dtype": dtype, "mesh": mesh}
-    return _load(student, lambda: _abstract(student, None, options), mesh, None, options)
-
-
-def _load(
-    student: Student, load_pretrained, mesh: jax.sharding.Mesh, param_dtype, options
-) -> heads.Classifier:
-    sharding.check_divisible(mesh, student.config)
-    folder = student.artifact.verified("params")
-    abstract = _abstract(student, param_dtype, options)
-    return state.load_trained(folder, abstract, student.facts.trained, load_pretrained, mesh)
-
-
-def _abstract(student: Student, param_dtype, options) -> heads.Classifier:
-    def build() -> heads.Classifier:
-        backbone = decoder.Decoder(student.config, rngs=nnx.Rngs(0), **options)
-        return _add_heads(backbone, student.facts, param_dtype)
-
-    return nnx.eval_shape(build)
-
-
-def _add_heads(backbone: decoder.Decoder, facts: Facts, param_dtype) -> heads.Classifier:
-    return heads.Classifier(
-        backbone,
-        p_ik_head=facts.has_p_ik_head,
-        adapters=facts.lora,
-        param_dtype=param_dtype or facts.param_dtype,
-    )
