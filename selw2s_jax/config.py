@@ -1,6 +1,8 @@
-"""The config: every key with its default, written once, and every check that needs no data and no device.
+"""The config: every key with its default.
 
-Config files build on `default_config()`; nothing else in the package knows a default.
+Config files build on `default_config()`. What a run reads from its config has no default elsewhere, except in parts
+that are useful without one (losses, the selective rule, `training.state.OptimizerSettings`): tests/test_config.py
+holds those to be the same. What a key may be is checked in `experiments.checks`.
 """
 
 import json
@@ -12,7 +14,6 @@ from selw2s_jax.errors import UserError
 
 # Seeds that no base seed touches: every seed and method is tested on the same converted items.
 TEST_CONVERSION_SEED = 20251114
-LORA_TARGETS = ("attention", "mlp")  # those of models.lora
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -74,7 +75,7 @@ def _model_keys(config: ml_collections.ConfigDict) -> None:
     # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
     config.weak.label_noise = 0.0
 
-    # A generated world (data.source="world"); see data/toy_world.py.
+    # A generated world (data.source="world"); see worlds/toy_world.py.
     config.world = dict(
         seed=0,
         num_entities=1600,
@@ -141,7 +142,8 @@ def _method_keys(config: ml_collections.ConfigDict) -> None:
         refiner="graph",  # what becomes of the labels of the others: graph | none
     )
     config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True)
-    # Of the losses by name; a loss of your own that takes an argument of one of these names is given it.
+    # Of the losses by name; a loss of your own that takes an argument of one of these names is given it, unless it is
+    # registered with other sections.
     config.loss = dict(
         scale=1.0,  # of reverse_kl, jensen_shannon, forward_kl, hellinger, total_variation, chi_squared
         confidence_coefficient=0.5,  # weight of the student's own class in the target

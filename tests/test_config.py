@@ -1,6 +1,7 @@
 """The config: its frozen list of keys, the shipped files, and one line for every wrong value."""
 
 import importlib.util
+import inspect
 import math
 import pathlib
 
@@ -9,7 +10,8 @@ import pytest
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
-from selw2s_jax.method import registry
+from selw2s_jax.method import label_rules, losses, registry, selection
+from selw2s_jax.training import state
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
@@ -178,6 +180,37 @@ def test_keys_and_defaults_are_frozen():
     }
 
 
+def same_defaults(defaults: dict, section) -> list[str]:
+    """Those of the defaults that the section of the config has too; they must be the same there."""
+    shared = [name for name in defaults if name in section]
+    assert {name: defaults[name] for name in shared} == {name: section[name] for name in shared}
+    return shared
+
+
+def test_what_has_a_default_elsewhere_has_the_same_one():
+    config = config_lib.default_config()
+    of_training = same_defaults(state.OptimizerSettings._field_defaults, config.training)
+    assert set(of_training) == set(state.OptimizerSettings._field_defaults) - {
+        "moment_dtype",
+        "final_fraction",
+    }
+    same_defaults(state.OptimizerSettings._field_defaults, config.precision)
+    shared = []
+    for known in (losses.LOSSES, label_rules.LABEL_RULES, selection.SELECTORS, selection.REFINERS):
+        for name, factory in known.items():
+            parameters = inspect.signature(factory).parameters.values()
+            defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+            for section in known.sections(name):
+                shared += same_defaults(defaults, config[section])
+    assert set(shared) == {*config.loss, *config.selection, "openai_ramp", "mask"}
+
+
+def test_every_choice_is_among_its_own():
+    config = config_lib.default_config()
+    for key, options in checks.choices().items():
+        assert config_lib.get(config, key) in options, key
+
+
 def test_dotted_keys_are_whole_and_sorted():
     keys = config_lib.dotted_keys(config_lib.default_config())
     assert keys == sorted(keys) and len(set(keys)) == len(keys)
@@ -268,6 +301,10 @@ ONE_OF = {
     "precision.moment_dtype": ("float16", "bfloat16"),
     "execution.remat": ("ful", "full"),
     "execution.attention": ("cudn", "cudnn"),
+    "training.optimizer": ("adamww", "adamw"),
+    "training.schedule": ("cosin", "cosine"),
+    "self_label.source": ("few_shot", "fewshot"),
+    "selection.refiner": ("grph", "graph"),
     "methods": (("selectiv",), "selective"),
 }
 
@@ -350,6 +387,8 @@ def test_names_offer_the_nearest(key):
             "config.p_ik.stage=frozen has no head in training: set p_ik.mask=frozen_scores",
         ),
         ({"self_label.soft": True, "self_label.source": "class_head"}, "self_label.soft=True has no meaning"),
+        ({"p_ik.task": "sciq"}, "config.p_ik.task=sciq is the student's own task, .* choose another task"),
+        ({"task": "world_facts"}, "config.task='world_facts' is a task of the generated world"),
     ],
 )
 def test_wrong_values_are_one_line_with_the_remedy(values, message):
@@ -379,6 +418,9 @@ def test_wrong_values_are_one_line_with_the_remedy(values, message):
         {"p_ik.mask": "file", "p_ik.scores_file": "scores.jsonl"},
         {"self_label.source": "file", "self_label.file": "labels.jsonl", "self_label.soft": True},
         {"mesh.shape": (2, 4, 1)},
+        {"p_ik.task": "sciq", "methods": ("finetune", "reverse_kl")},
+        {"p_ik.task": "sciq", "methods": ("p_ik_only",)},
+        {"p_ik.task": "sciq", "data.train_file": "mine.jsonl"},
     ],
 )
 def test_values_at_the_edge_are_allowed(values):

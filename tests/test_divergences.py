@@ -13,12 +13,18 @@ from selw2s_jax.method import divergences, losses
 PROPERTY = hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
 PROBS = st.floats(1e-4, 1 - 1e-4)
 
+
+def log64(ratio: np.ndarray) -> np.ndarray:
+    """The logarithm, and 0 of 0: what multiplies it is 0 there, and so is the limit of the product."""
+    return np.log(np.where(ratio > 0, ratio, 1.0))
+
+
 # Of one row in float64: student probabilities f, weak probabilities w.
 FORMULAS = {
-    "forward_kl": lambda f, w: (w * np.log(w / f)).sum(),
+    "forward_kl": lambda f, w: (w * log64(w / f)).sum(),
     "reverse_kl": lambda f, w: (f * np.log(f / w)).sum(),
     "jensen_shannon": lambda f, w: (
-        0.5 * (f * np.log(2 * f / (f + w))).sum() + 0.5 * (w * np.log(2 * w / (f + w))).sum()
+        0.5 * (f * np.log(2 * f / (f + w))).sum() + 0.5 * (w * log64(2 * w / (f + w))).sum()
     ),
     "hellinger": lambda f, w: 0.5 * ((np.sqrt(f) - np.sqrt(w)) ** 2).sum(),
     "total_variation": lambda f, w: 0.5 * np.abs(f - w).sum(),
@@ -34,6 +40,7 @@ DERIVATIVES = {
     "chi_squared": lambda f, w: 2 * (f - w) / w,
 }
 NAMES = sorted(FORMULAS)
+CLAMPED = ["chi_squared", "reverse_kl"]
 SYMMETRIC = ["hellinger", "jensen_shannon", "total_variation"]
 
 
@@ -51,9 +58,8 @@ def random_rows(seed: int, num_rows: int, scale: float = 2.0) -> tuple[np.ndarra
 
 
 def weak64(name: str, weak_probs: np.ndarray) -> np.ndarray:
-    """Weak probabilities as the divergence takes them: at least 1e-6 where it divides by them or takes a log."""
-    least = 0.0 if name in ("hellinger", "total_variation") else 1e-6
-    return np.maximum(weak_probs.astype(np.float64), least)
+    """Weak probabilities as the divergence takes them: at least 1e-6 where it is infinite at 0."""
+    return np.maximum(weak_probs.astype(np.float64), 1e-6 if name in CLAMPED else 0.0)
 
 
 def value(name: str, f_1: float, w_1: float) -> float:
@@ -163,9 +169,31 @@ def test_forward_kl_has_the_gradient_of_finetune():
     ],
 )
 def test_a_student_sure_of_the_class_that_the_weak_model_rules_out(name, expected):
-    """Weak probabilities of 0 count as 1e-6 where they divide or stand in a logarithm."""
+    """Weak probabilities of 0 count as 1e-6 where the divergence is infinite."""
     loss = losses.get(name)(np.array([[1e4, -1e4]], np.float32), np.array([[0.0, 1.0]], np.float32), 0.5)
     np.testing.assert_allclose(loss, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@PROPERTY
+@hypothesis.given(
+    size=st.one_of(st.floats(-110, 110), st.sampled_from([-600.0, 600.0])), w_1=st.sampled_from([0.0, 1.0])
+)
+def test_hard_labels_and_a_sure_student_against_float64(name, size, w_1):
+    """f representable in float32, next to its least number, and below it."""
+    logits, weak_probs = np.array([[0.0, size]], np.float32), np.array([[1 - w_1, w_1]], np.float32)
+    values, pull = jax.vjp(lambda x: losses.get(name)(x, weak_probs, 0.5), jnp.asarray(logits))
+    f, w = softmax64(logits)[0], weak64(name, weak_probs)[0]
+    np.testing.assert_allclose(values, [FORMULAS[name](f, w)], rtol=3e-6, atol=1e-6)
+    by_f = DERIVATIVES[name](f, w)
+    expected = f * (by_f - (f * by_f).sum())
+    np.testing.assert_allclose(pull(jnp.ones(1))[0][0], expected, rtol=3e-6, atol=1e-6)
+
+
+def test_an_agreement_of_hard_labels_and_a_student_beyond_float32_is_exactly_0():
+    logits = np.array([[1e4, -1e4], [-1e4, 1e4]], np.float32)
+    for name in sorted(set(NAMES) - set(CLAMPED)):
+        np.testing.assert_array_equal(losses.get(name)(logits, np.eye(2, dtype=np.float32), 0.5), 0.0)
 
 
 @pytest.mark.parametrize("name", NAMES)

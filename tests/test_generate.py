@@ -204,7 +204,7 @@ def test_draws_of_positions_are_independent():
 )
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        generate.Settings(**settings)
+        generate.Settings(**{"max_new_tokens": 9, "temperature": 1.0} | settings)
 
 
 def test_prompts_that_cannot_be_answered_are_named(model):

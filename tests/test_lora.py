@@ -28,7 +28,7 @@ from selw2s_jax.stages import train
 from selw2s_jax.training import checkpointing, loop, metrics_log, state, step
 
 BOTH = ("attention", "mlp")
-SETTINGS = lora.Settings(rank=3, alpha=5.0, targets=BOTH)
+SETTINGS = lora.Settings(rank=3, alpha=5.0, dropout=0.0, targets=BOTH)
 STEPS = 5
 
 
@@ -64,10 +64,11 @@ def assert_equal_trees(actual, expected) -> None:
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
-def test_the_config_knows_every_target():
-    assert tuple(lora.TARGETS) == config_lib.LORA_TARGETS
+def test_the_settings_are_those_of_the_config():
     section = config_lib.default_config().lora
-    assert lora.make_settings("lora", section) == lora.Settings()
+    assert dataclasses.asdict(lora.make_settings("lora", section)) == section.to_dict()
+    swapped = section.to_dict() | {"targets": ("mlp", "attention", "mlp")}
+    assert lora.make_settings("lora", swapped).targets == ("attention", "mlp")
     assert lora.make_settings("all", section) is None and lora.make_settings("heads", section) is None
 
 
@@ -408,7 +409,8 @@ def test_the_disk_check_counts_what_is_kept():
     config = make_parity.CONFIGS["qwen"]
     num_heads = 2 * 2 * config.embed_dim
     assert training_stage(training__trained="heads").num_bytes == 4 * num_heads
-    adapters = lora.num_params(config, lora.Settings())
+    settings = lora.make_settings("lora", config_lib.default_config().lora)
+    adapters = lora.num_params(config, settings)
     assert training_stage(training__trained="lora").num_bytes == 4 * (num_heads + adapters)
     everything = decoder.num_params(config, lm_head=False) + num_heads
     assert training_stage().num_bytes == 4 * everything

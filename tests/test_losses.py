@@ -101,6 +101,58 @@ def test_product_against_its_definition(num_rows, weak_power, student_power):
     assert_loss_and_gradient(loss, logits, weak_probs, 0.5, targets)
 
 
+def product_targets64(logits, weak_probs, weak_power: float, student_power: float) -> np.ndarray:
+    """w^a f^b, normalised, with 0^0 = 1; f by its logarithm, as float64 does not hold it either."""
+    zeros = (weak_probs == 0) & (weak_power > 0)
+    log_weak = weak_power * np.log(np.where(weak_probs > 0, weak_probs.astype(np.float64), 1.0))
+    log_product = log_weak + student_power * log_softmax64(logits)
+    largest = np.where(zeros, -np.inf, log_product).max(-1, keepdims=True)
+    product = np.where(zeros, 0.0, np.exp(np.where(zeros, 0.0, log_product - largest)))
+    return product / product.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("powers", [(1.0, 1.0), (0.5, 2.0), (2.0, 0.0), (0.0, 0.7), (0.0, 0.0)])
+@PROPERTY
+@hypothesis.given(
+    size=st.one_of(st.floats(-110, 110), st.sampled_from([-1e4, 1e4])),
+    w_1=st.sampled_from([0.0, 1e-9, 1e-6, 0.3, 1.0]),
+)
+def test_product_of_hard_labels_and_a_sure_student_is_exact(powers, size, w_1):
+    """No floor under w: what a hard label rules out stays out, however sure of it the student is."""
+    logits = np.array([[0.0, size]], np.float32)
+    weak_probs = np.array([[1 - w_1, w_1]], np.float32)
+    targets = product_targets64(logits, weak_probs, *powers)
+    loss = losses.get("product", product_weak_power=powers[0], product_student_power=powers[1])
+    assert_loss_and_gradient(loss, logits, weak_probs, 0.5, targets)
+    if w_1 in (0.0, 1.0) and powers[0] > 0:
+        np.testing.assert_array_equal(targets, weak_probs)
+        np.testing.assert_array_equal(
+            loss(logits, weak_probs, 0.5), losses.get("finetune")(logits, weak_probs, 0.5)
+        )
+
+
+def test_product_whose_products_are_both_0_is_even():
+    """As only powers reach that take the logarithms beyond float32."""
+    logits, weak_probs = np.array([[0.0, 1e30]], np.float32), np.array([[1.0, 0.0]], np.float32)
+    loss = losses.get("product", product_student_power=1e10)
+    grads = jax.grad(lambda x: jnp.sum(loss(x, weak_probs, 0.5)))(jnp.asarray(logits))
+    np.testing.assert_array_equal(grads, [[-0.5, 0.5]])
+
+
+@pytest.mark.parametrize("size", [0.3, 20.0, 1e4])
+@pytest.mark.parametrize("w_1", [0.0, 1.0])
+def test_adaptive_of_hard_labels_is_exact(size, w_1):
+    """KL(w‖f) of a hard label is its cross-entropy; c is 1/2 where the student agrees, near 0 where not."""
+    logits, weak_probs = np.array([[0.0, size]], np.float32), np.array([[1 - w_1, w_1]], np.float32)
+    log_f = log_softmax64(logits)[0]
+    own, weak = -log_f[1], -log_f[int(w_1)]
+    weight = 1 / (1 + np.exp(np.clip(weak - own, -700, 700)))
+    values, pull = jax.vjp(lambda x: losses.get("adaptive")(x, weak_probs, 0.5), jnp.asarray(logits))
+    np.testing.assert_allclose(values, [(1 - weight) * weak + weight * own], rtol=3e-6, atol=1e-7)
+    expected = np.exp(log_f) - (1 - weight) * weak_probs[0] - weight * np.array([0.0, 1.0])
+    np.testing.assert_allclose(pull(jnp.ones(1))[0][0], expected, rtol=3e-6, atol=3e-6)
+
+
 def adaptive64(logits, weak_probs, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Guo et al. 2024, one row at a time: the loss `[B]`, and its gradient `[B, 2]` at a constant weight."""
     values, grads = [], []

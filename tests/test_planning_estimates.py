@@ -56,7 +56,9 @@ def loss(outputs, batch, step_fraction):
 
 def compiled_flops(config, *, trained="all", remat="full", backward=True, num_micro=1):
     """FLOPs that XLA counts in the train step's gradients, and the parameters of its adapters."""
-    adapters = lora.Settings(rank=4, targets=("attention",)) if trained == "lora" else None
+    adapters = (
+        lora.Settings(rank=4, alpha=16.0, dropout=0.0, targets=("attention",)) if trained == "lora" else None
+    )
 
     def make():
         backbone = decoder.Decoder(

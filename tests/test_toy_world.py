@@ -10,11 +10,17 @@ import sys
 import numpy as np
 import pytest
 
+from selw2s_jax import config as config_lib
 from selw2s_jax.analysis import metrics
 from selw2s_jax.data import sources, tasks
 from selw2s_jax.worlds import toy_world
 
-CONFIG = toy_world.WorldConfig(seed=3, num_entities=701)
+
+def world_config(**changes) -> toy_world.WorldConfig:
+    return toy_world.WorldConfig(**config_lib.default_config().world.to_dict() | changes)
+
+
+CONFIG = world_config(seed=3, num_entities=701)
 ENTITY_TASKS = tuple(toy_world.PROPERTIES)
 
 
@@ -152,7 +158,7 @@ def within_chance(correct, total: int) -> bool:
 
 @pytest.mark.parametrize("task", ENTITY_TASKS)
 def test_no_answer_leaks_through_words_length_or_frequency(task):
-    world = toy_world.World(toy_world.WorldConfig(seed=1, num_entities=2003))
+    world = toy_world.World(world_config(seed=1, num_entities=2003))
     ranks = world.test_ranks(task)
     train, test = converted(world, task, "train"), converted(world, task, "test")
     rare = [example for example in test if ranks[example.example_id] > 1000]
@@ -212,4 +218,4 @@ def test_seed_and_stream_change_what_is_said(world):
     first = list(itertools.islice(world.documents(stream=0), 50))
     assert first == list(itertools.islice(toy_world.World(CONFIG).documents(stream=0), 50))
     assert first != list(itertools.islice(world.documents(stream=1), 50))
-    assert digest(CONFIG) != digest(toy_world.WorldConfig(seed=4, num_entities=701))
+    assert digest(CONFIG) != digest(world_config(seed=4, num_entities=701))

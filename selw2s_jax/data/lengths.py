@@ -17,6 +17,10 @@ def most_tokens(text: str) -> int:
     return 3 * len(text.encode(errors="surrogatepass"))
 
 
+# What becomes of examples that are too long: `data.overlong` of a config.
+OVERLONG = ("default", "drop", "truncate", "error")
+
+
 def is_overlong(texts: Sequence[str], model) -> np.ndarray:
     """Which texts have more tokens than an `pretrained.Model` is given: `[N]` bool."""
     candidates = [i for i, text in enumerate(texts) if most_tokens(text) >= model.max_length]

@@ -15,6 +15,7 @@ from selw2s_jax.data import by_id, prompts, tasks
 from selw2s_jax.runtime import artifacts
 
 SAMPLES = ("random", "first")
+CEILING_SPLITS = ("student", "weak", "both")  # that the ceiling may be trained on
 
 
 def sample_examples(

@@ -1,14 +1,20 @@
-"""Every check of a config that needs no data and no device."""
+"""Every check of a config that needs no data and no device, in one order."""
 
 import difflib
 import importlib
 import importlib.util
 import math
+from collections.abc import Collection
 
 import ml_collections
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.data import lengths, prompts, splits, tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.method import label_sources, objectives, registry, selection
+from selw2s_jax.models import decoder, lora
+from selw2s_jax.training import state
+from selw2s_jax.worlds import world
 
 
 def validate(
@@ -20,14 +26,98 @@ def validate(
     """Every check of the config alone.
 
     Args:
+        config: in its normal form, its plugins loaded.
         students: names of the registered methods.
         models: the roles that the run has models for.
 
     Raises:
         UserError: the first thing that is wrong, with the remedy.
     """
-    for key, options in _ONE_OF.items():
+    _check_choices(config)
+    _check_numbers(config)
+    _check_methods(config, students)
+    _check_seeds(config)
+    _check_lora(config)
+    _check_mesh(config)
+    _check_batches(config)
+    _check_models(config, models)
+    _check_data(config)
+    _check_self_labels(config)
+    _check_p_ik(config)
+    _check_optimizer(config)
+    _check_environment(config)
+    world.check(config)
+
+
+def check_one_of(key: str, value: str, options: Collection[str]) -> None:
+    """Raises a UserError with the nearest option unless the value is one of them."""
+    if value not in options:
+        nearest = difflib.get_close_matches(str(value), options, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise UserError(f"config.{key}={value!r} is not one of: {', '.join(options)}{hint}")
+
+
+# Weights and moments in float16 would need a scaled loss.
+_DTYPES = ("float32", "bfloat16")
+
+
+def choices() -> dict[str, tuple[str, ...]]:
+    """The values of every key that takes one of several, each from where it is acted upon."""
+    return {
+        "data.overlong": lengths.OVERLONG,
+        "data.conversion": tasks.CONVERSIONS,
+        "data.sample": splits.SAMPLES,
+        "p_ik.stage": objectives.P_IK_STAGES,
+        "p_ik.mask": objectives.P_IK_MASKS,
+        "p_ik.prompt": prompts.CLASSIFIER_PROMPTS,
+        "self_label.source": (*label_sources.BUILT_IN, *label_sources.LABEL_SOURCES),
+        "selection.selector": tuple(selection.SELECTORS),
+        "selection.refiner": tuple(selection.REFINERS),
+        "ceiling.split": splits.CEILING_SPLITS,
+        "training.optimizer": state.OPTIMIZERS,
+        "training.schedule": state.SCHEDULES,
+        "training.trained": state.TRAINED,
+        "precision.param_dtype": _DTYPES,
+        "precision.compute_dtype": _DTYPES,
+        "precision.moment_dtype": _DTYPES,
+        "execution.remat": tuple(decoder.REMAT_POLICIES),
+        "execution.attention": decoder.ATTENTION_IMPLEMENTATIONS,
+    }
+
+
+def _check_choices(config) -> None:
+    for key, options in choices().items():
         check_one_of(key, config_lib.get(config, key), options)
+
+
+_POSITIVE = (
+    "data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size",
+    "p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size",
+    "training.epochs", "training.learning_rate", "training.eps", "training.clip_norm", "weak.learning_rate",
+    "strong.learning_rate", "execution.train_shapes", "execution.score_tokens", "logging.every_steps",
+    "world.num_entities", "mesh.num_groups",
+    "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
+    "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
+    "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p",
+)  # fmt: skip
+
+_NOT_NEGATIVE = (
+    "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
+    "checkpoint.every_steps",
+    "training.weight_decay", "training.warmup_steps", "loss.product_weak_power", "loss.product_student_power",
+)  # fmt: skip
+
+_UNIT_INTERVAL = (
+    "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share", "world.judged_power",
+    "world.stated_share", "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction",
+    "weak.label_noise", "generation.top_p",
+)  # fmt: skip
+
+# Adam divides by 1 - b, dropout by 1 - its rate.
+_BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2", "lora.dropout")
+
+
+def _check_numbers(config) -> None:
     for key in _POSITIVE:
         value = config_lib.get(config, key)
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -42,53 +132,45 @@ def validate(
     for key in _BELOW_ONE:
         if not 0 <= config_lib.get(config, key) < 1:
             raise UserError(f"config.{key}={config_lib.get(config, key)} must lie in [0, 1)")
-    _validate_lists(config, students)
-    _validate_batches(config)
-    _validate_sources(config, models)
-    _validate_optimizer(config)
-    _validate_environment(config)
 
 
-def check_one_of(key: str, value: str, options) -> None:
-    """Raises a UserError with the nearest option unless the value is one of them."""
-    if value not in options:
-        nearest = difflib.get_close_matches(str(value), options, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise UserError(f"config.{key}={value!r} is not one of: {', '.join(options)}{hint}")
-
-
-def _validate_lists(config, students) -> None:
+def _check_methods(config, students: tuple[str, ...]) -> None:
     for method in config.methods:
         check_one_of("methods", method, students)
     if len(set(config.methods)) != len(config.methods):
         raise UserError(f"config.methods={tuple(config.methods)} names a method twice")
+
+
+_SEED_LIMIT = 2**32  # jax.random.key tells no more apart
+
+
+def _check_seeds(config) -> None:
     seeds = tuple(config.seeds)
     if not seeds or not all(map(_is_seed, seeds)) or len(set(seeds)) != len(seeds):
         raise UserError(f"config.seeds={seeds} must be different integers in [0, 2**32), at least one")
     for which, seed in config.seed.items():
         if seed is not None and not _is_seed(seed):
             raise UserError(f"config.seed.{which}={seed} must be an integer in [0, 2**32)")
-    for target in config.lora.targets:
-        check_one_of("lora.targets", target, config_lib.LORA_TARGETS)
-    if not config.lora.targets:
-        raise UserError(
-            f"config.lora.targets is empty: name one or more of {', '.join(config_lib.LORA_TARGETS)}"
-        )
-    shape = config.mesh.shape
-    if shape is not None and (len(shape) != 3 or any(type(size) is not int or size < 1 for size in shape)):
-        raise UserError(f"config.mesh.shape={tuple(shape)} must be three sizes >= 1: (data, fsdp, tensor)")
-    if config.self_label.num_shots % 2 or config.self_label.num_shots < 2:
-        raise UserError(
-            f"config.self_label.num_shots={config.self_label.num_shots} must be even and at least 2: "
-            "the shots hold as many right as wrong answers"
-        )
 
 
 def _is_seed(value) -> bool:
     return type(value) is int and 0 <= value < _SEED_LIMIT
 
 
-def _validate_batches(config) -> None:
+def _check_lora(config) -> None:
+    for target in config.lora.targets:
+        check_one_of("lora.targets", target, tuple(lora.TARGETS))
+    if not config.lora.targets:
+        raise UserError(f"config.lora.targets is empty: name one or more of {', '.join(lora.TARGETS)}")
+
+
+def _check_mesh(config) -> None:
+    shape = config.mesh.shape
+    if shape is not None and (len(shape) != 3 or any(type(size) is not int or size < 1 for size in shape)):
+        raise UserError(f"config.mesh.shape={tuple(shape)} must be three sizes >= 1: (data, fsdp, tensor)")
+
+
+def _check_batches(config) -> None:
     batch, micro = config.training.batch_size, config.training.micro_batch_size
     if micro is not None and batch % micro:
         raise UserError(
@@ -102,29 +184,51 @@ def _validate_batches(config) -> None:
         )
 
 
-def _validate_sources(config, models) -> None:
+def _check_models(config, models: tuple[str, ...]) -> None:
     for name in models:
         if config[name].model is None:
             raise UserError(f"config.{name}.model is not set: give a model name, a hub name or a folder")
+
+
+def _check_data(config) -> None:
     if config.data.test_file is not None and config.data.train_file is None:
         raise UserError("config.data.test_file is set without data.train_file; set both")
-    if config.self_label.source == "file" and config.self_label.file is None:
+
+
+def _check_self_labels(config) -> None:
+    section = config.self_label
+    if section.num_shots % 2 or section.num_shots < 2:
+        raise UserError(
+            f"config.self_label.num_shots={section.num_shots} must be even and at least 2: "
+            "the shots hold as many right as wrong answers"
+        )
+    if section.source == "file" and section.file is None:
         raise UserError("config.self_label.source=file needs self_label.file: JSONL of {example_id, label}")
-    if config.p_ik.num_test and config.p_ik.file is not None:
-        raise UserError(
-            "config.p_ik.num_test tests P(IK) on p_ik.task's test split: set it to 0 with p_ik.file"
-        )
-    if config.p_ik.mask == "file" and config.p_ik.scores_file is None:
-        raise UserError("config.p_ik.mask=file needs p_ik.scores_file: JSONL of {example_id, p_ik}")
-    if config.p_ik.stage == "frozen" and config.p_ik.mask == "online":
-        raise UserError(
-            "config.p_ik.stage=frozen has no head in training: set p_ik.mask=frozen_scores (or file)"
-        )
-    if config.self_label.soft and config.self_label.source == "class_head":
+    if section.soft and section.source == "class_head":
         raise UserError("config.self_label.soft=True has no meaning with self_label.source=class_head")
 
 
-def _validate_optimizer(config) -> None:
+def _check_p_ik(config) -> None:
+    section = config.p_ik
+    if section.num_test and section.file is not None:
+        raise UserError(
+            "config.p_ik.num_test tests P(IK) on p_ik.task's test split: set it to 0 with p_ik.file"
+        )
+    if section.mask == "file" and section.scores_file is None:
+        raise UserError("config.p_ik.mask=file needs p_ik.scores_file: JSONL of {example_id, p_ik}")
+    if section.stage == "frozen" and section.mask == "online":
+        raise UserError(
+            "config.p_ik.stage=frozen has no head in training: set p_ik.mask=frozen_scores (or file)"
+        )
+    has_students = not registry.is_p_ik_alone(config.methods)
+    if has_students and objectives.needs_p_ik_data(config) and objectives.is_own_task(config):
+        raise UserError(
+            f"config.p_ik.task={section.task} is the student's own task, whose ground truth it must not see; "
+            "choose another task"
+        )
+
+
+def _check_optimizer(config) -> None:
     training = config.training
     if training.weight_decay and training.optimizer == "adam":
         raise UserError(
@@ -133,62 +237,10 @@ def _validate_optimizer(config) -> None:
         )
 
 
-def _validate_environment(config) -> None:
+def _check_environment(config) -> None:
     if config.logging.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise UserError(
             "config.logging.tensorboard=True needs tensorboardX: pip install 'selw2s-jax[tensorboard]'"
         )
     if config.execution.attention == "cudnn" and config.precision.compute_dtype != "bfloat16":
         raise UserError("config.execution.attention=cudnn computes in bfloat16: set precision.compute_dtype")
-
-
-_ONE_OF = {
-    "data.overlong": ("default", "drop", "truncate", "error"),
-    "data.conversion": ("coin", "balanced_pair", "all"),
-    "data.sample": ("random", "first"),
-    "p_ik.stage": ("joint", "pretrain_then_joint", "frozen"),
-    "p_ik.mask": ("online", "frozen_scores", "file"),
-    "p_ik.prompt": ("bare", "instruction", "fewshot"),
-    "ceiling.split": ("student", "weak", "both"),
-    "training.optimizer": ("adam", "adamw", "adafactor"),
-    "training.schedule": ("cosine", "linear", "constant"),
-    "training.trained": ("all", "heads", "lora"),
-    "precision.param_dtype": ("float32", "bfloat16"),
-    "precision.compute_dtype": ("float32", "bfloat16"),
-    "precision.moment_dtype": ("float32", "bfloat16"),
-    "execution.remat": ("full", "dots", "none"),
-    "execution.attention": ("xla", "cudnn"),
-}
-
-
-_POSITIVE = (
-    "data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size",
-    "p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size",
-    "training.epochs", "training.learning_rate", "training.eps", "training.clip_norm", "weak.learning_rate",
-    "strong.learning_rate", "execution.train_shapes", "execution.score_tokens", "logging.every_steps",
-    "world.num_entities", "mesh.num_groups",
-    "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
-    "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
-    "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p",
-)  # fmt: skip
-
-
-_NOT_NEGATIVE = (
-    "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
-    "checkpoint.every_steps",
-    "training.weight_decay", "training.warmup_steps", "loss.product_weak_power", "loss.product_student_power",
-)  # fmt: skip
-
-
-_UNIT_INTERVAL = (
-    "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share", "world.judged_power",
-    "world.stated_share", "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction",
-    "weak.label_noise", "generation.top_p",
-)  # fmt: skip
-
-
-# Adam divides by 1 - b, dropout by 1 - its rate.
-_BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2", "lora.dropout")
-
-
-_SEED_LIMIT = 2**32  # jax.random.key tells no more apart

@@ -9,10 +9,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import checks
-from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, selection
+from selw2s_jax.method import label_rules, losses, objectives, registry
 
 _NUM_EXAMPLES, _EMBED_DIM = 3, 5  # of the batch that methods are tried on
 
@@ -48,12 +46,6 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
         UserError: a part is not registered, cannot be made or traced, or returns another shape or dtype than
             `label_rules.Labels` and `losses.Loss` say.
     """
-    for key, known in (
-        ("self_label.source", ("fewshot", "class_head", "file", *label_sources.LABEL_SOURCES)),
-        ("selection.selector", selection.SELECTORS),
-        ("selection.refiner", selection.REFINERS),
-    ):
-        checks.check_one_of(key, config_lib.get(config, key), tuple(known))
     for name in config.methods:
         method = registry.METHODS[name]
         for kind, wanted, known in (
@@ -66,7 +58,10 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
                     f"method {name!r} has the {kind} {wanted!r}, which is not registered: "
                     f"register it, or use one of {', '.join(sorted(known))}"
                 )
-        objective = objectives.make_objective(config, method)
+        try:
+            objective = objectives.make_objective(config, method)
+        except ValueError as error:
+            raise UserError(f"method {name!r}: {error}") from error
         _check_label_rule(name, objective)
         _check_loss(name, objective)
 

@@ -33,8 +33,8 @@ class Settings:
 
     Attributes:
         max_new_tokens: of a completion; the context may end it sooner.
-        num_samples: completions of each prompt.
         temperature: of the next-token distribution; 0 takes the likeliest token.
+        num_samples: completions of each prompt.
         top_p: only the likeliest tokens that have this probability together (nucleus sampling, Holtzman et al.
             2019, arXiv 1904.09751).
         stop: a completion ends before the first of these strings.
@@ -42,9 +42,9 @@ class Settings:
         seed: of the samples.
     """
 
-    max_new_tokens: int = 256
+    max_new_tokens: int
+    temperature: float
     num_samples: int = 1
-    temperature: float = 1.0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     eos_ids: tuple[int, ...] = ()

@@ -2,7 +2,7 @@
 
 Each is a function `(log_probs [B, 2], weak_probs [B, 2]) -> [B]` of the student's log-probabilities log f and
 the weak probabilities w, both float32. Written in log f, values and gradients are finite where f is 0 or 1;
-where a divergence divides by w or takes its logarithm, w counts as at least `losses.MIN_WEAK_PROB`.
+where a divergence is infinite at w = 0, w counts as at least `losses.MIN_WEAK_PROB`.
 """
 
 from collections.abc import Callable
@@ -46,8 +46,7 @@ def register(name: str):
 @register("forward_kl")
 def forward_kl(log_probs: jax.Array, weak_probs: jax.Array) -> jax.Array:
     """KL(w‖f) = sum w log(w / f): cross-entropy less the entropy of w, so with the gradient of `finetune`."""
-    weak_probs = losses.clamp(weak_probs)
-    return jnp.sum(weak_probs * (jnp.log(weak_probs) - log_probs), axis=-1)
+    return jnp.sum(weak_probs * (losses.log_where_positive(weak_probs) - log_probs), axis=-1)
 
 
 @register("reverse_kl")
@@ -59,10 +58,11 @@ def reverse_kl(log_probs: jax.Array, weak_probs: jax.Array) -> jax.Array:
 @register("jensen_shannon")
 def jensen_shannon(log_probs: jax.Array, weak_probs: jax.Array) -> jax.Array:
     """Half KL(f‖m) plus half KL(w‖m), m = (f + w) / 2, in nats: at most log 2."""
-    weak_probs = losses.clamp(weak_probs)
-    probs = jnp.exp(log_probs)
-    log_mean = jnp.log((probs + weak_probs) / 2)
-    return jnp.sum(probs * (log_probs - log_mean) + weak_probs * (jnp.log(weak_probs) - log_mean), -1) / 2
+    probs, log_weak = jnp.exp(log_probs), losses.log_where_positive(weak_probs)
+    mean = (probs + weak_probs) / 2
+    # Where f and w are both 0, or next to it, both terms are 0; the gradient divides by the mean.
+    log_mean = jnp.log(jnp.where(mean < jnp.finfo(jnp.float32).tiny, 1.0, mean))
+    return jnp.sum(probs * (log_probs - log_mean) + weak_probs * (log_weak - log_mean), -1) / 2
 
 
 @register("hellinger")

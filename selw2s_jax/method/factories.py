@@ -1,32 +1,69 @@
 """Factories by name, so that a config or a method can say which one it means."""
 
+import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
+Factory = Callable[..., Any]
 
-class Registry(dict[str, Callable[..., Any]]):
-    """Factories of one kind of function by name.
+# Sections of a config that label rules and their parts take options from, unless they say otherwise.
+RULE_SECTIONS = ("p_ik", "self_label", "selection", "graph")
+
+
+class Registry(MutableMapping[str, Factory]):
+    """Factories of one kind of function by name; a dict of them to its readers.
 
     Args:
         kind: what the factories make, for messages.
+        sections: of a config, from which a factory takes its options unless it is registered with others: those
+            of their keys that are names of its parameters.
+        built_in: modules of this package that register factories here. They import the registry, so it imports
+            them when it is first used: what is built in is there whichever module was imported first.
     """
 
-    def __init__(self, kind: str):
-        super().__init__()
-        self._kind = kind
+    def __init__(self, kind: str, *, sections: Sequence[str] = (), built_in: Sequence[str] = ()):
+        self.kind, self._built_in = kind, tuple(built_in)
+        self._default_sections = tuple(sections)
+        self._factories: dict[str, Factory] = {}
+        self._sections: dict[str, tuple[str, ...]] = {}
 
-    def register(self, name: str):
+    def _known(self) -> dict[str, Factory]:
+        """All factories. A built-in module that is being imported, and so registers here, is not imported again."""
+        for module in self._built_in:
+            importlib.import_module(module)
+        return self._factories
+
+    def __getitem__(self, name: str) -> Factory:
+        return self._known()[name]
+
+    def __setitem__(self, name: str, factory: Factory) -> None:
+        self._known()[name] = factory
+
+    def __delitem__(self, name: str) -> None:
+        del self._known()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known())
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+    def register(self, name: str, *, sections: Sequence[str] | None = None):
         """Registers a factory, `factory(**options) -> function`; a decorator.
+
+        Args:
+            sections: of a config, that its options come from; default the registry's.
 
         Raises:
             ValueError: the name is taken.
         """
 
-        def add(factory):
+        def add(factory: Factory) -> Factory:
             if name in self:
-                raise ValueError(f"a {self._kind} named {name!r} is registered already")
+                raise ValueError(f"a {self.kind} named {name!r} is registered already")
             self[name] = factory
+            self._sections[name] = self._default_sections if sections is None else tuple(sections)
             return factory
 
         return add
@@ -38,7 +75,7 @@ class Registry(dict[str, Callable[..., Any]]):
             KeyError: nothing of that name.
         """
         if name not in self:
-            raise KeyError(f"unknown {self._kind} {name!r}; registered: {', '.join(sorted(self))}")
+            raise KeyError(f"unknown {self.kind} {name!r}; registered: {', '.join(sorted(self))}")
         return self[name](**options)
 
     def make_from(self, name: str, options: Mapping[str, Any]):
@@ -52,4 +89,21 @@ class Registry(dict[str, Callable[..., Any]]):
 
     def option_names(self, name: str) -> set[str]:
         """The options that a factory names; none where nothing has that name."""
-        return set(inspect.signature(self[name]).parameters) if name in self else set()
+        return set(_parameters(self[name])) if name in self else set()
+
+    def required_names(self, name: str) -> set[str]:
+        """Those of its options that have no default."""
+        if name not in self:
+            return set()
+        parameters = _parameters(self[name])
+        return {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
+
+    def sections(self, name: str) -> tuple[str, ...]:
+        """The sections of a config that a factory's options come from."""
+        return self._sections.get(name, self._default_sections)
+
+
+def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
+    """A factory's parameters by name, `**options` apart."""
+    found = inspect.signature(factory).parameters
+    return {name: one for name, one in found.items() if one.kind is not one.VAR_KEYWORD}

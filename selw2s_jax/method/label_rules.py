@@ -38,7 +38,11 @@ class Labels(NamedTuple):
 
 
 LabelRule = Callable[[RuleInputs], Labels]
-LABEL_RULES = factories.Registry("label rule")
+LABEL_RULES = factories.Registry(
+    "label rule",
+    sections=factories.RULE_SECTIONS,
+    built_in=("selw2s_jax.method.selection", "selw2s_jax.method.controls"),
+)
 register = LABEL_RULES.register
 
 

@@ -8,6 +8,7 @@ from selw2s_jax.method import factories
 
 # (example_ids, classifier inputs, seed) -> probabilities of class 1 [N]; never ground truth.
 LabelSource = Callable[[Sequence[str], Sequence[str], int], np.ndarray]
+BUILT_IN = ("fewshot", "class_head", "file")  # what else `self_label.source` may be; a run makes these itself
 LABEL_SOURCES = factories.Registry("label source")
 register = LABEL_SOURCES.register
 

@@ -15,10 +15,12 @@ import jax.numpy as jnp
 from selw2s_jax.method import factories
 
 Loss = Callable[..., jax.Array]
-LOSSES = factories.Registry("loss")
+# An option that `config.loss` or `config.compat` has too takes its value from there in a run; the defaults of the
+# factories are for calls without a config, and a test holds them to be the same.
+LOSSES = factories.Registry("loss", sections=("loss", "compat"), built_in=("selw2s_jax.method.divergences",))
 register = LOSSES.register
 
-# What w counts as, at least, in a loss that divides by it or takes its logarithm.
+# What w counts as, at least, in a loss that divides by it or has its logarithm alone, and is infinite at w = 0.
 MIN_WEAK_PROB = 1e-6
 
 
@@ -46,6 +48,11 @@ def log_softmax(logits: jax.Array) -> jax.Array:
 def clamp(weak_probs: jax.Array) -> jax.Array:
     """Weak probabilities as float32 of at least `MIN_WEAK_PROB`; not normalised again."""
     return jnp.maximum(weak_probs.astype(jnp.float32), MIN_WEAK_PROB)
+
+
+def log_where_positive(probs: jax.Array) -> jax.Array:
+    """Logarithm of probabilities, and 0 for the logarithm of 0: for w log w and the like, whose limit there is 0."""
+    return jnp.log(jnp.where(probs > 0, probs, 1.0))
 
 
 def cross_entropy(logits: jax.Array, target_probs: jax.Array) -> jax.Array:
@@ -118,20 +125,29 @@ def make_confidence_loss(
 def make_product_loss(*, product_weak_power: float = 1.0, product_student_power: float = 1.0) -> Loss:
     """Cross-entropy on the product of weak labels and the student's own predictions (openai/weak-to-strong).
 
-    The target is proportional to w^a f^b, without gradient through f.
+    The target is proportional to w^a f^b, without gradient through f, with 0^0 = 1. It is that product exactly:
+    a class that a hard label rules out keeps probability 0 however sure of it the student is. In logarithms, so
+    that f need not be held by a float32; where both products are 0 all the same, the target is even.
 
     Args:
-        product_weak_power: a.
-        product_student_power: b.
+        product_weak_power: a, not negative.
+        product_student_power: b, not negative.
     """
 
     def loss(logits, weak_probs, step_fraction, example_mask=None):
         del step_fraction, example_mask
-        log_probs = jax.lax.stop_gradient(log_softmax(logits))
-        log_product = product_weak_power * jnp.log(clamp(weak_probs)) + product_student_power * log_probs
-        return cross_entropy(logits, jax.nn.softmax(log_product, axis=-1))
+        log_weak = _log_of_power(jnp.log(weak_probs.astype(jnp.float32)), product_weak_power)
+        log_own = _log_of_power(jax.lax.stop_gradient(log_softmax(logits)), product_student_power)
+        log_product = log_weak + log_own
+        is_nothing = jnp.max(log_product, axis=-1, keepdims=True) == -jnp.inf
+        return cross_entropy(logits, jax.nn.softmax(jnp.where(is_nothing, 0.0, log_product), axis=-1))
 
     return loss
+
+
+def _log_of_power(log_probs: jax.Array, power: float) -> jax.Array:
+    """log p^power of log p; 0 for a power of 0, of p = 0 too."""
+    return power * log_probs if power else jnp.zeros_like(log_probs)
 
 
 @register("adaptive")
@@ -148,14 +164,14 @@ def make_adaptive_loss(*, adaptive_temperature: float = 1.0) -> Loss:
 
     def loss(logits, weak_probs, step_fraction, example_mask=None):
         del step_fraction, example_mask
-        weak_probs = clamp(weak_probs)
+        weak_probs = weak_probs.astype(jnp.float32)
         own_class, weak_class = (jax.nn.one_hot(jnp.argmax(x, -1), x.shape[-1]) for x in (logits, weak_probs))
         is_tie = jnp.min(logits, axis=-1, keepdims=True) == jnp.max(logits, axis=-1, keepdims=True)
         own_class = jnp.where(is_tie, weak_class, own_class)
         own = cross_entropy(logits, own_class)
         difference = own - cross_entropy(logits, weak_class)
         weight = jax.lax.stop_gradient(jax.nn.sigmoid(difference / adaptive_temperature))
-        kl = cross_entropy(logits, weak_probs) + jnp.sum(weak_probs * jnp.log(weak_probs), axis=-1)
+        kl = cross_entropy(logits, weak_probs) + jnp.sum(weak_probs * log_where_positive(weak_probs), axis=-1)
         return (1.0 - weight) * kl + weight * own
 
     return loss

@@ -1,12 +1,11 @@
 """What a method asks of the train step, with the config's values for the options that it leaves open."""
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
 
-from selw2s_jax.method import label_rules, losses, registry, selection
+from selw2s_jax.method import factories, label_rules, losses, registry, selection
 
 
 class Objective(NamedTuple):
@@ -18,6 +17,11 @@ class Objective(NamedTuple):
     loss_options: tuple[tuple[str, Any], ...]
     task_weight: float
     p_ik_weight: float  # lambda of Eq. 4
+
+
+# What `p_ik.stage` and `p_ik.mask` of a config may be.
+P_IK_STAGES = ("joint", "pretrain_then_joint", "frozen")
+P_IK_MASKS = ("online", "frozen_scores", "file")
 
 
 def is_own_task(config: ml_collections.ConfigDict) -> bool:
@@ -45,36 +49,64 @@ _RULE_PARTS = {"selector": selection.SELECTORS, "refiner": selection.REFINERS}
 
 
 def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -> Objective:
-    """The method with the config's values for those options of its label rule and loss that it leaves open."""
-    for_rules = {
-        "gamma": config.p_ik.gamma,
-        "mask": "online" if config.p_ik.mask == "online" else "given",
-        "self_label": "class_head" if config.self_label.source == "class_head" else "given",
-        **config.selection.to_dict(),
-        **config.graph.to_dict(),
-    }
-    for_losses = {"openai_ramp": config.compat.openai_ramp, **config.loss.to_dict()}
+    """The method with the config's values for those options of its label rule and loss that it leaves open.
 
-    def options_of(factory, available, own) -> tuple[tuple[str, Any], ...]:
-        wanted = set(inspect.signature(factory).parameters)
-        for part, known in _RULE_PARTS.items():
-            if part in wanted:
-                wanted |= known.option_names((available | own)[part])
-        from_config = {name: value for name, value in available.items() if name in wanted}
-        return tuple(sorted((from_config | own).items()))
-
+    Raises:
+        ValueError: an option without a default has no value, or a factory names a section that is not there.
+    """
     if method.task_weight == 0:
         p_ik_weight = 1.0  # alone, there is nothing to weigh it against
     else:
         p_ik_weight = config.p_ik.weight if trains_p_ik(config, method) else 0.0
     return Objective(
         label_rule=method.label_rule,
-        rule_options=options_of(label_rules.LABEL_RULES[method.label_rule], for_rules, method.rule_options),
+        rule_options=_bind(config, label_rules.LABEL_RULES, method.label_rule, method.rule_options),
         loss=method.loss,
-        loss_options=options_of(losses.LOSSES[method.loss], for_losses, method.loss_options),
+        loss_options=_bind(config, losses.LOSSES, method.loss, method.loss_options),
         task_weight=method.task_weight,
         p_ik_weight=p_ik_weight,
     )
+
+
+def _bind(
+    config: ml_collections.ConfigDict, known: factories.Registry, name: str, own: Mapping[str, Any]
+) -> tuple[tuple[str, Any], ...]:
+    """Options of a factory and of the parts that it names: the method's own, and the config's for the others."""
+    options = _values(config, known, name) | own
+    for part, parts in _RULE_PARTS.items():
+        if part in options:
+            options = _values(config, parts, options[part]) | options
+    required = known.required_names(name).union(
+        *(parts.required_names(options[part]) for part, parts in _RULE_PARTS.items() if part in options)
+    )
+    if missing := sorted(required - options.keys()):
+        raise ValueError(
+            f"{known.kind} {name!r} needs {', '.join(missing)}, which config.{', config.'.join(known.sections(name))} "
+            "do not have: give a default, or a value in the options of the method"
+        )
+    return tuple(sorted(options.items()))
+
+
+def _values(config: ml_collections.ConfigDict, known: factories.Registry, name: str) -> dict[str, Any]:
+    """The config's values for those options that a factory names, from the sections that it is registered with."""
+    values: dict[str, Any] = {}
+    for section in known.sections(name):
+        if section not in config or not isinstance(config[section], ml_collections.ConfigDict):
+            raise ValueError(
+                f"{known.kind} {name!r} takes options from config.{section}, and there is no such section"
+            )
+        values |= _options_of_section(config, section)
+    wanted = known.option_names(name)
+    return {key: value for key, value in values.items() if key in wanted}
+
+
+def _options_of_section(config: ml_collections.ConfigDict, section: str) -> dict[str, Any]:
+    """The options that a section holds: its keys, or what these mean for a label rule."""
+    if section == "p_ik":
+        return {"gamma": config.p_ik.gamma, "mask": "online" if config.p_ik.mask == "online" else "given"}
+    if section == "self_label":
+        return {"self_label": "class_head" if config.self_label.source == "class_head" else "given"}
+    return config[section].to_dict()
 
 
 def rule_parts(objective: Objective) -> dict[str, Callable]:

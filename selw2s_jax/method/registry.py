@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.method import controls, divergences, selection  # noqa: F401  (they register their parts)
-
 # Subject: the method that a paper proposes, compared with every other. Student: a baseline. Ablation: the subject
 # without a part. Control: what would do as well if it were not the method that helped. Reference: no student, but what
 # students are measured against. Probe: it answers no questions.

@@ -13,8 +13,8 @@ Selector = Callable[[label_rules.RuleInputs, jax.Array], jax.Array]
 # (inputs, prior labels [E, 2], IK mask [E]) -> refined labels [E, 2], of which those beside the mask are taken,
 # and scalars to log.
 Refiner = Callable[[label_rules.RuleInputs, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
-SELECTORS = factories.Registry("selector")
-REFINERS = factories.Registry("refiner")
+SELECTORS = factories.Registry("selector", sections=factories.RULE_SECTIONS)
+REFINERS = factories.Registry("refiner", sections=factories.RULE_SECTIONS)
 
 
 @SELECTORS.register("threshold")

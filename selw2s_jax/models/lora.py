@@ -23,7 +23,7 @@ TARGETS = {"attention": "attn", "mlp": "mlp"}
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Which weights are adapted, and how.
+    """Which weights are adapted, and how: the section `lora` of a config.
 
     Attributes:
         rank: of B A.
@@ -32,10 +32,10 @@ class Settings:
         targets: of `TARGETS`.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = ("attention",)
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
 
     @property
     def scale(self) -> float:

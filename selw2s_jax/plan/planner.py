@@ -217,9 +217,9 @@ def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
     plugins.load(config.plugins)
     expanded = sweep.expand(config)
     for cell in expanded:
-        checks.validate(cell.config, students=registry.students(), models=workload.roles(cell.config))
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
+        checks.validate(cell.config, students=registry.students(), models=workload.roles(cell.config))
         plugins.check_methods(cell.config)
     return expanded
 

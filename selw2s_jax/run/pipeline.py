@@ -118,9 +118,9 @@ def _check_config(config: ml_collections.ConfigDict) -> tuple[ml_collections.Con
     for cell in cells:
         is_p_ik_alone = registry.is_p_ik_alone(cell.config.methods)
         models = ("strong",) if is_p_ik_alone else ("weak", "strong")
-        checks.validate(cell.config, students=registry.students(), models=models)
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
+        checks.validate(cell.config, students=registry.students(), models=models)
     distributed.agree(lambda: [plugins.check_methods(cell.config) for cell in cells])
     return (config if cells[0].name else cells[0].config), cells
 

@@ -13,6 +13,8 @@ from selw2s_jax import sharding
 from selw2s_jax.training import checkpointing
 
 TRAINED = ("all", "heads", "lora")
+OPTIMIZERS = ("adam", "adamw", "adafactor")
+SCHEDULES = ("cosine", "linear", "constant")
 
 
 class TrainState(NamedTuple):
@@ -27,6 +29,8 @@ class TrainState(NamedTuple):
 class OptimizerSettings(NamedTuple):
     """Optimizer and schedule; the defaults, Adam with a cosine, are those of openai/weak-to-strong.
 
+    A run takes all of them from its config; where both have a default, a test holds it to be the same.
+
     Attributes:
         learning_rate: of step 0, or the highest where there is a warm-up.
         num_steps: steps of the run, over which the rate falls.
@@ -35,8 +39,8 @@ class OptimizerSettings(NamedTuple):
         warmup_steps: over which the rate first rises from 0.
         final_fraction: of the learning rate, at the end.
         clip_norm: largest global norm of a gradient; None does not clip.
-        optimizer: "adam", "adamw" or "adafactor".
-        schedule: "cosine" or "linear" decay, or "constant".
+        optimizer: of `OPTIMIZERS`.
+        schedule: of `SCHEDULES`, the first two of which decay.
         weight_decay: decoupled, of AdamW and Adafactor.
         trained: "all" parameters; the "heads" alone (a linear probe); or heads and adapters ("lora").
     """

@@ -36,7 +36,7 @@ _OFFSETS = range(1, 9)  # between a sum and what it is compared with
 
 @dataclasses.dataclass(frozen=True)
 class WorldConfig:
-    """What a world is a function of.
+    """What a world is a function of: the section `world` of a config.
 
     Attributes:
         num_entities: named by one word each.
@@ -51,16 +51,16 @@ class WorldConfig:
         task_shares: of the documents with solved problems, by task in the order of `TASK_NAMES`.
     """
 
-    seed: int = 0
-    num_entities: int = 1600
-    zipf_exponent: float = 1.6
-    zipf_offset: float = 10.0
-    shown_share: float = 0.5
-    test_share: float = 0.3
-    judged_share: float = 0.2
-    judged_power: float = 0.5
-    stated_share: float = 0.3
-    task_shares: tuple[float, ...] = (3.0, 3.0, 2.0, 2.0, 2.0)
+    seed: int
+    num_entities: int
+    zipf_exponent: float
+    zipf_offset: float
+    shown_share: float
+    test_share: float
+    judged_share: float
+    judged_power: float
+    stated_share: float
+    task_shares: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
