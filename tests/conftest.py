@@ -11,21 +11,19 @@ from unittest import mock
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+from support import paths
 
 # What one test compiled, others read, in this process and in those that it starts; nothing of it outlives the tests.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
-pytest_plugins = ["refusals"]
-
-REPO = pathlib.Path(__file__).resolve().parent.parent
-FIXTURES = pathlib.Path(__file__).resolve().parent / "fixtures"
+pytest_plugins = ["support.refusals"]
 
 
 @pytest.fixture(scope="session")
 def real_data() -> pathlib.Path:
     """The folder of real data sets: `$SELW2S_TEST_DATA`, else `../shared/data` beside the repository."""
-    folder = pathlib.Path(os.environ.get("SELW2S_TEST_DATA", REPO.parent / "shared" / "data"))
+    folder = pathlib.Path(os.environ.get("SELW2S_TEST_DATA", paths.REPO.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"real data sets not found at {folder}; set SELW2S_TEST_DATA to run this test")
     return folder
@@ -34,7 +32,7 @@ def real_data() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def fixtures() -> pathlib.Path:
     """The folder of small committed files, each made by a committed script beside it."""
-    return FIXTURES
+    return paths.FIXTURES
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """The command line: every key of the config on it, and one line for every mistake."""
 
 import functools
-import pathlib
 import subprocess
 import sys
 
 import pytest
 from absl import flags
 from ml_collections import config_flags
+from support import paths
 
 from selw2s_jax import cli
 from selw2s_jax import config as config_lib
@@ -18,7 +18,6 @@ from selw2s_jax.method import registry
 # ml_collections reads config files with a deprecated call.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
 
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
 # What the command line gives for every key of the contract: text and parsed value.
 COMMAND_LINE = {
@@ -92,7 +91,7 @@ def parse(monkeypatch):
 @pytest.mark.parametrize("key", COMMAND_LINE)
 def test_every_key_of_the_contract_on_the_command_line(parse, key):
     text, expected = COMMAND_LINE[key]
-    value = config_lib.get(parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.{key}={text}"), key)
+    value = config_lib.get(parse(f"--config={paths.CONFIGS / 'gpt2.py'}", f"--config.{key}={text}"), key)
     assert value == expected and type(value) is type(expected)
 
 
@@ -100,7 +99,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
     overrides = [
         f"--config.{key}={text}" for key, (text, _) in COMMAND_LINE.items() if key != "self_label.soft"
     ]
-    config = parse(f"--config={CONFIGS / 'qwen.py'}:weak=qwen-1.8b", *overrides)
+    config = parse(f"--config={paths.CONFIGS / 'qwen.py'}:weak=qwen-1.8b", *overrides)
     checks.validate(config, students=registry.students())
     assert config.weak.model == "gpt2-medium" and config.seeds == (0, 1)
 
@@ -116,7 +115,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
     ],
 )
 def test_forms_of_methods_on_the_command_line(parse, text, methods):
-    config = parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.methods={text}")
+    config = parse(f"--config={paths.CONFIGS / 'gpt2.py'}", f"--config.methods={text}")
     assert config.methods == methods
     checks.validate(config, students=registry.students())
 
@@ -148,7 +147,7 @@ def test_forms_of_methods_on_the_command_line(parse, text, methods):
 )
 def test_a_wrong_command_line_is_one_clear_error(parse, arguments, message):
     with pytest.raises(UserError, match=message):
-        parse(f"--config={CONFIGS / 'gpt2.py'}", *arguments)
+        parse(f"--config={paths.CONFIGS / 'gpt2.py'}", *arguments)
 
 
 MINE = "from selw2s_jax import config\n\n\ndef get_config():\n    c = config.default_config()\n"
@@ -207,7 +206,7 @@ def test_a_config_file_that_cannot_be_read_is_one_clear_error(parse, tmp_path, t
 
 def test_overrides_come_after_the_config(parse):
     with pytest.raises(UserError, match=r"--config\.task=boolq in argv before a value for --config"):
-        parse("--config.task=boolq", f"--config={CONFIGS / 'gpt2.py'}")
+        parse("--config.task=boolq", f"--config={paths.CONFIGS / 'gpt2.py'}")
 
 
 def test_no_config_is_an_error(parse):
@@ -227,7 +226,7 @@ def test_no_config_is_an_error(parse):
 @pytest.mark.parametrize("override", [[], ["--config.graph.tau=0.2"]], ids=["plain", "override"])
 def test_wrong_config_arguments(parse, arguments, message, override):
     with pytest.raises(UserError, match=message):
-        parse(f"--config={CONFIGS / arguments}", *override)
+        parse(f"--config={paths.CONFIGS / arguments}", *override)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +238,7 @@ def test_wrong_config_arguments(parse, arguments, message, override):
 )
 def test_the_command_prints_one_line_and_exits_with_2(arguments, message):
     command = [sys.executable, "-m", "selw2s_jax.main", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=CONFIGS.parent)
+    found = subprocess.run(command, capture_output=True, text=True, cwd=paths.CONFIGS.parent)
     assert found.returncode == cli.EXIT_USER_ERROR == 2
     assert found.stdout == ""
     (line,) = found.stderr.splitlines()
