@@ -10,12 +10,17 @@ from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import jax
 import pytest
 from support import paths
 
-# What one test compiled, others read, in this process and in those that it starts; nothing of it outlives the tests.
+# What one test compiled, however quickly, others read, in this process and in those that it starts; nothing of it
+# outlives the tests. Where this process has several CPU devices there is none, as in compilation_cache.enable.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+if jax.default_backend() != "cpu" or jax.device_count() == 1:
+    jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"] + "/selw2s_jax/xla")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 pytest_plugins = ["support.refusals"]
 

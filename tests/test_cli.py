@@ -1,19 +1,20 @@
 """The command line: every key of the config on it, and one line for every mistake."""
 
-import functools
 import subprocess
 import sys
 
 import pytest
 from absl import flags
-from ml_collections import config_flags
-from support import paths
+from support import commands, paths
 
 from selw2s_jax import cli
 from selw2s_jax import config as config_lib
+from selw2s_jax import main as main_command
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
+from selw2s_jax.export import __main__ as export_command
 from selw2s_jax.method import registry
+from selw2s_jax.report import __main__ as report_command
 
 # ml_collections reads config files with a deprecated call.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
@@ -74,15 +75,10 @@ def parse(monkeypatch):
 
     def run(*arguments: str):
         values = flags.FlagValues()
-        define = functools.partial(config_flags.DEFINE_config_file, flag_values=values)
-        monkeypatch.setattr(flags, "FLAGS", values)
+        cli.define_config_flag(values)
         argv = ["main", *arguments]
         monkeypatch.setattr(sys, "argv", argv)
-        monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the config file read before
-        with monkeypatch.context() as patch:
-            patch.setattr(config_flags, "DEFINE_config_file", define)
-            cli.define_config_flag()
-        cli._parse(argv)
+        cli._parse(values, argv)
         return config_lib.normalize(values.config)
 
     return run
@@ -237,12 +233,33 @@ def test_wrong_config_arguments(parse, arguments, message, override):
     ],
 )
 def test_the_command_prints_one_line_and_exits_with_2(arguments, message):
-    command = [sys.executable, "-m", "selw2s_jax.main", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=paths.CONFIGS.parent)
-    assert found.returncode == cli.EXIT_USER_ERROR == 2
-    assert found.stdout == ""
-    (line,) = found.stderr.splitlines()
-    assert line.startswith("error: ") and message in line
+    commands.assert_refused(commands.call(main_command.main, *arguments, cwd=paths.REPO), message)
+
+
+@pytest.mark.parametrize("command", ["main", "report", "predict", "export", "plan", "benchmark"])
+def test_a_mistake_ends_the_process_of_a_command_with_one_line_before_jax_is_imported(tmp_path, command):
+    code = (
+        "import runpy, sys\n"
+        f"try: runpy.run_module('selw2s_jax.{command}', run_name='__main__', alter_sys=True)\n"
+        "finally: print(*sorted(sys.modules), sep='\\n', file=open('modules.txt', 'w'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "--wrkdir=x"], capture_output=True, text=True, cwd=tmp_path
+    )
+    commands.assert_refused(ended, "Unknown command line flag 'wrkdir'")
+    modules = set((tmp_path / "modules.txt").read_text().split())
+    assert "selw2s_jax.cli" in modules
+    assert not {"jax", "flax", "transformers", "datasets", "pyarrow", "torch"} & modules
+
+
+def test_a_call_leaves_nothing_to_the_next(tmp_path):
+    """Two commands with a flag of one name, and one command twice, in a process that is neither."""
+    for main in (report_command.main, export_command.main, report_command.main):
+        commands.assert_refused(
+            commands.call(main, "--workdir=absent", "--output=out", cwd=tmp_path), "absent"
+        )
+    commands.assert_refused(commands.call(report_command.main, cwd=tmp_path), "--workdir is missing")
+    assert sys.argv[1:] == [] or ("--workdir=absent" not in sys.argv and "config" not in flags.FLAGS)
 
 
 @pytest.mark.parametrize(

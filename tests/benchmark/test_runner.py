@@ -1,18 +1,15 @@
 """The benchmark: what it counts, that it runs the real step, and what it says; never how long anything takes."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 import types
 
 import jax
 import numpy as np
 import pytest
-from support import paths, tiny_config
+from support import commands, paths, tiny_config
 
 from selw2s_jax import errors
+from selw2s_jax.benchmark import __main__ as benchmark_command
 from selw2s_jax.benchmark import example_texts, loading, measure, peaks, report, runner, workloads
 from selw2s_jax.data import batches
 from selw2s_jax.method import objectives, registry
@@ -275,15 +272,14 @@ def test_mistakes_are_named(options, overrides, part):
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line(arguments, part, tmp_path):
-    ended = command(SMOKE, *arguments, cwd=tmp_path)
-    assert ended.returncode == 2 and not ended.stdout
-    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1, ended.stderr
-    assert part in ended.stderr
+    ended = commands.call(benchmark_command.main, SMOKE, *arguments, cwd=tmp_path)
+    commands.assert_refused(ended, part)
 
 
 @pytest.mark.slow
 def test_the_command_prints_one_json_object(tmp_path):
-    ended = command(
+    ended = commands.call(
+        benchmark_command.main,
         SMOKE,
         "--json",
         "--num_steps=2",
@@ -294,26 +290,3 @@ def test_the_command_prints_one_json_object(tmp_path):
     )
     assert ended.returncode == 0, ended.stderr
     assert len(json.loads(ended.stdout)["rows"]) == 2 and "examples: " in ended.stderr
-
-
-def command(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
-    """Runs `python -m selw2s_jax.benchmark` with these arguments, without network or caches."""
-    return subprocess.run(
-        [sys.executable, "-m", "selw2s_jax.benchmark", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | {"HF_HOME": str(cwd / "hf"), "HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"},
-        check=False,
-    )
-
-
-def test_help_does_not_wait_for_jax(tmp_path):
-    code = (
-        "import runpy, sys\n"
-        "try: runpy.run_module('selw2s_jax.benchmark', run_name='__main__', alter_sys=True)\n"
-        "finally: print(*sorted(sys.modules), sep='\\n', file=open('modules.txt', 'w'))"
-    )
-    subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, cwd=tmp_path, check=False)
-    modules = (tmp_path / "modules.txt").read_text().split()
-    assert "selw2s_jax.cli" in modules and not {"jax", "flax", "transformers"} & set(modules)

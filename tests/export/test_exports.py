@@ -21,11 +21,12 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
-from support import mesh_models, small_run, training_parts
+from support import commands, mesh_models, small_run, training_parts
 
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
+from selw2s_jax.export import __main__ as export_command
 from selw2s_jax.export import exports, model_card
 from selw2s_jax.hf import loader, random_checkpoint, tokenizers, writer
 from selw2s_jax.models import heads
@@ -247,20 +248,9 @@ def test_a_damaged_folder_is_refused(copy, damage, message):
     assert "\n" not in str(info.value)
 
 
-def command(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "selw2s_jax.export", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        check=False,
-    )
-
-
 def test_the_command(finished, exported, tmp_path):
     name = (f"--workdir={finished}", "--task=sciq", "--method=selective", "--seed=0")
-    ended = command(*name, "--output=out", cwd=tmp_path)
+    ended = commands.call(export_command.main, *name, "--output=out", cwd=tmp_path)
     assert ended.returncode == 0 and ended.stderr == "", ended
     assert "selective on sciq, seed 0, is in out; its README.md says how to load it" in ended.stdout
     for path in exported.iterdir():
@@ -279,9 +269,8 @@ def test_the_command(finished, exported, tmp_path):
     ],
 )
 def test_a_wrong_command_is_one_line(tmp_path, arguments, message):
-    ended = command(*arguments, cwd=tmp_path)
-    assert ended.returncode == 2 and ended.stdout == ""
-    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1 and message in ended.stderr
+    ended = commands.call(export_command.main, *arguments, cwd=tmp_path)
+    commands.assert_refused(ended, message)
     assert not list(tmp_path.iterdir())
 
 

@@ -5,13 +5,11 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from flax import nnx
-from support import small_run, tiny_config
+from support import commands, small_run, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
@@ -19,6 +17,7 @@ from selw2s_jax.data import question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
 from selw2s_jax.inference import classify
+from selw2s_jax.predict import __main__ as predict_command
 from selw2s_jax.predict import predictions
 from selw2s_jax.run import pipeline, students
 from selw2s_jax.runtime import artifacts
@@ -420,23 +419,12 @@ def test_models_that_are_gone_name_their_flag(finished, examples, tmp_path, monk
 # The command.
 
 
-def command(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "selw2s_jax.predict", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        check=False,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.ci
 def test_the_command(finished, examples, records, tmp_path):
     write_questions(tmp_path / "in.jsonl", examples[:9])
     name = (f"--workdir={finished}", "--task=sciq", "--method=selective", "--seed=0")
-    ended = command(*name, "--input=in.jsonl", "--output=out.jsonl", cwd=tmp_path)
+    ended = commands.call(predict_command.main, *name, "--input=in.jsonl", "--output=out.jsonl", cwd=tmp_path)
     assert ended.returncode == 0 and "error" not in ended.stderr, ended
     assert "9 lines, one for each question, are in out.jsonl" in ended.stdout
     found = read_lines(tmp_path / "out.jsonl")
@@ -455,9 +443,8 @@ def test_the_command(finished, examples, records, tmp_path):
     ],
 )
 def test_a_wrong_command_is_one_line(tmp_path, arguments, message):
-    ended = command(*arguments, cwd=tmp_path)
-    assert ended.returncode == 2 and ended.stdout == ""
-    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1 and message in ended.stderr
+    ended = commands.call(predict_command.main, *arguments, cwd=tmp_path)
+    commands.assert_refused(ended, message)
     assert not list(tmp_path.iterdir())
 
 

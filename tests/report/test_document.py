@@ -3,14 +3,13 @@
 import base64
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from etils import epath
-from support import report_runs, small_run
+from support import commands, report_runs, small_run
 
+from selw2s_jax.report import __main__ as report_command
 from selw2s_jax.report import document, figures, formats, numbers, stored, tables
 
 
@@ -177,17 +176,11 @@ def test_many_methods_each_have_a_look_of_their_own():
     assert list(styles) == methods and len(set(styles.values())) == len(methods)
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "selw2s_jax.report", *arguments], capture_output=True, text=True, timeout=120
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.ci
 def test_command_writes_the_report_and_refuses_what_is_no_run(tmp_path):
     workdir = report_runs.write_run(tmp_path / "run", unfinished=("selective",))
-    done = command(f"--workdir={workdir}")
+    done = commands.call(report_command.main, f"--workdir={workdir}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{workdir}/report/report.html" in done.stdout and "2 outcomes are missing" in done.stdout
     expected = document.files([stored.read_run(epath.Path(workdir))])
@@ -196,7 +189,9 @@ def test_command_writes_the_report_and_refuses_what_is_no_run(tmp_path):
     unfinished = report_runs.write_run(
         tmp_path / "unfinished", unfinished=tuple(report_runs.RIGHT), with_results=False
     )
-    refused = command(f"--workdir={unfinished}", f"--output={tmp_path / 'out'}")
+    refused = commands.call(
+        report_command.main, f"--workdir={unfinished}", f"--output={tmp_path / 'out'}", cwd=tmp_path
+    )
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
     assert "no evaluation is finished" in refused.stderr and not (tmp_path / "out").exists()
 

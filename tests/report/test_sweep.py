@@ -1,14 +1,13 @@
 """Reports of sweeps: averages over tasks worked out by hand, axes, pairs, what is missing, damaged or hostile."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from support import report_runs
+from support import commands, report_runs
 
 from selw2s_jax.errors import UserError
+from selw2s_jax.report import __main__ as report_command
 from selw2s_jax.report import document, formats, stored, sweep_numbers, sweep_sections
 from selw2s_jax.run import manifests
 
@@ -275,19 +274,13 @@ def test_names_of_anyone_are_text(tmp_path):
     assert name in {row["method"] for row in report_runs.read_csv(made["axes.csv"])}
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "selw2s_jax.report", *arguments], capture_output=True, text=True, timeout=120
-    )
-
-
 @pytest.mark.slow
 def test_a_damaged_run_is_left_out_named_and_the_command_fails(tmp_path):
     workdir = report_runs.write_sweep(tmp_path / "run", TWO_TASKS, not_begun={"task=cosmos_qa": {"task": ""}})
     report_runs.damage(workdir / "runs" / "task=boolq" / "results.json", "{")
     contents = stored.read(workdir)
     assert [run.task for run in contents.runs] == ["sciq"] and len(contents.damaged) == 1
-    done = command(f"--workdir={workdir}")
+    done = commands.call(report_command.main, f"--workdir={workdir}", cwd=tmp_path)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "1 of the sweep's runs cannot be read: task=boolq: " in done.stderr
     assert "results.json cannot be read" in done.stderr and "task=cosmos_qa: not begun" in done.stdout
@@ -295,7 +288,9 @@ def test_a_damaged_run_is_left_out_named_and_the_command_fails(tmp_path):
     assert any(text.startswith("task=boolq: ") for text in page.text)
 
     report_runs.damage(workdir / "runs" / "task=sciq" / "manifest.json", "[")
-    refused = command(f"--workdir={workdir}", f"--output={tmp_path / 'out'}")
+    refused = commands.call(
+        report_command.main, f"--workdir={workdir}", f"--output={tmp_path / 'out'}", cwd=tmp_path
+    )
     assert refused.returncode == 2 and "2 of the sweep's runs" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
 

@@ -1,9 +1,16 @@
-"""Runs in processes of their own: started, and how they ended."""
+"""Commands in this process, and runs in processes of their own: started, and how they ended."""
 
+import contextlib
+import io
 import os
+import pathlib
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
+from unittest import mock
 
 from support import paths
 
@@ -14,6 +21,41 @@ SMALL = (
     "--config.data.num_test=21",
     "--config.checkpoint.every_steps=3",
 )
+
+
+class Ended(NamedTuple):
+    """How a command ended, under the names of `subprocess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(main: Callable[[list[str]], None], *arguments: str, cwd: pathlib.Path, **environment: str) -> Ended:
+    """Calls the `main` of a command in that folder; the environment and the handlers of signals are kept."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        mock.patch.dict(os.environ, environment),
+    ):
+        try:
+            main(list(arguments))
+        except SystemExit as end:
+            status = end.code or 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+def assert_refused(ended: Ended, part: str) -> None:
+    """Exit status 2, nothing on standard output, and on standard error one line that has this part."""
+    assert ended.returncode == 2 and not ended.stdout, ended
+    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1, ended.stderr
+    assert part in ended.stderr
 
 
 def free_port() -> int:
