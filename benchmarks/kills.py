@@ -3,7 +3,7 @@
     python benchmarks/kills.py --kills=50 --seed=0 --output=benchmarks/results/kills.json
     python benchmarks/kills.py --kills=10 --layout=1,1,1 --resume-layout=2,2,1
 
-One run of `tests/kill_config.py` (pretraining, few-shot scoring, students, evaluation; a state saved every 5
+One run of `tests/support/kill_config.py` (pretraining, few-shot scoring, students, evaluation; a state saved every 5
 steps) goes through untouched. Then, trial by trial, the same command is started in a fresh workdir, gets SIGKILL
 or SIGTERM at a random moment, is started again, and so on up to four times, until it ends by itself. Moments are
 chosen by what the run is doing, so that training, saving, scoring and evaluation all get their share; the
@@ -322,7 +322,7 @@ class Study:
     resume_layout: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        config = "tests/kill_config.py" + (":gentle" if self.resume_layout else "")
+        config = "tests/support/kill_config.py" + (":gentle" if self.resume_layout else "")
         layouts = [self.layout, *([self.resume_layout] if self.resume_layout else [])]
         self._starts = [
             {"config": config, "cache": self.folder / "cache", "layout": layout} for layout in layouts

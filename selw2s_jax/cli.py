@@ -23,56 +23,67 @@ _OVERRIDE = "config."
 _IN_CONFIG_FILE = "Error whilst parsing config file"  # ml_collections' words for an error of get_config
 
 
-def define_config_flag() -> None:
+def define_config_flag(values: flags.FlagValues) -> None:
     """Defines `--config=FILE[:arguments]` and `--config.KEY=VALUE`."""
     config_flags.DEFINE_config_file(
         "config",
         None,
         "Config file, as configs/qwen.py or configs/qwen.py:weak=qwen-1.8b,smoke.",
+        flag_values=values,
         lock_config=True,
     )
 
 
-def define_process_flags() -> None:
+def define_process_flags(values: flags.FlagValues) -> None:
     """Defines the flags of a run by several processes."""
     flags.DEFINE_enum(
         "distributed",
         "auto",
         distributed.MODES,
         "Join the other processes of the run: where the environment speaks of them, always, or never.",
+        flag_values=values,
     )
-    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, to join by hand.")
-    flags.DEFINE_integer("num_processes", None, "Number of processes, to join by hand.")
-    flags.DEFINE_integer("process_id", None, "Number of this process from 0, to join by hand.")
+    flags.DEFINE_string(
+        "coordinator_address", None, "HOST:PORT of process 0, to join by hand.", flag_values=values
+    )
+    flags.DEFINE_integer("num_processes", None, "Number of processes, to join by hand.", flag_values=values)
     flags.DEFINE_integer(
-        "distributed_timeout", 300, "Seconds to wait for the other processes.", lower_bound=1
+        "process_id", None, "Number of this process from 0, to join by hand.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "distributed_timeout",
+        300,
+        "Seconds to wait for the other processes.",
+        lower_bound=1,
+        flag_values=values,
     )
 
 
-def define_student_flags() -> None:
+def define_student_flags(values: flags.FlagValues) -> None:
     """Defines the flags that name a trained model of a run, the same for all commands."""
-    flags.DEFINE_string("workdir", None, "Folder of the run.")
-    flags.DEFINE_string("task", None, "Task of the run.")
-    flags.DEFINE_string("method", None, "Method of the student; also weak and ceiling.")
-    flags.DEFINE_integer("seed", None, "Seed of the student.")
-    flags.DEFINE_string("run", None, "Of a sweep, the run, where several have such a student.")
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    flags.DEFINE_string("task", None, "Task of the run.", flag_values=values)
+    flags.DEFINE_string("method", None, "Method of the student; also weak and ceiling.", flag_values=values)
+    flags.DEFINE_integer("seed", None, "Seed of the student.", flag_values=values)
+    flags.DEFINE_string(
+        "run", None, "Of a sweep, the run, where several have such a student.", flag_values=values
+    )
 
 
-def student_flags() -> dict[str, Any]:
-    """Their values, as `students.find` takes them.
+def student_name(values: flags.FlagValues) -> dict[str, Any]:
+    """What the flags of a student say, as `students.find` takes it.
 
     Raises:
         UserError: no workdir is given.
     """
-    values = {name: flags.FLAGS[name].value for name in ("workdir", "task", "method", "seed", "run")}
-    if not values["workdir"]:
+    name = {flag: values[flag].value for flag in ("workdir", "task", "method", "seed", "run")}
+    if not name["workdir"]:
         raise UserError("--workdir is missing; give the folder of a run")
-    return values
+    return name
 
 
-def start_processes() -> None:
+def start_processes(values: flags.FlagValues) -> None:
     """Joins the other processes as the flags say, and from then on answers to being told to stop."""
-    values = flags.FLAGS
     distributed.start(
         values.distributed,
         coordinator_address=values.coordinator_address,
@@ -83,8 +94,33 @@ def start_processes() -> None:
     preemption.watch()
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the command line and runs `main`, both as `guard` does."""
+def run(
+    define_flags: Callable[[flags.FlagValues], None],
+    work: Callable[[flags.FlagValues], None],
+    argv: list[str] | None = None,
+) -> None:
+    """Parses the command line and does the command's work, both as `guard` does.
+
+    Args:
+        define_flags: defines the flags of the command.
+        work: does what their values say.
+        argv: arguments, flags only; by default those of this process, which the command then is.
+    """
+    if argv is None:
+        define_flags(flags.FLAGS)
+        _run_process(work)
+        return
+    values = flags.FlagValues()
+    define_flags(values)
+    sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides
+    try:
+        guard(lambda: _parse(values, sys.argv))
+    finally:
+        sys.argv = sys_argv
+    guard(lambda: work(values))
+
+
+def _run_process(work: Callable[[flags.FlagValues], None]) -> None:
     logging.set_verbosity(logging.WARNING)
     # A write that fails is raised; what Orbax, asyncio and TensorStore say about it besides is left out.
     for logger in (logging.get_absl_logger(), std_logging.getLogger("asyncio")):
@@ -93,8 +129,12 @@ def run(main: Callable[[], None]) -> None:
     # Read when they are imported: retries without a network end in one line of ours, PyTorch is not wanted.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    values = flags.FLAGS
     try:
-        app.run(lambda argv: guard(main), flags_parser=lambda argv: guard(lambda: _parse(argv)))
+        app.run(
+            lambda argv: guard(lambda: work(values)),
+            flags_parser=lambda argv: guard(lambda: _parse(values, argv)),
+        )
     except SystemExit as end:
         if end.code in (EXIT_USER_ERROR, EXIT_INTERRUPTED, preemption.EXIT_STATUS) and "orbax" in sys.modules:
             # Orbax's threads would go on about the same error while the interpreter shuts down.
@@ -149,15 +189,16 @@ def _exit(message: str, status: int, *, kind: str = "error") -> NoReturn:
     sys.exit(status)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     argv = [re.sub(r"(?<=^--config=)~(?=/)", str(pathlib.Path.home()), argument) for argument in argv]
     _check_override_keys(argv)
     path = _config_path(argv)
     if path and not pathlib.Path(path).is_file():
         raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
+    sys.modules.pop("config_config", None)  # the config file of an earlier call, under ml_collections' name
     try:
-        rest = flags.FLAGS(argv)
-        config = flags.FLAGS.config if "config" in flags.FLAGS else None
+        rest = values(argv)
+        config = values.config if "config" in values else None
         # A file that could not be read is reported at the first use of its config.
         keys = None if config is None else config_lib.dotted_keys(config)
     except UserError:
@@ -168,7 +209,7 @@ def _parse(argv: list[str]) -> list[str]:
         raise UserError(f"config {path} could not be read: {_describe(error, path)}") from error
     if len(rest) > 1:
         raise UserError(f"argument {rest[1]!r} is not understood; options start with --, see --help")
-    if "config" not in flags.FLAGS:  # a command that works on a finished run
+    if "config" not in values:  # a command that works on a finished run
         return rest
     if keys is None and path:
         raise UserError(f"config {path} could not be read: get_config() returned nothing")

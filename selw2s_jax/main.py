@@ -10,35 +10,44 @@ from absl import flags
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of artifacts and results; default runs/<config>-<arguments>."
-)
-_SHARD = flags.DEFINE_string(
-    "shard", "0/1", "i/n, from 0: this is the i-th of n processes that share out the work in one workdir."
-)
-_DRY_RUN = flags.DEFINE_bool(
-    "dry_run",
-    False,
-    "Only read and check everything, and show the plan and what the models are given to read.",
-)
-cli.define_config_flag()
-cli.define_process_flags()
+
+def _define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "Folder of artifacts and results; default runs/<config>-<arguments>.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "shard",
+        "0/1",
+        "i/n, from 0: this is the i-th of n processes that share out the work in one workdir.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "Only read and check everything, and show the plan and what the models are given to read.",
+        flag_values=values,
+    )
+    cli.define_config_flag(values)
+    cli.define_process_flags(values)
 
 
-def _default_workdir() -> pathlib.Path:
-    path, _, arguments = flags.FLAGS["config"].config_filename.partition(":")
+def _default_workdir(config_argument: str) -> pathlib.Path:
+    path, _, arguments = config_argument.partition(":")
     parts = [pathlib.Path(path).stem, *filter(None, arguments.split(","))]
     return pathlib.Path("runs") / "-".join(parts)
 
 
-def main() -> None:
-    shard = _parse_shard(_SHARD.value)
-    cli.start_processes()
+def _run(values: flags.FlagValues) -> None:
+    shard = _parse_shard(values.shard)
+    cli.start_processes(values)
     from selw2s_jax.run import pipeline
 
-    workdir = _WORKDIR.value or _default_workdir()
-    start = pipeline.show if _DRY_RUN.value else pipeline.run
-    start(flags.FLAGS.config, workdir, shard=shard)
+    workdir = values.workdir or _default_workdir(values["config"].config_filename)
+    start = pipeline.show if values.dry_run else pipeline.run
+    start(values.config, workdir, shard=shard)
 
 
 def _parse_shard(text: str) -> tuple[int, int]:
@@ -50,5 +59,10 @@ def _parse_shard(text: str) -> tuple[int, int]:
     raise UserError(f"--shard={text} must be i/n with 0 <= i < n, such as 0/4 for the first of four")
 
 
+def main(argv: list[str] | None = None) -> None:
+    """The command: of this process, or with other arguments."""
+    cli.run(_define_flags, _run, argv)
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    main()

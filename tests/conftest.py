@@ -10,22 +10,25 @@ from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import jax
 import pytest
+from support import paths
 
-# What one test compiled, others read, in this process and in those that it starts; nothing of it outlives the tests.
+# What one test compiled, however quickly, others read, in this process and in those that it starts; nothing of it
+# outlives the tests. Where this process has several CPU devices there is none, as in compilation_cache.enable.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+if jax.default_backend() != "cpu" or jax.device_count() == 1:
+    jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"] + "/selw2s_jax/xla")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
-pytest_plugins = ["refusals"]
-
-REPO = pathlib.Path(__file__).resolve().parent.parent
-FIXTURES = pathlib.Path(__file__).resolve().parent / "fixtures"
+pytest_plugins = ["support.refusals"]
 
 
 @pytest.fixture(scope="session")
 def real_data() -> pathlib.Path:
     """The folder of real data sets: `$SELW2S_TEST_DATA`, else `../shared/data` beside the repository."""
-    folder = pathlib.Path(os.environ.get("SELW2S_TEST_DATA", REPO.parent / "shared" / "data"))
+    folder = pathlib.Path(os.environ.get("SELW2S_TEST_DATA", paths.REPO.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"real data sets not found at {folder}; set SELW2S_TEST_DATA to run this test")
     return folder
@@ -34,7 +37,7 @@ def real_data() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def fixtures() -> pathlib.Path:
     """The folder of small committed files, each made by a committed script beside it."""
-    return FIXTURES
+    return paths.FIXTURES
 
 
 @pytest.fixture

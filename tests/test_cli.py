@@ -1,24 +1,24 @@
 """The command line: every key of the config on it, and one line for every mistake."""
 
-import functools
-import pathlib
 import subprocess
 import sys
 
 import pytest
 from absl import flags
-from ml_collections import config_flags
+from support import commands, paths
 
 from selw2s_jax import cli
 from selw2s_jax import config as config_lib
+from selw2s_jax import main as main_command
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
+from selw2s_jax.export import __main__ as export_command
 from selw2s_jax.method import registry
+from selw2s_jax.report import __main__ as report_command
 
 # ml_collections reads config files with a deprecated call.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
 
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
 # What the command line gives for every key of the contract: text and parsed value.
 COMMAND_LINE = {
@@ -75,15 +75,10 @@ def parse(monkeypatch):
 
     def run(*arguments: str):
         values = flags.FlagValues()
-        define = functools.partial(config_flags.DEFINE_config_file, flag_values=values)
-        monkeypatch.setattr(flags, "FLAGS", values)
+        cli.define_config_flag(values)
         argv = ["main", *arguments]
         monkeypatch.setattr(sys, "argv", argv)
-        monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the config file read before
-        with monkeypatch.context() as patch:
-            patch.setattr(config_flags, "DEFINE_config_file", define)
-            cli.define_config_flag()
-        cli._parse(argv)
+        cli._parse(values, argv)
         return config_lib.normalize(values.config)
 
     return run
@@ -92,7 +87,7 @@ def parse(monkeypatch):
 @pytest.mark.parametrize("key", COMMAND_LINE)
 def test_every_key_of_the_contract_on_the_command_line(parse, key):
     text, expected = COMMAND_LINE[key]
-    value = config_lib.get(parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.{key}={text}"), key)
+    value = config_lib.get(parse(f"--config={paths.CONFIGS / 'gpt2.py'}", f"--config.{key}={text}"), key)
     assert value == expected and type(value) is type(expected)
 
 
@@ -100,7 +95,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
     overrides = [
         f"--config.{key}={text}" for key, (text, _) in COMMAND_LINE.items() if key != "self_label.soft"
     ]
-    config = parse(f"--config={CONFIGS / 'qwen.py'}:weak=qwen-1.8b", *overrides)
+    config = parse(f"--config={paths.CONFIGS / 'qwen.py'}:weak=qwen-1.8b", *overrides)
     checks.validate(config, students=registry.students())
     assert config.weak.model == "gpt2-medium" and config.seeds == (0, 1)
 
@@ -116,7 +111,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
     ],
 )
 def test_forms_of_methods_on_the_command_line(parse, text, methods):
-    config = parse(f"--config={CONFIGS / 'gpt2.py'}", f"--config.methods={text}")
+    config = parse(f"--config={paths.CONFIGS / 'gpt2.py'}", f"--config.methods={text}")
     assert config.methods == methods
     checks.validate(config, students=registry.students())
 
@@ -148,7 +143,7 @@ def test_forms_of_methods_on_the_command_line(parse, text, methods):
 )
 def test_a_wrong_command_line_is_one_clear_error(parse, arguments, message):
     with pytest.raises(UserError, match=message):
-        parse(f"--config={CONFIGS / 'gpt2.py'}", *arguments)
+        parse(f"--config={paths.CONFIGS / 'gpt2.py'}", *arguments)
 
 
 MINE = "from selw2s_jax import config\n\n\ndef get_config():\n    c = config.default_config()\n"
@@ -207,7 +202,7 @@ def test_a_config_file_that_cannot_be_read_is_one_clear_error(parse, tmp_path, t
 
 def test_overrides_come_after_the_config(parse):
     with pytest.raises(UserError, match=r"--config\.task=boolq in argv before a value for --config"):
-        parse("--config.task=boolq", f"--config={CONFIGS / 'gpt2.py'}")
+        parse("--config.task=boolq", f"--config={paths.CONFIGS / 'gpt2.py'}")
 
 
 def test_no_config_is_an_error(parse):
@@ -227,7 +222,7 @@ def test_no_config_is_an_error(parse):
 @pytest.mark.parametrize("override", [[], ["--config.graph.tau=0.2"]], ids=["plain", "override"])
 def test_wrong_config_arguments(parse, arguments, message, override):
     with pytest.raises(UserError, match=message):
-        parse(f"--config={CONFIGS / arguments}", *override)
+        parse(f"--config={paths.CONFIGS / arguments}", *override)
 
 
 @pytest.mark.parametrize(
@@ -238,12 +233,33 @@ def test_wrong_config_arguments(parse, arguments, message, override):
     ],
 )
 def test_the_command_prints_one_line_and_exits_with_2(arguments, message):
-    command = [sys.executable, "-m", "selw2s_jax.main", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, cwd=CONFIGS.parent)
-    assert found.returncode == cli.EXIT_USER_ERROR == 2
-    assert found.stdout == ""
-    (line,) = found.stderr.splitlines()
-    assert line.startswith("error: ") and message in line
+    commands.assert_refused(commands.call(main_command.main, *arguments, cwd=paths.REPO), message)
+
+
+@pytest.mark.parametrize("command", ["main", "report", "predict", "export", "plan", "benchmark"])
+def test_a_mistake_ends_the_process_of_a_command_with_one_line_before_jax_is_imported(tmp_path, command):
+    code = (
+        "import runpy, sys\n"
+        f"try: runpy.run_module('selw2s_jax.{command}', run_name='__main__', alter_sys=True)\n"
+        "finally: print(*sorted(sys.modules), sep='\\n', file=open('modules.txt', 'w'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "--wrkdir=x"], capture_output=True, text=True, cwd=tmp_path
+    )
+    commands.assert_refused(ended, "Unknown command line flag 'wrkdir'")
+    modules = set((tmp_path / "modules.txt").read_text().split())
+    assert "selw2s_jax.cli" in modules
+    assert not {"jax", "flax", "transformers", "datasets", "pyarrow", "torch"} & modules
+
+
+def test_a_call_leaves_nothing_to_the_next(tmp_path):
+    """Two commands with a flag of one name, and one command twice, in a process that is neither."""
+    for main in (report_command.main, export_command.main, report_command.main):
+        commands.assert_refused(
+            commands.call(main, "--workdir=absent", "--output=out", cwd=tmp_path), "absent"
+        )
+    commands.assert_refused(commands.call(report_command.main, cwd=tmp_path), "--workdir is missing")
+    assert sys.argv[1:] == [] or ("--workdir=absent" not in sys.argv and "config" not in flags.FLAGS)
 
 
 @pytest.mark.parametrize(

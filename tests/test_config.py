@@ -3,17 +3,15 @@
 import importlib.util
 import inspect
 import math
-import pathlib
 
 import pytest
+from support import paths
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
 from selw2s_jax.method import label_rules, losses, registry, selection
 from selw2s_jax.training import state
-
-CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
 # Every key with its default; a type stands for a null default that takes a value of this type. A renamed key
 # or a changed default breaks the commands and the comparisons of users: change this table knowingly.
@@ -227,7 +225,7 @@ def test_config_arguments():
 
 
 def shipped(name: str, arguments: str | None):
-    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, paths.CONFIGS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.get_config(arguments)

@@ -11,70 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from support import mesh_models, paths
 
 from selw2s_jax import errors, sharding
 from selw2s_jax.hf import loader, random_checkpoint
-from selw2s_jax.models import decoder, heads, registry
-
-# Divisible by what the meshes below need, and no two sizes alike.
-SIZES = {
-    "num_layers": 3,
-    "embed_dim": 24,
-    "num_heads": 6,
-    "head_dim": 4,
-    "mlp_dim": 38,
-    "vocab_size": 58,
-    "max_seq_len": 17,
-}
-CONFIGS = {
-    "gpt2": registry.ModelConfig(family="gpt2", norm_eps=1e-5, rope_base=None, tie_embeddings=True, **SIZES),
-    "qwen": registry.ModelConfig(family="qwen", norm_eps=1e-6, rope_base=1e4, tie_embeddings=False, **SIZES),
-}
-MESHES = ((8, 1, 1), (2, 4, 1), (1, 4, 2))
-
-# Partition of every parameter: the golden table.
-SPECS = {
-    "gpt2": {
-        "wte": ("tensor", "fsdp"),
-        "wpe": (None, "fsdp"),
-        "layers.attn_norm.scale": (None, None),
-        "layers.attn_norm.bias": (None, None),
-        "layers.attn.qkv": (None, "fsdp", None, "tensor", None),
-        "layers.attn.qkv_bias": (None, None, "tensor", None),
-        "layers.attn.out": (None, "tensor", None, "fsdp"),
-        "layers.attn.out_bias": (None, None),
-        "layers.mlp_norm.scale": (None, None),
-        "layers.mlp_norm.bias": (None, None),
-        "layers.mlp.up": (None, "fsdp", "tensor"),
-        "layers.mlp.up_bias": (None, "tensor"),
-        "layers.mlp.down": (None, "tensor", "fsdp"),
-        "layers.mlp.down_bias": (None, None),
-        "final_norm.scale": (None,),
-        "final_norm.bias": (None,),
-    },
-    "qwen": {
-        "wte": ("tensor", "fsdp"),
-        "layers.attn_norm.scale": (None, None),
-        "layers.attn.qkv": (None, None, "tensor", None, "fsdp"),
-        "layers.attn.qkv_bias": (None, None, "tensor", None),
-        "layers.attn.out": (None, "fsdp", "tensor", None),
-        "layers.mlp_norm.scale": (None, None),
-        "layers.mlp.up": (None, "tensor", "fsdp"),
-        "layers.mlp.gate": (None, "tensor", "fsdp"),
-        "layers.mlp.down": (None, "fsdp", "tensor"),
-        "final_norm.scale": (None,),
-        "lm_head": ("tensor", "fsdp"),
-    },
-}
+from selw2s_jax.models import decoder, heads
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", mesh_models.CONFIGS)
 def test_golden_shardings(family):
     mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
-    state = nnx.state(decoder.abstract_decoder(CONFIGS[family], lm_head=True), nnx.Param)
+    state = nnx.state(decoder.abstract_decoder(mesh_models.CONFIGS[family], lm_head=True), nnx.Param)
     shardings = sharding.param_shardings(mesh, state)
     actual = {path: tuple(v.get_value().spec) for path, v in decoder.flatten_params(shardings).items()}
-    assert actual == SPECS[family]
+    assert actual == mesh_models.SPECS[family]
     assert jax.tree.structure(shardings) == jax.tree.structure(state)
 
 
@@ -107,27 +57,29 @@ def test_default_mesh_is_fsdp_over_all_devices():
 def test_indivisible_sizes_are_named():
     mesh = jax.sharding.AbstractMesh((1, 7, 5), sharding.MESH_AXES)
     with pytest.raises(errors.UserError) as info:
-        sharding.check_divisible(mesh, CONFIGS["gpt2"])
+        sharding.check_divisible(mesh, mesh_models.CONFIGS["gpt2"])
     for fault in ("embed_dim 24 by fsdp 7", "num_heads 6 by tensor 5", "vocab_size 58 by tensor 5"):
         assert fault in str(info.value)
-    sharding.check_divisible(jax.sharding.AbstractMesh((3, 4, 2), sharding.MESH_AXES), CONFIGS["gpt2"])
+    sharding.check_divisible(
+        jax.sharding.AbstractMesh((3, 4, 2), sharding.MESH_AXES), mesh_models.CONFIGS["gpt2"]
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.ci
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", mesh_models.CONFIGS)
 def test_eight_devices_equal_one(family, tmp_path):
-    random_checkpoint.write_random_checkpoint(tmp_path, CONFIGS[family], max_shard_bytes=20000)
+    random_checkpoint.write_random_checkpoint(tmp_path, mesh_models.CONFIGS[family], max_shard_bytes=20000)
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
-        "PYTHONPATH": str(pathlib.Path(__file__).resolve().parent.parent),
+        "PYTHONPATH": paths.PYTHONPATH,
     }
     command = [sys.executable, __file__, str(tmp_path)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     report = json.loads(result.stdout)
-    assert set(report) == {str(list(mesh)) for mesh in MESHES}
+    assert set(report) == {str(list(mesh)) for mesh in mesh_models.MESHES}
     for mesh, faults in report.items():
         assert not faults, f"mesh {mesh}: {faults}"
 
@@ -145,7 +97,7 @@ def _run(folder, mesh):
     state_shardings = sharding.param_shardings(mesh, state)
     state = jax.device_put(state, state_shardings)
     num_rows, num_tokens, num_examples = 8, 13, 11
-    tokens = rng.integers(0, SIZES["vocab_size"], (num_rows, num_tokens), dtype=np.int32)
+    tokens = rng.integers(0, mesh_models.SIZES["vocab_size"], (num_rows, num_tokens), dtype=np.int32)
     segment_ids = np.sort(rng.integers(1, 4, (num_rows, num_tokens), dtype=np.int32), axis=1)
     row = rng.integers(0, num_rows, num_examples)
     last = rng.integers(0, num_tokens, num_examples)
@@ -176,7 +128,7 @@ def _main(folder):
     family = loader.read_model_config(folder).family
     expected, params, _ = _run(folder, sharding.make_mesh((1, 1, 1), jax.devices()[:1]))
     report = {}
-    for shape in MESHES:
+    for shape in mesh_models.MESHES:
         mesh = sharding.make_mesh(shape)
         actual, loaded, shards = _run(folder, mesh)
         faults = [path for path in params if not np.array_equal(params[path], loaded[path])]
@@ -186,7 +138,7 @@ def _main(folder):
         for path, (spec, shard_shape, whole_shape) in shards.items():
             divided = [
                 size // mesh.shape[axis] if axis else size
-                for size, axis in zip(whole_shape, SPECS[family][path], strict=True)
+                for size, axis in zip(whole_shape, mesh_models.SPECS[family][path], strict=True)
             ]
             if list(shard_shape) != divided:
                 faults.append(f"{path} has shards {shard_shape} under {spec}")

@@ -16,31 +16,52 @@ from absl import flags
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
 
-_PROGRAMS = flags.DEFINE_list("programs", ["train"], "What is measured: train, score, answer, load.")
-_METHOD = flags.DEFINE_list(
-    "method", [], "Methods whose train step is; default the config's, selective where it has several."
-)
-_NUM_STEPS = flags.DEFINE_integer("num_steps", 20, "Steps or batches that are timed.", lower_bound=1)
-_WARMUP = flags.DEFINE_integer("warmup", 3, "Steps before them.", lower_bound=1)
-_DATA = flags.DEFINE_enum(
-    "data",
-    "auto",
-    ("auto", "real", "synthetic"),
-    "The config's task, or random tokens; auto: what is at hand.",
-)
-_LENGTHS = flags.DEFINE_string(
-    "lengths", None, "Tokens of a synthetic example on average; default the task's."
-)
-_JSON = flags.DEFINE_bool("json", False, "Print one JSON object on standard output, and nothing else there.")
-_OUTPUT = flags.DEFINE_string("output", None, "File that the JSON object is written to besides.")
-_PROFILE = flags.DEFINE_string(
-    "profile", None, "FIRST:LAST, timed steps from 0 to trace, LAST not included, in a run of their own."
-)
-_PROFILE_DIR = flags.DEFINE_string("profile_dir", "profile", "Folder of the traces.")
-_PEAK_TFLOPS = flags.DEFINE_float(
-    "peak_tflops", None, "Peak of one device that utilisation is measured against.", lower_bound=1e-6
-)
-cli.define_config_flag()
+
+def _define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_list(
+        "programs", ["train"], "What is measured: train, score, answer, load.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "method",
+        [],
+        "Methods whose train step is; default the config's, selective where it has several.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "num_steps", 20, "Steps or batches that are timed.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_integer("warmup", 3, "Steps before them.", lower_bound=1, flag_values=values)
+    flags.DEFINE_enum(
+        "data",
+        "auto",
+        ("auto", "real", "synthetic"),
+        "The config's task, or random tokens; auto: what is at hand.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "lengths", None, "Tokens of a synthetic example on average; default the task's.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "json", False, "Print one JSON object on standard output, and nothing else there.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "output", None, "File that the JSON object is written to besides.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "profile",
+        None,
+        "FIRST:LAST, timed steps from 0 to trace, LAST not included, in a run of their own.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("profile_dir", "profile", "Folder of the traces.", flag_values=values)
+    flags.DEFINE_float(
+        "peak_tflops",
+        None,
+        "Peak of one device that utilisation is measured against.",
+        lower_bound=1e-6,
+        flag_values=values,
+    )
+    cli.define_config_flag(values)
 
 
 def _parse_lengths(text: str | None) -> int | None:
@@ -57,25 +78,30 @@ def _parse_range(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def main() -> None:
-    mean_length = _parse_lengths(_LENGTHS.value)
-    window = None if _PROFILE.value is None else _parse_range(_PROFILE.value)
+def _run(values: flags.FlagValues) -> None:
+    mean_length = _parse_lengths(values.lengths)
+    window = None if values.profile is None else _parse_range(values.profile)
     # What a cache holds would be read in no time.
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     from selw2s_jax.benchmark import measure, runner
 
     options = runner.Options(
-        programs=tuple(_PROGRAMS.value),
-        methods=tuple(_METHOD.value),
-        num_steps=_NUM_STEPS.value,
-        warmup=_WARMUP.value,
-        data=_DATA.value,
+        programs=tuple(values.programs),
+        methods=tuple(values.method),
+        num_steps=values.num_steps,
+        warmup=values.warmup,
+        data=values.data,
         mean_length=mean_length,
-        profile=None if window is None else measure.Profile(*window, _PROFILE_DIR.value),
-        peak_flops=None if _PEAK_TFLOPS.value is None else _PEAK_TFLOPS.value * 1e12,
+        profile=None if window is None else measure.Profile(*window, values.profile_dir),
+        peak_flops=None if values.peak_tflops is None else values.peak_tflops * 1e12,
     )
-    runner.run(flags.FLAGS.config, options, as_json=_JSON.value, output=_OUTPUT.value)
+    runner.run(values.config, options, as_json=values.json, output=values.output)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command: of this process, or with other arguments."""
+    cli.run(_define_flags, _run, argv)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    main()

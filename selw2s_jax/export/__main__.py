@@ -9,37 +9,50 @@ from absl import flags
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; it must not exist, or be empty.")
-_DTYPE = flags.DEFINE_string("dtype", None, "Of the weights, as bfloat16; default as they were trained.")
-_TOKENIZER = flags.DEFINE_string(
-    "tokenizer", None, "Folder of the tokenizer's files; default where the run had it."
-)
-_LORA = flags.DEFINE_string(
-    "lora", "merged", "Of a student with low-rank adapters: merged into the weights, or apart, without those."
-)
-_BASE = flags.DEFINE_string(
-    "base",
-    None,
-    "Folder of the pretrained model, of which only a part was trained; default where the run had it.",
-)
-cli.define_student_flags()
+
+def _define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "output", None, "Folder to write; it must not exist, or be empty.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "dtype", None, "Of the weights, as bfloat16; default as they were trained.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "tokenizer",
+        None,
+        "Folder of the tokenizer's files; default where the run had it.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "lora",
+        "merged",
+        "Of a student with low-rank adapters: merged into the weights, or apart, without those.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "base",
+        None,
+        "Folder of the pretrained model, of which only a part was trained; default where the run had it.",
+        flag_values=values,
+    )
+    cli.define_student_flags(values)
 
 
-def main() -> None:
-    if not _OUTPUT.value:
+def _run(values: flags.FlagValues) -> None:
+    if not values.output:
         raise UserError("--output is missing; give the folder to write")
     from selw2s_jax.export import exports
     from selw2s_jax.run import students
 
-    student = students.find(**cli.student_flags())
-    output = _OUTPUT.value
+    student = students.find(**cli.student_name(values))
+    output = values.output
     exports.save(
         student,
         output,
-        dtype=_DTYPE.value,
-        adapters=_LORA.value,
-        tokenizer_folder=_TOKENIZER.value,
-        base=_BASE.value,
+        dtype=values.dtype,
+        adapters=values.lora,
+        tokenizer_folder=values.tokenizer,
+        base=values.base,
     )
     facts = student.facts
     print(
@@ -47,5 +60,10 @@ def main() -> None:
     )
 
 
+def main(argv: list[str] | None = None) -> None:
+    """The command: of this process, or with other arguments."""
+    cli.run(_define_flags, _run, argv)
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    main()

@@ -13,23 +13,41 @@ from selw2s_jax import cli
 from selw2s_jax.errors import UserError
 from selw2s_jax.plan import targets
 
-_TARGET = flags.DEFINE_string(
-    "target",
-    None,
-    "What the run is planned for: a100-80gb:8, tpu-v5p:2x2x1, cpu:8; an unknown one lists them.",
-)
-_LENGTHS = flags.DEFINE_string(
-    "lengths", None, "Tokens of an example, as 128,512; default measured from data at hand, else the task's."
-)
-_STEPS = flags.DEFINE_enum(
-    "steps", "train", ("train", "all"), "Compile the student's train step, or all programs of the run."
-)
-_MESH = flags.DEFINE_enum(
-    "mesh", "config", ("config", "auto"), "The mesh of the config, or the best of all shapes by estimate."
-)
-_JSON = flags.DEFINE_bool("json", False, "Print one JSON object on standard output, and nothing else there.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, to see which of its stages are done.")
-cli.define_config_flag()
+
+def _define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "target",
+        None,
+        "What the run is planned for: a100-80gb:8, tpu-v5p:2x2x1, cpu:8; an unknown one lists them.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "lengths",
+        None,
+        "Tokens of an example, as 128,512; default measured from data at hand, else the task's.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "steps",
+        "train",
+        ("train", "all"),
+        "Compile the student's train step, or all programs of the run.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "mesh",
+        "config",
+        ("config", "auto"),
+        "The mesh of the config, or the best of all shapes by estimate.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "json", False, "Print one JSON object on standard output, and nothing else there.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Folder of the run, to see which of its stages are done.", flag_values=values
+    )
+    cli.define_config_flag(values)
 
 
 def _parse_lengths(text: str | None) -> tuple[int, ...] | None:
@@ -41,14 +59,19 @@ def _parse_lengths(text: str | None) -> tuple[int, ...] | None:
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-def main() -> None:
-    lengths, target = _parse_lengths(_LENGTHS.value), targets.parse(_TARGET.value)
+def _run(values: flags.FlagValues) -> None:
+    lengths, target = _parse_lengths(values.lengths), targets.parse(values.target)
     targets.set_environment(target)
     from selw2s_jax.plan import planner
 
-    options = planner.Options(lengths, _STEPS.value == "all", _MESH.value == "auto")
-    planner.run(flags.FLAGS.config, target, options, as_json=_JSON.value, workdir=_WORKDIR.value)
+    options = planner.Options(lengths, values.steps == "all", values.mesh == "auto")
+    planner.run(values.config, target, options, as_json=values.json, workdir=values.workdir)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command: of this process, or with other arguments."""
+    cli.run(_define_flags, _run, argv)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    main()

@@ -8,31 +8,41 @@ from absl import flags
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
 
-_INPUT = flags.DEFINE_string("input", None, "JSON lines of questions, by text or by question and answer.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON lines to write, one for each question.")
 _FOLDERS = {
     "base": "Folder of the pretrained strong model, which gives the few-shot answers; default where the run had it.",
     "tokenizer": "Folder of its tokenizer's files; default where the run had it.",
     "weak_base": "Folder of the pretrained weak model, if only a part was trained; default where the run had it.",
     "weak_tokenizer": "Folder of the weak model's tokenizer's files; default where the run had it.",
 }
-for _name, _what in _FOLDERS.items():
-    flags.DEFINE_string(_name, None, _what)
-cli.define_student_flags()
 
 
-def main() -> None:
-    for flag, what in ((_INPUT, "the file of questions"), (_OUTPUT, "the file to write")):
-        if not flag.value:
-            raise UserError(f"--{flag.name} is missing; give {what}")
+def _define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "input", None, "JSON lines of questions, by text or by question and answer.", flag_values=values
+    )
+    flags.DEFINE_string("output", None, "JSON lines to write, one for each question.", flag_values=values)
+    for name, what in _FOLDERS.items():
+        flags.DEFINE_string(name, None, what, flag_values=values)
+    cli.define_student_flags(values)
+
+
+def _run(values: flags.FlagValues) -> None:
+    for flag, what in (("input", "the file of questions"), ("output", "the file to write")):
+        if not values[flag].value:
+            raise UserError(f"--{flag} is missing; give {what}")
     from selw2s_jax.predict import predictions
     from selw2s_jax.run import students
 
-    student = students.find(**cli.student_flags())
-    folders = {name: flags.FLAGS[name].value for name in _FOLDERS}
-    records = predictions.write(student, _INPUT.value, _OUTPUT.value, **folders)
-    print(f"{len(records)} lines, one for each question, are in {_OUTPUT.value}")
+    student = students.find(**cli.student_name(values))
+    folders = {name: values[name].value for name in _FOLDERS}
+    records = predictions.write(student, values.input, values.output, **folders)
+    print(f"{len(records)} lines, one for each question, are in {values.output}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command: of this process, or with other arguments."""
+    cli.run(_define_flags, _run, argv)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    main()

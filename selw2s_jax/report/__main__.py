@@ -9,17 +9,23 @@ from etils import epath
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
 
-_WORKDIRS = flags.DEFINE_multi_string("workdir", [], "Folder of a run; may be given several times.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; default `report` in the first workdir.")
+
+def _define_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_multi_string(
+        "workdir", [], "Folder of a run; may be given several times.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "output", None, "Folder to write; default `report` in the first workdir.", flag_values=values
+    )
 
 
-def main() -> None:
-    if not _WORKDIRS.value:
+def _run(values: flags.FlagValues) -> None:
+    if not values.workdir:
         raise UserError("--workdir is missing; give the folder of a run")
     from selw2s_jax.report import document, stored
     from selw2s_jax.runtime import storage
 
-    workdirs = [epath.Path(workdir).expanduser() for workdir in dict.fromkeys(_WORKDIRS.value)]
+    workdirs = [epath.Path(workdir).expanduser() for workdir in dict.fromkeys(values.workdir)]
     contents = [stored.read(workdir) for workdir in workdirs]
     runs = [run for found in contents for run in found.runs]
     waiting = [line for found in contents for line in found.waiting]
@@ -28,7 +34,7 @@ def main() -> None:
     if not any(run.predictions or run.p_ik for run in runs):
         nothing = f"no evaluation is finished in {', '.join(map(str, workdirs))}"
         raise UserError(unread if damaged else f"{nothing}; run the same config again, it continues")
-    output = epath.Path(_OUTPUT.value).expanduser() if _OUTPUT.value else workdirs[0] / "report"
+    output = epath.Path(values.output).expanduser() if values.output else workdirs[0] / "report"
     if output.is_file():
         raise UserError(f"--output={output} is a file; choose another folder")
     made = document.files(runs, absent=[*waiting, *damaged])
@@ -45,5 +51,10 @@ def main() -> None:
         raise UserError(f"the report is written, but {unread}")
 
 
+def main(argv: list[str] | None = None) -> None:
+    """The command: of this process, or with other arguments."""
+    cli.run(_define_flags, _run, argv)
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    main()

@@ -1,0 +1,212 @@
+"""What README.md, docs/ and launch/README.md say: their examples, commands, names, keys and links."""
+
+import importlib.util
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+from support import paths
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.experiments import checks, plugins
+from selw2s_jax.method import losses, objectives, registry
+
+README = paths.REPO / "README.md"
+DOCS = sorted((paths.REPO / "docs").glob("*.md"))
+PAGES = [README, *DOCS, paths.REPO / "launch" / "README.md"]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(paths.REPO)))
+
+# Config files of the reader's own, in examples.
+OWN_CONFIGS = ("my_config.py",)
+
+
+def load_module(path: pathlib.Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def code_blocks(page: pathlib.Path) -> list[str]:
+    """The indented blocks after an empty line, unindented."""
+    blocks = re.findall(r"\n\n((?:    .*\n|\n(?=    ))+)", page.read_text() + "\n")
+    return [textwrap.dedent(block) for block in blocks]
+
+
+def command_lines(page: pathlib.Path) -> list[str]:
+    """The lines of code blocks and the code in sentences and tables; continued lines are one, comments are gone."""
+    sentences = "\n".join(line for line in page.read_text().splitlines() if line[:4].strip())
+    inline = re.findall(r"`([^`]+)`", sentences)
+    lines = "\n".join([*code_blocks(page), *inline]).replace("\\\n", " ").splitlines()
+    return [re.split(r"\s#", line)[0].strip() for line in lines]
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(page: pathlib.Path) -> list[str]:
+    found = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    return [link for link in found if not link.startswith(("https://", "http://"))]
+
+
+def my_config() -> str:
+    text = (paths.REPO / "docs" / "extending.md").read_text()
+    block = re.search(r"As a whole\s`my_config\.py`[^:]*:\n\n((?:    .*\n|\n)+)", text)
+    return textwrap.dedent(block[1])
+
+
+def test_the_front_page_is_a_page():
+    assert len(README.read_text().splitlines()) <= 220
+
+
+def test_the_front_page_leads_to_every_other():
+    linked = {(README.parent / link.partition("#")[0]).resolve() for link in links(README)}
+    assert not {page for page in PAGES[1:] if page not in linked}
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link}: no such file"
+        assert not anchor or anchor in anchors(target), f"{link}: no such heading"
+
+
+@every_page
+def test_files_that_are_named_exist(page):
+    folders = (
+        "benchmarks",
+        "configs",
+        "docs",
+        "launch",
+        "selw2s_jax",
+        "tests",
+        "data",
+        "hf",
+        "method",
+        "models",
+    )
+    names = re.findall(
+        rf"(?<![\w./-])((?:{'|'.join(folders)})/[\w./-]+\.(?:py|sh|md|png|json|yaml))", page.read_text()
+    )
+    missing = [
+        name
+        for name in names
+        if not ((paths.REPO / name).exists() or (paths.REPO / "selw2s_jax" / name).exists())
+    ]
+    assert not missing
+
+
+def test_the_front_pages_targets_are_those_of_make_and_of_continuous_integration():
+    targets = re.findall(r"^(\w+):", (paths.REPO / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"^make (\w+)", "\n".join(code_blocks(README)), re.MULTILINE)
+    assert named == ["quickstart", "test"]
+    assert set(named) <= set(targets)
+    assert "make test" in (paths.REPO / ".ci" / "run").read_text().splitlines()
+
+
+@every_page
+def test_commands_are_of_modules_and_flags_that_exist(page):
+    for line in command_lines(page):
+        if not (command := re.search(r"-m selw2s_jax\.(\w+)(.*)", line)):
+            continue
+        path = paths.REPO / "selw2s_jax" / f"{command[1]}.py"
+        path = path if path.exists() else path.with_suffix("") / "__main__.py"
+        assert path.exists(), line
+        defined = path.read_text() + (paths.REPO / "selw2s_jax" / "cli.py").read_text()
+        for flag in re.findall(r"(?<!\S)--(\w+)", command[2]):
+            assert f'"{flag}"' in defined, f"{line}: no flag --{flag}"
+
+
+@every_page
+def test_configs_of_commands_load(page):
+    for line in command_lines(page):
+        for name in re.findall(r"--config=([\w./-]+\.py(?::[\w=.,-]+)?)", line):
+            path, _, arguments = name.partition(":")
+            if path not in OWN_CONFIGS:
+                config = config_lib.normalize(load_module(paths.REPO / path).get_config(arguments or None))
+                models = ("strong",) if registry.is_p_ik_alone(config.methods) else ("weak", "strong")
+                checks.validate(config, students=registry.students(), models=models)
+
+
+@every_page
+def test_keys_of_the_config_exist(page):
+    text, config = page.read_text(), config_lib.default_config()
+    sections = [name for name in config if isinstance(config[name], ml_collections.ConfigDict)]
+    keys = re.findall(rf"`((?:{'|'.join(sections)})\.[a-z0-9_]+)(?:=[^`]*)?`", text)
+    keys += re.findall(r"config\.(?!key=)([\w.]+) ?=", text)
+    for key in keys:
+        section, _, rest = key.partition(".")
+        assert section in config and (not rest or rest in config[section]), f"no key {key} in the config"
+
+
+@every_page
+def test_code_can_be_read(page):
+    for block in code_blocks(page):
+        if re.match(r"(import|from) ", block):
+            compile(block, str(page), "exec")
+        while block.startswith("{"):
+            _, end = json.JSONDecoder().raw_decode(block)
+            block = block[end:].lstrip()
+
+
+def test_the_example_is_a_config_with_a_method_of_its_own(registrations, tmp_path):
+    (tmp_path / "my_config.py").write_text(my_config())
+    config = load_module(tmp_path / "my_config.py").get_config()
+    checks.validate(config_lib.normalize(config), students=registry.students())
+    own = [name for name in config.methods if losses.LOSSES[name].__module__ == "my_config"]
+    assert len(own) == 1
+    weak_probs = jnp.asarray([[0.3, 0.7], [1.0, 0.0]])
+    values = losses.get(own[0])(jnp.log(weak_probs + 1e-6), weak_probs, 0.5)
+    np.testing.assert_allclose(values, 0.0, atol=1e-4)
+
+
+def test_the_example_works_as_a_plugin(registrations, tmp_path, monkeypatch):
+    code, _, _ = my_config().partition("def get_config")
+    (tmp_path / "my_methods.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = config_lib.default_config()
+    config.plugins, config.methods = ("my_methods",), ("finetune", "jeffreys")
+    plugins.load(config.plugins)
+    del sys.modules["my_methods"]
+    plugins.check_methods(config)
+    own = objectives.make_objective(config, registry.METHODS["jeffreys"])
+    assert own.loss_options == (("scale", 1.0),)
+
+
+def test_the_table_of_methods_is_whole():
+    text = (paths.REPO / "docs" / "method.md").read_text()
+    table = re.search(r"\| method \| what it is \|\n((?:\|.*\n)+)", text)[1]
+    named = [name for row in table.splitlines()[1:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(registry.students())
+    options = re.findall(r"`loss\.(\w+)`", table)
+    assert sorted(options) == sorted(config_lib.default_config().loss)
+
+
+@pytest.mark.slow
+def test_the_example_method_runs_and_its_code_is_part_of_its_key(tmp_path):
+    def run(code: str) -> str:
+        (tmp_path / "my_config.py").write_text(code)
+        command = [sys.executable, "-m", "selw2s_jax.main", "--config=my_config.py", "--workdir=run"]
+        return subprocess.run(
+            [*command, "--config.data.num_train=128", "--config.data.num_test=21"],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    first = run(my_config())
+    assert re.search(r"^jeffreys +\d+\.\d\d", first, re.MULTILINE)
+    assert ", 0 to run" in run(my_config())
+    edited = run(my_config().replace("1e-6", "1e-5"))
+    # The student and its evaluation; nothing else depends on the loss.
+    assert ", 2 to run" in edited

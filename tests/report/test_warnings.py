@@ -1,0 +1,114 @@
+"""Warnings of a report: each known way to fail is named with method, seed, numbers and remedy."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support import report_runs
+
+from selw2s_jax.report import document, numbers, stored
+from selw2s_jax.report import warnings as warnings_lib
+
+
+def found(tmp_path, **changes) -> list[warnings_lib.Finding]:
+    return warnings_lib.find(stored.read_run(report_runs.write_run(tmp_path / "run", **changes)))
+
+
+EVEN = {
+    "weak": (2, 2, 2), "ceiling": (10, 10, 10), "finetune": (4, 4, 5), "selective": (9, 9, 9),
+    "random_selection": (5, 5, 4),
+}  # fmt: skip
+
+
+def test_a_run_without_failures_has_no_warning(tmp_path):
+    right = {"weak": (7, 7), "ceiling": (10, 10), "finetune": (8, 8), "selective": (9, 9)}
+    run = stored.read_run(report_runs.write_run(tmp_path / "run", right=right | {"random_selection": (7, 7)}))
+    predictions = {
+        method: {seed: np.tile(prob_1, 5) for seed, prob_1 in of_seed.items()}
+        for method, of_seed in run.predictions.items()
+    }
+    run = dataclasses.replace(run, truth=np.tile(run.truth, 5), predictions=predictions)
+    assert warnings_lib.find(run) == []
+    assert "None of the known ways" in " ".join(report_runs.Page(document.files([run])["report.html"]).text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "method", "seeds", "words"),
+    [
+        ({"diagnostics": [report_runs.diagnosis(ik_rate=0.004, seed=1)]}, "selective", "1", "IK rate 0.4 %"),
+        ({"diagnostics": [report_runs.diagnosis(ik_rate=1.0)]}, "selective", "0", "IK rate 100.0 %"),
+        (
+            {"diagnostics": [report_runs.diagnosis(self_accuracy_on_ik=0.5), report_runs.diagnosis(seed=1)]},
+            "selective",
+            "0",
+            "50.0 % against 80.0 %",
+        ),
+        (
+            {"diagnostics": [report_runs.diagnosis(self_weight=0.99)]},
+            "selective",
+            "0",
+            "mean self-weight 0.99",
+        ),
+        (
+            {"diagnostics": [report_runs.diagnosis(effective_neighbours=31.0)]},
+            "selective",
+            "0",
+            "31 effective neighbours",
+        ),
+        (
+            {"p_ik": [report_runs.P_IK | {"auroc_low": 0.45, "test_task": "sciq", "distribution": "out"}]},
+            "selective",
+            "0",
+            "sciq (out of distribution) does not tell known from unknown questions: AUROC 0.8",
+        ),
+        (
+            {"p_ik": [report_runs.P_IK | {"auroc": 0.5, "auroc_low": None, "auroc_high": None}]},
+            "selective",
+            "0",
+            "no better than chance",
+        ),
+        (
+            {"p_ik": [report_runs.P_IK | {"ik_precision": 0.75}, report_runs.P_IK | {"seed": 1}]},
+            "selective",
+            "0",
+            "above gamma = 0.8 are right no more often than all are: 75.0 % against 75.0 %",
+        ),
+        (
+            {
+                "p_ik": [
+                    report_runs.P_IK | {"known": 20, "auroc": None, "auroc_low": None, "auroc_high": None}
+                ]
+            },
+            "selective",
+            "0",
+            "20 of 20 few-shot answers are right",
+        ),
+        ({"right": {m: (n[0],) for m, n in EVEN.items()}}, "all", "0", "one seed only"),
+        ({"right": EVEN | {"ceiling": (2, 2, 1)}}, "ceiling", "0, 1, 2", "PGR is undefined"),
+        ({"right": EVEN | {"ceiling": (2, 5, 4)}}, "ceiling", "0", "in 1 of 3 seeds"),
+        ({"right": EVEN | {"ceiling": (2, 3, 2)}}, "ceiling", "0, 1, 2", "denominator touches zero"),
+        ({"right": EVEN}, "weak", "0, 1, 2", "more common label (60.0 %)"),
+        (
+            {"right": EVEN | {"finetune": (1, 2, 0)}},
+            "finetune",
+            "0, 1, 2",
+            "below its weak teacher: -10.0 points",
+        ),
+        (
+            {"right": EVEN | {"random_selection": (9, 9, 9)}},
+            "selective",
+            "0, 1, 2",
+            "control random_selection",
+        ),
+    ],
+)
+def test_warnings_name_method_seed_numbers_and_remedy(tmp_path, changes, method, seeds, words):
+    warnings = [one for one in found(tmp_path, **changes) if words in one.observation]
+    assert [(one.method, one.seeds) for one in warnings] == [(method, seeds)]
+    assert warnings[0].remedy
+
+
+def test_methods_whose_mask_is_given_are_not_blamed_for_it(tmp_path):
+    fixed = [report_runs.diagnosis(name, ik_rate=1.0, self_accuracy_on_ik=0.1) for name in numbers.CONTROLS]
+    fixed.append(report_runs.diagnosis("selective_without_gs", self_weight=1.0))
+    assert not [one for one in found(tmp_path, diagnostics=fixed) if "IK" in one.observation]

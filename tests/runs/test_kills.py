@@ -1,0 +1,56 @@
+"""A run killed in training, in saving or in scoring, and started again, ends as one that nobody killed."""
+
+from support import paths
+import pathlib
+import signal
+import sys
+
+import pytest
+
+BENCHMARKS = paths.REPO / "benchmarks"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def kills():
+    """The module of benchmarks/kills.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        import kills
+
+        yield kills
+    for name in ("kills", "run_differences"):
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def study(kills, tmp_path_factory):
+    """A study with its reference."""
+    study = kills.Study(tmp_path_factory.mktemp("kills"))
+    study.timeline = study.untouched("reference")
+    return study
+
+
+@pytest.mark.parametrize(
+    "number, phase, stage, at",
+    [
+        (signal.SIGKILL, "training", "selective, seed 0", 23),
+        (signal.SIGTERM, "training", "pretraining of the strong model", 41),
+        (signal.SIGKILL, "scoring", "few-shot answers on world_traits (P(IK)), seed 0", 0.0),
+    ],
+)
+def test_a_run_that_is_killed_and_started_again_has_the_untouched_result(
+    kills, study, number, phase, stage, at
+):
+    moment = kills.Moment(phase, stage, at)
+    trial = study.trial(f"{number.name}-{phase}", [(moment, number)])
+    assert trial["faults"] == []
+    (kill,) = trial["kills"]
+    assert kill["stage"] == stage and kill["phase"] in (phase, "saving")
+    assert (
+        kill["exit_status"]
+        == {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: kills.SAVED_AND_STOPPED}[number]
+    )
+    if phase == "training":
+        assert kill["step"] >= at and kill["resumed_at_step"] >= at - 15

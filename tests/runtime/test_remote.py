@@ -1,0 +1,70 @@
+"""Local copies of what lies on gs://: whole, one for each version, and local paths left alone."""
+
+import pathlib
+
+import pytest
+from etils import epath
+from support import gs_stand_in
+
+from selw2s_jax.data import by_id, sources, task_files, tasks
+from selw2s_jax.errors import UserError
+from selw2s_jax.hf import loader
+from selw2s_jax.runtime import remote
+from selw2s_jax.worlds import smoke
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """An empty bucket, and a cache folder of its own."""
+    monkeypatch.setenv("SELW2S_CACHE", str(tmp_path / "cache"))
+    with gs_stand_in.installed(tmp_path / "objects"):
+        yield epath.Path("gs://bucket")
+
+
+def test_a_local_path_is_itself(tmp_path):
+    assert remote.local_copy(tmp_path / "none") == tmp_path / "none"
+    assert remote.local_copy("~/data") == pathlib.Path("~/data").expanduser()
+
+
+def test_a_file_is_copied_once_and_again_when_it_changes(bucket, capsys):
+    path = bucket / "mine.jsonl"
+    path.write_text("one")
+    copies = [remote.local_copy(str(path)) for _ in range(2)]
+    assert copies[0] == copies[1] and copies[0].name == "mine.jsonl" and copies[0].read_text() == "one"
+    assert capsys.readouterr().out.count("copying gs://bucket/mine.jsonl") == 1
+    path.write_text("another")
+    assert remote.local_copy(str(path)).read_text() == "another"
+    assert copies[0].read_text() == "one", "who reads the old copy keeps it"
+    assert not [p for p in remote.cache_folder().iterdir() if p.name.startswith(".")]
+
+
+def test_a_folder_is_copied_without_weights_that_nothing_reads(bucket):
+    for name in ("config.json", "model.safetensors", "pytorch_model.bin", "ARC-Easy/train.parquet"):
+        (bucket / "model" / name).write_text(name)
+    copy = remote.local_copy("gs://bucket/model")
+    found = sorted(p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file())
+    assert copy.name == "model" and found == ["ARC-Easy/train.parquet", "config.json", "model.safetensors"]
+
+
+def test_what_is_not_there_is_said(bucket):
+    with pytest.raises(UserError, match=r"gs://bucket/none is not there; correct its path in the config"):
+        remote.local_copy("gs://bucket/none")
+
+
+def test_readers_take_gs_paths(bucket, tmp_path):
+    data = smoke.data_folder(epath.Path(tmp_path / "made"))
+    model = smoke.model_folder("random-tiny-gpt2", epath.Path(tmp_path / "made"))
+    for folder, name in ((data, "data"), (model, "model")):
+        for path in pathlib.Path(folder).rglob("*"):
+            if path.is_file():
+                (bucket / name / path.relative_to(folder).as_posix()).write_bytes(path.read_bytes())
+    task = tasks.get_task("sciq")
+    assert sources.load_questions(task, "test", source="gs://bucket/data") == sources.load_questions(
+        task, "test", source=str(data)
+    )
+    copy = loader.resolve("gs://bucket/model")
+    assert loader.fingerprint(copy) == loader.fingerprint(pathlib.Path(model))
+    (bucket / "mine.jsonl").write_text('{"text": "Is it?", "label": 1}\n{"text": "Is it not?", "label": 0}\n')
+    assert len(task_files.load_user_questions("gs://bucket/mine.jsonl", "mine", "train")) == 2
+    (bucket / "scores.jsonl").write_text('{"example_id": "a", "p_ik": 0.25}\n')
+    assert by_id.read_values("gs://bucket/scores.jsonl", "p_ik", 0, 1) == {"a": 0.25}

@@ -1,0 +1,59 @@
+"""Models whose sizes many meshes divide, and the partition of each of their parameters."""
+
+from selw2s_jax.models import registry
+
+# Divisible by what the meshes below need, and no two sizes alike.
+SIZES = {
+    "num_layers": 3,
+    "embed_dim": 24,
+    "num_heads": 6,
+    "head_dim": 4,
+    "mlp_dim": 38,
+    "vocab_size": 58,
+    "max_seq_len": 17,
+}
+
+
+CONFIGS = {
+    "gpt2": registry.ModelConfig(family="gpt2", norm_eps=1e-5, rope_base=None, tie_embeddings=True, **SIZES),
+    "qwen": registry.ModelConfig(family="qwen", norm_eps=1e-6, rope_base=1e4, tie_embeddings=False, **SIZES),
+}
+
+
+MESHES = ((8, 1, 1), (2, 4, 1), (1, 4, 2))
+
+
+# Partition of every parameter: the golden table.
+SPECS = {
+    "gpt2": {
+        "wte": ("tensor", "fsdp"),
+        "wpe": (None, "fsdp"),
+        "layers.attn_norm.scale": (None, None),
+        "layers.attn_norm.bias": (None, None),
+        "layers.attn.qkv": (None, "fsdp", None, "tensor", None),
+        "layers.attn.qkv_bias": (None, None, "tensor", None),
+        "layers.attn.out": (None, "tensor", None, "fsdp"),
+        "layers.attn.out_bias": (None, None),
+        "layers.mlp_norm.scale": (None, None),
+        "layers.mlp_norm.bias": (None, None),
+        "layers.mlp.up": (None, "fsdp", "tensor"),
+        "layers.mlp.up_bias": (None, "tensor"),
+        "layers.mlp.down": (None, "tensor", "fsdp"),
+        "layers.mlp.down_bias": (None, None),
+        "final_norm.scale": (None,),
+        "final_norm.bias": (None,),
+    },
+    "qwen": {
+        "wte": ("tensor", "fsdp"),
+        "layers.attn_norm.scale": (None, None),
+        "layers.attn.qkv": (None, None, "tensor", None, "fsdp"),
+        "layers.attn.qkv_bias": (None, None, "tensor", None),
+        "layers.attn.out": (None, "fsdp", "tensor", None),
+        "layers.mlp_norm.scale": (None, None),
+        "layers.mlp.up": (None, "tensor", "fsdp"),
+        "layers.mlp.gate": (None, "tensor", "fsdp"),
+        "layers.mlp.down": (None, "fsdp", "tensor"),
+        "final_norm.scale": (None,),
+        "lm_head": ("tensor", "fsdp"),
+    },
+}
