@@ -10,7 +10,7 @@ import numpy as np
 
 from selw2s_jax.analysis import metrics
 from selw2s_jax.analysis import p_ik as p_ik_lib
-from selw2s_jax.report import questions as questions_lib
+from selw2s_jax.report import p_ik_questions
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts
 
@@ -104,7 +104,7 @@ def write_questions(folder, tests) -> None:
     """
     rows: dict[str, list] = {}
     for entry, columns in tests:
-        shared = {name: [entry[name]] * entry["n"] for name in questions_lib.TestKey._fields}
+        shared = {name: [entry[name]] * entry["n"] for name in p_ik_questions.TestKey._fields}
         for name, values in (shared | columns).items():
             rows.setdefault(name, []).extend(values)
     artifacts.write_table(folder / manifests.P_IK_ITEMS_FILE, rows)

@@ -12,7 +12,8 @@ import report_runs
 import small_run
 from etils import epath
 
-from selw2s_jax.report import document, figures, formats, numbers, stored, tables
+from selw2s_jax.analysis import formats
+from selw2s_jax.report import document, figures, numbers, stored, tables
 
 
 @pytest.fixture(scope="module")

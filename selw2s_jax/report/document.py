@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import results
+from selw2s_jax.analysis import formats, results
 from selw2s_jax.report import (
     figures,
-    formats,
     numbers,
     p_ik_sections,
     page,

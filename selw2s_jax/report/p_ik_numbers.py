@@ -11,8 +11,7 @@ import numpy as np
 from selw2s_jax import config as config_lib
 from selw2s_jax.analysis import metrics
 from selw2s_jax.analysis import p_ik as p_ik_lib
-from selw2s_jax.report import numbers, stored
-from selw2s_jax.report import questions as questions_lib
+from selw2s_jax.report import numbers, p_ik_questions, stored
 
 # Settings, at their defaults, under which the paper's numbers are of the same thing.
 _PAPER_SETTINGS = (
@@ -50,7 +49,7 @@ class Pair:
     beside: str | None
     run: stored.Run
     tests: Mapping[int, dict[str, Any]]
-    questions: Mapping[int, questions_lib.Questions]
+    questions: Mapping[int, p_ik_questions.Questions]
 
     @property
     def is_in_distribution(self) -> bool:
@@ -182,7 +181,7 @@ def _make_pairs(runs: Sequence[stored.Run]) -> list[Pair] | None:
     found: dict[tuple[str | None, ...], Pair] = {}
     for run in runs:
         for entry in run.p_ik:
-            key = questions_lib.TestKey.of(entry)
+            key = p_ik_questions.TestKey.of(entry)
             beside = run.task if run.has_classifiers else None
             name = (key.method, key.train_task, key.test_task, beside)
             pair = found.setdefault(name, Pair(*name, run, {}, {}))

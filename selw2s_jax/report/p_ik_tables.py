@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.report import formats, p_ik_numbers
-from selw2s_jax.report.formats import Column
+from selw2s_jax.analysis import formats
+from selw2s_jax.analysis.formats import Column
+from selw2s_jax.report import p_ik_numbers
 
 _LONGEST = 300  # characters of a question
 _TRAINED = Column("train_task", "trained on", "the task whose questions P(IK) is trained on")

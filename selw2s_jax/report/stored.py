@@ -16,7 +16,7 @@ from etils import epath
 
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
-from selw2s_jax.report import questions as questions_lib
+from selw2s_jax.report import p_ik_questions
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, storage
 
@@ -62,7 +62,7 @@ class Run:
     logs: dict[str, dict[int, list[dict[str, float]]]]
     diagnostics: list[dict[str, Any]]
     p_ik: list[dict[str, Any]]
-    p_ik_items: dict[questions_lib.TestKey, questions_lib.Questions]
+    p_ik_items: dict[p_ik_questions.TestKey, p_ik_questions.Questions]
     notes: list[str]
     missing: list[str]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -372,7 +372,7 @@ def _read_results(
         )
         return parts | {"p_ik": []}, [of_another]
     path = workdir / manifests.P_IK_ITEMS_FILE
-    items = _checked(path, stored.workdir, lambda: questions_lib.read(path, parts["p_ik"], stored.texts))
+    items = _checked(path, stored.workdir, lambda: p_ik_questions.read(path, parts["p_ik"], stored.texts))
     if items is None:
         return parts, [
             f"{manifests.P_IK_ITEMS_FILE}, P(IK) of every question, which the run writes when it ends"

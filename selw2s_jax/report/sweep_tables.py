@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.report import formats, numbers, stored, sweep_numbers
-from selw2s_jax.report.formats import Column
+from selw2s_jax.analysis import formats
+from selw2s_jax.analysis.formats import Column
+from selw2s_jax.report import numbers, stored, sweep_numbers
 
 _METHOD = Column("method", "method", "the model; what each name stands for is listed under Methods")
 _PAPERS = "as published in arXiv 2511.14166, not measured here"

@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from selw2s_jax.analysis import results
-from selw2s_jax.report import formats, numbers, stored, warnings
-from selw2s_jax.report.formats import Column
+from selw2s_jax.analysis import formats, results
+from selw2s_jax.analysis.formats import Column
+from selw2s_jax.report import numbers, stored, warnings
 
 _METHOD = Column("method", "method", "the model; what each name stands for is listed under Methods")
 _SEED = Column("seed", "seed", "base seed: of the split, the order of batches and the sampling", "count")
