@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import formats, results
+from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
     figures,
     numbers,
@@ -207,7 +207,8 @@ def _run_parts(of_run: Sequence[formats.Table], pictures: Mapping[str, tuple[byt
 
 def _draw(run: stored.Run) -> dict[str, tuple[bytes, str]]:
     """The pictures of a run by kind, each with its caption."""
-    styles = figures.method_styles(list(dict.fromkeys([*run.predictions, *run.logs])))
+    drawn = dict.fromkeys([*run.predictions, *run.logs])
+    styles = figures.method_styles({method: run.facts(method) for method in drawn})
     pictures = {
         "results": figures.draw_results(
             numbers.main_results(run),
@@ -238,12 +239,7 @@ def _label_stages(run: stored.Run) -> dict[str, list[list[float]]]:
 
 
 def _describe_methods(runs: Sequence[stored.Run]) -> dict[str, str]:
-    methods = dict.fromkeys(
-        method
-        for run in runs
-        for method in (*(results.REFERENCES if run.has_classifiers else ()), *run.config["methods"])
-    )
-    return {method: results.DESCRIPTIONS.get(method, "a method of the config") for method in methods}
+    return {method: facts.description for run in runs for method, facts in run.methods.items()}
 
 
 def _provenance_parts(names: Mapping[str, stored.Run]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import metrics, paper
 from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.report import numbers, p_ik_questions, stored
 
@@ -18,18 +18,7 @@ _PAPER_SETTINGS = (
     "p_ik.data", "p_ik.file", "p_ik.num_train", "p_ik.num_samples", "p_ik.temperature", "p_ik.epochs", "p_ik.prompt",
     "self_label.num_shots",
 )  # fmt: skip
-ALONE = "p_ik_only"  # the method that the paper's numbers are of
-_FIRST_METHODS = (ALONE, "selective")  # of several, what pictures are of
-_FIRST_TRAIN_TASK = "arc"  # which the paper trains on
-_PAPER_STRONG = "qwen-14b"
-# Table 6 of Selective Weak-to-Strong Generalization: AUROC in distribution, and trained on ARC.
-_PAPER_AUROC = {
-    "sciq": (0.9214, 0.8934),
-    "boolq": (0.8508, 0.7902),
-    "cosmos_qa": (0.8801, 0.7992),
-    "winogrande": (0.7343, 0.6355),
-    "gsm8k": (0.6927, 0.4773),
-}
+_FIRST_ROLES = ("probe", "subject")  # of several methods, those that pictures are of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,18 +50,11 @@ class Pair:
         defaults = config_lib.default_config()
         varied = {key: value for key, value in self.run.settings.items() if key != "p_ik.task"}
         varied |= {key: _setting(self.run.config, key) for key in _PAPER_SETTINGS}
-        if (
-            self.method != ALONE
-            or self.test_task not in _PAPER_AUROC
-            or self.run.strong != _PAPER_STRONG
-            or not self.run.is_papers_data
-            or any(config_lib.get(defaults, key) != value for key, value in varied.items())
+        if not self.run.is_papers_data or any(
+            config_lib.get(defaults, key) != value for key, value in varied.items()
         ):
             return None
-        in_distribution, from_arc = _PAPER_AUROC[self.test_task]
-        if self.is_in_distribution:
-            return in_distribution
-        return from_arc if self.train_task == _FIRST_TRAIN_TASK else None
+        return paper.p_ik_auroc(self.train_task, self.test_task, self.run.strong, self.method)
 
     def values(self, name: str) -> list[float]:
         """A number of each seed that has it."""
@@ -114,15 +96,15 @@ class Group:
     @property
     def methods(self) -> list[str]:
         """That P(IK) is tested of; what pictures are of comes first."""
-        found = dict.fromkeys(pair.method for pair in self.pairs)
-        order = {method: place for place, method in enumerate(_FIRST_METHODS)}
-        return sorted(found, key=lambda method: order.get(method, len(order)))
+        roles = {pair.method: pair.run.facts(pair.method).role for pair in self.pairs}
+        order = {role: place for place, role in enumerate(_FIRST_ROLES)}
+        return sorted(roles, key=lambda method: order.get(roles[method], len(order)))
 
     @property
     def train_tasks(self) -> list[str]:
         """ARC first, as the paper trains on it."""
-        found = dict.fromkeys(pair.train_task for pair in self.pairs)
-        return sorted(found, key=lambda task: task != _FIRST_TRAIN_TASK)
+        tasks = dict.fromkeys(pair.train_task for pair in self.pairs)
+        return sorted(tasks, key=lambda task: task != paper.P_IK_TASK)
 
     def by_test(self, method: str) -> dict[str, dict[str, Pair]]:
         """The pairs of a method by what they are tested on, then by task that P(IK) is trained on."""
