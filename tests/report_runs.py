@@ -158,6 +158,7 @@ def write_run(
     seeds=None,
     settings=None,
     depend=(),
+    described=None,
 ) -> pathlib.Path:
     """A workdir as a run leaves it: method m of seed s gets the first right[m][s] items right.
 
@@ -170,6 +171,7 @@ def write_run(
         settings: by "section.key" of the config.
         questions: pairs of an entry of `p_ik` and its columns; None for no file of questions.
         depend: methods that the settings change; the others are shared by all settings of a task.
+        described: "methods" of the manifest; None as in a run of an earlier version.
     """
     root = workdir if root is None else root
     workdir.mkdir(parents=True)
@@ -226,6 +228,7 @@ def write_run(
         "stages": stages,
         "examples": list(examples),
     }
+    manifest |= {} if described is None else {"methods": described}
     (workdir / "manifest.json").write_text(json.dumps(manifest))
     (workdir / manifests.TRUTH_FILE).write_text(json.dumps({"example_id": ids, "label": labels}))
     (root / "logs").mkdir(exist_ok=True)
