@@ -109,14 +109,14 @@ class Group:
     def by_test(self, method: str) -> dict[str, dict[str, Pair]]:
         """The pairs of a method by what they are tested on, then by task that P(IK) is trained on."""
         order = {task: place for place, task in enumerate(self.train_tasks)}
-        found: dict[str, dict[str, Pair]] = {}
+        by_name: dict[str, dict[str, Pair]] = {}
         for pair in sorted(
             self.pairs, key=lambda pair: (not pair.is_in_distribution, order[pair.train_task])
         ):
             if pair.method == method:
-                found.setdefault(self.test_name(pair), {})[pair.train_task] = pair
+                by_name.setdefault(self.test_name(pair), {})[pair.train_task] = pair
         names = dict.fromkeys(self.test_name(pair) for pair in self.pairs)
-        return {name: found[name] for name in names if name in found}
+        return {name: by_name[name] for name in names if name in by_name}
 
     def test_name(self, pair: Pair) -> str:
         """The test task; with the student's task where several students' P(IK) are tested on it."""
@@ -160,13 +160,13 @@ def _settings(run: stored.Run) -> dict[str, Any]:
 
 def _make_pairs(runs: Sequence[stored.Run]) -> list[Pair] | None:
     """The pairs; None where two runs have a test in common."""
-    found: dict[tuple[str | None, ...], Pair] = {}
+    pairs: dict[tuple[str | None, ...], Pair] = {}
     for run in runs:
         for entry in run.p_ik:
             key = p_ik_questions.TestKey.of(entry)
             beside = run.task if run.has_classifiers else None
             name = (key.method, key.train_task, key.test_task, beside)
-            pair = found.setdefault(name, Pair(*name, run, {}, {}))
+            pair = pairs.setdefault(name, Pair(*name, run, {}, {}))
             if pair.run is not run:
                 return None
             # A student whose task is that of P(IK) has two tests: held-out questions, and then its own test set.
@@ -174,7 +174,7 @@ def _make_pairs(runs: Sequence[stored.Run]) -> list[Pair] | None:
                 pair.tests[key.seed] = entry
                 if key in run.p_ik_items:
                     pair.questions[key.seed] = run.p_ik_items[key]
-    return list(found.values())
+    return list(pairs.values())
 
 
 def auroc(pair: Pair) -> tuple[float | None, tuple[float, float] | None]:
@@ -333,16 +333,16 @@ def question_rows(group: Group, num_questions: int = 3) -> list[dict[str, Any]]:
 
 def undefined(group: Group) -> list[str]:
     """A line for each test whose AUROC is undefined in some seeds."""
-    found: dict[tuple[str, str, str, str], list[str]] = {}
+    tasks_of: dict[tuple[str, str, str, str], list[str]] = {}
     for method, test_name, pair in _all_pairs(group):
         for words, share in (("right", 1), ("wrong", 0)):
             seeds = [str(seed) for seed, test in pair.tests.items() if test["known"] == share * test["n"]]
             if seeds:
                 of_method = f"{method}, " if len(group.methods) > 1 else ""
                 key = of_method, test_name, ", ".join(seeds), words
-                found.setdefault(key, []).append(pair.train_task)
+                tasks_of.setdefault(key, []).append(pair.train_task)
     return [
         f"{of_method}tested on {test_name}, trained on {', '.join(train_tasks)}, seed {seeds}: every few-shot answer "
         f"is {words}, so the AUROC is undefined."
-        for (of_method, test_name, seeds, words), train_tasks in found.items()
+        for (of_method, test_name, seeds, words), train_tasks in tasks_of.items()
     ]
