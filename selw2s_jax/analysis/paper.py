@@ -1,5 +1,19 @@
-"""The paper's numbers, to be shown as the paper's (Selective W2SG, arXiv 2511.14166)."""
+"""The paper's numbers, to be shown as the paper's (Selective Weak-to-Strong Generalization, arXiv 2511.14166).
 
+All of them, by table; whoever shows them says so with `PUBLISHED` or `WORKED_OUT`, and makes sure that the data and
+settings beside them are the paper's. Methods have their names in `method.registry`.
+"""
+
+from selw2s_jax.method import registry
+
+PUBLISHED = "as published in arXiv 2511.14166, not measured here"
+WORKED_OUT = "worked out from the accuracies published in arXiv 2511.14166, not measured here"
+
+STRONG = "qwen-14b"  # the strong model of all tables here
+P_IK_TASK = "arc"  # that P(IK) is trained on, where a table does not say otherwise
+
+# Tables 2 and 3: test accuracy in per cent on these tasks, by weak model and method.
+TASKS = ("sciq", "boolq", "cosmos_qa")
 PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
     "gpt2": {
         "weak": (64.70, 64.91, 67.17),
@@ -29,17 +43,44 @@ PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
     },
 }
 
+# Table 5: test accuracy as a fraction of `selective`, by weak model and task that P(IK) is trained on.
+SELECTIVE_BY_P_IK_TASK: dict[tuple[str, str], dict[str, float]] = {
+    ("qwen-1.8b", "cosmos_qa"): {"sciq": 0.9070, "boolq": 0.8320},
+    ("qwen-1.8b", "winogrande"): {"sciq": 0.8980, "boolq": 0.8299},
+}
 
-# Tables 2 and 3 of Selective Weak-to-Strong Generalization: accuracy in per cent on SciQ, BoolQ, CosmosQA.
-_PAPER_TASKS = ("sciq", "boolq", "cosmos_qa")
+# Table 6: AUROC of P(IK) trained alone, in distribution and trained on ARC, by task that it is tested on.
+P_IK_AUROC: dict[str, tuple[float, float]] = {
+    "sciq": (0.9214, 0.8934),
+    "boolq": (0.8508, 0.7902),
+    "cosmos_qa": (0.8801, 0.7992),
+    "winogrande": (0.7343, 0.6355),
+    "gsm8k": (0.6927, 0.4773),
+}
 
 
-_PAPER_STRONG = "qwen-14b"
+def paper_accuracy(
+    task: str, weak: str, strong: str, method: str, *, p_ik_task: str = P_IK_TASK
+) -> float | None:
+    """The paper's accuracy of this cell as a fraction, or None where it has none.
 
-
-def paper_accuracy(task: str, weak: str, strong: str, method: str) -> float | None:
-    """The paper's accuracy of this cell, or None where it has none."""
-    if strong != _PAPER_STRONG or task not in _PAPER_TASKS:
+    Args:
+        task, weak, strong, method: of Tables 2 to 4.
+        p_ik_task: that P(IK) is trained on; for another than the paper's own, Table 5.
+    """
+    if strong != STRONG:
         return None
+    if p_ik_task != P_IK_TASK and method in registry.METHODS and registry.METHODS[method].uses_p_ik:
+        return SELECTIVE_BY_P_IK_TASK.get((weak, p_ik_task), {}).get(task) if method == "selective" else None
     row = PAPER.get(weak, {}).get(method)
-    return None if row is None else row[_PAPER_TASKS.index(task)] / 100
+    return None if row is None or task not in TASKS else row[TASKS.index(task)] / 100
+
+
+def p_ik_auroc(train_task: str, test_task: str, strong: str, method: str) -> float | None:
+    """The paper's AUROC of P(IK) (Table 6), or None where it has none."""
+    if strong != STRONG or method != "p_ik_only" or test_task not in P_IK_AUROC:
+        return None
+    in_distribution, from_arc = P_IK_AUROC[test_task]
+    if train_task == test_task:
+        return in_distribution
+    return from_arc if train_task == P_IK_TASK else None

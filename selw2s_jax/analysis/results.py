@@ -4,32 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import metrics, paper
-
-REFERENCES = ("weak", "ceiling")  # what PGR is measured against
-
-# What the methods are, for readers of tables.
-DESCRIPTIONS = {
-    "weak": "the weak model, fine-tuned on ground truth of its half of the data",
-    "ceiling": "the strong model fine-tuned on ground truth: what a perfect teacher would give",
-    "finetune": "the strong model on the weak model's labels as they are",
-    "confidence": "with the auxiliary confidence loss of Burns et al. 2023",
-    "product": "on the product of weak and own probabilities",
-    "adaptive": "with the adaptive confidence loss of Guo et al. 2024",
-    "reverse_kl": "reverse KL divergence instead of cross-entropy (Yao et al. 2025)",
-    "jensen_shannon": "Jensen-Shannon divergence instead of cross-entropy",
-    "forward_kl": "forward KL divergence instead of cross-entropy",
-    "hellinger": "squared Hellinger distance instead of cross-entropy",
-    "total_variation": "total variation distance instead of cross-entropy",
-    "chi_squared": "chi-squared divergence instead of cross-entropy",
-    "selective": "Selective W2SG: own labels where P(IK) exceeds gamma, smoothed weak labels elsewhere",
-    "selective_without_ik": "selective without selection: smoothed weak labels on every row",
-    "selective_without_gs": "selective without graph smoothing",
-    "mtl": "weak labels as they are, with P(IK) trained beside but not used",
-    "p_ik_only": "P(IK) trained alone; it answers no questions",
-    "self_training": "control: the strong model's own labels on every row",
-    "random_selection": "control: own labels on random rows, as many as selective chose",
-}
+from selw2s_jax.analysis import formats, metrics, paper
+from selw2s_jax.method import registry
 
 # Of the questions that P(IK) is tested on.
 DISTRIBUTIONS = {"in": "in distribution", "out": "out of distribution"}
@@ -117,7 +93,7 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
 
 def _pgr(method: str, accuracies: Mapping[str, float]) -> tuple[float | None, str | None]:
     """PGR of a method, or None and why it has none."""
-    if method in REFERENCES:
+    if method in registry.REFERENCES:
         return None, "the reference that PGR is measured against"
     pgr = metrics.performance_gap_recovered(accuracies["weak"], accuracies[method], accuracies["ceiling"])
     return pgr, "undefined: the ceiling is not above the weak model" if pgr is None else None
@@ -132,7 +108,7 @@ def format_table(
     header = ["method", "accuracy", "95 % interval", "n", "seeds", "PGR"] + ["paper's accuracy"] * with_paper
     cells, undefined = [header], set()
     for row in rows:
-        is_student = row["method"] not in REFERENCES
+        is_student = row["method"] not in registry.REFERENCES
         if row["pgr"] is None:
             pgr = "undefined" if is_student else "-"
             undefined |= {row["pgr_reason"]} if is_student else set()
@@ -140,18 +116,18 @@ def format_table(
             pgr = f"{row['pgr']:.3f}"
         line = [
             row["method"],
-            _percent(row["accuracy"]),
-            f"{_percent(row['accuracy_low'])} to {_percent(row['accuracy_high'])}",
+            formats.percent(row["accuracy"]),
+            f"{formats.percent(row['accuracy_low'])} to {formats.percent(row['accuracy_high'])}",
             str(row["n"]),
             str(row["num_seeds"]),
             pgr,
         ]
-        cells.append(line + [_percent(row["paper_accuracy"])] * with_paper)
+        cells.append(line + [formats.percent(row["paper_accuracy"])] * with_paper)
     return "\n".join(
         [
             f"{first['task']}: {first['weak']} teaches {first['strong']} (accuracy in per cent)",
-            *_aligned(cells),
-            f"majority class: {_percent(majority_class_accuracy)}",
+            formats.aligned(cells),
+            f"majority class: {formats.percent(majority_class_accuracy)}",
             *(f"PGR {reason}" for reason in sorted(undefined)),
         ]
     )
@@ -170,8 +146,8 @@ def format_diagnostics(diagnostics: Sequence[dict[str, Any]]) -> str:
     cells = [header]
     for entry in diagnostics:
         late = entry["second_half"]
-        cells.append([entry["method"], str(entry["seed"]), *(_percent(late[name]) for name in names)])
-    return "\n".join(_aligned(cells))
+        cells.append([entry["method"], str(entry["seed"]), *(formats.percent(late[name]) for name in names)])
+    return formats.aligned(cells)
 
 
 def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
@@ -192,29 +168,17 @@ def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
                 "-" if entry["auroc"] is None else f"{entry['auroc']:.3f}",
                 interval,
                 str(entry["n"]),
-                _percent(entry["known"] / entry["n"]),
-                _percent(entry["ik_rate"]),
-                _percent(entry["ik_precision"]),
+                formats.percent(entry["known"] / entry["n"]),
+                formats.percent(entry["ik_rate"]),
+                formats.percent(entry["ik_precision"]),
             ]
         )
-    return "\n".join(_aligned(cells))
+    return formats.aligned(cells)
 
 
 def format_by_frequency(counts: dict[str, Any]) -> str:
     """Test accuracy in per cent by fifths of entity frequency."""
     cells = [["accuracy by frequency", *FREQUENCY_GROUPS], ["n", *map(str, counts["n"])]]
     for name, correct in counts["correct"].items():
-        cells.append([name, *(_percent(c / n) for c, n in zip(correct, counts["n"], strict=True))])
-    return "\n".join(_aligned(cells))
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    ]
+        cells.append([name, *(formats.percent(c / n) for c, n in zip(correct, counts["n"], strict=True))])
+    return formats.aligned(cells)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from selw2s_jax.analysis import formats
 from selw2s_jax.benchmark import loading, measure, peaks, workloads
 from selw2s_jax.plan import compiled
 from selw2s_jax.plan import report as planning_report
@@ -142,7 +143,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         else:
             cells = [f"{one[key]:.4g}" for _, key in _COLUMNS]
         lines.append((_name(one), one["model"], *cells))
-    return planning_report.table(lines, left=(0, 1))
+    return formats.aligned(lines, left=(0, 1))
 
 
 def _name(one: dict[str, Any]) -> str:

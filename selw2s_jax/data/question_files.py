@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from selw2s_jax.data import tasks
+from selw2s_jax.data import task_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import remote
 
@@ -37,7 +37,8 @@ def read(path: os.PathLike | str, task: tasks.Task) -> list[tasks.Example]:
             for example in found:
                 if first := line_of.get(example.example_id):
                     raise ValueError(
-                        f"example_id {_show(example.example_id)} is also that of line {first}; make it another"
+                        f"example_id {task_files.shown(example.example_id)} is also that of line {first}; "
+                        "make it another"
                     )
                 line_of[example.example_id] = line
         except ValueError as error:
@@ -68,7 +69,7 @@ def _read_lines(path: os.PathLike | str) -> Iterator[tuple[int, dict[str, Any]]]
             what = getattr(error, "msg", "too large")
             raise UserError(f"{path}, line {line}: not a JSON object ({what}); {_FORMS}") from error
         if not isinstance(values, dict):
-            raise UserError(f"{path}, line {line}: not a JSON object: {_show(values)}; {_FORMS}")
+            raise UserError(f"{path}, line {line}: not a JSON object: {task_files.shown(values)}; {_FORMS}")
         yield line, values
 
 
@@ -94,7 +95,7 @@ def _make_examples(values: dict[str, Any], task: tasks.Task, name: str) -> list[
         return [_show_choice(task, question, _text(values, "answer"))]
     choices = values["choices"]
     if not isinstance(choices, list) or not choices:
-        raise ValueError(f"choices must be a list of texts, found {_show(choices)}")
+        raise ValueError(f"choices must be a list of texts, found {task_files.shown(choices)}")
     return [
         _show_choice(
             task,
@@ -108,7 +109,9 @@ def _make_examples(values: dict[str, Any], task: tasks.Task, name: str) -> list[
 def _show_choice(task: tasks.Task, question: tasks.Question, choice: str) -> tasks.Example:
     """The example of a question that shows a choice, whether right or wrong, or "" for none."""
     if choice and task.format(question, choice) == task.format(question, ""):
-        raise ValueError(f"question {_show(question.text)} has no place for the answer; put _ there")
+        raise ValueError(
+            f"question {task_files.shown(question.text)} has no place for the answer; put _ there"
+        )
     showing = dataclasses.replace(task, format=lambda asked, _: task.format(asked, choice))
     (example,) = tasks.convert(showing, [question], mode="all", seed=0)
     return example
@@ -117,7 +120,7 @@ def _show_choice(task: tasks.Task, question: tasks.Question, choice: str) -> tas
 def _text(values: dict[str, Any], field: str) -> str:
     value = values.get(field)
     if not isinstance(value, str):
-        raise ValueError(f"{field} must be text, found {_show(value)}")
+        raise ValueError(f"{field} must be text, found {task_files.shown(value)}")
     if not value.strip():
         raise ValueError(f"{field} is empty; give text or remove the line")
     try:
@@ -125,10 +128,3 @@ def _text(values: dict[str, Any], field: str) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"{field} is not UTF-8 text; mend or remove the line") from None
     return value
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    shown = ascii(value)
-    return shown if len(shown) <= 40 else f"{shown[:37]}..."

@@ -152,7 +152,7 @@ def _choose_parser(path: str, rows: list[Row]) -> Callable[..., tasks.Question]:
 
 
 def _wrong_columns(path: str | pathlib.Path, found: Iterable[str]) -> errors.UserError:
-    names = ", ".join(_show(name) for name in list(found)[:_MAX_FAULTS]) or "none"
+    names = ", ".join(shown(name) for name in list(found)[:_MAX_FAULTS]) or "none"
     return errors.UserError(f"{path}: needs the columns {_FORMS} (found: {names})")
 
 
@@ -162,7 +162,7 @@ def _parse_text(question_id: str, values: dict[str, Any], in_csv: bool) -> tasks
     value = values.get("label")
     label = _LABELS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
     if label is None:
-        raise ValueError(f"label must be 0 or 1, found {_show(value)}")
+        raise ValueError(f"label must be 0 or 1, found {shown(value)}")
     return tasks.Question(question_id, text, None, label)
 
 
@@ -173,14 +173,14 @@ def _parse_choices(question_id: str, values: dict[str, Any], in_csv: bool) -> ta
         try:
             choices = json.loads(choices)
         except (ValueError, RecursionError):
-            raise ValueError(f"choices is not a JSON list: {_show(choices)}") from None
+            raise ValueError(f"choices is not a JSON list: {shown(choices)}") from None
     if not isinstance(choices, list) or len(choices) < 2:
-        raise ValueError(f"choices must be a list of at least two texts, found {_show(choices)}")
+        raise ValueError(f"choices must be a list of at least two texts, found {shown(choices)}")
     choices = tuple(_text({"choices": choice}, "choices") for choice in choices)
     if len({choice.strip() for choice in choices}) < len(choices):
-        raise ValueError(f"choices has the same text twice: {_show(list(choices))}")
+        raise ValueError(f"choices has the same text twice: {shown(list(choices))}")
     if len({choice.strip().casefold() for choice in choices}) < 2:
-        raise ValueError(f"choices differ in case only: {_show(list(choices))}")
+        raise ValueError(f"choices differ in case only: {shown(list(choices))}")
     return tasks.Question(question_id, text, choices, _answer_index(values.get("answer"), choices, in_csv))
 
 
@@ -191,7 +191,7 @@ def _parse_solution(question_id: str, values: dict[str, Any], in_csv: bool) -> t
         values = values | {"solution": str(solution)}
     solution = tasks.without_blank_lines(_text(values, "solution"))
     if gsm8k.parse_answer(solution) is None:
-        raise ValueError(f"solution has no number: {_show(solution)}")
+        raise ValueError(f"solution has no number: {shown(solution)}")
     return tasks.Question(question_id, text, None, 0, solution=solution)
 
 
@@ -216,11 +216,11 @@ def _answer_index(value: Any, choices: tuple[str, ...], in_csv: bool) -> int:
         as_index = None
     if as_text is None and as_index is None:
         raise ValueError(
-            f"answer must be an index from 0 to {len(choices) - 1} or a choice's text, found {_show(value)}"
+            f"answer must be an index from 0 to {len(choices) - 1} or a choice's text, found {shown(value)}"
         )
     if as_text is not None and as_index is not None and as_text != as_index:
         raise ValueError(
-            f"answer {_show(value)} is one choice's text and another's index; use .jsonl to tell them apart"
+            f"answer {shown(value)} is one choice's text and another's index; use .jsonl to tell them apart"
         )
     return as_index if as_text is None else as_text
 
@@ -228,7 +228,7 @@ def _answer_index(value: Any, choices: tuple[str, ...], in_csv: bool) -> int:
 def _text(values: dict[str, Any], column: str) -> str:
     value = values.get(column)
     if not isinstance(value, str):
-        raise ValueError(f"{column} must be text, found {_show(value)}")
+        raise ValueError(f"{column} must be text, found {shown(value)}")
     if not value.strip():
         raise ValueError(f"{column} is empty")
     try:
@@ -238,7 +238,8 @@ def _text(values: dict[str, Any], column: str) -> str:
     return value
 
 
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message names it: in ASCII, and no more of it than 40 characters."""
     if value is None:
         return "nothing"
     shown = ascii(value)
@@ -260,7 +261,7 @@ def _read_jsonl(path: pathlib.Path) -> Iterator[Row]:
                 yield line, ValueError(f"not a JSON object ({getattr(error, 'msg', 'too large')})")
             else:
                 is_object = isinstance(values, dict)
-                yield line, values if is_object else ValueError(f"not a JSON object: {_show(values)}")
+                yield line, values if is_object else ValueError(f"not a JSON object: {shown(values)}")
 
 
 def _read_csv(path: pathlib.Path) -> Iterator[Row]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, losses, objectives, registry
 
@@ -35,7 +36,7 @@ def load(paths: Iterable[str]) -> None:
                     "lies, install it, or put its folder on PYTHONPATH"
                 ) from error
             raise UserError(
-                f"config.plugins: {path!r} fails when it is imported: {_one_line(error)}"
+                f"config.plugins: {path!r} fails when it is imported: {errors.one_line(error, with_type=True)}"
             ) from error
 
 
@@ -124,7 +125,9 @@ def _trace(role: str, function: Callable[..., Any], *arrays: Any) -> Any:
     try:
         return jax.eval_shape(function, *arrays)
     except Exception as error:
-        raise UserError(f"{role} fails on a batch of {_NUM_EXAMPLES} examples: {_one_line(error)}") from error
+        raise UserError(
+            f"{role} fails on a batch of {_NUM_EXAMPLES} examples: {errors.one_line(error, with_type=True)}"
+        ) from error
 
 
 def _check_array(what: str, found: Any, expected: jax.ShapeDtypeStruct) -> None:
@@ -141,7 +144,3 @@ def _describe(value: Any) -> str:
     if isinstance(value, jax.ShapeDtypeStruct):
         return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
     return f"a {type(value).__name__}"
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"

@@ -6,6 +6,7 @@ import pathlib
 import re
 from typing import Any
 
+from selw2s_jax.analysis import formats
 from selw2s_jax.models import registry
 
 _PAPER = "[arXiv 2511.14166](https://arxiv.org/abs/2511.14166)"
@@ -187,10 +188,12 @@ def _numbers(facts, numbers: Numbers | None) -> list[str]:
             "|---|---|---|---|---|",
         ]
         for method, record in numbers.records.items():
-            interval = f"{_percent(record['accuracy_low'])} to {_percent(record['accuracy_high'])}"
+            interval = (
+                f"{formats.percent(record['accuracy_low'])} to {formats.percent(record['accuracy_high'])}"
+            )
             pgr = "-" if record["pgr"] is None else f"{record['pgr']:.3f}"
             lines.append(
-                f"| {_code(method)} | {_percent(record['accuracy'])} | {interval} | "
+                f"| {_code(method)} | {formats.percent(record['accuracy'])} | {interval} | "
                 f"{record['correct']} of {record['n']} | {pgr} |"
             )
         paragraphs.append("\n".join(lines))
@@ -208,10 +211,6 @@ def _numbers(facts, numbers: Numbers | None) -> list[str]:
             f"{_model_name(facts.strong)} answers {test['known']} right: AUROC {auroc}."
         )
     return paragraphs
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f}"
 
 
 def _input_form(facts) -> str:

@@ -145,7 +145,7 @@ class _TiktokenTokenizer(Tokenizer):
         except ValueError as error:  # the split pattern overflows its stack on a million spaces
             raise errors.UserError(
                 f"a text of {len(text):,} characters that starts with {text[:40]!r} cannot be tokenized "
-                f"({_one_line(error)}): shorten its longest run of white space"
+                f"({errors.one_line(error)}): shorten its longest run of white space"
             ) from error
 
     def encode_batch(self, texts):
@@ -330,7 +330,7 @@ def _load_vocab_and_merges(folder: pathlib.Path, settings: dict) -> Tokenizer:
     except Exception as error:  # an unknown class and damaged files surface as many types
         raise errors.UserError(
             f"vocab.json and merges.txt in {folder} cannot be read as a {class_name} "
-            f"({_one_line(error)}): download both again, or add the model's tokenizer.json"
+            f"({errors.one_line(error)}): download both again, or add the model's tokenizer.json"
         ) from error
     return _FastTokenizer(backend, [*files, *_settings_files(folder)], settings)
 
@@ -440,8 +440,4 @@ def _fingerprint(files: Sequence[pathlib.Path]) -> str:
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> errors.UserError:
-    return errors.UserError(f"{path} cannot be read ({_one_line(error)}): download it again")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return errors.UserError(f"{path} cannot be read ({errors.one_line(error)}): download it again")

@@ -47,6 +47,21 @@ class Method:
 
 METHODS: dict[str, Method] = {}
 
+# Models trained on ground truth, which every run of students has beside them: PGR is measured against these two.
+REFERENCES: dict[str, Method] = {
+    "weak": Method(
+        role="reference",
+        is_student=False,
+        description="the weak model, fine-tuned on ground truth of its half of the data",
+    ),
+    "ceiling": Method(
+        role="reference",
+        is_student=False,
+        description="the strong model fine-tuned on ground truth: what a perfect teacher would give",
+    ),
+}
+BASELINE = "finetune"  # the method without any remedy, with which every other student is compared
+
 
 def register(name: str, method: Method) -> None:
     """Makes a method known under its name."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from selw2s_jax.analysis import formats
 from selw2s_jax.plan import chips, search, targets, workload
 from selw2s_jax.plan.compiled import Compiled, to_gib
 
@@ -103,7 +104,7 @@ def memory_table(outcomes: Sequence[Compiled]) -> str:
                 outcome.verdict,
             )
         )
-    return table(rows, left=(0, 1, 2, 9))
+    return formats.aligned(rows, left=(0, 1, 2, 9))
 
 
 def cost_table(outcomes: Sequence[Compiled]) -> str:
@@ -117,7 +118,7 @@ def cost_table(outcomes: Sequence[Compiled]) -> str:
             seconds = (*(f"{term:.3f} s" for term in terms), time.bound)
         tflop = f"{outcome.flops.total / 1e12:.1f}"
         rows.append((outcome.program.name, str(outcome.program.length), tflop, *seconds))
-    lines = [table(rows, left=(0, 7)), f"({_ESTIMATE})"]
+    lines = [formats.aligned(rows, left=(0, 7)), f"({_ESTIMATE})"]
     for outcome in outcomes:
         moved = ", ".join(
             f"{one.count} {one.kind} of {gib(one.num_bytes)} GiB" for one in outcome.collectives
@@ -137,25 +138,13 @@ def trials_table(trials: Sequence[search.Trial]) -> str:
         seconds = ("-",) * 4 if time is None else tuple(f"{term:.3f} s" for term in time[:4])
         shape = " x ".join(map(str, trial.overrides["mesh.shape"]))
         rows.append((shape, gib(trial.outcome.peak_bytes), trial.outcome.verdict, *seconds))
-    return table(rows, left=(0, 2))
+    return formats.aligned(rows, left=(0, 2))
 
 
 def gib(num_bytes: float) -> str:
     """Bytes in GiB, to three digits or so."""
     value = num_bytes / chips.GIB
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
-
-
-def table(rows: Sequence[tuple[str, ...]], *, left: tuple[int, ...]) -> str:
-    """Rows of cells in columns; those of `left` are flush left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if number in left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def workload_text(work: workload.Workload, name: str) -> str:

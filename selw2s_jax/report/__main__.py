@@ -27,9 +27,9 @@ def _run(values: flags.FlagValues) -> None:
 
     workdirs = [epath.Path(workdir).expanduser() for workdir in dict.fromkeys(values.workdir)]
     contents = [stored.read(workdir) for workdir in workdirs]
-    runs = [run for found in contents for run in found.runs]
-    waiting = [line for found in contents for line in found.waiting]
-    damaged = [line for found in contents for line in found.damaged]
+    runs = [run for of_workdir in contents for run in of_workdir.runs]
+    waiting = [line for of_workdir in contents for line in of_workdir.waiting]
+    damaged = [line for of_workdir in contents for line in of_workdir.damaged]
     unread = f"{len(damaged)} of the sweep's runs cannot be read: {'; '.join(damaged)}"
     if not any(run.predictions or run.p_ik for run in runs):
         nothing = f"no evaluation is finished in {', '.join(map(str, workdirs))}"
@@ -37,9 +37,9 @@ def _run(values: flags.FlagValues) -> None:
     output = epath.Path(values.output).expanduser() if values.output else workdirs[0] / "report"
     if output.is_file():
         raise UserError(f"--output={output} is a file; choose another folder")
-    made = document.files(runs, absent=[*waiting, *damaged])
+    files = document.files(runs, absent=[*waiting, *damaged])
     storage.make_folder(output)
-    for name, content in made.items():
+    for name, content in files.items():
         storage.write_bytes(output / name, content)
     for run in runs:
         if run.missing:

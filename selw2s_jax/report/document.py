@@ -2,14 +2,14 @@
 
 import collections
 import dataclasses
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import results
+from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
     figures,
-    formats,
     numbers,
     p_ik_sections,
     page,
@@ -18,8 +18,15 @@ from selw2s_jax.report import (
     tables,
     warnings,
 )
+from selw2s_jax.report import section as section_lib
 
 PAGE = "report.html"
+# What a report says of its runs together, in the order of the page. A new analysis is a module with `sections(runs)`,
+# which has none where the runs give no ground for it, and a row here.
+_ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
+    sweep_sections.sections,
+    p_ik_sections.sections,
+)
 _TITLE = "Weak-to-strong generalization: report"
 _P_IK_TITLE = "What a model knows it knows: report"  # where no run has students
 _STUDENTS = (
@@ -69,21 +76,21 @@ class _Files:
         self,
         name: str,
         labels: Mapping[str, str],
-        made: Sequence[formats.Table],
+        of_part: Sequence[formats.Table],
         pictures: Mapping[str, tuple[bytes, str]],
     ) -> None:
         """What a run or section has; see `_Titled` and `section.Section`."""
-        for table in made:
+        for table in of_part:
             title = f"{table.title}: {name}" if name else table.title
             self._by_kind.setdefault(table.name, []).append(_Titled(title, labels, table))
         self._pictures |= {f"{picture}.png": png for picture, (png, _) in pictures.items()}
 
     def contents(self) -> dict[str, bytes]:
         """By name of the file."""
-        made = dict(self._pictures)
+        files = dict(self._pictures)
         for kind, of_kind in self._by_kind.items():
-            made |= _table_files(kind, of_kind)
-        return made
+            files |= _table_files(kind, of_kind)
+        return files
 
 
 def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str, bytes]:
@@ -96,9 +103,9 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
         absent: a line for each run of a sweep that has not begun or cannot be read.
     """
     names = _names(runs)
-    found = [(name, one) for name, run in names.items() for one in warnings.find(run)]
+    findings = [(name, one) for name, run in names.items() for one in warnings.find(run)]
     has_students = any(run.has_classifiers for run in runs)
-    all_sections = [*sweep_sections.sections(runs), *p_ik_sections.sections(runs)]
+    all_sections = itertools.chain(*(sections_of(runs) for sections_of in _ANALYSES))
     sections = {f"part-{n}": one for n, one in enumerate(all_sections, start=1)}
     collected = _Files()
     of_sections = []
@@ -106,10 +113,10 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
         of_sections += section.parts(anchor)
         collected.add(section.title, section.labels, section.tables, section.pictures)
     of_runs = _each_run(names, collected)
-    examples = p_ik_sections.example_parts(runs)
+    examples = _example_parts(runs)
 
     parts = [page.paragraph(text) for text in (*(_STUDENTS if has_students else ()), _P_IK)]
-    parts.append(page.warnings(_first_things(names, found, absent)))
+    parts.append(page.warnings(_first_things(names, findings, absent)))
     if len(names) > 1:
         titles = {anchor: section.title for anchor, section in sections.items()} | {"runs": "Each run"}
         titles |= {"examples": "Examples"} if examples else {}
@@ -119,8 +126,8 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     parts += examples
     parts += [page.heading(2, "Methods", "methods"), page.definitions(_describe_methods(runs).items())]
     parts += _provenance_parts(names)
-    if found:
-        collected.add("", {}, [tables.finding_table(found)], {})
+    if findings:
+        collected.add("", {}, [tables.finding_table(findings)], {})
     document = page.document(_TITLE if has_students else _P_IK_TITLE, parts)
     return collected.contents() | {PAGE: document.encode()}
 
@@ -150,7 +157,7 @@ def _names(runs: Sequence[stored.Run]) -> dict[str, stored.Run]:
 
 def _first_things(
     names: Mapping[str, stored.Run],
-    found: Sequence[tuple[str, warnings.Finding]],
+    findings: Sequence[tuple[str, warnings.Finding]],
     absent: Sequence[str],
 ) -> list[str]:
     """Warnings, what is missing, and notes; of several runs each behind a line of its own."""
@@ -162,10 +169,10 @@ def _first_things(
             ),
             page.items(absent),
         ]
-    if not found:
+    if not findings:
         parts.append(page.paragraph("None of the known ways to fail was seen."))
     for name, run in names.items():
-        of_run = [one for title, one in found if title == name]
+        of_run = [one for title, one in findings if title == name]
         counts, inner = [], []
         if of_run:
             counts.append(f"warnings: {len(of_run)}")
@@ -208,7 +215,8 @@ def _run_parts(of_run: Sequence[formats.Table], pictures: Mapping[str, tuple[byt
 
 def _draw(run: stored.Run) -> dict[str, tuple[bytes, str]]:
     """The pictures of a run by kind, each with its caption."""
-    styles = figures.method_styles(list(dict.fromkeys([*run.predictions, *run.logs])))
+    drawn = dict.fromkeys([*run.predictions, *run.logs])
+    styles = figures.method_styles({method: run.facts(method) for method in drawn})
     pictures = {
         "results": figures.draw_results(
             numbers.main_results(run),
@@ -239,12 +247,22 @@ def _label_stages(run: stored.Run) -> dict[str, list[list[float]]]:
 
 
 def _describe_methods(runs: Sequence[stored.Run]) -> dict[str, str]:
-    methods = dict.fromkeys(
-        method
-        for run in runs
-        for method in (*(results.REFERENCES if run.has_classifiers else ()), *run.config["methods"])
-    )
-    return {method: results.DESCRIPTIONS.get(method, "a method of the config") for method in methods}
+    return {method: facts.description for run in runs for method, facts in run.methods.items()}
+
+
+def _example_parts(runs: Iterable[stored.Run]) -> list[str]:
+    """One question per task as each model reads it, folded; nothing where the manifests have none."""
+    texts: dict[tuple[str, str], str] = {}
+    for run in runs:
+        for example in run.manifest.get("examples", []):
+            texts.setdefault((example["task"], example["reader"]), example["text"])
+    if not texts:
+        return []
+    parts = [page.heading(2, "One question of each task, as each model reads it", "examples")]
+    return parts + [
+        page.folded(f"{task}: {reader}", [page.listing(text)])
+        for (task, reader), text in sorted(texts.items())
+    ]
 
 
 def _provenance_parts(names: Mapping[str, stored.Run]) -> list[str]:

@@ -7,25 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.analysis import plotting
+from selw2s_jax.method import registry
 
 _COLORS = (
     plotting.BLUE, plotting.VERMILION, plotting.GREEN, plotting.ORANGE, plotting.SKY_BLUE, plotting.PURPLE,
     plotting.GREY,
 )  # fmt: skip
 _DASHES = ("-.", ":")
-# Methods that are compared most; the dashed controls often lie on the lines of what they control for.
-_OWN_STYLES = {
-    "weak": (plotting.BLACK, ":"),
-    "ceiling": (plotting.BLACK, "-"),
-    "finetune": (plotting.GREY, "-"),
-    "selective": (plotting.BLUE, "-"),
-    "selective_without_ik": (plotting.VERMILION, "-"),
-    "selective_without_gs": (plotting.GREEN, "-"),
-    "mtl": (plotting.PURPLE, "-"),
-    "self_training": (plotting.ORANGE, "--"),
-    "random_selection": (plotting.SKY_BLUE, "--"),
+# By role, of the methods that are compared most: the first of the role has the first style, and so on. The dashed
+# controls often lie on the lines of what they control for.
+_ROLE_STYLES = {
+    "reference": ((plotting.BLACK, ":"), (plotting.BLACK, "-")),
+    "subject": ((plotting.BLUE, "-"),),
+    "ablation": ((plotting.VERMILION, "-"), (plotting.GREEN, "-"), (plotting.PURPLE, "-")),
+    "control": ((plotting.ORANGE, "--"), (plotting.SKY_BLUE, "--")),
 }
+_BASELINE_STYLE = (plotting.GREY, "-")
 _P_IK_LOSS = "train/loss_ik"
 _CURVES = {
     "train/loss": "loss (all terms)",
@@ -41,10 +40,15 @@ _NUM_WINDOWS = 25  # curves are running means over this share of the steps
 Styles = Mapping[str, tuple[str, str]]
 
 
-def method_styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A colour and a dash for each method, the same in every picture."""
-    styles = itertools.cycle((color, dash) for dash in _DASHES for color in _COLORS)
-    return {method: _OWN_STYLES.get(method) or next(styles) for method in methods}
+def method_styles(methods: Mapping[str, methods_lib.Facts]) -> dict[str, tuple[str, str]]:
+    """A colour and a dash for each method; those of the package's own roles are the same in every picture."""
+    # Also of methods that are not in the picture, so that the others keep their colours without them.
+    known = methods_lib.named() | dict(methods)
+    own = {registry.BASELINE: _BASELINE_STYLE}
+    for role, styles in _ROLE_STYLES.items():
+        own |= zip(methods_lib.of_role(role, known), styles, strict=False)
+    others = itertools.cycle((color, dash) for dash in _DASHES for color in _COLORS)
+    return {method: own.get(method) or next(others) for method in methods}
 
 
 def draw_results(rows: Sequence[Mapping[str, Any]], *, title: str, styles: Styles, chance: float) -> bytes:
@@ -65,7 +69,7 @@ def draw_results(rows: Sequence[Mapping[str, Any]], *, title: str, styles: Style
             _draw_interval(accuracies, place, 100 * row["accuracy"], interval, color, "{:.1f}")
             if row["pgr"] is not None:
                 _draw_interval(recovered, place, row["pgr"], row["pgr_interval"], color, "{:.2f}")
-            elif row["method"] not in ("weak", "ceiling"):
+            elif row["method"] not in registry.REFERENCES:
                 recovered.text(0.5, place, "undefined", ha="center", va="center", color=plotting.GREY)
         accuracies.axvline(100 * chance, color=plotting.GREY, linestyle=":", linewidth=1.2)
         accuracies.text(

@@ -5,24 +5,15 @@ Every function takes a `stored.Run` and returns rows, a dict each, of what is fi
 
 import functools
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.analysis import comparisons, metrics, paper, results
+from selw2s_jax.analysis import comparisons, metrics, paper
+from selw2s_jax.method import registry
 from selw2s_jax.report import stored
 
-BASELINE = "finetune"  # what every student is compared with
-# Students that a gain of selection must also be a gain over.
-CONTROLS = ("self_training", "random_selection")
-
-_PAPER_P_IK_TASK = "arc"
-# Table 5 of the paper: accuracy of `selective`, by weak and strong model and task that P(IK) is trained on.
-_PAPER_P_IK_TASKS = {
-    ("qwen-1.8b", "qwen-14b", "cosmos_qa"): {"sciq": 0.9070, "boolq": 0.8320},
-    ("qwen-1.8b", "qwen-14b", "winogrande"): {"sciq": 0.8980, "boolq": 0.8299},
-}
-_WITH_P_IK = ("selective", "selective_without_gs", "mtl")  # of the paper's methods
+BASELINE = registry.BASELINE  # what every student is compared with
 _CACHED = 4096  # bootstraps; several tables and pictures of a report show the same ones
 
 
@@ -54,10 +45,10 @@ def main_results(run: stored.Run) -> list[dict[str, Any]]:
             "difference_interval": None,
             "paper_accuracy": paper_accuracy(run, method),
         }
-        if method not in results.REFERENCES and (recovered := gap_recovered(run, method)):
+        if method not in registry.REFERENCES and (recovered := gap_recovered(run, method)):
             row["pgr"] = recovered.value
             row["pgr_interval"] = interval(recovered)
-        if method not in (*results.REFERENCES, BASELINE) and (change := difference(run, method, BASELINE)):
+        if method not in (*registry.REFERENCES, BASELINE) and (change := difference(run, method, BASELINE)):
             row["difference"], row["difference_interval"] = change.mean, interval(change)
         rows.append(row)
     return rows
@@ -69,17 +60,13 @@ def paper_accuracy(run: stored.Run, method: str) -> float | None:
     varied = {key: value for key, value in run.settings.items() if key != "p_ik.task"}
     if not run.is_papers_data or any(config_lib.get(defaults, key) != value for key, value in varied.items()):
         return None
-    p_ik_task = run.config["p_ik"]["task"]
-    if method in _WITH_P_IK and p_ik_task != _PAPER_P_IK_TASK:
-        of_task = _PAPER_P_IK_TASKS.get((run.weak, run.strong, p_ik_task), {})
-        return of_task.get(run.task) if method == "selective" else None
-    return paper.paper_accuracy(run.task, run.weak, run.strong, method)
+    return paper.paper_accuracy(run.task, run.weak, run.strong, method, p_ik_task=run.config["p_ik"]["task"])
 
 
 def paper_pgr(run: stored.Run, method: str) -> float | None:
     """PGR of the paper's accuracies, which is the one it gives."""
     accuracies = [paper_accuracy(run, name) for name in ("weak", method, "ceiling")]
-    if method in results.REFERENCES or None in accuracies:
+    if method in registry.REFERENCES or None in accuracies:
         return None
     return metrics.performance_gap_recovered(*accuracies)
 
@@ -109,8 +96,8 @@ def by_seed(run: stored.Run) -> list[dict[str, Any]]:
         for seed in sorted(of_seed):
             right = int(run.correct(method, [seed]).sum())
             pgr = None
-            if method not in results.REFERENCES and seed in run.common_seeds("weak", "ceiling"):
-                weak, ceiling = (run.correct(name, [seed]).mean() for name in results.REFERENCES)
+            if method not in registry.REFERENCES and seed in run.common_seeds("weak", "ceiling"):
+                weak, ceiling = (run.correct(name, [seed]).mean() for name in registry.REFERENCES)
                 pgr = metrics.performance_gap_recovered(weak, right / len(run.truth), ceiling)
             rows.append(
                 {
@@ -128,22 +115,23 @@ def by_seed(run: stored.Run) -> list[dict[str, Any]]:
     return rows
 
 
-def compared_pairs(methods: Iterable[str]) -> list[tuple[str, str]]:
+def compared_pairs(run: stored.Run) -> list[tuple[str, str]]:
     """Each student with `BASELINE` and with the controls."""
-    students = [method for method in methods if method not in results.REFERENCES]
+    students = [method for method in run.predictions if method not in registry.REFERENCES]
+    controls = run.of_role("control")
     return [
         (first, second)
-        for second in (BASELINE, *CONTROLS)
+        for second in (BASELINE, *controls)
         if second in students
         for first in students
-        if first not in (second, BASELINE) and not (first in CONTROLS and second in CONTROLS)
+        if first not in (second, BASELINE) and not (first in controls and second in controls)
     ]
 
 
 def comparison_rows(run: stored.Run) -> list[dict[str, Any]]:
     """Per pair of methods: mean difference by bootstrap, and McNemar's exact test of each seed."""
     rows = []
-    for first, second in compared_pairs(run.predictions):
+    for first, second in compared_pairs(run):
         change = difference(run, first, second)
         if change is None:
             continue
@@ -176,14 +164,14 @@ def inheritance(run: stored.Run) -> list[dict[str, Any]]:
         seeds = run.common_seeds("weak", method)
         if method == "weak" or not seeds:
             continue
-        found = [
+        of_seeds = [
             comparisons.error_inheritance(
                 run.predictions["weak"][seed] > 0.5, run.predictions[method][seed] > 0.5, run.truth
             )
             for seed in seeds
         ]
         means = {
-            name: mean([getattr(one, name) for one in found]) for name in comparisons.Inheritance._fields
+            name: mean([getattr(one, name) for one in of_seeds]) for name in comparisons.Inheritance._fields
         }
         rows.append({"method": method, "num_seeds": len(seeds), **means})
     return rows
@@ -196,10 +184,10 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 
 def interval(
-    found: comparisons.Average | comparisons.Difference | comparisons.GapRecovered,
+    estimate: comparisons.Average | comparisons.Difference | comparisons.GapRecovered,
 ) -> tuple[float, float] | None:
     """Its ends; None where it is not finite."""
-    return None if found.low is None else (found.low, found.high)
+    return None if estimate.low is None else (estimate.low, estimate.high)
 
 
 def _p_value(value: float) -> str:

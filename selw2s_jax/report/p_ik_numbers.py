@@ -9,28 +9,16 @@ from typing import Any
 import numpy as np
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import metrics, paper
 from selw2s_jax.analysis import p_ik as p_ik_lib
-from selw2s_jax.report import numbers, stored
-from selw2s_jax.report import questions as questions_lib
+from selw2s_jax.report import numbers, p_ik_questions, stored
 
 # Settings, at their defaults, under which the paper's numbers are of the same thing.
 _PAPER_SETTINGS = (
     "p_ik.data", "p_ik.file", "p_ik.num_train", "p_ik.num_samples", "p_ik.temperature", "p_ik.epochs", "p_ik.prompt",
     "self_label.num_shots",
 )  # fmt: skip
-ALONE = "p_ik_only"  # the method that the paper's numbers are of
-_FIRST_METHODS = (ALONE, "selective")  # of several, what pictures are of
-_FIRST_TRAIN_TASK = "arc"  # which the paper trains on
-_PAPER_STRONG = "qwen-14b"
-# Table 6 of Selective Weak-to-Strong Generalization: AUROC in distribution, and trained on ARC.
-_PAPER_AUROC = {
-    "sciq": (0.9214, 0.8934),
-    "boolq": (0.8508, 0.7902),
-    "cosmos_qa": (0.8801, 0.7992),
-    "winogrande": (0.7343, 0.6355),
-    "gsm8k": (0.6927, 0.4773),
-}
+_FIRST_ROLES = ("probe", "subject")  # of several methods, those that pictures are of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +38,7 @@ class Pair:
     beside: str | None
     run: stored.Run
     tests: Mapping[int, dict[str, Any]]
-    questions: Mapping[int, questions_lib.Questions]
+    questions: Mapping[int, p_ik_questions.Questions]
 
     @property
     def is_in_distribution(self) -> bool:
@@ -62,18 +50,11 @@ class Pair:
         defaults = config_lib.default_config()
         varied = {key: value for key, value in self.run.settings.items() if key != "p_ik.task"}
         varied |= {key: _setting(self.run.config, key) for key in _PAPER_SETTINGS}
-        if (
-            self.method != ALONE
-            or self.test_task not in _PAPER_AUROC
-            or self.run.strong != _PAPER_STRONG
-            or not self.run.is_papers_data
-            or any(config_lib.get(defaults, key) != value for key, value in varied.items())
+        if not self.run.is_papers_data or any(
+            config_lib.get(defaults, key) != value for key, value in varied.items()
         ):
             return None
-        in_distribution, from_arc = _PAPER_AUROC[self.test_task]
-        if self.is_in_distribution:
-            return in_distribution
-        return from_arc if self.train_task == _FIRST_TRAIN_TASK else None
+        return paper.p_ik_auroc(self.train_task, self.test_task, self.run.strong, self.method)
 
     def values(self, name: str) -> list[float]:
         """A number of each seed that has it."""
@@ -115,27 +96,27 @@ class Group:
     @property
     def methods(self) -> list[str]:
         """That P(IK) is tested of; what pictures are of comes first."""
-        found = dict.fromkeys(pair.method for pair in self.pairs)
-        order = {method: place for place, method in enumerate(_FIRST_METHODS)}
-        return sorted(found, key=lambda method: order.get(method, len(order)))
+        roles = {pair.method: pair.run.facts(pair.method).role for pair in self.pairs}
+        order = {role: place for place, role in enumerate(_FIRST_ROLES)}
+        return sorted(roles, key=lambda method: order.get(roles[method], len(order)))
 
     @property
     def train_tasks(self) -> list[str]:
         """ARC first, as the paper trains on it."""
-        found = dict.fromkeys(pair.train_task for pair in self.pairs)
-        return sorted(found, key=lambda task: task != _FIRST_TRAIN_TASK)
+        tasks = dict.fromkeys(pair.train_task for pair in self.pairs)
+        return sorted(tasks, key=lambda task: task != paper.P_IK_TASK)
 
     def by_test(self, method: str) -> dict[str, dict[str, Pair]]:
         """The pairs of a method by what they are tested on, then by task that P(IK) is trained on."""
         order = {task: place for place, task in enumerate(self.train_tasks)}
-        found: dict[str, dict[str, Pair]] = {}
+        by_name: dict[str, dict[str, Pair]] = {}
         for pair in sorted(
             self.pairs, key=lambda pair: (not pair.is_in_distribution, order[pair.train_task])
         ):
             if pair.method == method:
-                found.setdefault(self.test_name(pair), {})[pair.train_task] = pair
+                by_name.setdefault(self.test_name(pair), {})[pair.train_task] = pair
         names = dict.fromkeys(self.test_name(pair) for pair in self.pairs)
-        return {name: found[name] for name in names if name in found}
+        return {name: by_name[name] for name in names if name in by_name}
 
     def test_name(self, pair: Pair) -> str:
         """The test task; with the student's task where several students' P(IK) are tested on it."""
@@ -179,13 +160,13 @@ def _settings(run: stored.Run) -> dict[str, Any]:
 
 def _make_pairs(runs: Sequence[stored.Run]) -> list[Pair] | None:
     """The pairs; None where two runs have a test in common."""
-    found: dict[tuple[str | None, ...], Pair] = {}
+    pairs: dict[tuple[str | None, ...], Pair] = {}
     for run in runs:
         for entry in run.p_ik:
-            key = questions_lib.TestKey.of(entry)
+            key = p_ik_questions.TestKey.of(entry)
             beside = run.task if run.has_classifiers else None
             name = (key.method, key.train_task, key.test_task, beside)
-            pair = found.setdefault(name, Pair(*name, run, {}, {}))
+            pair = pairs.setdefault(name, Pair(*name, run, {}, {}))
             if pair.run is not run:
                 return None
             # A student whose task is that of P(IK) has two tests: held-out questions, and then its own test set.
@@ -193,7 +174,7 @@ def _make_pairs(runs: Sequence[stored.Run]) -> list[Pair] | None:
                 pair.tests[key.seed] = entry
                 if key in run.p_ik_items:
                     pair.questions[key.seed] = run.p_ik_items[key]
-    return list(found.values())
+    return list(pairs.values())
 
 
 def auroc(pair: Pair) -> tuple[float | None, tuple[float, float] | None]:
@@ -352,16 +333,16 @@ def question_rows(group: Group, num_questions: int = 3) -> list[dict[str, Any]]:
 
 def undefined(group: Group) -> list[str]:
     """A line for each test whose AUROC is undefined in some seeds."""
-    found: dict[tuple[str, str, str, str], list[str]] = {}
+    tasks_of: dict[tuple[str, str, str, str], list[str]] = {}
     for method, test_name, pair in _all_pairs(group):
         for words, share in (("right", 1), ("wrong", 0)):
             seeds = [str(seed) for seed, test in pair.tests.items() if test["known"] == share * test["n"]]
             if seeds:
                 of_method = f"{method}, " if len(group.methods) > 1 else ""
                 key = of_method, test_name, ", ".join(seeds), words
-                found.setdefault(key, []).append(pair.train_task)
+                tasks_of.setdefault(key, []).append(pair.train_task)
     return [
         f"{of_method}tested on {test_name}, trained on {', '.join(train_tasks)}, seed {seeds}: every few-shot answer "
         f"is {words}, so the AUROC is undefined."
-        for (of_method, test_name, seeds, words), train_tasks in found.items()
+        for (of_method, test_name, seeds, words), train_tasks in tasks_of.items()
     ]

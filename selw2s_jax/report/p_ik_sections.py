@@ -1,10 +1,10 @@
 """What a report says of P(IK): a section of its page for each strong model, with tables and pictures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from selw2s_jax.report import p_ik_figures, p_ik_numbers, p_ik_tables, page, section, stored
+from selw2s_jax.report import p_ik_figures, p_ik_numbers, p_ik_tables, section, stored
 from selw2s_jax.run import manifests
 
 _IN = "in distribution"
@@ -73,19 +73,19 @@ def _tests(
 ) -> tuple[dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]], list[str], list[str]]:
     """`tests` and `trainings` of pictures, and a line on what they leave out."""
     by_test = group.by_test(method)
-    found: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]] = {}
+    seeds_of: dict[str, dict[str, list[tuple[np.ndarray, np.ndarray]]]] = {}
     for test_name, by_train in by_test.items():
         for pair in by_train.values():
             if pair.questions:
                 training = _IN if pair.is_in_distribution else f"trained on {pair.train_task}"
                 seeds = [(one.p_ik, one.known) for one in pair.questions.values()]
-                found.setdefault(test_name, {})[training] = seeds
-    present = {training for by_training in found.values() for training in by_training}
+                seeds_of.setdefault(test_name, {})[training] = seeds
+    present = {training for by_training in seeds_of.values() for training in by_training}
     ordered = [one for one in (_IN, *(f"trained on {task}" for task in group.train_tasks)) if one in present]
     shown, hidden = ordered[: p_ik_figures.MAX_TRAINED], ordered[p_ik_figures.MAX_TRAINED :]
     tests = {
         test_name: {training: by_training[training] for training in shown if training in by_training}
-        for test_name, by_training in found.items()
+        for test_name, by_training in seeds_of.items()
     }
     note = f"The pictures have no room for P(IK) {', '.join(hidden)}; the tables have it."
     tests = {name: by_training for name, by_training in tests.items() if by_training}
@@ -104,19 +104,4 @@ def _missing(group: p_ik_numbers.Group) -> list[str]:
     return [
         f"{manifests.P_IK_ITEMS_FILE} is missing in runs on {', '.join(dict.fromkeys(without))}: pictures, "
         "questions and AURC are without them. Run the same config again to have it written; finished stages are kept."
-    ]
-
-
-def example_parts(runs: Iterable[stored.Run]) -> list[str]:
-    """One question per task as each model reads it, folded; nothing where the manifests have none."""
-    found: dict[tuple[str, str], str] = {}
-    for run in runs:
-        for example in run.manifest.get("examples", []):
-            found.setdefault((example["task"], example["reader"]), example["text"])
-    if not found:
-        return []
-    parts = [page.heading(2, "One question of each task, as each model reads it", "examples")]
-    return parts + [
-        page.folded(f"{task}: {reader}", [page.listing(text)])
-        for (task, reader), text in sorted(found.items())
     ]

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.report import formats, p_ik_numbers
-from selw2s_jax.report.formats import Column
+from selw2s_jax.analysis import formats, paper
+from selw2s_jax.analysis.formats import Column
+from selw2s_jax.report import p_ik_numbers
 
 _LONGEST = 300  # characters of a question
 _TRAINED = Column("train_task", "trained on", "the task whose questions P(IK) is trained on")
@@ -24,19 +25,18 @@ _AUROC = (
     "of P(IK) for the few-shot answer being right, mean over seeds; 50 per cent (0.5) is chance. The 95 % interval is "
     "DeLong's, with the spread of the seeds (Student's t) added in squares"
 )
-_PAPERS = "as published in arXiv 2511.14166, not measured here"
 
 
 def of_group(group: p_ik_numbers.Group) -> list[formats.Table]:
     """Every table that has rows."""
-    made = (
+    tables = (
         matrix_table(group),
         few_shot_table(group),
         test_table(group),
         band_table(group),
         question_table(group),
     )
-    return [table for table in made if table.rows]
+    return [table for table in tables if table.rows]
 
 
 def matrix_table(group: p_ik_numbers.Group) -> formats.Table:
@@ -56,7 +56,9 @@ def matrix_table(group: p_ik_numbers.Group) -> formats.Table:
             )
         if any(row[f"{name} paper"] is not None for row in rows):
             columns.append(
-                Column(f"{name} paper", f"{heading}: paper's", f"AUROC in per cent, {_PAPERS}", "percent")
+                Column(
+                    f"{name} paper", f"{heading}: paper's", f"AUROC in per cent, {paper.PUBLISHED}", "percent"
+                )
             )
     notes = [f"AUROC {_AUROC}.", *p_ik_numbers.undefined(group)]
     if len({_without_tasks(run.config) for run in group.runs}) > 1:

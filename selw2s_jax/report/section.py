@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from selw2s_jax.report import formats, page
+from selw2s_jax.analysis import formats
+from selw2s_jax.report import page
 
 
 @dataclasses.dataclass(frozen=True)

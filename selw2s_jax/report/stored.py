@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
-from selw2s_jax.report import questions as questions_lib
+from selw2s_jax.method import registry
+from selw2s_jax.report import p_ik_questions
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, storage
 
@@ -42,6 +44,7 @@ class Run:
     Attributes:
         workdir: where it was read from; of a cell of a sweep, the folder of its own files.
         manifest: as `pipeline` wrote it when the run was last started.
+        methods: what each method is, the models that they are compared with first.
         truth: `[N]` bool, the labels of the test items, ordered by example_id.
         predictions: by method ("weak" and "ceiling" first) and seed, the probability of class 1, `[N]`; of
             finished evaluations alone.
@@ -57,12 +60,13 @@ class Run:
 
     workdir: epath.Path
     manifest: dict[str, Any]
+    methods: dict[str, methods_lib.Facts]
     truth: np.ndarray
     predictions: dict[str, dict[int, np.ndarray]]
     logs: dict[str, dict[int, list[dict[str, float]]]]
     diagnostics: list[dict[str, Any]]
     p_ik: list[dict[str, Any]]
-    p_ik_items: dict[questions_lib.TestKey, questions_lib.Questions]
+    p_ik_items: dict[p_ik_questions.TestKey, p_ik_questions.Questions]
     notes: list[str]
     missing: list[str]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -101,6 +105,14 @@ class Run:
         others = {key: value for key, value in self.settings.items() if key != "p_ik.task"}
         trained = f"trained on {self.config['p_ik']['task']}, tested on {self.task}"
         return f"P(IK) of {self.strong}: {trained}" + describe_settings(others)
+
+    def facts(self, method: str) -> methods_lib.Facts:
+        """What a method is, also where the run did not list it."""
+        return self.methods.get(method) or methods_lib.facts(method)
+
+    def of_role(self, role: str) -> list[str]:
+        """The methods of a role, of `registry.ROLES`, in an order that all runs have in common."""
+        return methods_lib.of_role(role, self.methods)
 
     def correct(self, method: str, seeds: Sequence[int]) -> np.ndarray:
         """Whether a method gets each item right, `[S, N]` bool."""
@@ -153,7 +165,7 @@ def read(workdir: epath.PathLike) -> Contents:
     for cell in manifests.read_cells(content, workdir):
         name, axes = cell["name"], list(cell["axes"])
         folder = workdir / manifests.RUNS_FOLDER / name
-        if not any((folder / file).exists() for file in ("manifest.json", "results.json")):
+        if not any((folder / file).exists() for file in (manifests.MANIFEST_FILE, manifests.RESULTS_FILE)):
             contents.waiting.append(f"{name}: not begun")
             continue
         try:
@@ -229,7 +241,7 @@ def _read_folder(folder: epath.Path, stored: "_Stored", axes: Sequence[str]) -> 
         axes: dotted config keys that its sweep varies.
     """
     manifest = manifests.read(folder)
-    path = folder / "manifest.json"
+    path = folder / manifests.MANIFEST_FILE
     if "test" not in manifest:
         raise UserError(f"{path} says nothing of predictions; run the same config again to add it")
     return _checked(path, stored.workdir, lambda: _read(folder, manifest, stored, axes))
@@ -245,12 +257,18 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
             of_method = predictions.setdefault(entry["method"], {})
             of_method[entry["seed"]] = by_id.join(values, ids, where)
     missing = [
-        stage["label"] for stage in manifest["stages"] if stored.find(stage["name"], stage["key"]) is None
+        stage["label"]
+        for stage in manifest["stages"]
+        if stored.store.find_by_key(stage["name"], stage["key"]) is None
     ]
     results, reasons = _read_results(folder, manifest, stored)
+    references = registry.REFERENCES if manifest["test"]["evaluations"] else ()
     return Run(
         workdir=folder,
         manifest=manifest,
+        methods=methods_lib.from_json(
+            (*references, *manifest["config"]["methods"]), manifest.get("methods", {})
+        ),
         truth=truth,
         predictions=predictions,
         logs=_read_logs(stored.workdir, manifest["students"]),
@@ -298,40 +316,14 @@ class _Stored:
 
     def __init__(self, workdir: epath.Path):
         self.workdir = workdir
-        self._store = artifacts.Store(workdir)
-        self._found: dict[tuple[str, str], artifacts.Artifact | None] = {}
+        self.store = artifacts.Store(workdir)
         self._read: dict[str, dict[str, float] | None] = {}
         self.texts: dict[str, str] = {}
-
-    def find(self, stage: str, key: str) -> artifacts.Artifact | None:
-        """The finished artifact of that key, or None."""
-        if (stage, key) not in self._found:
-            self._found[stage, key] = self._find(stage, key)
-        return self._found[stage, key]
-
-    def _find(self, stage: str, key: str) -> artifacts.Artifact | None:
-        path = self.workdir / "artifacts" / stage / key
-        content = storage.read_bytes(path / "manifest.json")
-        if content is None:
-            return None
-        try:
-            recorded = json.loads(content)["inputs"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"artifact {stage}/{key} has no readable manifest; delete {path} to make it again"
-            ) from error
-        artifact = self._store.find(stage, recorded)
-        if artifact is None or artifact.key != key:
-            raise UserError(
-                f"artifact {stage}/{key} was made from other inputs than its name says; delete {path} to make it "
-                "again"
-            )
-        return artifact
 
     def read(self, key: str) -> dict[str, float] | None:
         """The probability of class 1 by example_id; None where the evaluation is not finished."""
         if key not in self._read:
-            artifact = self.find("predictions", key)
+            artifact = self.store.find_by_key("predictions", key)
             table = None if artifact is None else artifact.read_table("predictions.parquet")
             self._read[key] = table and dict(zip(table["example_id"], table["prob_1"], strict=True))
         return self._read[key]
@@ -341,7 +333,7 @@ def _read_results(
     workdir: epath.Path, manifest: dict[str, Any], stored: "_Stored"
 ) -> tuple[dict[str, Any], list[str]]:
     """What a `Run` has of results.json and of the questions beside it; and why parts are missing."""
-    path = workdir / "results.json"
+    path = workdir / manifests.RESULTS_FILE
     content = storage.read_bytes(path)
     nothing = {"diagnostics": [], "p_ik": [], "p_ik_items": {}, "notes": []}
     unfinished = "label diagnostics and tests of P(IK), which the run writes when it ends"
@@ -351,14 +343,14 @@ def _read_results(
         return nothing, [unfinished]
 
     def parse() -> dict[str, Any]:
-        found = json.loads(content)
-        if any(found["manifest"][key] != manifest[key] for key in ("config", "stages")):
+        stored_results = json.loads(content)
+        if any(stored_results["manifest"][key] != manifest[key] for key in ("config", "stages")):
             return {}
         return {
-            "diagnostics": [_diagnosis(entry) for entry in found["diagnostics"]],
-            "p_ik": [_p_ik_test(entry) for entry in found["p_ik"]],
+            "diagnostics": [_diagnosis(entry) for entry in stored_results["diagnostics"]],
+            "p_ik": [_p_ik_test(entry) for entry in stored_results["p_ik"]],
             "p_ik_items": {},
-            "notes": [str(note) for note in found["notes"]],
+            "notes": [str(note) for note in stored_results["notes"]],
         }
 
     parts = _checked(path, stored.workdir, parse)
@@ -372,7 +364,7 @@ def _read_results(
         )
         return parts | {"p_ik": []}, [of_another]
     path = workdir / manifests.P_IK_ITEMS_FILE
-    items = _checked(path, stored.workdir, lambda: questions_lib.read(path, parts["p_ik"], stored.texts))
+    items = _checked(path, stored.workdir, lambda: p_ik_questions.read(path, parts["p_ik"], stored.texts))
     if items is None:
         return parts, [
             f"{manifests.P_IK_ITEMS_FILE}, P(IK) of every question, which the run writes when it ends"

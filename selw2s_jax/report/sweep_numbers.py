@@ -6,12 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import comparisons, metrics, results
+from selw2s_jax.analysis import comparisons, metrics
+from selw2s_jax.analysis import methods as methods_lib
+from selw2s_jax.method import registry
 from selw2s_jax.report import numbers, stored
 
 AVERAGE = "mean over tasks"  # in the place of a task
 _MAY_DIFFER = ("task", "sweep", "methods", "seeds")  # in the configs of runs that are averaged over tasks
-SUBJECT = "selective"  # the method that is compared with every other student
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,20 @@ class Group:
     @property
     def methods(self) -> list[str]:
         """Those that are finished for a seed of a task or more, weak model first, ceiling last."""
-        found = dict.fromkeys(method for run in self.runs.values() for method in run.predictions)
-        return sorted(found, key=lambda method: {"weak": -1, "ceiling": 1}.get(method, 0))
+        return methods_lib.weak_first(method for run in self.runs.values() for method in run.predictions)
+
+    @property
+    def facts(self) -> dict[str, methods_lib.Facts]:
+        """What each of `methods` is."""
+        runs = list(self.runs.values())
+        return {
+            method: next((run for run in runs if method in run.methods), runs[0]).facts(method)
+            for method in self.methods
+        }
+
+    def of_role(self, role: str) -> list[str]:
+        """Those of `methods` that have a role, of `registry.ROLES`."""
+        return methods_lib.of_role(role, self.facts)
 
     @property
     def has_averages(self) -> bool:
@@ -76,9 +89,9 @@ def method_rows(group: Group) -> list[dict[str, Any]]:
     for method in group.methods:
         row: dict[str, Any] = {"method": method}
         for task, run in group.runs.items():
-            found = of_tasks[task].get(method, {})
+            result = of_tasks[task].get(method, {})
             for name in ("accuracy", "accuracy_interval", "pgr", "pgr_interval", "paper_accuracy"):
-                row[f"{task} {name}"] = found.get(name)
+                row[f"{task} {name}"] = result.get(name)
             row[f"{task} paper_pgr"] = numbers.paper_pgr(run, method)
         if group.has_averages:
             row |= {f"{AVERAGE} {name}": value for name, value in _average(group, method).items()}
@@ -94,13 +107,13 @@ def _average(group: Group, method: str) -> dict[str, Any]:
         return row
     mean = comparisons.pooled_accuracy([right for (right,) in correct])
     row["accuracy"], row["accuracy_interval"] = mean.mean, numbers.interval(mean)
-    trio = None if method in results.REFERENCES else _correct(group, "weak", method, "ceiling")
+    trio = None if method in registry.REFERENCES else _correct(group, "weak", method, "ceiling")
     if trio is not None:
         recovered = comparisons.pooled_pgr(trio)
         row["pgr"], row["pgr_interval"] = recovered.value, numbers.interval(recovered)
     row["paper_accuracy"] = _papers_average(group, method)
     trio = [_papers_average(group, name) for name in ("weak", method, "ceiling")]
-    if method not in results.REFERENCES and None not in trio:
+    if method not in registry.REFERENCES and None not in trio:
         row["paper_pgr"] = metrics.performance_gap_recovered(*trio)
     return row
 
@@ -112,29 +125,35 @@ def _papers_average(group: Group, method: str) -> float | None:
 
 def _correct(group: Group, *methods: str) -> list[tuple[Any, ...]] | None:
     """Of each task, whether the methods get each item right in the seeds that all have; None where a task has none."""
-    found = []
+    of_tasks = []
     for run in group.runs.values():
         seeds = run.common_seeds(*methods)
         if not seeds:
             return None
-        found.append(tuple(run.correct(method, seeds) for method in methods))
-    return found
+        of_tasks.append(tuple(run.correct(method, seeds) for method in methods))
+    return of_tasks
 
 
 def difference_rows(group: Group) -> list[dict[str, Any]]:
-    """`SUBJECT` less every other student: `TASK difference` and its interval, for every task and for `AVERAGE`.
+    """A subject less every other student: `TASK difference` and its interval, for every task and for `AVERAGE`.
 
     Also `p_value` and `num_tasks`, of the average. No rows where the average would say nothing.
     """
-    if not group.has_averages or SUBJECT not in group.methods:
+    if not group.has_averages:
         return []
     rows = []
-    for other in group.methods:
-        if other in (*results.REFERENCES, SUBJECT):
-            continue
-        row: dict[str, Any] = {"first": SUBJECT, "second": other, "num_tasks": len(group.runs)}
-        changes = {task: numbers.difference(run, SUBJECT, other) for task, run in group.runs.items()}
-        pair = _correct(group, SUBJECT, other)
+    students = [method for method in group.methods if method not in registry.REFERENCES]
+    subjects = group.of_role("subject")
+    pairs = [
+        (subject, other)
+        for place, subject in enumerate(subjects)
+        for other in students
+        if other not in subjects[: place + 1]  # of two subjects one difference is enough
+    ]
+    for subject, other in pairs:
+        row: dict[str, Any] = {"first": subject, "second": other, "num_tasks": len(group.runs)}
+        changes = {task: numbers.difference(run, subject, other) for task, run in group.runs.items()}
+        pair = _correct(group, subject, other)
         changes[AVERAGE] = None if pair is None else comparisons.pooled_difference(pair)
         for task, change in changes.items():
             row[f"{task} difference"] = None if change is None else change.mean
@@ -181,8 +200,13 @@ class Line:
 
     @property
     def methods(self) -> list[str]:
-        found = dict.fromkeys(method for group in self.groups for method in group.methods)
-        return sorted(found, key=lambda method: {"weak": -1, "ceiling": 1}.get(method, 0))
+        return methods_lib.weak_first(method for group in self.groups for method in group.methods)
+
+    @property
+    def facts(self) -> dict[str, methods_lib.Facts]:
+        """What each of `methods` is."""
+        known = {method: facts for group in self.groups for method, facts in group.facts.items()}
+        return {method: known[method] for method in self.methods}
 
     def depends(self, method: str) -> bool:
         """Whether a method's models differ along the axis; also where no task tells."""
@@ -224,14 +248,14 @@ def line_rows(line: Line, rows_of: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     keys = dict.fromkeys(key for group in line.groups for row in rows_of[group.title] for key in row)
     rows = []
     for method in line.methods:
-        found = [
+        of_method = [
             dict.fromkeys(keys) | row | {"value": stored.setting_text(group.settings[line.key])}
             for group in line.groups
             for row in rows_of[group.title]
             if row["method"] == method
         ]
         # The shared models may be finished for some tasks in one group, for others in another.
-        rows += found if line.depends(method) else [_overlay(found) | {"value": None}]
+        rows += of_method if line.depends(method) else [_overlay(of_method) | {"value": None}]
     return rows
 
 
@@ -251,11 +275,11 @@ def pair_rows(runs: Sequence[stored.Run]) -> list[dict[str, Any]]:
 
 def transfer_sets(runs: Sequence[stored.Run]) -> dict[str, list[stored.Run]]:
     """By task and settings as a title, the runs that differ in their models, where these are several pairs."""
-    found: dict[str, list[stored.Run]] = {}
+    by_title: dict[str, list[stored.Run]] = {}
     for run in runs:
-        found.setdefault(run.task + stored.describe_settings(run.settings), []).append(run)
+        by_title.setdefault(run.task + stored.describe_settings(run.settings), []).append(run)
     return {
         title: of_task
-        for title, of_task in found.items()
+        for title, of_task in by_title.items()
         if 1 < len({(run.weak, run.strong) for run in of_task}) == len(of_task)
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import results
+from selw2s_jax.method import registry
 from selw2s_jax.report import figures, numbers, section, stored, sweep_numbers, sweep_tables
 
 _CAPTIONS = {
@@ -52,13 +52,13 @@ def _group_section(
         png = figures.draw_results(
             averages,
             title=title,
-            styles=figures.method_styles(group.methods),
+            styles=figures.method_styles(group.facts),
             chance=sweep_numbers.average_majority_class(group),
         )
         pictures[f"averages-{number}"] = png, _CAPTIONS["averages"]
-    made = sweep_tables.of_group(group, rows)
+    tables = sweep_tables.of_group(group, rows)
     return section.Section(
-        f"By task: {group.title}", _labels(group), made, pictures, is_folded=bool(group.settings)
+        f"By task: {group.title}", _labels(group), tables, pictures, is_folded=bool(group.settings)
     )
 
 
@@ -72,7 +72,7 @@ def _line_section(
             title=line.title,
             key=line.key,
             values=[stored.setting_text(value) for value in line.values],
-            styles=figures.method_styles(line.methods),
+            styles=figures.method_styles(line.facts),
         )
         pictures[f"axis-{number}"] = png, _CAPTIONS["axis"]
     table = sweep_tables.line_table(line, rows_of)
@@ -82,21 +82,21 @@ def _line_section(
 
 def _points(line: sweep_numbers.Line, task: str) -> dict[str, list[dict[str, Any] | None]]:
     """By method, its main results at each value of the axis; None where a run or the method in it is missing."""
-    found = [
+    by_value = [
         {row["method"]: row for row in numbers.main_results(group.runs[task])} if task in group.runs else {}
         for group in line.groups
     ]
     return {
-        method: [rows.get(method) for rows in found]
+        method: [rows.get(method) for rows in by_value]
         for method in line.methods
-        if any(method in rows for rows in found)
+        if any(method in rows for rows in by_value)
     }
 
 
 def _pair_sections(runs: Sequence[stored.Run]) -> list[section.Section]:
-    made = []
+    sections = []
     for number, (title, of_set) in enumerate(sweep_numbers.transfer_sets(runs).items(), start=1):
-        rows = [row for row in sweep_numbers.pair_rows(of_set) if row["method"] not in results.REFERENCES]
+        rows = [row for row in sweep_numbers.pair_rows(of_set) if row["method"] not in registry.REFERENCES]
         if not rows:
             continue
         pictures = {}
@@ -114,5 +114,5 @@ def _pair_sections(runs: Sequence[stored.Run]) -> list[section.Section]:
         settings = {key: stored.setting_text(value) for key, value in first.settings.items()}
         labels = {"task": first.task, **settings}
         table = sweep_tables.pair_table(of_set)
-        made.append(section.Section(f"Transfer between models: {title}", labels, [table], pictures))
-    return made
+        sections.append(section.Section(f"Transfer between models: {title}", labels, [table], pictures))
+    return sections

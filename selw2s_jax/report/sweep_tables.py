@@ -1,25 +1,20 @@
 """The tables of a report over several runs, in the shape of the paper's Tables 2 to 5."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.report import formats, numbers, stored, sweep_numbers
-from selw2s_jax.report.formats import Column
+from selw2s_jax.analysis import formats, paper
+from selw2s_jax.analysis.formats import Column
+from selw2s_jax.report import numbers, stored, sweep_numbers
 
 _METHOD = Column("method", "method", "the model; what each name stands for is listed under Methods")
-_PAPERS = "as published in arXiv 2511.14166, not measured here"
-_FROM_PAPERS = "worked out from the accuracies published in arXiv 2511.14166, not measured here"
 _ACCURACY = "accuracy in per cent, mean over seeds, with its 95 % interval"
 _PGR = (
     "performance gap recovered by the mean accuracies, with its 95 % interval where that is finite; - where the "
     "ceiling is not above the weak model"
 )
 _BOOTSTRAP = "bootstrapped over items and seeds within each task, the same ones drawn for all models"
-# Of the method, in the order of the paper's Table 4.
-_ABLATIONS = ("selective_without_ik", "selective_without_gs", "mtl")
-_WITH_ABLATIONS = (
-    "weak", numbers.BASELINE, *numbers.CONTROLS, *_ABLATIONS, sweep_numbers.SUBJECT, "ceiling",
-)  # fmt: skip
 
 
 def of_group(group: sweep_numbers.Group, rows: Sequence[Mapping[str, Any]]) -> list[formats.Table]:
@@ -28,22 +23,28 @@ def of_group(group: sweep_numbers.Group, rows: Sequence[Mapping[str, Any]]) -> l
     Args:
         rows: of `sweep_numbers.method_rows`.
     """
-    by_method = {row["method"]: row for row in rows}
-    ablations = []
-    if any(method in by_method for method in _ABLATIONS):
-        ablations = [by_method[method] for method in _WITH_ABLATIONS if method in by_method]
-    others = [row for row in rows if row["method"] not in _ABLATIONS]
+    ablated = group.of_role("ablation")
+    ablations = _ablation_rows(group, rows) if ablated else []
+    others = [row for row in rows if row["method"] not in ablated]
     if ablations and all(row in ablations for row in others):
         others = []
     tasks = [sweep_numbers.AVERAGE] * group.has_averages + list(group.runs)
     columns = [_METHOD, *_task_columns(tasks, rows)]
     notes = _notes(group)
-    made = (
+    tables = (
         formats.Table("overview", "Methods by task", columns, others, notes),
         formats.Table("ablations", "Ablations and controls by task", columns, ablations, notes),
         _difference_table(group),
     )
-    return [table for table in made if table.rows]
+    return [table for table in tables if table.rows]
+
+
+def _ablation_rows(group: sweep_numbers.Group, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """In the order of the paper's Table 4: what a part of the subject adds, between the baseline and the whole."""
+    by_method = {row["method"]: row for row in rows}
+    roles = (group.of_role(role) for role in ("control", "ablation", "subject"))
+    methods = ("weak", numbers.BASELINE, *itertools.chain(*roles), "ceiling")
+    return [by_method[method] for method in methods if method in by_method]
 
 
 def _task_columns(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
@@ -60,7 +61,7 @@ def _task_columns(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> li
             ("paper_accuracy", "paper's accuracy", "percent"),
             ("paper_pgr", "paper's PGR", "ratio"),
         ):
-            meaning = _PAPERS if name == "paper_accuracy" and not is_average else _FROM_PAPERS
+            meaning = paper.PUBLISHED if name == "paper_accuracy" and not is_average else paper.WORKED_OUT
             if any(row.get(f"{task} {name}") is not None for row in rows):
                 columns.append(Column(f"{task} {name}", f"{title}: {heading}", meaning, form))
     return columns
@@ -98,7 +99,7 @@ def _difference_table(group: sweep_numbers.Group) -> formats.Table:
         f"Intervals and p: {_BOOTSTRAP}. They say how sure the mean over these tasks is, not what another task would "
         "give; the p-values are not corrected for their number."
     ]
-    title = f"{sweep_numbers.SUBJECT} less other students, over tasks"
+    title = f"{' and '.join(group.of_role('subject'))} less other students, over tasks"
     return formats.Table("pooled_differences", title, columns, rows, notes)
 
 
@@ -132,7 +133,7 @@ def pair_table(runs: Sequence[stored.Run]) -> formats.Table:
     ]
     rows = sweep_numbers.pair_rows(runs)
     if any(row["paper_accuracy"] is not None for row in rows):
-        columns.append(Column("paper_accuracy", "paper's accuracy", _PAPERS, "percent"))
+        columns.append(Column("paper_accuracy", "paper's accuracy", paper.PUBLISHED, "percent"))
     return formats.Table("transfer", "Methods by pair of models", columns, rows)
 
 

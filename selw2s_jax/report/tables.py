@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from selw2s_jax.analysis import results
-from selw2s_jax.report import formats, numbers, stored, warnings
-from selw2s_jax.report.formats import Column
+from selw2s_jax.analysis import formats, paper, results
+from selw2s_jax.analysis.formats import Column
+from selw2s_jax.report import numbers, stored, warnings
 
 _METHOD = Column("method", "method", "the model; what each name stands for is listed under Methods")
 _SEED = Column("seed", "seed", "base seed: of the split, the order of batches and the sampling", "count")
@@ -17,11 +17,11 @@ _BOOTSTRAP = "bootstrapped over items and seeds, the same ones drawn for all mod
 
 def of_run(run: stored.Run) -> list[formats.Table]:
     """Every table of a run that has rows."""
-    made = [p_ik_table(run)]
+    tables = [p_ik_table(run)]
     if run.predictions:
         of_students = main_table(run), comparison_table(run), inheritance_table(run), label_table(run)
-        made = [*of_students, *made, seed_table(run)]
-    return [table for table in made if table.rows]
+        tables = [*of_students, *tables, seed_table(run)]
+    return [table for table in tables if table.rows]
 
 
 def main_table(run: stored.Run) -> formats.Table:
@@ -62,14 +62,7 @@ def main_table(run: stored.Run) -> formats.Table:
         _SEEDS,
     ]
     if any(row["paper_accuracy"] is not None for row in rows):
-        columns.append(
-            Column(
-                "paper_accuracy",
-                "paper's accuracy",
-                "as published in arXiv 2511.14166, not measured here",
-                "percent",
-            )
-        )
+        columns.append(Column("paper_accuracy", "paper's accuracy", paper.PUBLISHED, "percent"))
     majority = 100 * numbers.majority_class_accuracy(run)
     notes = [f"Always answering the more common label is right on {majority:.2f} per cent of the test items."]
     return formats.Table("main", "Main results", columns, rows, notes)
@@ -164,9 +157,9 @@ def label_table(run: stored.Run) -> formats.Table:
 
 def _mean_over_ik_rows(entries: Sequence[dict[str, Any]], name: str) -> float | None:
     """A seed that selected next to nothing counts for as little."""
-    there = [entry for entry in entries if entry["ik_rate"] and entry[name] is not None]
-    weights = [entry["ik_rate"] for entry in there]
-    return statistics.fmean([entry[name] for entry in there], weights) if there else None
+    selected = [entry for entry in entries if entry["ik_rate"] and entry[name] is not None]
+    weights = [entry["ik_rate"] for entry in selected]
+    return statistics.fmean([entry[name] for entry in selected], weights) if selected else None
 
 
 def p_ik_table(run: stored.Run) -> formats.Table:
@@ -228,11 +221,11 @@ def seed_table(run: stored.Run) -> formats.Table:
     return formats.Table("seeds", "Each seed", columns, numbers.by_seed(run))
 
 
-def finding_table(found: Sequence[tuple[str, warnings.Finding]]) -> formats.Table:
+def finding_table(findings: Sequence[tuple[str, warnings.Finding]]) -> formats.Table:
     """The warnings.
 
     Args:
-        found: each with the name of its run.
+        findings: each with the name of its run.
     """
     columns = [
         Column("run", "run", "task and models"),
@@ -249,6 +242,6 @@ def finding_table(found: Sequence[tuple[str, warnings.Finding]]) -> formats.Tabl
             "observation": one.observation,
             "remedy": one.remedy,
         }
-        for name, one in found
+        for name, one in findings
     ]
     return formats.Table("warnings", "Warnings", columns, rows)

@@ -4,15 +4,13 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import results
+from selw2s_jax.analysis import formats, results
+from selw2s_jax.method import registry
 from selw2s_jax.report import numbers, stored
 
 _NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
 _LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
 _CROWDED = 0.9  # share of the batch that are effective neighbours, above which labels are one average
-# Methods whose IK mask is not that of their own P(IK), and those that do without the graph.
-_FIXED_MASKS = ("selective_without_ik", *numbers.CONTROLS)
-_UNSMOOTHED = ("selective_without_gs",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +99,7 @@ def _of_references(run: stored.Run) -> Iterator[Finding]:
     if not run.predictions:
         return
     majority = numbers.majority_class_accuracy(run)
-    for method in results.REFERENCES:
+    for method in registry.REFERENCES:
         seeds = run.common_seeds(method)
         if seeds and (accuracy := run.correct(method, seeds).mean()) <= majority:
             yield Finding(
@@ -115,7 +113,7 @@ def _of_references(run: stored.Run) -> Iterator[Finding]:
 
 def _of_students(run: stored.Run) -> Iterator[Finding]:
     for method in run.predictions:
-        change = None if method in results.REFERENCES else numbers.difference(run, method, "weak")
+        change = None if method in registry.REFERENCES else numbers.difference(run, method, "weak")
         if change is None or change.mean >= 0:
             continue
         yield Finding(
@@ -129,7 +127,7 @@ def _of_students(run: stored.Run) -> Iterator[Finding]:
 
 
 def _of_selection(run: stored.Run) -> Iterator[Finding]:
-    for method, entries in _by_method(run.diagnostics, but=_FIXED_MASKS):
+    for method, entries in _by_method(_selecting(run)):
         for rate, words, remedy in (
             (
                 lambda r: r < _NEAR_NONE,
@@ -167,7 +165,7 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
 
 def _of_smoothing(run: stored.Run) -> Iterator[Finding]:
     batch_size = run.config["training"]["batch_size"]
-    for method, entries in _by_method(run.diagnostics, but=_UNSMOOTHED):
+    for method, entries in _by_method(_smoothing(run)):
         smoothed = [entry for entry in entries if entry["self_weight"] is not None]
         if there := [entry for entry in smoothed if entry["self_weight"] > _LONELY]:
             yield _of_entries(
@@ -245,8 +243,9 @@ def _is_chance(entry: Mapping[str, Any]) -> bool:
 
 
 def _of_controls(run: stored.Run) -> Iterator[Finding]:
-    for method in dict(_by_method(run.diagnostics, but=_FIXED_MASKS)):
-        for control in numbers.CONTROLS:
+    controls = run.of_role("control")
+    for method in dict(_by_method(_selecting(run))):
+        for control in controls if method not in controls else ():
             change = None
             if method in run.predictions and control in run.predictions:
                 change = numbers.difference(run, method, control)
@@ -261,10 +260,18 @@ def _of_controls(run: stored.Run) -> Iterator[Finding]:
                 )
 
 
-def _by_method(
-    entries: list[dict[str, Any]], *, but: Sequence[str] = ()
-) -> list[tuple[str, list[dict[str, Any]]]]:
-    methods = dict.fromkeys(entry["method"] for entry in entries if entry["method"] not in but)
+def _selecting(run: stored.Run) -> list[dict[str, Any]]:
+    """The diagnoses of methods whose IK mask is that of their own P(IK)."""
+    return [entry for entry in run.diagnostics if run.facts(entry["method"]).selects]
+
+
+def _smoothing(run: stored.Run) -> list[dict[str, Any]]:
+    """The diagnoses of methods that do not do without the graph."""
+    return [entry for entry in run.diagnostics if run.facts(entry["method"]).smooths]
+
+
+def _by_method(entries: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    methods = dict.fromkeys(entry["method"] for entry in entries)
     return [(method, [entry for entry in entries if entry["method"] == method]) for method in methods]
 
 
@@ -282,7 +289,7 @@ def _join(values: Iterable[Any]) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{formats.percent(value, digits=1)} %"
 
 
 def _points(value: float) -> str:

@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from selw2s_jax.analysis import diagnostics, metrics, results
+from selw2s_jax.analysis import diagnostics, methods, metrics, results
 from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.data import by_id, splits
 from selw2s_jax.experiments import selective
@@ -245,7 +245,7 @@ class Collector:
         for seed in self._config.seeds:
             correct = {name: self._is_correct(seed, name) for name in self._experiment.classifiers()}
             if self._experiment.has_answers("test"):
-                correct["few-shot answers"] = self._are_right(seed, "test")
+                correct[methods.FEW_SHOT] = self._are_right(seed, "test")
             for name, values in correct.items():
                 rows.setdefault(name, []).append(np.array([values[group].sum() for group in groups]))
         return {

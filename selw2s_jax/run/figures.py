@@ -6,18 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from selw2s_jax.analysis import metrics, plotting
+from selw2s_jax.analysis import methods, metrics, plotting
 from selw2s_jax.runtime import storage
 
-# Of a method: what it is called in the legend, its colour and its marker.
-_REFERENCE, _STUDENT = ("reference", plotting.GREY, "s"), ("student", plotting.SKY_BLUE, "o")
-_SELECTIVE, _CONTROL = ("selective", plotting.BLUE, "o"), ("control", plotting.ORANGE, "D")
-_KINDS = {
-    "weak": _REFERENCE,
-    "ceiling": _REFERENCE,
-    "selective": _SELECTIVE,
-    "self_training": _CONTROL,
-    "random_selection": _CONTROL,
+# Colour and marker of a method, by its role; those of the other roles look as students do.
+_LOOKS = {
+    "reference": (plotting.GREY, "s"),
+    "student": (plotting.SKY_BLUE, "o"),
+    "subject": (plotting.BLUE, "o"),
+    "control": (plotting.ORANGE, "D"),
 }
 _LINES = tuple(
     zip(
@@ -65,7 +62,7 @@ def draw_summary(
         halves = figure.subfigures(1, max(bool(rows) + bool(p_ik_panels), 1), squeeze=False)[0]
         if rows:
             _draw_accuracies(halves[0].add_subplot(), rows)
-            halves[0].legend(handles=_legend_of_kinds(rows), loc="outside lower left", ncols=4, frameon=False)
+            halves[0].legend(handles=_legend_of_looks(rows), loc="outside lower left", ncols=4, frameon=False)
         if p_ik_panels:
             panels = halves[-1].subplots(len(p_ik_panels), sharex=True, squeeze=False)[:, 0]
             for axes, panel in zip(panels, p_ik_panels, strict=True):
@@ -82,12 +79,12 @@ def _draw_accuracies(axes, rows: Sequence[Mapping[str, Any]]) -> None:
     references = {}
     for place, row in zip(places, rows, strict=True):
         mean, low, high = (100 * row[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
-        kind, color, marker = _kind(row["method"])
+        label, color, marker = _look(row["method"])
         # Rounding can put a bound of an interval without width on the wrong side.
         reach = [[max(mean - low, 0)], [max(high - mean, 0)]]
         axes.errorbar(mean, place, xerr=reach, fmt=marker, color=color, markersize=7, capsize=4)
         axes.text(1.015, place, f"{mean:.1f}", transform=axes.get_yaxis_transform(), va="center", fontsize=10)
-        if kind == "reference":
+        if label == "reference":
             references[row["method"]] = mean
     # Of two references the left one has its name to the left of its line, so that close ones do not overlap.
     for number, (name, mean) in enumerate(sorted(references.items(), key=lambda item: item[1])):
@@ -102,9 +99,15 @@ def _draw_accuracies(axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.grid(axis="x", alpha=0.25)
 
 
-def _kind(method: str) -> tuple[str, str, str]:
-    """By the name's first word: `selective (frozen P(IK))` is of `selective`'s kind."""
-    return _KINDS.get(method.partition(" ")[0], _STUDENT)
+def _look(method: str) -> tuple[str, str, str]:
+    """What a method is called in the legend (a subject by its name, others by their role), its colour and marker.
+
+    By the name's first word: `selective (frozen P(IK))` looks as `selective` does.
+    """
+    name = method.partition(" ")[0]
+    role = methods.facts(name).role
+    role = role if role in _LOOKS else "student"
+    return (name if role == "subject" else role, *_LOOKS[role])
 
 
 def _draw_p_ik(axes, panel: Mapping[str, Any], gamma: float) -> None:
@@ -127,13 +130,13 @@ def _draw_p_ik(axes, panel: Mapping[str, Any], gamma: float) -> None:
     axes.set_ylabel("per cent", fontsize=10)
 
 
-def _legend_of_kinds(rows: Sequence[Mapping[str, Any]]) -> list:
+def _legend_of_looks(rows: Sequence[Mapping[str, Any]]) -> list:
     from matplotlib import lines
 
-    present = dict.fromkeys(_kind(row["method"]) for row in rows)
+    present = dict.fromkeys(_look(row["method"]) for row in rows)
     return [
-        lines.Line2D([], [], color=color, marker=marker, markersize=7, label=kind)
-        for kind, color, marker in present
+        lines.Line2D([], [], color=color, marker=marker, markersize=7, label=label)
+        for label, color, marker in present
     ]
 
 

@@ -8,6 +8,8 @@ from etils import epath
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import storage
 
+MANIFEST_FILE = "manifest.json"  # what a run was made of, in its folder
+RESULTS_FILE = "results.json"  # what it found, beside the manifest
 TRUTH_FILE = "test_labels.json"  # the ground truth of the test set, in a workdir
 P_IK_ITEMS_FILE = "p_ik_items.parquet"  # P(IK) of every question that it was tested on, beside results.json
 SWEEP_FILE = "sweep.json"  # the cells of a sweep, in its workdir
@@ -22,16 +24,16 @@ def read(workdir: epath.Path) -> dict[str, Any]:
     """
     if not workdir.is_dir():
         raise UserError(f"workdir {workdir} is not there; give the --workdir of a run")
-    path = workdir / "manifest.json"
+    path = workdir / MANIFEST_FILE
     if not path.is_file():
-        path = workdir / "results.json"
+        path = workdir / RESULTS_FILE
     if not path.is_file():
         raise UserError(
             f"workdir {workdir} has no run in it; run python -m selw2s_jax.main --workdir={workdir} first"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        manifest = content if path.name == "manifest.json" else content["manifest"]
+        manifest = content if path.name == MANIFEST_FILE else content["manifest"]
         complete = {"config", "models", "students"} <= manifest.keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

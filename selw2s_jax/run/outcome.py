@@ -6,8 +6,8 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from selw2s_jax.analysis import results
-from selw2s_jax.run import collect, figures
+from selw2s_jax.analysis import methods, results
+from selw2s_jax.run import collect, figures, manifests
 from selw2s_jax.runtime import artifacts, distributed
 
 
@@ -24,7 +24,9 @@ def write(
         collector: of its results.
         report: what `results.json` shall hold.
     """
-    artifacts.write_text(folder / "results.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    artifacts.write_text(
+        folder / manifests.RESULTS_FILE, json.dumps(report, indent=1, allow_nan=False) + "\n"
+    )
     pictures = []
     distributed.main_only(lambda: pictures.extend(_draw(report, collector, config, folder)))
     if report["records"]:
@@ -60,14 +62,12 @@ def _draw(
     if "by_frequency" in report:
         pictures.append(folder / "by_frequency.png")
         counts = report["by_frequency"]
-        shown = ("few-shot answers", "weak", "ceiling", "finetune", "selective")
+        shown = methods.compared(counts["correct"])
         figures.draw_accuracy_by_frequency(
             pictures[1],
             title=f"{config.task}: accuracy by frequency of the entity in the text",
             groups=results.FREQUENCY_GROUPS,
-            series={
-                name: (counts["correct"][name], counts["n"]) for name in shown if name in counts["correct"]
-            },
+            series={name: (counts["correct"][name], counts["n"]) for name in shown},
         )
     return pictures
 

@@ -14,6 +14,7 @@ import ml_collections
 from etils import epath
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.analysis import methods
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, inputs, plugins, selective
@@ -320,7 +321,7 @@ def _write_descriptions(config: ml_collections.ConfigDict, plans: list[_Plan], w
             artifacts.write_text(plan.folder / "config.json", _config_text(plan.cell.config))
         collect.write_truth(plan.experiment.inputs.test, plan.folder)
         manifest = _manifest(plan, workdir)
-        artifacts.write_text(plan.folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+        artifacts.write_text(plan.folder / manifests_lib.MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
 
 
 def _config_text(config: ml_collections.ConfigDict) -> str:
@@ -338,7 +339,7 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
     report = collector.report()
     report["notes"] += collect.notes_on_prompts(plan.stages, store)
     collector.write_p_ik_items(plan.folder)
-    report["manifest"] = json.loads((plan.folder / "manifest.json").read_text())
+    report["manifest"] = json.loads((plan.folder / manifests_lib.MANIFEST_FILE).read_text())
     outcome.write(plan.cell.config, collector, report, plan.folder)
     return report
 
@@ -353,6 +354,7 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         "config": config_lib.to_json(config),
         "models": {model.role: describe.describe_model(model, workdir) for model in experiment.inputs.models},
         "students": describe.list_students(config, experiment),
+        "methods": methods.to_json(dict.fromkeys((*experiment.classifiers(), *config.methods))),
         "test": collect.describe_test(experiment),
         "examples": preview.describe(experiment),
         "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in plan.stages],

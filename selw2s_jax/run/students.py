@@ -5,7 +5,6 @@ The weak model and the ceiling are named as the methods "weak" and "ceiling".
 
 import dataclasses
 import difflib
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -187,21 +186,9 @@ def _unknown(workdir: epath.Path, key: str, value: Any, known: Sequence[Any]) ->
 
 
 def _find_artifact(workdir: epath.Path, key: str, label: str) -> artifacts.Artifact:
-    path = workdir / "artifacts" / _STAGE / key
-    if not (path / "manifest.json").is_file():
+    artifact = artifacts.Store(workdir).find_by_key(_STAGE, key)
+    if artifact is None:
         raise UserError(
             f"{label} is not trained yet in {workdir}; run the same config there again, it continues"
-        )
-    try:
-        recorded = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["inputs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"artifact {_STAGE}/{key} has no readable manifest; delete {path} and run the same config again"
-        ) from error
-    artifact = artifacts.Store(workdir).find(_STAGE, recorded)
-    if artifact is None or artifact.key != key:
-        raise UserError(
-            f"artifact {_STAGE}/{key} was made from other inputs than its name says; delete {path} and run the same "
-            "config again"
         )
     return artifact

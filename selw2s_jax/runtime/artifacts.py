@@ -200,6 +200,27 @@ class Store:
         self._found[stage, key] = Artifact(stage, key, path, files)
         return self._found[stage, key]
 
+    def find_by_key(self, stage: str, key: str) -> Artifact | None:
+        """The finished artifact of that key, or None: for those who know no inputs.
+
+        Raises:
+            UserError: it is there, but damaged or made from other inputs than its name says.
+        """
+        if (stage, key) in self._found:
+            return self._found[stage, key]
+        path = self._root / stage / key
+        remedy = f"delete {path} and run the same config again"
+        content = storage.read_bytes(path / _MANIFEST)
+        if content is None:
+            return None
+        try:
+            inputs = json.loads(content)["inputs"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"artifact {stage}/{key} has no readable manifest; {remedy}") from error
+        if artifact_key(stage, inputs) != key:
+            raise UserError(f"artifact {stage}/{key} was made from other inputs than its name says; {remedy}")
+        return self.find(stage, inputs)
+
     @contextlib.contextmanager
     def filling(self, stage: str, inputs: Any) -> Iterator[epath.Path | None]:
         """Makes an artifact: what is done within fills its folder, an empty one, on every process.

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
 
-from selw2s_jax import sharding
+from selw2s_jax import errors, sharding
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts, distributed, storage
 
@@ -174,10 +174,10 @@ class Checkpoints:
             except Exception as error:  # whatever a library says of a file that is cut short or altered
                 if _is_unreadable(error):
                     raise UserError(
-                        f"the state in {self._folder / str(step)} cannot be read ({_one_line(error)}); mend that and "
-                        "run the same command again"
+                        f"the state in {self._folder / str(step)} cannot be read ({errors.one_line(error)}); "
+                        "mend that and run the same command again"
                     ) from error
-                return None, _one_line(error)
+                return None, errors.one_line(error)
 
         # Each process reads alone, and what takes all of them comes once all have read.
         found, fault = distributed.agree(read)
@@ -225,10 +225,6 @@ def _is_unreadable(error: Exception) -> bool:
     if isinstance(error, (OSError, MemoryError)):
         return not isinstance(error, _ABSENT)
     return any(status in str(error) for status in _UNREADABLE)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _absolute(folder) -> epath.Path:

@@ -9,8 +9,10 @@ import pytest
 from etils import epath
 from support import commands, report_runs, small_run
 
+from selw2s_jax.analysis import formats, methods
+from selw2s_jax.method import registry
 from selw2s_jax.report import __main__ as report_command
-from selw2s_jax.report import document, figures, formats, numbers, stored, tables
+from selw2s_jax.report import document, figures, numbers, stored, tables
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +173,15 @@ def test_pictures_without_anything_to_draw_are_left_out():
 
 
 def test_many_methods_each_have_a_look_of_their_own():
-    methods = ["weak", "ceiling", *(f"method_{number}" for number in range(14)), *numbers.CONTROLS]
-    styles = figures.method_styles(methods)
-    assert list(styles) == methods and len(set(styles.values())) == len(methods)
+    named = {name: methods.facts(name) for name in ("weak", "ceiling", "self_training", "random_selection")}
+    own = {f"own_{role}": methods.Facts(role=role) for role in registry.ROLES}
+    shown = named | {f"method_{number}": methods.Facts() for number in range(8)} | own
+    styles = figures.method_styles(shown)
+    assert list(styles) == list(shown) and len(set(styles.values())) == len(shown)
+    # A method keeps its look whatever stands beside it.
+    assert {name: figures.method_styles({name: facts})[name] for name, facts in named.items()} == {
+        name: styles[name] for name in named
+    }
 
 
 @pytest.mark.slow
@@ -206,4 +214,6 @@ def test_report_of_a_real_run(tmp_path_factory):
         assert found["accuracy"] == row["accuracy"] and found["pgr"] == row["pgr"]
         assert found["accuracy_interval"] == (row["accuracy_low"], row["accuracy_high"])
     assert set(run.logs) == set(rows)
+    assert run.methods == {name: methods.facts(name) for name in rows} != {}
+    assert run.manifest["methods"] == methods.to_json(rows)
     report_runs.Page(document.files([run])["report.html"])

@@ -69,6 +69,12 @@ def test_results_of_an_earlier_config_are_not_used(tmp_path):
             '{"config": {}, "models": {}, "students": [], "test": 3, "stages": []}',
             "cannot be read",
         ),
+        (
+            "manifest.json",
+            '{"config": {"methods": ["m"]}, "models": {}, "students": [], "methods": {"m": {"role": "king"}}, '
+            '"test": {"evaluations": []}, "stages": []}',
+            "cannot be read",
+        ),
         ("results.json", "", "results.json cannot be read"),
         ("results.json", '{"manifest": 1}', "results.json cannot be read"),
         (manifests.TRUTH_FILE, None, f"{manifests.TRUTH_FILE} cannot be read"),

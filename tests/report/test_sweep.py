@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from support import commands, report_runs
 
+from selw2s_jax.analysis import formats
 from selw2s_jax.errors import UserError
 from selw2s_jax.report import __main__ as report_command
-from selw2s_jax.report import document, formats, stored, sweep_numbers, sweep_sections
+from selw2s_jax.report import document, stored, sweep_numbers, sweep_sections
 from selw2s_jax.run import manifests
 
 SCIQ = report_runs.RIGHT  # of ten items

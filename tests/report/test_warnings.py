@@ -1,11 +1,14 @@
 """Warnings of a report: each known way to fail is named with method, seed, numbers and remedy."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from support import report_runs
 
+from selw2s_jax.analysis import methods
+from selw2s_jax.method import registry
 from selw2s_jax.report import document, numbers, stored
 from selw2s_jax.report import warnings as warnings_lib
 
@@ -109,6 +112,50 @@ def test_warnings_name_method_seed_numbers_and_remedy(tmp_path, changes, method,
 
 
 def test_methods_whose_mask_is_given_are_not_blamed_for_it(tmp_path):
-    fixed = [report_runs.diagnosis(name, ik_rate=1.0, self_accuracy_on_ik=0.1) for name in numbers.CONTROLS]
+    names = ("self_training", "random_selection", "selective_without_ik")
+    fixed = [report_runs.diagnosis(name, ik_rate=1.0, self_accuracy_on_ik=0.1) for name in names]
     fixed.append(report_runs.diagnosis("selective_without_gs", self_weight=1.0))
     assert not [one for one in found(tmp_path, diagnostics=fixed) if "IK" in one.observation]
+
+
+def test_a_method_that_only_the_run_knows_is_compared_and_warned_of_by_its_role(tmp_path):
+    described = {
+        "mine": {
+            "description": "control: of a plug-in",
+            "role": "control",
+            "selects": False,
+            "smooths": False,
+        }
+    }
+    run = stored.read_run(
+        report_runs.write_run(
+            tmp_path / "run",
+            right=EVEN | {"mine": (9, 9, 9)},
+            described=described,
+            diagnostics=[
+                report_runs.diagnosis("selective"),
+                report_runs.diagnosis("mine", ik_rate=1.0, self_weight=1.0),
+            ],
+        )
+    )
+    assert run.facts("mine").description == "control: of a plug-in"
+    assert run.facts("selective").role == "subject"  # which the manifest does not describe
+    assert ("selective", "mine") in numbers.compared_pairs(run)
+    assert ("mine", "random_selection") not in numbers.compared_pairs(run)
+    words = [one.observation for one in warnings_lib.find(run) if one.method == "mine"]
+    assert words == []
+    assert any("the control mine" in one.observation for one in warnings_lib.find(run))
+    assert "control: of a plug-in" in " ".join(report_runs.Page(document.files([run])["report.html"]).text)
+
+
+def test_what_a_manifest_says_of_a_method_is_what_the_registry_has(monkeypatch):
+    own = registry.Method(
+        uses_p_ik=True, rule_options={"refiner": "none"}, description="mine", role="ablation"
+    )
+    monkeypatch.setitem(registry.METHODS, "mine", own)
+    recorded = json.loads(json.dumps(methods.to_json(["weak", "mine", "random_selection"])))
+    monkeypatch.delitem(registry.METHODS, "mine")
+    facts = methods.from_json(["weak", "mine", "random_selection", "unknown"], recorded)
+    assert facts["mine"] == methods.Facts("mine", "ablation", selects=True, smooths=False)
+    assert facts["weak"].role == "reference" and not facts["random_selection"].selects
+    assert facts["unknown"] == methods.Facts()

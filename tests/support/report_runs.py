@@ -11,7 +11,7 @@ from support import store_edits
 
 from selw2s_jax.analysis import metrics
 from selw2s_jax.analysis import p_ik as p_ik_lib
-from selw2s_jax.report import questions as questions_lib
+from selw2s_jax.report import p_ik_questions
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts
 
@@ -105,7 +105,7 @@ def write_questions(folder, tests) -> None:
     """
     rows: dict[str, list] = {}
     for entry, columns in tests:
-        shared = {name: [entry[name]] * entry["n"] for name in questions_lib.TestKey._fields}
+        shared = {name: [entry[name]] * entry["n"] for name in p_ik_questions.TestKey._fields}
         for name, values in (shared | columns).items():
             rows.setdefault(name, []).extend(values)
     artifacts.write_table(folder / manifests.P_IK_ITEMS_FILE, rows)
@@ -159,6 +159,7 @@ def write_run(
     seeds=None,
     settings=None,
     depend=(),
+    described=None,
 ) -> pathlib.Path:
     """A workdir as a run leaves it: method m of seed s gets the first right[m][s] items right.
 
@@ -171,6 +172,7 @@ def write_run(
         settings: by "section.key" of the config.
         questions: pairs of an entry of `p_ik` and its columns; None for no file of questions.
         depend: methods that the settings change; the others are shared by all settings of a task.
+        described: "methods" of the manifest; None as in a run of an earlier version.
     """
     root = workdir if root is None else root
     workdir.mkdir(parents=True)
@@ -227,6 +229,7 @@ def write_run(
         "stages": stages,
         "examples": list(examples),
     }
+    manifest |= {} if described is None else {"methods": described}
     (workdir / "manifest.json").write_text(json.dumps(manifest))
     (workdir / manifests.TRUTH_FILE).write_text(json.dumps({"example_id": ids, "label": labels}))
     (root / "logs").mkdir(exist_ok=True)

@@ -1,20 +1,26 @@
-"""Tables of numbers as Markdown, CSV, LaTeX and HTML. Names in them may come from anyone and are escaped."""
+"""Tables as text, Markdown, CSV, LaTeX and HTML. Names in them may come from anyone, and are escaped."""
 
 import csv
 import dataclasses
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 NOTHING = "-"  # of a cell without a value
+
+
+def percent(value: float | None, *, digits: int = 2) -> str:
+    """A fraction in per cent, without the sign."""
+    return NOTHING if value is None else f"{100 * value:.{digits}f}"
+
 
 # Of a column: how its values are shown. Those of an interval are pairs; CSV has all as they are.
 _FORMATS = {
     "text": str,
     "count": str,
-    "percent": lambda value: f"{100 * value:.2f}",
+    "percent": percent,
     "points": lambda value: f"{100 * value:+.2f}",
     "ratio": lambda value: f"{value:.3f}",
     "p": lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}",
@@ -80,10 +86,27 @@ class Table:
 
     def meanings(self) -> dict[str, list[str]]:
         """The headings of the columns by what they mean, which several may share."""
-        found: dict[str, list[str]] = {}
+        headings: dict[str, list[str]] = {}
         for column in self.columns:
-            found.setdefault(column.meaning, []).append(column.heading)
-        return found
+            headings.setdefault(column.meaning, []).append(column.heading)
+        return headings
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: Container[int] | None = None) -> str:
+    """Rows of cells as text in columns, two spaces apart.
+
+    Args:
+        left: the columns that are flush left, counted from 0, the others are flush right; None for all.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    is_left = [left is None or number in left for number in range(len(widths))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if to_left else cell.rjust(width)
+            for cell, width, to_left in zip(row, widths, is_left, strict=True)
+        ).rstrip()
+        for row in rows
+    )
 
 
 def to_markdown(table: Table, heading: str) -> str:

@@ -72,7 +72,7 @@ def read(
     counts = {key: (len(rows), int(known[rows].sum())) for key, rows in rows_of.items()}
     if counts != {TestKey.of(entry): (entry["n"], entry["known"]) for entry in tests}:
         raise ValueError("the questions are not those that results.json is of")
-    found = {}
+    by_test = {}
     for key, rows in rows_of.items():
         rows = sorted(rows, key=table["example_id"].__getitem__)
         shared = {
@@ -80,5 +80,5 @@ def read(
             for name, column in (("ids", "example_id"), ("texts", "text"))
         }
         numbers = {name: table[name][rows].astype(np.float32) for name in ("confidence", "p_ik")}
-        found[key] = Questions(**shared, known=known[rows], **numbers)
-    return found
+        by_test[key] = Questions(**shared, known=known[rows], **numbers)
+    return by_test

@@ -1,0 +1,92 @@
+"""What readers of results have to know of a method: what it is, and with what it is to be compared.
+
+A run writes it into its manifest, so that a report, whose process does not load the plug-ins of the run, has a
+user's own method in the right table, with a caption and a warning.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from selw2s_jax.method import registry
+
+FEW_SHOT = "few-shot answers"  # of the strong model before training, in the place of a method
+_NAMED = registry.REFERENCES | registry.METHODS  # of this package: plug-ins register theirs later
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """A method, for its readers.
+
+    Attributes:
+        description: what it is, in a line.
+        role: of `registry.ROLES`.
+        selects: whether its own P(IK) says which rows get the strong model's own label.
+        smooths: whether the labels of its rows are averaged over the graph, where its rule does so at all.
+    """
+
+    description: str = "a method of the config"
+    role: str = "student"
+    selects: bool = True
+    smooths: bool = True
+
+    def __post_init__(self):
+        if self.role not in registry.ROLES or not isinstance(self.description, str):
+            raise ValueError(f"no description or no role of a method: {self.description!r}, {self.role!r}")
+
+
+def facts(name: str) -> Facts:
+    """Of a method or reference that this process knows; those of any student where it knows none of that name."""
+    method = registry.REFERENCES.get(name) or registry.METHODS.get(name)
+    if method is None:
+        return Facts()
+    return Facts(
+        description=method.description or Facts.description,
+        role=method.role,
+        selects=method.uses_p_ik and method.mask_of is None,
+        smooths=method.rule_options.get("refiner") != "none",
+    )
+
+
+def to_json(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What a manifest says of these methods."""
+    return {name: dataclasses.asdict(facts(name)) for name in names}
+
+
+def from_json(names: Iterable[str], recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, Facts]:
+    """The facts by name: as a manifest has them; of a run of an earlier version, as this process knows them.
+
+    Raises:
+        ValueError, TypeError: what the manifest has is none.
+    """
+    fields = [field.name for field in dataclasses.fields(Facts)]
+    return {
+        name: Facts(**{field: recorded[name][field] for field in fields if field in recorded[name]})
+        if name in recorded
+        else facts(name)
+        for name in names
+    }
+
+
+def of_role(role: str, known: Mapping[str, Facts]) -> list[str]:
+    """The methods of a role, in an order that is the same in all runs: as registered, then those of plug-ins."""
+    names = [name for name, one in known.items() if one.role == role]
+    return [name for name in _NAMED if name in names] + [name for name in names if name not in _NAMED]
+
+
+def named() -> dict[str, Facts]:
+    """The facts of all that this package registers."""
+    return {name: facts(name) for name in _NAMED}
+
+
+def weak_first(names: Iterable[str]) -> list[str]:
+    """Names as they come, but the weak model first and the ceiling last: between them lie the students."""
+    return sorted(dict.fromkeys(names), key=lambda name: {"weak": -1, "ceiling": 1}.get(name, 0))
+
+
+def compared(names: Iterable[str]) -> list[str]:
+    """Of these series of right answers the few that say what a subject gains, the most basic first."""
+    names = list(names)
+    subjects = [name for name in names if facts(name).role == "subject"]
+    first = (FEW_SHOT, *registry.REFERENCES, registry.BASELINE, *subjects)
+    return [name for name in first if name in names]
