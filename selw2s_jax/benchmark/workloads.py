@@ -199,7 +199,6 @@ class Workloads:
         training, generator = self._config.training, np.random.default_rng(_SEED)
         sets, sizes = {}, {batches.TASK: training.batch_size}
         sizes[batches.P_IK] = self._config.p_ik.batch_size or training.batch_size
-
         for kind, names in columns.carried(self._config, method).items():
             tokens = self._found.task() if kind == batches.TASK else self._found.p_ik()
             values = {name: columns.random(name, len(tokens), generator) for name in names}

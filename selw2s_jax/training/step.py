@@ -124,8 +124,8 @@ def batch_loss(
         per_example = loss(outputs.class_logits, targets, step_fraction, task_weights > 0)
         loss_task = weighted_mean(per_example, task_weights, batch.example_weight)
     if "ik_target" in batch.columns:
-        is_known = batch.columns["ik_target"]
-        per_example = losses.cross_entropy(p_ik_logits, jnp.stack([1.0 - is_known, is_known], axis=-1))
+        ik_target = batch.columns["ik_target"]
+        per_example = losses.cross_entropy(p_ik_logits, jnp.stack([1.0 - ik_target, ik_target], axis=-1))
         loss_ik = weighted_mean(per_example, p_ik_weights, batch.example_weight)
     total = objective.task_weight * loss_task + objective.p_ik_weight * loss_ik
     metrics = {"loss": total, "loss_task": loss_task, "loss_ik": loss_ik, **labels.metrics}
@@ -172,6 +172,7 @@ def loss_and_grads(
         (grads,) = pull(d_outputs)
         return grads, *aux
 
+    # Twice forward: what the backward pass of all micro-batches needs does not fit, their outputs do.
     _, outputs = jax.lax.scan(lambda _, micro: (None, forward(params, micro)), None, batch)
     (_, aux), d_outputs = value_and_grad(jax.tree.map(flatten, outputs), flat, step_fraction)
     d_outputs = jax.tree.map(lambda d, like: d.reshape(like.shape), d_outputs, outputs)
@@ -182,6 +183,7 @@ def loss_and_grads(
         (grads,) = pull(d_micro)
         return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), None
 
+    # In float32, whatever the parameters are: many small gradients vanish in a bfloat16 sum.
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
     grads, _ = jax.lax.scan(accumulate, zeros, (batch, d_outputs))
     return grads, *aux
