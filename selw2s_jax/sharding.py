@@ -19,8 +19,8 @@ MESH_AXES = ("data", "fsdp", "tensor")
 # Logical axis -> mesh axis or axes. None: whole on every device. A name that is not here is an error.
 #
 # A weight matrix of a layer has an axis "embed" and one of heads or mlp. fsdp splits the former: a device holds its
-# share, and gathers a layer when it is needed (ZeRO stage 3, Rajbhandari et al. 2020). tensor splits the latter: the two
-# products of an attention or MLP block then need one sum over devices (Shoeybi et al. 2019).
+# share, and gathers a layer when it is needed (ZeRO stage 3, Rajbhandari et al. 2020). tensor splits the latter: the
+# two products of an attention or MLP block then need one sum over devices (Shoeybi et al. 2019).
 RULES: dict[str, str | tuple[str, ...] | None] = {
     "layers": None,  # scanned over: a split would send every layer to every device in turn
     "micro": None,  # scanned over, as layers are
