@@ -5,6 +5,8 @@ where it is made; nothing else in the package names a mesh axis.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -15,9 +17,13 @@ from selw2s_jax import errors
 MESH_AXES = ("data", "fsdp", "tensor")
 
 # Logical axis -> mesh axis or axes. None: whole on every device. A name that is not here is an error.
+#
+# A weight matrix of a layer has an axis "embed" and one of heads or mlp. fsdp splits the former: a device holds its
+# share, and gathers a layer when it is needed (ZeRO stage 3, Rajbhandari et al. 2020). tensor splits the latter: the
+# two products of an attention or MLP block then need one sum over devices (Shoeybi et al. 2019).
 RULES: dict[str, str | tuple[str, ...] | None] = {
-    "layers": None,
-    "micro": None,
+    "layers": None,  # scanned over: a split would send every layer to every device in turn
+    "micro": None,  # scanned over, as layers are
     "embed": "fsdp",
     "heads": "tensor",
     "mlp": "tensor",
@@ -27,14 +33,26 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "position": None,
     "rank": None,
     "classes": None,
-    "rows": ("data", "fsdp"),
+    "rows": ("data", "fsdp"),  # devices that share weights by fsdp still have rows of their own
     "time": None,
-    "examples": None,
+    "examples": None,  # the loss couples all examples of a batch, and they are few numbers
     "features": None,  # the model width where it stays whole: norms, biases, activations
 }
 
 
-def make_mesh(shape: tuple[int, int, int] | None = None, devices=None) -> jax.sharding.Mesh:
+class ModelSizes(Protocol):
+    """What the layout needs of a `models.family.ModelConfig`, which is of a higher floor."""
+
+    family: str
+    embed_dim: int
+    num_heads: int
+    mlp_dim: int
+    vocab_size: int
+
+
+def make_mesh(
+    shape: tuple[int, int, int] | None = None, devices: Sequence[jax.Device] | None = None
+) -> jax.sharding.Mesh:
     """A (data, fsdp, tensor) mesh over `devices` (default: all); `None` puts every device on fsdp.
 
     Raises:
@@ -47,17 +65,21 @@ def make_mesh(shape: tuple[int, int, int] | None = None, devices=None) -> jax.sh
             f"mesh.shape {shape} does not fit {len(devices)} device(s): give three positive sizes "
             f"(data, fsdp, tensor) whose product is {len(devices)}"
         )
+    # Auto: XLA propagates the layout from the parameters and from what `constrain` names.
     axis_types = (jax.sharding.AxisType.Auto,) * len(MESH_AXES)
     return jax.make_mesh(shape, MESH_AXES, axis_types=axis_types, devices=devices)
 
 
 def mesh_for(
-    model_config, shape: tuple[int, int, int] | None, *, may_fold: bool, devices=None
+    model_config: ModelSizes,
+    shape: tuple[int, int, int] | None,
+    *,
+    may_fold: bool,
+    devices: Sequence[jax.Device] | None = None,
 ) -> jax.sharding.Mesh:
     """The mesh that a model is laid out on.
 
     Args:
-        model_config: a `models.registry.ModelConfig`.
         shape: (data, fsdp, tensor); None puts every device on fsdp, or those that divide the model.
         may_fold: a shape that was chosen for another model may fold its tensor axis into fsdp, and fsdp into
             data, where it does not divide this one (GPT-2's vocabulary of 50257 has no divisor in common use).
@@ -112,6 +134,7 @@ def put(value: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
     """A host array, the same on every process, on the devices of a sharding: each process fills its own."""
     if sharding.is_fully_addressable:
         return jax.device_put(value, sharding)
+    # device_put onto devices of other processes would first compare the value on all of them, at every step.
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
@@ -138,7 +161,7 @@ def param_shardings(mesh: jax.sharding.Mesh, abstract_state: nnx.State) -> nnx.S
     return jax.tree.map(variable_sharding, abstract_state, is_leaf=lambda x: isinstance(x, nnx.Variable))
 
 
-def _indivisible(mesh: jax.sharding.Mesh, model_config) -> list[str]:
+def _indivisible(mesh: jax.sharding.Mesh, model_config: ModelSizes) -> list[str]:
     """The sharded sizes of a model that their mesh axis does not divide."""
     wanted = {
         "embed_dim": ("fsdp", model_config.embed_dim),
@@ -153,8 +176,8 @@ def _indivisible(mesh: jax.sharding.Mesh, model_config) -> list[str]:
     ]
 
 
-def check_divisible(mesh: jax.sharding.Mesh, model_config) -> None:
-    """Checks that the mesh divides the sharded sizes of a `models.registry.ModelConfig`.
+def check_divisible(mesh: jax.sharding.Mesh, model_config: ModelSizes) -> None:
+    """Checks that the mesh divides the sharded sizes of a model.
 
     Raises:
         UserError: naming every size that its mesh axis does not divide.

@@ -17,9 +17,10 @@ from selw2s_jax import sharding
 from selw2s_jax.benchmark import example_texts
 from selw2s_jax.data import batches, tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import columns
 from selw2s_jax.hf import pretrained
-from selw2s_jax.inference import prefix
-from selw2s_jax.method import objectives, registry
+from selw2s_jax.inference import classify, prefix
+from selw2s_jax.method import registry
 from selw2s_jax.models import decoder
 from selw2s_jax.plan import programs
 from selw2s_jax.stages import train
@@ -198,21 +199,10 @@ class Workloads:
         training, generator = self._config.training, np.random.default_rng(_SEED)
         sets, sizes = {}, {batches.TASK: training.batch_size}
         sizes[batches.P_IK] = self._config.p_ik.batch_size or training.batch_size
-
-        def uniform(tokens: example_texts.Tokens) -> np.ndarray:
-            return generator.random(len(tokens), np.float32)
-
-        if method.task_weight > 0:
-            tokens = self._found.task()
-            probs = uniform(tokens)
-            columns = {"weak_probs": np.stack([1 - probs, probs], axis=-1)}
-            columns |= {"self_labels": uniform(tokens), "given_p_ik": uniform(tokens)}
-            sets[batches.TASK] = batches.ExampleSet([""] * len(tokens), tokens, columns)
-        if objectives.trains_p_ik(self._config, method):
-            tokens = self._found.p_ik()
-            sets[batches.P_IK] = batches.ExampleSet(
-                [""] * len(tokens), tokens, {"ik_target": uniform(tokens)}
-            )
+        for kind, names in columns.carried(self._config, method).items():
+            tokens = self._found.task() if kind == batches.TASK else self._found.p_ik()
+            values = {name: columns.random(name, len(tokens), generator) for name in names}
+            sets[kind] = batches.ExampleSet([""] * len(tokens), tokens, values)
         return sets, {kind: sizes[kind] for kind in sets}
 
     def _score_feed(self, tokens: example_texts.Tokens, past_slots: int = 0) -> tuple[Feed, int, float]:
@@ -233,16 +223,9 @@ class Workloads:
         return feed, int(np.mean([len(ids) for ids in tokens])), seconds
 
     def _drive_scoring(self, run, held, feed: Feed, clock: Clock):
-        """As the loop of `classify.score`."""
-        pending = None
-        for step in range(feed.num_steps):
-            outputs = run(held, batches.device_batch(feed.batch_at(step), self._mesh))
-            if pending is not None:
-                jax.device_get(pending)
-                clock.write(step - 1, {})
-            pending = outputs
-        jax.device_get(pending)
-        clock.write(feed.num_steps - 1, {}, last=True)
+        steps = ((feed.batch_at(step), step) for step in range(feed.num_steps))
+        for _, step in classify.in_turn(lambda batch: run(held, batch), steps, self._mesh):
+            clock.write(step, {}, last=step == feed.num_steps - 1)
         return held
 
     def classifier_settings(self, *, p_ik_head: bool = False) -> pretrained.ClassifierSettings:

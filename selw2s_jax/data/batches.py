@@ -2,12 +2,15 @@
 
 A batch holds M micro-batches of R rows of T tokens and E example slots. Examples are found by the coordinates
 of their last token; every per-example array is aligned with the slots, and a slot of weight 0 is padding.
+
+What an example is trained on are columns, by name: made by the experiment, read by a label rule, carried here.
 """
 
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,8 +20,14 @@ from selw2s_jax import sharding
 from selw2s_jax.data import packing
 
 TASK, P_IK = 0, 1  # values of Batch.kind
+# Fields of batches that are split over devices by rows: [M, R, T].
+_GRIDS = ("tokens", "positions", "segment_ids", "loss_weights")
+# What padding and other kinds of examples hold of a column, 0 where nothing is said: probabilities stay probabilities,
+# and examples that nobody weighs count for one.
+_NEUTRAL = {"weak_probs": 0.5, "example_weight": 1.0}
 _SLOTS_MULTIPLE = 8
-# With the keys of a past, a batch has at most this many times as many slots as without.
+# Rows attend to the keys of a past besides their own, and memory grows with both. So a batch behind a long past has
+# fewer rows: all its keys are at most this many times the slots of tokens that were asked for.
 _MAX_KEYS = 8
 
 
@@ -32,11 +41,18 @@ class Batch(NamedTuple):
     row: np.ndarray  # [M, E] int32
     last: np.ndarray  # [M, E] int32, column of the last token
     kind: np.ndarray  # [M, E] int32, TASK or P_IK
-    weight: np.ndarray  # [M, E] float32 in the loss mean; 0 for padding
-    weak_probs: np.ndarray  # [M, E, 2] float32
-    self_labels: np.ndarray  # [M, E] float32 probability of class 1
-    given_p_ik: np.ndarray  # [M, E] float32
-    ik_target: np.ndarray  # [M, E] float32 probability of IK
+    weight: np.ndarray  # [M, E] float32: 1 for an example, 0 for padding, and nothing between
+    columns: dict[
+        str, np.ndarray
+    ]  # [M, E, ...] float32 by name; neutral for padding and for kinds without the column
+
+    @property
+    def example_weight(self) -> np.ndarray | float:
+        """`[M, E]` what an example counts for in the loss; 1.0 where nobody weighs any.
+
+        A plain 1.0 leaves no trace in a compiled step, which then is the same, to the bit, as one without weights.
+        """
+        return self.columns.get("example_weight", 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +62,9 @@ class ExampleSet:
     Attributes:
         example_ids: their names.
         tokens: one int32 array of ids each, never empty.
-        columns: arrays by field name of `Batch` (weak_probs, self_labels, given_p_ik, ik_target).
-        columns_by_step: the same for values that change from step to step, `[num_steps, N]`.
+        columns: arrays `[N, ...]` by name. "example_weight" is each one's weight in the loss, the others are for label
+            rules, but for "ik_target" `[N]`, the probability of IK that P(IK) examples are trained on.
+        columns_by_step: the same for values that change from step to step, `[num_steps, N, ...]`.
     """
 
     example_ids: Sequence[str]
@@ -56,11 +73,28 @@ class ExampleSet:
     columns_by_step: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
+    def column_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every column, the shape of one example's values."""
+        shapes = {name: column.shape[1:] for name, column in self.columns.items()}
+        return shapes | {name: column.shape[2:] for name, column in self.columns_by_step.items()}
+
+    def columns_at(self, step: int) -> dict[str, np.ndarray]:
+        """`[N, ...]` columns as they are in one step."""
+        return self.columns | {name: column[step] for name, column in self.columns_by_step.items()}
+
+    @property
     def lengths(self) -> np.ndarray:
         return np.array([len(ids) for ids in self.tokens], np.int64)
 
 
-def _empty(num_micro: int, num_rows: int, row_length: int, num_slots: int) -> Batch:
+def _empty(
+    num_micro: int,
+    num_rows: int,
+    row_length: int,
+    num_slots: int,
+    column_shapes: Mapping[str, tuple[int, ...]] = types.MappingProxyType({}),
+) -> Batch:
+    """A batch of padding alone."""
     grid, slots = (num_micro, num_rows, row_length), (num_micro, num_slots)
     return Batch(
         tokens=np.zeros(grid, np.int32),
@@ -71,11 +105,25 @@ def _empty(num_micro: int, num_rows: int, row_length: int, num_slots: int) -> Ba
         last=np.zeros(slots, np.int32),
         kind=np.zeros(slots, np.int32),
         weight=np.zeros(slots, np.float32),
-        weak_probs=np.full((*slots, 2), 0.5, np.float32),
-        self_labels=np.zeros(slots, np.float32),
-        given_p_ik=np.zeros(slots, np.float32),
-        ik_target=np.zeros(slots, np.float32),
+        columns={
+            name: np.full((*slots, *shape), _NEUTRAL.get(name, 0.0), np.float32)
+            for name, shape in column_shapes.items()
+        },
     )
+
+
+def _joint_shapes(sets: Iterable[ExampleSet]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the columns of all sets together.
+
+    Raises:
+        ValueError: two sets have a column of different shapes.
+    """
+    joint: dict[str, tuple[int, ...]] = {}
+    for examples in sets:
+        for name, shape in examples.column_shapes.items():
+            if joint.setdefault(name, shape) != shape:
+                raise ValueError(f"the column {name!r} is {joint[name]} of some examples, {shape} of others")
+    return joint
 
 
 def _place(
@@ -100,6 +148,7 @@ def _place(
 
 def stream_seed(seed: int, kind: int) -> int:
     """Seed of the order of one kind of examples."""
+    # A hash, so that seeds 0, 1, ... and kinds give streams without relation; Python's own differs by process.
     digest = hashlib.sha256(f"{seed}/order/{kind}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
 
@@ -121,6 +170,7 @@ class ExampleOrder:
     def _permutation(self, epoch: int) -> np.ndarray:
         key = epoch if self._reshuffle else 0
         if key not in self._permutations:
+            # Steps mostly come in order, a few epochs at a time: what is forgotten is made again.
             if len(self._permutations) > 8:
                 self._permutations.clear()
             generator = np.random.default_rng([self._seed, key])
@@ -129,6 +179,7 @@ class ExampleOrder:
 
     def indices(self, step: int) -> np.ndarray:
         """`[batch_size]` indices of the examples of one step."""
+        # One endless stream of epochs, cut into batches: no example is left out where epochs end inside a batch.
         stream = step * self._batch_size + np.arange(self._batch_size)
         epochs, offsets = np.divmod(stream, self._num_examples)
         return np.array(
@@ -178,8 +229,10 @@ class TrainBatches:
             for kind, examples in sets.items()
         }
         self._num_micro, self._openai_pooling = num_micro, openai_pooling
+        self._column_shapes = _joint_shapes(sets.values())
         counts = packing.row_counts(sum(batch_sizes[kind] for kind in sets) // num_micro, row_multiple)
         micros = [self._micro_lengths(step) for step in range(num_steps)]
+        # All micro-batches of a step have one shape, as `lax.scan` over them needs: the longest row of any decides.
         needed = {
             num_rows: np.array(
                 [max(packing.row_length_needed(micro, num_rows) for micro in step) for step in micros]
@@ -218,16 +271,15 @@ class TrainBatches:
         members = self._members(step)
         shape = self._shapes[self._taken[step]]
         packed = [packing.balance(lengths, shape.num_rows) for lengths in self._micro_lengths(step)]
-        batch = _empty(self._num_micro, *shape, len(members[0]))
+        batch = _empty(self._num_micro, *shape, len(members[0]), self._column_shapes)
+        columns = {kind: examples.columns_at(step) for kind, examples in self._sets.items()}
         for micro, (slots, rows) in enumerate(zip(members, packed, strict=True)):
             _place(batch, micro, rows, [self._sets[k].tokens[i] for k, i in slots], self._openai_pooling)
-            batch.kind[micro] = [kind for kind, _ in slots]
-            batch.index[micro] = [index for _, index in slots]
-            for slot, (kind, index) in enumerate(slots):
-                for name, column in self._sets[kind].columns.items():
-                    getattr(batch, name)[micro, slot] = column[index]
-                for name, column in self._sets[kind].columns_by_step.items():
-                    getattr(batch, name)[micro, slot] = column[step, index]
+            batch.kind[micro], batch.index[micro] = np.transpose(slots)
+            for kind, of_kind in columns.items():
+                chosen = batch.kind[micro] == kind
+                for name, column in of_kind.items():
+                    batch.columns[name][micro, chosen] = column[batch.index[micro, chosen]]
         return batch
 
     def padding_efficiency(self) -> float:
@@ -276,18 +328,27 @@ def score_batches(
             yield batch, members
 
 
-def device_batch(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:
-    """Puts a batch on the devices: grids of tokens split over the data-parallel axes, the rest replicated.
+def shardings(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:
+    """How a batch lies on the devices: grids of tokens split over the data-parallel axes, the rest whole on each.
+
+    The loss is of all examples together, and what it needs of them is small beside the model's work on their tokens.
 
     Args:
-        batch: a `Batch`, or a `text_rows.TextBatch`.
+        batch: a `Batch` or a `text_rows.TextBatch`, of arrays or shapes.
+
+    Returns:
+        The same structure of shardings.
     """
     rows = sharding.logical_sharding(mesh, ("micro", "rows", "time"))
     whole = sharding.replicated(mesh)
-    grids = {"tokens", "positions", "segment_ids", "loss_weights"}
     return type(batch)(
         **{
-            name: sharding.put(value, rows if name in grids else whole)
+            name: rows if name in _GRIDS else jax.tree.map(lambda _: whole, value)
             for name, value in batch._asdict().items()
         }
     )
+
+
+def device_batch(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:
+    """Puts a batch, the same on every process, on the devices: see `shardings`."""
+    return jax.tree.map(sharding.put, batch, shardings(batch, mesh))

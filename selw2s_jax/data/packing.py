@@ -57,7 +57,8 @@ def balance(lengths: Sequence[int], num_rows: int) -> list[list[int]]:
         For each row the indices into `lengths` that it holds; every index appears once, and rows may be empty.
     """
     rows: list[list[int]] = [[] for _ in range(num_rows)]
-    filled = [(0, row) for row in range(num_rows)]
+    filled = [(0, row) for row in range(num_rows)]  # a heap: the emptiest row first, of equal ones the first
+    # Ties by index: the rows are then a function of the lengths alone, on every process.
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         used, row = filled[0]
         rows[row].append(index)
@@ -80,7 +81,7 @@ def fill(lengths: Sequence[int], row_lengths: Sequence[int]) -> list[tuple[int, 
     spaces = 0  # bit s: some row has room for s tokens
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         length = lengths[index]
-        fitting = spaces >> length
+        fitting = spaces >> length  # its lowest bit that is set: the least space that is enough
         if fitting:
             space = length + (fitting & -fitting).bit_length() - 1
             row = by_space[space].pop()
@@ -98,6 +99,7 @@ def fill(lengths: Sequence[int], row_lengths: Sequence[int]) -> list[tuple[int, 
 def row_counts(num_examples: int, multiple: int) -> list[int]:
     """Numbers of rows to choose from for so many examples: multiples, up to a row for each example."""
     most = round_up(num_examples, multiple)
+    # By a quarter each time: all steps of a run are packed with each of these counts, to compare them.
     counts, count = [], multiple
     while count < most:
         counts.append(count)
@@ -140,6 +142,7 @@ def choose_shapes(
         The shapes, ascending, and `[num_steps]` the index of the one that each step takes: the cheapest that it fits.
     """
     num_steps = len(next(iter(needed.values())))
+    # Long runs are judged by some of their steps, evenly spaced: the table has a row for every candidate.
     compared = np.unique(np.linspace(0, num_steps - 1, min(num_steps, _STEPS_COMPARED)).astype(int))
     candidates = [
         Shape(num_rows, int(length))
@@ -156,6 +159,8 @@ def choose_shapes(
             ]
         )
 
+    # One shape that holds every step comes first and stays, so that each step has one. Then greedily whichever lowers
+    # the cost most, and exchanges until none does: local search, as for k-median problems.
     holds_all = [s for s in candidates if (needed[s.num_rows] <= s.row_length).all()]
     chosen = [candidates.index(min(holds_all, key=lambda s: s.cost(attention_tokens)))]
     table = costs(candidates, compared)
@@ -183,7 +188,7 @@ def _exchange(table: np.ndarray, chosen: list[int]) -> list[int]:
         totals = np.minimum(table, others).sum(axis=1)
         best = int(totals.argmin())
         unchanged += 1
-        if totals[best] < total * (1 - 1e-9):
+        if totals[best] < total * (1 - 1e-9):  # sums of floats: without a margin two choices could alternate
             chosen[place], total, unchanged = best, totals[best], 0
         place = place % (len(chosen) - 1) + 1
     return chosen

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import ml_collections
 
 from selw2s_jax import errors
+from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import columns
 from selw2s_jax.method import label_rules, losses, objectives, registry
 
 _NUM_EXAMPLES, _EMBED_DIM = 3, 5  # of the batch that methods are tried on
@@ -63,6 +65,7 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
             objective = objectives.make_objective(config, method)
         except ValueError as error:
             raise UserError(f"method {name!r}: {error}") from error
+        _check_columns(name, config, method)
         _check_label_rule(name, objective)
         _check_loss(name, objective)
 
@@ -72,32 +75,63 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 _MASK = jax.ShapeDtypeStruct((_NUM_EXAMPLES,), jnp.bool_)
-
-
 _PER_EXAMPLE = _float32(_NUM_EXAMPLES)
-
-
 _PER_CLASS = _float32(_NUM_EXAMPLES, 2)
 
 
-_RULE_INPUTS = label_rules.RuleInputs(
-    class_logits=_PER_CLASS,
-    p_ik=_PER_EXAMPLE,
-    embeddings=_float32(_NUM_EXAMPLES, _EMBED_DIM),
-    weak_probs=_PER_CLASS,
-    self_labels=_PER_EXAMPLE,
-    given_p_ik=_PER_EXAMPLE,
-    example_mask=_MASK,
-    step_fraction=_float32(),
-)
+def _check_columns(name: str, config: ml_collections.ConfigDict, method: registry.Method) -> None:
+    """Checks that somebody makes what the label rule of a method reads."""
+    objective = objectives.make_objective(config, method)
+    role = f"label rule {objective.label_rule!r} of method {name!r}"
+    try:
+        read = columns.read_by(objective)
+    except Exception as error:
+        raise UserError(
+            f"{role} does not say which columns it reads: {errors.one_line(error, with_type=True)}"
+        ) from error
+    # Without a task no rule is asked.
+    there = columns.carried(config, method).get(batches.TASK, tuple(columns.COLUMNS))
+    for column in read:
+        if column not in there:
+            remedy = _REMEDIES.get(column, "register a function that makes it (experiments.columns)")
+            raise UserError(f"{role} reads the column {column!r}, which nothing makes for it: {remedy}")
+
+
+_REMEDIES = {
+    "self_labels": "give the method uses_self_labels=True",
+    "given_p_ik": "give the method mask_of, or uses_p_ik=True with config.p_ik.mask that is not online",
+}
+
+
+class _Declared(dict[str, jax.Array]):
+    """Columns that a label rule said it would read."""
+
+    def __missing__(self, name: str):
+        raise UserError(
+            f"it reads the column {name!r} and does not say so: register it with reads=(..., {name!r})"
+        )
 
 
 def _check_label_rule(name: str, objective: objectives.Objective) -> None:
     role = f"label rule {objective.label_rule!r} of method {name!r}"
     options = dict(objective.rule_options)
-    labels = _trace(
-        role, lambda inputs: label_rules.get(objective.label_rule, **options)(inputs), _RULE_INPUTS
+    inputs = label_rules.RuleInputs(
+        class_logits=_PER_CLASS,
+        p_ik=_PER_EXAMPLE,
+        embeddings=_float32(_NUM_EXAMPLES, _EMBED_DIM),
+        columns={
+            column: _float32(_NUM_EXAMPLES, *columns.COLUMNS[column].shape)
+            for column in columns.read_by(objective)
+        },
+        example_mask=_MASK,
+        step_fraction=_float32(),
     )
+
+    def label(inputs: label_rules.RuleInputs) -> label_rules.Labels:
+        declared = inputs._replace(columns=_Declared(inputs.columns))
+        return label_rules.get(objective.label_rule, **options)(declared)
+
+    labels = _trace(role, label, inputs)
     if not isinstance(labels, label_rules.Labels):
         raise UserError(f"{role} returns {_describe(labels)}: return label_rules.Labels")
     expected = {"targets": _PER_CLASS, "prior": _PER_CLASS, "ik_mask": _MASK, "p_ik": _PER_EXAMPLE}
@@ -124,6 +158,8 @@ def _check_loss(name: str, objective: objectives.Objective) -> None:
 def _trace(role: str, function: Callable[..., Any], *arrays: Any) -> Any:
     try:
         return jax.eval_shape(function, *arrays)
+    except UserError as error:
+        raise UserError(f"{role}: {error}") from error
     except Exception as error:
         raise UserError(
             f"{role} fails on a batch of {_NUM_EXAMPLES} examples: {errors.one_line(error, with_type=True)}"

@@ -1,6 +1,7 @@
 """Class probabilities and P(IK) of a trained classifier over a whole split."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,11 +10,12 @@ from flax import nnx
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.inference import partials
+from selw2s_jax.models import heads
 from selw2s_jax.runtime import preemption, progress
 
 
 def predict(
-    model,
+    model: heads.Classifier,
     tokens: Sequence[np.ndarray],
     *,
     mesh: jax.sharding.Mesh,
@@ -25,7 +27,6 @@ def predict(
     """Scores every example once.
 
     Args:
-        model: a `heads.Classifier`.
         tokens: ids of each of N examples.
         batch_tokens: token slots of a batch, about.
         label: name in progress lines.
@@ -61,9 +62,9 @@ def class_forward(graphdef, params, batch: batches.Batch):
 
 
 def score(
-    forward,
-    static,
-    params,
+    forward: Callable[..., Any],
+    static: Hashable,
+    params: Any,
     tokens: Sequence[np.ndarray],
     *,
     mesh: jax.sharding.Mesh,
@@ -97,24 +98,24 @@ def score(
     is_done = np.zeros(len(tokens), bool)
     is_done[index] = True
     left = [(batch, members) for batch, members in planned if not is_done[members].all()]
-    pending = None
     shown = progress.track(
         left, total=len(planned), done=len(planned) - len(left), label=label, unit="batches"
     )
-    for batch, members in shown:
-        is_told = preemption.reached()
-        if partial is not None and parts and (is_told or partial.is_due()):
-            partial.save(*_join(parts))
-        if is_told:
-            if partial is not None:
-                partial.settle()
-            raise preemption.Preempted(f"stopped before the end of {label}")
-        outputs = run(static, params, batches.device_batch(batch, mesh))
-        if pending is not None:
-            parts.append(_take(*pending))
-        pending = (outputs, members)
-    if pending is not None:
-        parts.append(_take(*pending))
+
+    def until_told(planned):
+        """Batches, until the run is told to stop; what is done is saved between them."""
+        for batch, members in planned:
+            is_told = preemption.reached()
+            if partial is not None and parts and (is_told or partial.is_due()):
+                partial.save(*_join(parts))
+            if is_told:
+                if partial is not None:
+                    partial.settle()
+                raise preemption.Preempted(f"stopped before the end of {label}")
+            yield batch, members
+
+    for outputs, members in in_turn(lambda batch: run(static, params, batch), until_told(shown), mesh):
+        parts.append((members, [leaf[: len(members)] for leaf in jax.tree.leaves(outputs)]))
     if partial is not None:
         partial.settle()
     index, scores = _join(parts)
@@ -123,9 +124,28 @@ def score(
     return jax.tree.unflatten(structure, [array[order] for array in scores])
 
 
-def _take(outputs, members: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    leaves = jax.tree.leaves(jax.device_get(outputs))
-    return members, [np.asarray(leaf)[: len(members)] for leaf in leaves]
+def in_turn(
+    run: Callable[[batches.Batch], Any], planned: Iterable[tuple[batches.Batch, Any]], mesh: jax.sharding.Mesh
+) -> Iterator[tuple[Any, Any]]:
+    """Runs batches one after the other, and reads what each gave.
+
+    A batch is read only when the next one is on its way, so that the devices never wait for the host.
+
+    Args:
+        run: of a batch on the devices, as soon as it is called.
+        planned: batches on the host, each with something that names it.
+
+    Yields:
+        The outputs of each batch as NumPy arrays, and its name.
+    """
+    pending = None
+    for batch, name in planned:
+        outputs = run(batches.device_batch(batch, mesh))
+        if pending is not None:
+            yield jax.device_get(pending[0]), pending[1]
+        pending = outputs, name
+    if pending is not None:
+        yield jax.device_get(pending[0]), pending[1]
 
 
 def _join(parts: list[tuple[np.ndarray, list[np.ndarray]]]) -> tuple[np.ndarray, list[np.ndarray]]:

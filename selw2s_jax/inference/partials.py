@@ -5,6 +5,7 @@ import io
 import time
 
 import numpy as np
+from etils import epath
 
 from selw2s_jax.runtime import distributed, storage
 
@@ -19,7 +20,7 @@ class Partial:
         every_s: seconds between two writes; it is also written when the run is told to stop.
     """
 
-    def __init__(self, path, *, every_s: float = 600.0):
+    def __init__(self, path: epath.Path, *, every_s: float = 600.0):
         self._path, self._every_s = path, every_s
         self._last = time.monotonic()
         self._writing = distributed.Deferred()

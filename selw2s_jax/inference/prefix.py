@@ -4,8 +4,8 @@ A language model reads the common beginning into a KV cache; the rest of each pr
 examples, and attends to the cache. The scores are those of whole prompts, to rounding.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from flax import nnx
 from selw2s_jax import sharding
 from selw2s_jax.data import packing
 from selw2s_jax.inference import classify, partials
+from selw2s_jax.models import decoder as decoder_lib
 from selw2s_jax.models import kv_cache
 
 # Fewer prompts, or a shorter beginning, are not worth a computation of their own.
@@ -89,7 +90,9 @@ def cache_slots(length: int) -> int:
     return packing.round_up(length, _SLOTS_MULTIPLE)
 
 
-def prefill(decoder, tokens: np.ndarray, *, num_slots: int | None = None) -> kv_cache.KVCache:
+def prefill(
+    decoder: decoder_lib.Decoder, tokens: np.ndarray, *, num_slots: int | None = None
+) -> kv_cache.KVCache:
     """A cache with one sequence `[T]` in each row, a row for each data-parallel group of devices.
 
     Args:
@@ -113,9 +116,9 @@ _prefill = jax.jit(_prefill_forward, static_argnums=0)
 
 
 def score(
-    forward,
-    static,
-    decoder,
+    forward: Callable[..., Any],
+    static: Hashable,
+    decoder: decoder_lib.Decoder,
     tokens: Sequence[np.ndarray],
     columns=(),
     *,

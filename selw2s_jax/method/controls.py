@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from selw2s_jax.method import label_rules, selection
 
 
-@label_rules.register("self_labels")
+@label_rules.register("self_labels", reads=selection.reads_own_labels)
 def make_self_labels_rule(*, self_label: str = "given") -> label_rules.LabelRule:
     """The strong model's own label on every row (not in the paper: what selection has to beat).
 

@@ -5,8 +5,8 @@ ground truth: supervised training (weak model, ceiling) gives the ground truth a
 batches.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,26 @@ class RuleInputs(NamedTuple):
     class_logits: jax.Array  # [E, 2]
     p_ik: jax.Array  # [E] from the P(IK) head; 0.5 where the model has none
     embeddings: jax.Array  # [E, D]
-    weak_probs: jax.Array  # [E, 2]
-    self_labels: jax.Array  # [E] probability of class 1
-    given_p_ik: jax.Array  # [E] scores of an earlier model or a file
+    columns: dict[
+        str, jax.Array
+    ]  # [E, ...] float32 by name: what the examples carry, with all that the rule `reads`
     example_mask: jax.Array  # [E] bool: task examples that count
     step_fraction: jax.Array  # []
+
+    @property
+    def weak_probs(self) -> jax.Array:
+        """`[E, 2]` soft labels of the weak model."""
+        return self.columns["weak_probs"]
+
+    @property
+    def self_labels(self) -> jax.Array:
+        """`[E]` the strong model's own labels, as probabilities of class 1."""
+        return self.columns["self_labels"]
+
+    @property
+    def given_p_ik(self) -> jax.Array:
+        """`[E]` P(IK) scores of an earlier model or a file."""
+        return self.columns["given_p_ik"]
 
 
 class Labels(NamedTuple):
@@ -38,12 +53,59 @@ class Labels(NamedTuple):
 
 
 LabelRule = Callable[[RuleInputs], Labels]
-LABEL_RULES = factories.Registry(
+# Names of columns, or a function of the factory's options that gives them.
+Reads = tuple[str, ...] | Callable[..., tuple[str, ...]]
+
+
+class Registry(factories.Registry):
+    """Factories of functions of `RuleInputs`, each with the names of the columns that its function reads.
+
+    Args:
+        kind, built_in: as of any registry.
+        reads: where a registration does not say.
+    """
+
+    def __init__(self, kind: str, *, reads: Reads, built_in: Sequence[str] = ()):
+        super().__init__(kind, sections=factories.RULE_SECTIONS, built_in=built_in)
+        self._default = reads
+        self._reads: dict[str, Reads] = {}
+
+    def register(self, name: str, *, reads: Reads | None = None, sections: Sequence[str] | None = None):
+        """As of any registry.
+
+        Args:
+            reads: names of columns, or `reads(**options)` where they depend on the options. It is given those that
+                are not left open, also such as are not for it.
+        """
+        if isinstance(reads, str):
+            raise ValueError(f"reads of {self.kind} {name!r} is {reads!r}: give a tuple of names")
+        add = super().register(name, sections=sections)
+
+        def add_with_columns(factory):
+            added = add(factory)
+            self._reads[name] = self._default if reads is None else reads
+            return added
+
+        return add_with_columns
+
+    def reads(self, name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The columns that what `make(name, **options)` makes reads, each once.
+
+        Raises:
+            KeyError: nothing of that name.
+        """
+        if name not in self:
+            raise KeyError(f"unknown {self.kind} {name!r}; registered: {', '.join(sorted(self))}")
+        reads = self._reads.get(name, self._default)
+        return tuple(dict.fromkeys(reads(**options) if callable(reads) else reads))
+
+
+LABEL_RULES = Registry(
     "label rule",
-    sections=factories.RULE_SECTIONS,
+    reads=("weak_probs",),
     built_in=("selw2s_jax.method.selection", "selw2s_jax.method.controls"),
 )
-register = LABEL_RULES.register
+register, reads = LABEL_RULES.register, LABEL_RULES.reads
 
 
 def get(name: str, **options) -> LabelRule:

@@ -6,15 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from selw2s_jax.method import factories, graph_smoothing, label_rules
+from selw2s_jax.method import graph_smoothing, label_rules
 
 # (inputs, P(IK) [E]) -> IK mask [E] bool: the rows that keep the strong model's own label.
 Selector = Callable[[label_rules.RuleInputs, jax.Array], jax.Array]
 # (inputs, prior labels [E, 2], IK mask [E]) -> refined labels [E, 2], of which those beside the mask are taken,
 # and scalars to log.
 Refiner = Callable[[label_rules.RuleInputs, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
-SELECTORS = factories.Registry("selector", sections=factories.RULE_SECTIONS)
-REFINERS = factories.Registry("refiner", sections=factories.RULE_SECTIONS)
+SELECTORS = label_rules.Registry("selector", reads=())
+REFINERS = label_rules.Registry("refiner", reads=())
 
 
 @SELECTORS.register("threshold")
@@ -62,6 +62,11 @@ def own_labels(inputs: label_rules.RuleInputs, self_label: str) -> jax.Array:
     if self_label == "given":
         return inputs.self_labels
     return jnp.argmax(inputs.class_logits, axis=-1).astype(jnp.float32)
+
+
+def reads_own_labels(*, self_label: str = "given", **_: Any) -> tuple[str, ...]:
+    """The column that `own_labels` reads, if any."""
+    return ("self_labels",) if self_label == "given" else ()
 
 
 def make_targets(
@@ -114,9 +119,7 @@ def make_targets(
             class_logits=jnp.zeros((size, 2)),
             p_ik=p_ik,
             embeddings=embeddings,
-            weak_probs=weak_probs,
-            self_labels=self_labels,
-            given_p_ik=p_ik,
+            columns={"weak_probs": weak_probs, "self_labels": self_labels, "given_p_ik": p_ik},
             example_mask=jnp.ones(size, bool) if example_mask is None else example_mask.astype(bool),
             step_fraction=jnp.zeros(()),
         )
@@ -124,7 +127,16 @@ def make_targets(
     return labels.targets, labels.ik_mask
 
 
-@label_rules.register("selective")
+def _reads(
+    *, selector: str = "threshold", refiner: str = "graph", mask: str = "online", **options: Any
+) -> tuple[str, ...]:
+    """The columns that the rule reads with these options, of its own and of its parts."""
+    scores = () if mask == "online" else ("given_p_ik",)
+    parts = (*SELECTORS.reads(selector, options), *REFINERS.reads(refiner, options))
+    return ("weak_probs", *reads_own_labels(**options), *scores, *parts)
+
+
+@label_rules.register("selective", reads=_reads)
 def make_selective_rule(
     *,
     selector: str = "threshold",

@@ -12,6 +12,7 @@ from flax import nnx
 from selw2s_jax import sharding
 from selw2s_jax.data import batches, packing
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import columns
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import classify, fewshot
 from selw2s_jax.method import objectives, registry
@@ -22,8 +23,6 @@ from selw2s_jax.training import state, step
 
 # The program is the same for any number of steps; the learning rate's schedule needs one.
 _NUM_STEPS = 1000
-# Of a batch, split over the data-parallel devices by `batches.device_batch`; the rest is whole on each.
-_GRIDS = ("tokens", "positions", "segment_ids")
 
 
 class Program(NamedTuple):
@@ -130,7 +129,7 @@ class Programs:
         classifier = self._abstract_classifier(model, p_ik_head=batches.P_IK in batch_sizes)
         graphdef, abstract_state, shardings = state.abstract(classifier, settings, mesh)
         function = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
-        batch = self._train_batch(model, batch_sizes, length, shape)
+        batch = self._train_batch(model, columns.carried(config, method), batch_sizes, length, shape)
         num_params = count(abstract_state.params) + count(abstract_state.frozen)
         costs = self._costs(model, num_params=num_params, num_trained=count(abstract_state.params))
         costs |= {"trained": config.training.trained, "remat": config.execution.remat}
@@ -177,19 +176,25 @@ class Programs:
         return jax.jit(forward, static_argnums=0, out_shardings=whole)
 
     def _train_batch(
-        self, model: pretrained.Model, batch_sizes: dict[int, int], length: int, shape: tuple[int, int] | None
+        self,
+        model: pretrained.Model,
+        carried: dict[int, tuple[str, ...]],
+        batch_sizes: dict[int, int],
+        length: int,
+        shape: tuple[int, int] | None,
     ) -> batches.Batch:
-        sets = {
-            kind: batches.ExampleSet([""] * size, [np.zeros(length, np.int32)] * size)
-            for kind, size in batch_sizes.items()
-        }
+        """As of a run, with the columns `carried` by examples of each kind."""
+        sets = {}
+        for kind, size in batch_sizes.items():
+            zeros = {name: np.zeros((size, *columns.COLUMNS[name].shape)) for name in carried[kind]}
+            sets[kind] = batches.ExampleSet([""] * size, [np.zeros(length, np.int32)] * size, zeros)
         mesh = self.mesh(model)
         batch = self.train_batches(model, sets, batch_sizes, num_steps=1, order_seed=0).batch_at(0)
         if shape is not None:
             num_groups = sharding.num_row_groups(mesh)
             num_rows = packing.round_up(shape[0], num_groups)
             grid = np.zeros((batch.tokens.shape[0], num_rows, shape[1]), np.int32)
-            batch = batch._replace(**dict.fromkeys(_GRIDS, grid))
+            batch = batch._replace(tokens=grid, positions=grid, segment_ids=grid)
         return abstract_batch(batch, mesh)
 
     def _score_batch(self, model: pretrained.Model, length: int) -> batches.Batch:
@@ -286,13 +291,7 @@ def _abstract(x, placed: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
 
 def abstract_batch(batch: batches.Batch, mesh: jax.sharding.Mesh) -> batches.Batch:
     """`batches.device_batch` without arrays."""
-    rows, whole = sharding.logical_sharding(mesh, ("micro", "rows", "time")), sharding.replicated(mesh)
-    return batches.Batch(
-        **{
-            name: _abstract(value, rows if name in _GRIDS else whole)
-            for name, value in batch._asdict().items()
-        }
-    )
+    return jax.tree.map(_abstract, batch, batches.shardings(batch, mesh))
 
 
 def count(tree) -> int:

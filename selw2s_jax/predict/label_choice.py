@@ -12,6 +12,7 @@ from selw2s_jax.method import graph_smoothing, label_rules, objectives, registry
 
 # What `Choice.used` calls the labels that the selective rule does not take from the strong model, by its refiner.
 _REFINED = {"graph": "smoothed", "none": "weak"}
+_COLUMNS = {"weak_probs", "self_labels", "given_p_ik"}
 
 
 class Choice(NamedTuple):
@@ -42,7 +43,8 @@ def choose(
 
     A rule that selects smooths the weak labels with the strong model's own ones in their place where P(IK) is above
     gamma; of any other method the weak labels themselves are smoothed, and none is used. P(IK) is always the
-    student's: scores of a file, or of a model that was trained before, are of other questions.
+    student's: scores of a file, or of a model that was trained before, are of other questions. So are all columns
+    beside weak and own labels: a rule that reads more counts as one that does not select.
 
     Args:
         config: of the run.
@@ -57,6 +59,8 @@ def choose(
     objective = objectives.make_objective(config, method)
     options = dict(objective.rule_options)
     selects = objective.label_rule == "selective" and method.mask_of is None and p_ik is not None
+    # Questions that were asked later have no columns but these.
+    selects = selects and set(label_rules.reads("selective", options)) <= _COLUMNS
     rule = label_rules.get("selective", **options) if selects else label_rules.get("given")
     unknown = np.full(num, 0.5, np.float32)
     p_ik = unknown if p_ik is None else p_ik
@@ -66,9 +70,11 @@ def choose(
             "class_logits": class_logits,
             "p_ik": p_ik,
             "embeddings": embeddings,
-            "weak_probs": np.stack([unknown, unknown], axis=-1) if weak_probs is None else weak_probs,
-            "self_labels": unknown if own is None else own,
-            "given_p_ik": p_ik,
+            "columns": {
+                "weak_probs": np.stack([unknown, unknown], axis=-1) if weak_probs is None else weak_probs,
+                "self_labels": unknown if own is None else own,
+                "given_p_ik": p_ik,
+            },
         },
         batch_size=config.training.batch_size,
         graph=config.graph.to_dict(),
@@ -87,16 +93,18 @@ def choose(
 
 
 def _label_batches(
-    rule: label_rules.LabelRule, columns: dict[str, np.ndarray], *, batch_size: int, graph: dict[str, Any]
+    rule: label_rules.LabelRule, inputs: dict[str, Any], *, batch_size: int, graph: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Targets, IK masks and smoothed prior labels `[N]`, of class 1, batch by batch."""
+    """Targets, IK masks and smoothed prior labels `[N]`, of class 1, batch by batch.
+
+    Args:
+        inputs: fields of `label_rules.RuleInputs`, `[N, ...]`.
+    """
     label = _make_label(rule, graph)
-    num = len(columns["p_ik"])
+    num = len(inputs["p_ik"])
     parts = []
     for start in range(0, num, batch_size):
-        batch = {
-            name: _pad(column[start : start + batch_size], batch_size) for name, column in columns.items()
-        }
+        batch = jax.tree.map(lambda array, i=start: _pad(array[i : i + batch_size], batch_size), inputs)
         mask = start + np.arange(batch_size) < num
         arrays = label(label_rules.RuleInputs(**batch, example_mask=mask, step_fraction=np.float32(1)))
         parts.append([np.asarray(array)[mask] for array in arrays])

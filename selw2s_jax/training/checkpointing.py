@@ -122,6 +122,7 @@ class Checkpoints:
         """
         self._before_save()
         arrays = _by_path(saved.state)
+        # Of the arrays as they are on the devices: what goes wrong between them and the disk shows at reading.
         record = {
             "step": saved.step,
             "record": saved.record,
@@ -215,6 +216,7 @@ def _read_state(folder: epath.Path, wanted: dict[str, Any]):
         raise ValueError("its trace is not what was written")
     if set(record["checksums"]) != set(wanted):
         raise ValueError("it is the state of another model or optimizer")
+    # Last, since it is the one part that takes long: what is known to be damaged is not read.
     arrays = ocp.StandardCheckpointHandler().restore(folder / "state", args=ocp.args.StandardRestore(wanted))
     return record, trace, arrays
 
@@ -239,6 +241,7 @@ def _pure(params) -> dict:
 
 def _by_path(tree) -> dict[str, Any]:
     """Leaves by the path to them, in the order of `jax.tree.leaves`."""
+    # The number keeps paths apart that only differ in what keystr leaves out, and files in the order of leaves.
     return {
         f"{number:05d}{jax.tree_util.keystr(path, simple=True, separator='.')}": leaf
         for number, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree))
@@ -253,6 +256,7 @@ def _checksums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """
 
     def checksum(x: jax.Array) -> jax.Array:
+        # As integers: floats would add up differently in every layout, and wrap-around of uint32 does no harm.
         bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).astype(jnp.uint32)
         index = jnp.zeros(x.shape, jnp.uint32)
         for axis, size in enumerate(x.shape):
@@ -272,6 +276,7 @@ def _trace_hash(trace: dict[str, np.ndarray]) -> str:
 
 def _system_error(error: ValueError, folder) -> Exception:
     """The OSError that TensorStore wraps in a ValueError; another ValueError as it is."""
+    # By its text, which is all that comes through: a full disk must not read as a damaged state.
     if code := re.search(r"os_error_code='(\d+)'", str(error)):
         return OSError(int(code[1]), os.strerror(int(code[1])), os.fspath(folder))
     return error

@@ -119,6 +119,7 @@ def train(
     for step in shown:
         batch = data.batch_at(step)
         state, device_metrics, trace = train_step(state, batches.device_batch(batch, mesh))
+        # One step late: reading a metric waits for its step, and the next one is then under way.
         if pending is not None:
             finish(*pending)
         pending = (step, device_metrics, trace, batch)
@@ -143,7 +144,9 @@ def train(
     return state, {"last_step": metrics, "mean_over_steps": history.means(data.num_steps)}
 
 
-def _not_finite(label: str, step: int, metrics: dict[str, float], data, failure_path) -> UserError:
+def _not_finite(
+    label: str, step: int, metrics: dict[str, float], data: batches.TrainBatches, failure_path
+) -> UserError:
     """The error for a loss that is not finite, once its step and examples are on disk."""
     names = data.example_ids(step)
     where = f"first examples: {', '.join(names[:8])}"

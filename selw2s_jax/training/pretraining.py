@@ -8,9 +8,8 @@ from selw2s_jax.data import text_rows
 from selw2s_jax.models import decoder, registry
 from selw2s_jax.training import step
 
-_EMBEDDING_STD = (
-    0.1  # of tied embeddings: larger logits at the start than 0.02, and tokens that are not drowned
-)
+# Of tied embeddings: larger logits at the start than 0.02 gives, and tokens that positions do not drown.
+_EMBEDDING_STD = 0.1
 
 
 def next_token() -> step.Computation:
@@ -26,10 +25,9 @@ def _forward(model: decoder.Decoder, micro: text_rows.TextBatch, step: jax.Array
     return model.next_token_losses(hidden, targets)
 
 
-def _loss(cross_entropy, batch: text_rows.TextBatch, step_fraction):
+def _loss(cross_entropy: jax.Array, batch: text_rows.TextBatch, step_fraction: jax.Array):
     del step_fraction
-    weights = batch.loss_weights
-    total = jnp.sum(jnp.where(weights > 0, cross_entropy * weights, 0.0)) / jnp.maximum(jnp.sum(weights), 1.0)
+    total = step.weighted_mean(cross_entropy, batch.loss_weights)
     return total, ({"loss": total}, ())
 
 

@@ -114,7 +114,7 @@ def scale_by_adam(*, b1: float, b2: float, eps: float, moment_dtype: str) -> opt
     return optax.GradientTransformation(init, update)
 
 
-def split(model: nnx.Module, trained: str):
+def split(model: nnx.Module, trained: str) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
     """The graphdef of a model, its parameters that are trained, and the rest of its variables.
 
     Args:
@@ -126,7 +126,9 @@ def split(model: nnx.Module, trained: str):
     return nnx.split(model, is_trained, ...)
 
 
-def start(classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh):
+def start(
+    classifier: nnx.Module, settings: OptimizerSettings, mesh: jax.sharding.Mesh
+) -> tuple[nnx.GraphDef, TrainState, TrainState]:
     """A fresh state around a classifier's variables, which it takes over (their buffers are donated).
 
     Returns:
@@ -140,7 +142,9 @@ def start(classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh):
     return graphdef, make(params, frozen), shardings
 
 
-def resume(saved: TrainState, classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh) -> TrainState:
+def resume(
+    saved: TrainState, classifier: nnx.Module, settings: OptimizerSettings, mesh: jax.sharding.Mesh
+) -> TrainState:
     """A state that was saved without what is frozen, with that of a fresh classifier."""
     _, _, frozen = split(classifier, settings.trained)
     return saved._replace(frozen=jax.device_put(frozen, sharding.param_shardings(mesh, frozen)))
@@ -169,7 +173,9 @@ def load_trained(
     return model
 
 
-def abstract(classifier, settings: OptimizerSettings, mesh: jax.sharding.Mesh):
+def abstract(
+    classifier: nnx.Module, settings: OptimizerSettings, mesh: jax.sharding.Mesh
+) -> tuple[nnx.GraphDef, TrainState, TrainState]:
     """`start` without arrays.
 
     Args:

@@ -68,60 +68,89 @@ class Trace(NamedTuple):
     target: jax.Array  # [M * E] probability of class 1 that was trained on
 
 
-def _weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
-    # where: a padded slot may hold inf or NaN, which 0 * would not silence.
-    total = jnp.sum(jnp.where(weights > 0, values * weights, 0.0))
-    return total / jnp.maximum(jnp.sum(weights), 1.0)
+def weighted_mean(
+    values: jax.Array, weights: jax.Array, example_weights: jax.Array | float = 1.0
+) -> jax.Array:
+    """sum(weights * example_weights * values) / sum(weights), 0 where nothing has weight.
+
+    So the weights of examples scale the loss rather than each other: with all of them 1/2 it is half of what it was.
+
+    Args:
+        weights: not negative; where 0, as for padding, value and example weight may be anything.
+    """
+    counts = weights > 0
+    # Twice where: 0 * NaN is NaN, in the sum as in the gradient of its other factor.
+    factors = weights * jnp.where(counts, example_weights, 1.0)
+    total = jnp.sum(jnp.where(counts, values * factors, 0.0))
+    divisor = jnp.sum(weights)
+    return total / jnp.where(divisor > 0, divisor, 1.0)
 
 
 def batch_loss(
-    outputs,
+    outputs: heads.Outputs,
     batch: batches.Batch,
     step_fraction: jax.Array,
     *,
     rule: label_rules.LabelRule,
     loss: losses.Loss,
     objective: objectives.Objective,
-):
+) -> tuple[jax.Array, tuple[dict[str, jax.Array], Trace]]:
     """Loss of the global batch (Eq. 4) from the model's outputs.
 
+    Each of its two terms is a mean over the examples of its kind, and 0 where the batch has none.
+
     Args:
-        outputs: `heads.Outputs` with leading axis N = M * E.
+        outputs: with leading axis N = M * E.
         batch: its per-example fields flattened to the same axis.
 
     Returns:
         The scalar loss, and (metrics, Trace).
     """
+    p_ik_logits = outputs.p_ik_logits
+    if p_ik_logits is None:
+        p_ik_logits = jnp.zeros_like(outputs.class_logits)
+    p_ik = jax.lax.stop_gradient(jax.nn.softmax(p_ik_logits, axis=-1)[:, 1])
     is_task = batch.kind == batches.TASK
     task_weights = jnp.where(is_task, batch.weight, 0.0)
     p_ik_weights = jnp.where(is_task, 0.0, batch.weight)
-    if outputs.p_ik_logits is None:
-        p_ik_logits = jnp.zeros_like(outputs.class_logits)
-    else:
-        p_ik_logits = outputs.p_ik_logits
-    frozen = jax.lax.stop_gradient
-    p_ik = frozen(jax.nn.softmax(p_ik_logits, axis=-1)[:, 1])
-    labels = rule(
-        label_rules.RuleInputs(
-            class_logits=frozen(outputs.class_logits),
-            p_ik=p_ik,
-            embeddings=frozen(outputs.embeddings),
-            weak_probs=batch.weak_probs,
-            self_labels=batch.self_labels,
-            given_p_ik=batch.given_p_ik,
-            example_mask=task_weights > 0,
-            step_fraction=step_fraction,
-        )
-    )
-    # A slot without weight must not bring NaN into the gradient, where 0 * NaN is NaN.
-    targets = frozen(jnp.where(task_weights[:, None] > 0, labels.targets, 0.5))
-    per_example = loss(outputs.class_logits, targets, step_fraction, task_weights > 0)
-    loss_task = _weighted_mean(per_example, task_weights)
-    ik_targets = jnp.stack([1.0 - batch.ik_target, batch.ik_target], axis=-1)
-    loss_ik = _weighted_mean(losses.cross_entropy(p_ik_logits, ik_targets), p_ik_weights)
+
+    labels = _no_labels(p_ik)
+    loss_task = loss_ik = jnp.zeros(())
+    if objective.task_weight != 0:  # else nobody made what the rule reads
+        labels = rule(_rule_inputs(outputs, p_ik, batch, task_weights > 0, step_fraction))
+        # A slot without weight must not bring NaN into the gradient, where 0 * NaN is NaN.
+        targets = jax.lax.stop_gradient(jnp.where(task_weights[:, None] > 0, labels.targets, 0.5))
+        labels = labels._replace(targets=targets)
+        per_example = loss(outputs.class_logits, targets, step_fraction, task_weights > 0)
+        loss_task = weighted_mean(per_example, task_weights, batch.example_weight)
+    if "ik_target" in batch.columns:
+        ik_target = batch.columns["ik_target"]
+        per_example = losses.cross_entropy(p_ik_logits, jnp.stack([1.0 - ik_target, ik_target], axis=-1))
+        loss_ik = weighted_mean(per_example, p_ik_weights, batch.example_weight)
     total = objective.task_weight * loss_task + objective.p_ik_weight * loss_ik
     metrics = {"loss": total, "loss_task": loss_task, "loss_ik": loss_ik, **labels.metrics}
-    return total, (metrics, Trace(labels.p_ik, labels.ik_mask, labels.prior[:, 1], targets[:, 1]))
+    trace = Trace(labels.p_ik, labels.ik_mask, labels.prior[:, 1], labels.targets[:, 1])
+    return total, (metrics, trace)
+
+
+def _rule_inputs(
+    outputs: heads.Outputs, p_ik: jax.Array, batch: batches.Batch, mask: jax.Array, step_fraction: jax.Array
+) -> label_rules.RuleInputs:
+    """What the label rule sees: outputs without gradient, and the columns of the batch."""
+    return label_rules.RuleInputs(
+        class_logits=jax.lax.stop_gradient(outputs.class_logits),
+        p_ik=p_ik,
+        embeddings=jax.lax.stop_gradient(outputs.embeddings),
+        columns=batch.columns,
+        example_mask=mask,
+        step_fraction=step_fraction,
+    )
+
+
+def _no_labels(p_ik: jax.Array) -> label_rules.Labels:
+    """Of a batch without a task."""
+    half = jnp.full((len(p_ik), 2), 0.5, jnp.float32)
+    return label_rules.Labels(half, half, jnp.zeros(len(p_ik), bool), p_ik, {})
 
 
 def loss_and_grads(
@@ -143,6 +172,7 @@ def loss_and_grads(
         (grads,) = pull(d_outputs)
         return grads, *aux
 
+    # Twice forward: what the backward pass of all micro-batches needs does not fit, their outputs do.
     _, outputs = jax.lax.scan(lambda _, micro: (None, forward(params, micro)), None, batch)
     (_, aux), d_outputs = value_and_grad(jax.tree.map(flatten, outputs), flat, step_fraction)
     d_outputs = jax.tree.map(lambda d, like: d.reshape(like.shape), d_outputs, outputs)
@@ -153,6 +183,7 @@ def loss_and_grads(
         (grads,) = pull(d_micro)
         return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), None
 
+    # In float32, whatever the parameters are: many small gradients vanish in a bfloat16 sum.
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params)
     grads, _ = jax.lax.scan(accumulate, zeros, (batch, d_outputs))
     return grads, *aux

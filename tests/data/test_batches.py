@@ -2,9 +2,11 @@
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 
+from selw2s_jax import sharding
 from selw2s_jax.data import batches
 
 PROPERTY = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
@@ -49,7 +51,7 @@ def assert_placed(batch: batches.Batch, sets: dict[int, batches.ExampleSet], ope
         assert last == columns[0] + length - 1
         covered[micro, row, columns] += 1
         for name, values in sets[kind].columns.items():
-            np.testing.assert_array_equal(getattr(batch, name)[micro, slot], values[index])
+            np.testing.assert_array_equal(batch.columns[name][micro, slot], values[index])
     np.testing.assert_array_equal(covered, batch.segment_ids > 0)
     padded = batch.segment_ids == 0
     assert not batch.tokens[padded].any() and not batch.positions[padded].any()
@@ -57,8 +59,10 @@ def assert_placed(batch: batches.Batch, sets: dict[int, batches.ExampleSet], ope
         used = row[row > 0]  # 1, 2, ... from the left, padding last
         np.testing.assert_array_equal(row[: len(used)], used)
         assert set(np.diff(used, prepend=0)) <= {0, 1}
-    for name, values in batch._asdict().items():
-        assert values.dtype == (np.int32 if name in batches.Batch._fields[:7] else np.float32), name
+    for values in batch[:7]:
+        assert values.dtype == np.int32
+    for values in (batch.weight, *batch.columns.values()):
+        assert values.dtype == np.float32
 
 
 def kinds_and_indices(batch: batches.Batch) -> list[tuple[int, int]]:
@@ -153,8 +157,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
     in_turn = [first.batch_at(step) for step in range(7)]
     for step in (6, 2):
         fresh = train_batches(sets, {batches.TASK: 8}, seed=3).batch_at(step)
-        for a, b in zip(fresh, in_turn[step], strict=True):
-            np.testing.assert_array_equal(a, b)
+        jax.tree.map(np.testing.assert_array_equal, fresh, in_turn[step])
     other = train_batches(sets, {batches.TASK: 8}, seed=4).batch_at(2)
     assert kinds_and_indices(other) != kinds_and_indices(in_turn[2])
 
@@ -215,9 +218,56 @@ def test_shapes_change_no_step_but_its_rows(most_shapes):
     assert len(data.shapes) <= most_shapes and (most_shapes == 1 or len(data.shapes) > 1)
     for step in range(30):
         ours, theirs = data.batch_at(step), other.batch_at(step)
-        for name in batches.Batch._fields[7:]:
-            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+        same = (ours.weight, ours.columns), (theirs.weight, theirs.columns)
+        jax.tree.map(np.testing.assert_array_equal, *same)
         np.testing.assert_array_equal(ours.index, theirs.index)
+
+
+def test_columns_of_any_name_are_where_their_examples_are_and_neutral_elsewhere():
+    task, p_ik = example_set(range(1, 12)), example_set(range(1, 9), kind=batches.P_IK)
+    num_steps, rng = 3, np.random.default_rng(5)
+    task.columns["answers"] = rng.random((11, 4, 3), np.float32)
+    task.columns_by_step["masks"] = rng.random((num_steps, 11), np.float32)
+    p_ik.columns["example_weight"] = rng.random(8, np.float32)
+    sizes = {batches.TASK: 4, batches.P_IK: 6}
+    data = train_batches({batches.TASK: task, batches.P_IK: p_ik}, sizes, num_steps=num_steps, num_micro=2)
+    for step in range(num_steps):
+        batch = data.batch_at(step)
+        is_task, columns = batch.kind == batches.TASK, batch.columns
+        assert set(columns) == {*task.columns, "masks", *p_ik.columns}
+        of_task, of_p_ik = batch.index[is_task], batch.index[~is_task]
+        np.testing.assert_array_equal(columns["answers"][is_task], task.columns["answers"][of_task])
+        np.testing.assert_array_equal(columns["masks"][is_task], task.columns_by_step["masks"][step, of_task])
+        np.testing.assert_array_equal(columns["ik_target"][~is_task], p_ik.columns["ik_target"][of_p_ik])
+        np.testing.assert_array_equal(batch.example_weight[~is_task], p_ik.columns["example_weight"][of_p_ik])
+        assert (columns["weak_probs"][~is_task] == 0.5).all() and (
+            columns["example_weight"][is_task] == 1
+        ).all()
+        assert not any(columns[name][~is_task].any() for name in ("answers", "masks", "self_labels"))
+        assert not columns["ik_target"][is_task].any()
+
+
+def test_a_batch_that_nobody_weighs_has_no_weights():
+    data = train_batches({batches.TASK: example_set(range(1, 9))}, {batches.TASK: 4})
+    assert data.batch_at(0).example_weight == 1.0
+
+
+def test_a_column_of_two_shapes_is_refused():
+    task, p_ik = example_set(range(1, 9)), example_set(range(1, 9), kind=batches.P_IK)
+    p_ik.columns["weak_probs"] = np.zeros(8, np.float32)
+    with pytest.raises(ValueError, match=r"'weak_probs' is \(2,\) of some examples, \(\) of others"):
+        train_batches({batches.TASK: task, batches.P_IK: p_ik}, dict.fromkeys(KINDS, 4))
+
+
+def test_grids_are_split_by_rows_and_the_rest_is_whole():
+    mesh = sharding.single_device_mesh()
+    batch = train_batches({batches.TASK: example_set(range(1, 9))}, {batches.TASK: 4}).batch_at(0)
+    found = batches.shardings(batch, mesh)
+    assert jax.tree.structure(found) == jax.tree.structure(batch)
+    rows = sharding.logical_sharding(mesh, ("micro", "rows", "time"))
+    for name in batch._fields:
+        expected = rows if name in ("tokens", "positions", "segment_ids") else sharding.replicated(mesh)
+        assert set(jax.tree.leaves(getattr(found, name))) == {expected}, name
 
 
 def test_a_batch_that_micro_batches_do_not_divide_is_refused():

@@ -18,9 +18,11 @@ def rule_inputs(p_ik) -> label_rules.RuleInputs:
         class_logits=jnp.asarray(rng.normal(size=(N, 2)), jnp.float32),
         p_ik=jnp.full(N, p_ik, jnp.float32),
         embeddings=jnp.asarray(rng.normal(size=(N, 7)), jnp.float32),
-        weak_probs=jnp.stack([1 - weak, weak], -1),
-        self_labels=jnp.asarray(rng.random(N) < 0.5, jnp.float32),
-        given_p_ik=jnp.asarray(rng.random(N) < 0.4, jnp.float32),
+        columns={
+            "weak_probs": jnp.stack([1 - weak, weak], -1),
+            "self_labels": jnp.asarray(rng.random(N) < 0.5, jnp.float32),
+            "given_p_ik": jnp.asarray(rng.random(N) < 0.4, jnp.float32),
+        },
         example_mask=jnp.arange(N) < N - 2,
         step_fraction=jnp.float32(0.3),
     )

@@ -13,7 +13,6 @@ from support import commands, paths, plan_worker, plans, small_run, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import errors, sharding
-from selw2s_jax.data import batches
 from selw2s_jax.models import registry
 from selw2s_jax.plan import __main__ as plan_command
 from selw2s_jax.plan import chips, hlo, planner, programs, search, targets, workload
@@ -351,7 +350,3 @@ def test_qwen_14b_fits_accelerators_that_are_not_here(name):
     assert found["state_gib"] * found["mesh"]["fsdp"] == pytest.approx(149.7, abs=0.5)
     gathered = next(one for one in found["collectives"] if one["kind"] == "all-gather")
     assert gathered["count"] >= 400  # 5 weights of 40 layers, forward and again
-
-
-def test_batches_take_the_fields_that_are_split():
-    assert set(programs._GRIDS) <= set(batches.Batch._fields)

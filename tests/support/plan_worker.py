@@ -53,7 +53,7 @@ def start(config, model: pretrained.Model, mesh):
 
 def real_batch(program: programs.Program) -> batches.Batch:
     """Zeros of a program's batch."""
-    batch = batches.Batch(*(np.zeros(x.shape, x.dtype) for x in program.arguments[1]))
+    batch = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), program.arguments[1])
     return batches.device_batch(batch, program.mesh)
 
 

@@ -55,9 +55,11 @@ def rule_inputs(seed: int, num_rows: int) -> label_rules.RuleInputs:
         class_logits=jnp.asarray(random_batch(seed + 1, num_rows)[0]),
         p_ik=jnp.asarray(p_ik),
         embeddings=jnp.asarray(embeddings),
-        weak_probs=jnp.asarray(weak_probs),
-        self_labels=jnp.asarray(self_labels),
-        given_p_ik=1.0 - jnp.asarray(p_ik),
+        columns={
+            "weak_probs": jnp.asarray(weak_probs),
+            "self_labels": jnp.asarray(self_labels),
+            "given_p_ik": 1.0 - jnp.asarray(p_ik),
+        },
         example_mask=jnp.asarray(mask),
         step_fraction=jnp.float32(0.5),
     )

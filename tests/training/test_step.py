@@ -91,16 +91,60 @@ def test_padded_slots_change_nothing(fixtures):
     batch = training_parts.make_data(config, "selective").batch_at(0)
     extended = batch._replace(
         **{
-            name: np.concatenate([getattr(batch, name), getattr(batch, name)[:, :5] * 0], axis=1)
-            for name in batch._fields
+            name: jax.tree.map(lambda x: np.concatenate([x, x[:, :5] * 0], axis=1), value)
+            for name, value in batch._asdict().items()
             if name not in ("tokens", "positions", "segment_ids")
         }
     )
-    extended.weak_probs[:, -5:] = np.nan
+    for column in extended.columns.values():
+        column[:, -5:] = np.nan
     actual, metrics, _ = training_parts.gradients(model, extended, computation)
     expected, plain_metrics, _ = training_parts.gradients(model, batch, computation)
     training_parts.assert_trees_close(actual, expected, 1e-6)
     assert metrics == pytest.approx(plain_metrics, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weights", "example_weights", "expected"),
+    [
+        ([1, 1, 0, 1], [0.25, 0.5, 9, 0], (0.25 * 2 + 0.5 * 3) / 3),  # their sum is below 1
+        ([1, 1, 0, 1], [1, 1, np.nan, 1], (2 + 3 + 5) / 3),
+        ([0.25, 0.5, 0, 0], [1, 1, 1, 1], (0.25 * 2 + 0.5 * 3) / 0.75),
+        ([0, 0, 0, 0], [1, 1, np.nan, 1], 0.0),
+        ([1, 1, 0, 1], [0, 0, 0, 0], 0.0),
+    ],
+)
+def test_the_mean_counts_examples_and_padding_says_nothing(weights, example_weights, expected):
+    weights, example_weights = jnp.asarray(weights, jnp.float32), jnp.asarray(example_weights, jnp.float32)
+    mean = lambda scale: step.weighted_mean(scale * jnp.array([2, 3, np.nan, 5]), weights, example_weights)  # noqa: E731
+    assert float(mean(1.0)) == pytest.approx(expected)
+    slopes = jax.grad(step.weighted_mean)(jnp.array([2, 3, np.nan, 5.0]), weights, example_weights)
+    assert np.isfinite(slopes).all() and slopes[2] == 0
+
+
+@pytest.mark.parametrize("name", ["finetune", "mtl", "p_ik_only"])
+def test_a_weight_is_as_if_the_example_were_there_so_often(name):
+    """Up to the number that is divided by, which is that of examples."""
+    rng, loss = np.random.default_rng(2), training_parts.make_computation(name).loss
+    kind = np.array([batches.TASK, batches.P_IK] * 6)[:11]
+    times = np.array([2, 0, 1, 3, 1, 1, 4, 2, 1, 0, 3])
+    logits, p_ik_logits = rng.standard_normal((2, 11, 2)).astype(np.float32)
+    weak, ik_target = rng.dirichlet([1, 1], 11).astype(np.float32), rng.random(11, np.float32)
+
+    def losses_of(rows, example_weight):
+        columns = {"weak_probs": weak[rows], "ik_target": ik_target[rows], "example_weight": example_weight}
+        batch = batches.Batch(*[None] * 6, kind[rows], np.ones(len(rows), np.float32), columns)
+        embeddings = jnp.zeros((len(rows), 3))
+        outputs = heads.Outputs(jnp.asarray(logits[rows]), jnp.asarray(p_ik_logits[rows]), embeddings)
+        return loss(outputs, batch, jnp.float32(0))[1][0]
+
+    weighed = losses_of(np.arange(11), times.astype(np.float32))
+    rows = np.repeat(np.arange(11), times)
+    repeated = losses_of(rows, np.ones(len(rows), np.float32))
+    for key, of_kind in (("loss_task", batches.TASK), ("loss_ik", batches.P_IK)):
+        count, times_count = (kind == of_kind).sum(), times[kind == of_kind].sum()
+        assert float(weighed[key]) * count == pytest.approx(float(repeated[key]) * times_count, rel=1e-5)
+        assert (weighed[key] > 0) == (name != "p_ik_only" or key == "loss_ik")
 
 
 def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):

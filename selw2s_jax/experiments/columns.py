@@ -1,0 +1,117 @@
+"""The columns of training examples: their shapes, who makes them, and which of them a method's examples carry.
+
+A batch carries whatever columns its examples have (`data.batches`); a label rule, a selector or a refiner names those
+that it reads. What ties the two is here, so that a new column needs nothing but a function that makes it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import ml_collections
+import numpy as np
+
+from selw2s_jax.data import batches
+from selw2s_jax.errors import UserError
+from selw2s_jax.method import label_rules, objectives, registry
+
+# (example_ids, classifier inputs, seed) -> values [N, ...]; never ground truth.
+Maker = Callable[[Sequence[str], Sequence[str], int], np.ndarray]
+
+
+class Column(NamedTuple):
+    """Values of examples.
+
+    Attributes:
+        shape: of one example's.
+        make: makes them from the examples' texts alone; None where the experiment makes them of its own stages.
+    """
+
+    shape: tuple[int, ...] = ()
+    make: Maker | None = None
+
+
+COLUMNS: dict[str, Column] = {
+    "weak_probs": Column((2,)),  # soft labels of the weak model, or the truth where that is trained on
+    "self_labels": Column(),  # the strong model's own labels, probabilities of class 1
+    "given_p_ik": Column(),  # P(IK) of an earlier model or a file
+    "ik_target": Column(),  # of P(IK) examples: how often the strong model's answers are right
+    "example_weight": Column(),  # what an example counts for in the loss
+}
+_OF_THE_EXPERIMENT = ("weak_probs", "self_labels", "given_p_ik", "ik_target")
+
+
+def register(name: str, shape: tuple[int, ...] = ()):
+    """Registers the function that makes a column of the task's training examples; a decorator.
+
+    Args:
+        shape: of one example's values.
+
+    Raises:
+        ValueError: the name is taken, or is known with another shape.
+    """
+
+    def add(make: Maker) -> Maker:
+        known = COLUMNS.get(name, Column(shape))
+        if name in _OF_THE_EXPERIMENT or known.make is not None:
+            raise ValueError(f"the column {name!r} is made already")
+        if known.shape != shape:
+            raise ValueError(f"the column {name!r} is of shape {known.shape} for each example, not {shape}")
+        COLUMNS[name] = Column(shape, make)
+        return make
+
+    return add
+
+
+def made(name: str, ids: Sequence[str], texts: Sequence[str], seed: int) -> np.ndarray:
+    """A column by its registered function, checked: `[N, *shape]` float32, finite.
+
+    Raises:
+        UserError: the function fails, or returns something else.
+    """
+    shape, make = COLUMNS[name]
+    try:
+        values = np.asarray(make(ids, texts, seed), np.float32)
+    except Exception as error:
+        reason = (str(error).strip() or "no message").splitlines()[0]
+        raise UserError(
+            f"column {name!r} fails on {len(ids)} examples: {type(error).__name__}: {reason}"
+        ) from error
+    if values.shape != (len(ids), *shape):
+        raise UserError(
+            f"column {name!r} is of shape {values.shape} for {len(ids)} examples: return {(len(ids), *shape)}"
+        )
+    wrong = np.flatnonzero(~np.isfinite(values.reshape(len(ids), -1)).all(axis=1))
+    if wrong.size:
+        raise UserError(f"column {name!r} is not finite for {ids[wrong[0]]}: return finite numbers")
+    return values
+
+
+def read_by(objective: objectives.Objective) -> tuple[str, ...]:
+    """The columns that the label rule of an objective reads."""
+    return label_rules.reads(objective.label_rule, dict(objective.rule_options))
+
+
+def carried(config: ml_collections.ConfigDict, method: registry.Method) -> dict[int, tuple[str, ...]]:
+    """The columns of the examples of each kind that a method is trained on."""
+    kinds = {}
+    if method.task_weight > 0:
+        names = ["weak_probs"]
+        if method.uses_self_labels:
+            names.append("self_labels")
+        if method.mask_of is not None or (method.uses_p_ik and config.p_ik.mask != "online"):
+            names.append("given_p_ik")
+        read = read_by(objectives.make_objective(config, method))
+        names += [name for name in read if name in COLUMNS and COLUMNS[name].make is not None]
+        kinds[batches.TASK] = tuple(names)
+    if objectives.trains_p_ik(config, method):
+        kinds[batches.P_IK] = ("ik_target",)
+    return kinds
+
+
+def random(name: str, num_examples: int, generator: np.random.Generator) -> np.ndarray:
+    """Made-up values of a column, `[num_examples, *shape]` float32 in [0, 1); those of two classes add up to 1."""
+    shape = COLUMNS[name].shape
+    if shape == (2,):
+        probs = generator.random(num_examples, np.float32)
+        return np.stack([1 - probs, probs], axis=-1)
+    return generator.random((num_examples, *shape), np.float32)
