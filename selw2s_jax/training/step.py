@@ -118,13 +118,13 @@ def batch_loss(
     loss_task = loss_ik = jnp.zeros(())
     if objective.task_weight != 0:  # else nobody made what the rule reads
         labels = rule(_rule_inputs(outputs, p_ik, batch, task_weights > 0, step_fraction))
-        # A slot without weight must not bring NaN into the gradient, where 0 * NaN is NaN.
+        # Targets of slots without weight must not bring NaN into the gradient, where 0 * NaN is NaN.
         targets = jax.lax.stop_gradient(jnp.where(task_weights[:, None] > 0, labels.targets, 0.5))
         labels = labels._replace(targets=targets)
         per_example = loss(outputs.class_logits, targets, step_fraction, task_weights > 0)
         loss_task = weighted_mean(per_example, task_weights, batch.example_weight)
     if "ik_target" in batch.columns:
-        ik_target = batch.columns["ik_target"]
+        ik_target = jnp.where(p_ik_weights > 0, batch.columns["ik_target"], 0.5)
         per_example = losses.cross_entropy(p_ik_logits, jnp.stack([1.0 - ik_target, ik_target], axis=-1))
         loss_ik = weighted_mean(per_example, p_ik_weights, batch.example_weight)
     total = objective.task_weight * loss_task + objective.p_ik_weight * loss_ik
