@@ -1,8 +1,8 @@
 """The config: every key with its default.
 
-Config files build on `default_config()`. What a run reads from its config has no default elsewhere, except in parts
-that are useful without one (losses, the selective rule, `training.state.OptimizerSettings`): tests/test_config.py
-holds those to be the same. What a key may be is checked in `experiments.checks`.
+Config files build on `default_config()`. A run takes every value from its config; parts that are useful without one
+(losses, smoothing, the decoder, `training.state.OptimizerSettings`) have the same defaults, to which
+tests/test_config.py holds them. What a key may be is checked in `experiments.checks`.
 """
 
 import json

@@ -8,9 +8,12 @@ import pytest
 from support import paths
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.data import splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
-from selw2s_jax.method import label_rules, losses, registry, selection
+from selw2s_jax.inference import generate
+from selw2s_jax.method import graph_smoothing, label_rules, losses, registry, selection
+from selw2s_jax.models import decoder
 from selw2s_jax.training import state
 
 # Every key with its default; a type stands for a null default that takes a value of this type. A renamed key
@@ -178,29 +181,46 @@ def test_keys_and_defaults_are_frozen():
     }
 
 
-def same_defaults(defaults: dict, section) -> list[str]:
-    """Those of the defaults that the section of the config has too; they must be the same there."""
-    shared = [name for name in defaults if name in section]
-    assert {name: defaults[name] for name in shared} == {name: section[name] for name in shared}
-    return shared
-
-
-def test_what_has_a_default_elsewhere_has_the_same_one():
-    config = config_lib.default_config()
-    of_training = same_defaults(state.OptimizerSettings._field_defaults, config.training)
-    assert set(of_training) == set(state.OptimizerSettings._field_defaults) - {
-        "moment_dtype",
-        "final_fraction",
+def same_defaults(function, section) -> set[str]:
+    """Those parameters of which the section of the config has a default too, which must be the same."""
+    parameters = inspect.signature(function).parameters.values()
+    shared = {
+        one.name: one.default for one in parameters if one.default is not one.empty and one.name in section
     }
-    same_defaults(state.OptimizerSettings._field_defaults, config.precision)
-    shared = []
+    assert shared == {name: section[name] for name in shared}, function
+    return set(shared)
+
+
+@pytest.mark.parametrize(
+    ("function", "section", "shared"),
+    [
+        (
+            state.OptimizerSettings,
+            "training",
+            "b1 b2 eps warmup_steps clip_norm optimizer schedule weight_decay trained",
+        ),
+        (state.OptimizerSettings, "precision", "moment_dtype"),
+        (decoder.Decoder.__init__, "execution", "remat attention"),
+        (selection.make_targets, "graph", "normalize include_self center"),
+        (graph_smoothing.smooth_labels, "graph", "normalize include_self center"),
+        (graph_smoothing.neighbour_weights, "graph", "normalize include_self center"),
+        (splits.sample_examples, "data", "sample"),
+        (splits.sample_and_halve, "data", "sample"),
+        (splits.pick_shots, "self_label", "num_shots"),
+        (generate.Settings, "generation", "top_p"),
+        (generate.Settings, "p_ik", "num_samples"),
+    ],
+)
+def test_what_has_a_default_of_its_own_has_that_of_the_config(function, section, shared):
+    assert same_defaults(function, config_lib.default_config()[section]) == set(shared.split())
+
+
+def test_losses_and_rules_have_the_defaults_of_the_config():
+    config, shared = config_lib.default_config(), set()
     for known in (losses.LOSSES, label_rules.LABEL_RULES, selection.SELECTORS, selection.REFINERS):
         for name, factory in known.items():
-            parameters = inspect.signature(factory).parameters.values()
-            defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
-            for section in known.sections(name):
-                shared += same_defaults(defaults, config[section])
-    assert set(shared) == {*config.loss, *config.selection, "openai_ramp", "mask"}
+            shared.update(*(same_defaults(factory, config[section]) for section in known.sections(name)))
+    assert shared == {*config.loss, *config.selection, "openai_ramp", "mask"}
 
 
 def test_every_choice_is_among_its_own():

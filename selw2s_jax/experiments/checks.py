@@ -90,13 +90,13 @@ def _check_choices(config) -> None:
         check_one_of(key, config_lib.get(config, key), options)
 
 
+# By key; those of the generated world that have narrower limits are in `worlds.world`.
 _POSITIVE = (
     "data.num_train", "data.num_test", "data.max_length", "p_ik.num_train", "p_ik.batch_size",
     "p_ik.num_samples", "p_ik.epochs", "graph.tau", "training.batch_size", "training.micro_batch_size",
     "training.epochs", "training.learning_rate", "training.eps", "training.clip_norm", "weak.learning_rate",
     "strong.learning_rate", "execution.train_shapes", "execution.score_tokens", "logging.every_steps",
-    "world.num_entities", "mesh.num_groups",
-    "world.zipf_exponent", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
+    "mesh.num_groups", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
     "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p",
 )  # fmt: skip
@@ -108,9 +108,9 @@ _NOT_NEGATIVE = (
 )  # fmt: skip
 
 _UNIT_INTERVAL = (
-    "p_ik.gamma", "graph.alpha", "world.shown_share", "world.test_share", "world.judged_share", "world.judged_power",
-    "world.stated_share", "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction",
-    "weak.label_noise", "generation.top_p",
+    "p_ik.gamma", "graph.alpha", "world.judged_share", "world.judged_power", "world.stated_share",
+    "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction", "weak.label_noise",
+    "generation.top_p",
 )  # fmt: skip
 
 # Adam divides by 1 - b, dropout by 1 - its rate.

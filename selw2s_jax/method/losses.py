@@ -136,18 +136,15 @@ def make_product_loss(*, product_weak_power: float = 1.0, product_student_power:
 
     def loss(logits, weak_probs, step_fraction, example_mask=None):
         del step_fraction, example_mask
-        log_weak = _log_of_power(jnp.log(weak_probs.astype(jnp.float32)), product_weak_power)
-        log_own = _log_of_power(jax.lax.stop_gradient(log_softmax(logits)), product_student_power)
-        log_product = log_weak + log_own
-        is_nothing = jnp.max(log_product, axis=-1, keepdims=True) == -jnp.inf
-        return cross_entropy(logits, jax.nn.softmax(jnp.where(is_nothing, 0.0, log_product), axis=-1))
+        weak_probs = weak_probs.astype(jnp.float32)
+        log_weak = jnp.log(weak_probs) if product_weak_power else log_where_positive(weak_probs)  # 0^0 is 1
+        log_probs = jax.lax.stop_gradient(log_softmax(logits))
+        log_product = product_weak_power * log_weak + product_student_power * log_probs
+        # Logarithms of 0 as the least number, so that a row of two has a softmax.
+        log_product = jnp.maximum(log_product, jnp.finfo(jnp.float32).min)
+        return cross_entropy(logits, jax.nn.softmax(log_product, axis=-1))
 
     return loss
-
-
-def _log_of_power(log_probs: jax.Array, power: float) -> jax.Array:
-    """log p^power of log p; 0 for a power of 0, of p = 0 too."""
-    return power * log_probs if power else jnp.zeros_like(log_probs)
 
 
 @register("adaptive")

@@ -80,9 +80,10 @@ def _bind(
         *(parts.required_names(options[part]) for part, parts in _RULE_PARTS.items() if part in options)
     )
     if missing := sorted(required - options.keys()):
+        offering = ", ".join(f"config.{section}" for section in known.sections(name)) or "the config"
         raise ValueError(
-            f"{known.kind} {name!r} needs {', '.join(missing)}, which config.{', config.'.join(known.sections(name))} "
-            "do not have: give a default, or a value in the options of the method"
+            f"{known.kind} {name!r} needs {', '.join(missing)}, and {offering} has none for it: "
+            "give a default, or a value in the options of the method"
         )
     return tuple(sorted(options.items()))
 

@@ -158,7 +158,8 @@ def needs_strength(*, strength):
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        (None, "loss 'own' needs strength, which config.loss, config.compat do not have: give a default"),
+        (None, "loss 'own' needs strength, and config.loss, config.compat has none for it: give a default"),
+        ((), "loss 'own' needs strength, and the config has none for it: give a default"),
         (("losses",), "loss 'own' takes options from config.losses, and there is no such section"),
         (("methods",), "loss 'own' takes options from config.methods, and there is no such section"),
     ],
