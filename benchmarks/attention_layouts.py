@@ -10,9 +10,7 @@ as long as the longest, and scatters the result back. They take turns; a ratio i
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -23,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks import outputs
 from benchmarks.loops import protocol
 from selw2s_jax.data import packing
 from selw2s_jax.models import decoder, layers, registry
@@ -145,7 +144,7 @@ def main() -> None:
         rngs=nnx.Rngs(0),
     )
     machine = {
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "machine": outputs.MACHINE,
         "device": jax.devices()[0].device_kind,
     }
     found = machine | {"dtype": args.dtype, "remat": args.remat, "tasks": {}}

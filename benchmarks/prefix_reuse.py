@@ -8,8 +8,6 @@ in the place of 1,060 gives 17.7 where every token costs the same.
 """
 
 import argparse
-import json
-import os
 import pathlib
 import platform
 import statistics
@@ -17,6 +15,7 @@ import time
 
 import jax
 import numpy as np
+import outputs
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -90,7 +89,7 @@ def main() -> None:
         if name != "output" and value != parser.get_default(name)
     }
     report = {
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}; {jax.devices()[0].device_kind}",
+        "machine": f"{outputs.MACHINE}; {jax.devices()[0].device_kind}",
         "python": platform.python_version(),
         "jax": jax.__version__,
         "command": " ".join(
@@ -107,11 +106,7 @@ def main() -> None:
         },
         "largest_difference": error,
     }
-    text = json.dumps(report, indent=1) + "\n"
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text)
+    outputs.write(report, arguments.output)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ all, pulls a slope below 1. The settings of a line take turns within each round.
 """
 
 import argparse
-import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -21,6 +18,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from benchmarks import outputs
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
@@ -151,11 +149,8 @@ def main() -> None:
             f"{size if isinstance(size, str) else 'narrow'}, {batch_size} + {batch_size} of {length} tokens"
         )
         found["selective_over_finetune"][name] = round(selective / plain, 3)
-    machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}"}
-    text = json.dumps(machine | found, indent=1) + "\n"
-    print(text)
-    if args.output:
-        args.output.write_text(text)
+    machine = {"machine": outputs.MACHINE}
+    outputs.write(machine | found, args.output)
 
 
 if __name__ == "__main__":

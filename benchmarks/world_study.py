@@ -17,7 +17,9 @@ import subprocess
 import sys
 from typing import Any
 
-from selw2s_jax.analysis import comparisons, metrics, results
+import clusters
+
+from selw2s_jax.analysis import methods, metrics, results
 from selw2s_jax.run import figures
 
 STAGES = ("joint", "frozen")
@@ -92,7 +94,7 @@ def compare(by_method: dict[str, dict[int, list[float]]]) -> list[dict[str, Any]
                 str(world): [a - b for a, b in zip(values, by_method[second][world], strict=True)]
                 for world, values in by_method[first].items()
             }
-            result = comparisons.clustered_difference(differences)
+            result = clusters.difference(differences)
             rows.append({"first": first, "second": second, **result._asdict()})
     return rows
 
@@ -289,7 +291,7 @@ def report(workdir: pathlib.Path, output: pathlib.Path, commands: list[str]) -> 
             p_ik_panels=(),
             gamma=study["config"]["p_ik"]["gamma"],
         )
-    shown = ("few-shot answers", "weak", "ceiling", "finetune", "selective")
+    shown = methods.compared(study["by_frequency"]["correct"])
     figures.draw_accuracy_by_frequency(
         output.with_name(f"{output.name}_by_frequency.png"),
         title=f"accuracy by how often the text names the entity, {len(found)} worlds",
