@@ -45,7 +45,7 @@ def make_model(num_layers: int, num_heads: int, num_tokens: int) -> decoder.Deco
     return decoder.Decoder(config, lm_head=True, rngs=nnx.Rngs(0), **settings)
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,6 +57,11 @@ def main() -> None:
     parser.add_argument("--batch_tokens", type=int, default=8192)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=pathlib.Path)
+    return parser
+
+
+def main() -> None:
+    parser = make_parser()
     arguments = parser.parse_args()
     num_tokens = arguments.prefix_tokens + arguments.question_tokens
     model = make_model(arguments.num_layers, arguments.num_heads, num_tokens)

@@ -217,6 +217,11 @@ def to_markdown(study: dict[str, Any]) -> str:
         rows,
     )
     lines += ["", "## What selection and smoothing did to the labels (second half of training, per cent)", ""]
+    lines += _label_table(study["diagnostics"])
+    return "\n".join(lines) + "\n"
+
+
+def _label_table(diagnostics: list[dict[str, Any]]) -> list[str]:
     columns = {
         "ik_rate_first_half": "IK rate, 1st half", "ik_rate": "IK rate", "self_accuracy_on_ik": "self right on IK",
         "weak_accuracy_on_ik": "weak right on IK", "self_accuracy": "self right", "weak_accuracy": "weak right",
@@ -225,10 +230,9 @@ def to_markdown(study: dict[str, Any]) -> str:
     rows = [
         [row["method"], *(_percent(row[key]) for key in columns)]
         + ["-" if row[key] is None else f"{row[key]:.2f}" for key in ("self_weight", "effective_neighbours")]
-        for row in study["diagnostics"]
+        for row in diagnostics
     ]
-    lines += _markdown_table(["method", *columns.values(), "self-weight", "effective neighbours"], rows)
-    return "\n".join(lines) + "\n"
+    return _markdown_table(["method", *columns.values(), "self-weight", "effective neighbours"], rows)
 
 
 PROTOCOL = (

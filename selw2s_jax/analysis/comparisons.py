@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from selw2s_jax.analysis import metrics
@@ -67,7 +68,7 @@ class Inheritance(NamedTuple):
     spoiled: float | None
 
 
-def bootstrap_accuracies(correct, *, num_draws: int = 4000, seed: int = 0) -> np.ndarray:
+def bootstrap_accuracies(correct: npt.ArrayLike, *, num_draws: int = 4000, seed: int = 0) -> np.ndarray:
     """Mean accuracies over seeds of models that share items and seeds, resampled over both.
 
     Items and seeds are drawn with replacement and independently (the two-way bootstrap of Owen 2007), the same
@@ -98,7 +99,9 @@ def bootstrap_accuracies(correct, *, num_draws: int = 4000, seed: int = 0) -> np
     return np.einsum("dms,ds->dm", right, seeds.astype(np.float64)) / (num_items * drawn_seeds)
 
 
-def bootstrap_difference(first, second, *, num_draws: int = 4000, seed: int = 0) -> Difference:
+def bootstrap_difference(
+    first: npt.ArrayLike, second: npt.ArrayLike, *, num_draws: int = 4000, seed: int = 0
+) -> Difference:
     """The mean difference of two methods' accuracies, first less second, by `bootstrap_accuracies`.
 
     Args:
@@ -107,7 +110,14 @@ def bootstrap_difference(first, second, *, num_draws: int = 4000, seed: int = 0)
     return pooled_difference([(first, second)], num_draws=num_draws, seed=seed)
 
 
-def bootstrap_pgr(weak, student, ceiling, *, num_draws: int = 4000, seed: int = 0) -> GapRecovered:
+def bootstrap_pgr(
+    weak: npt.ArrayLike,
+    student: npt.ArrayLike,
+    ceiling: npt.ArrayLike,
+    *,
+    num_draws: int = 4000,
+    seed: int = 0,
+) -> GapRecovered:
     """PGR of the mean accuracies over seeds, by `bootstrap_accuracies`: the same draws for all three models.
 
     Args:
@@ -173,7 +183,7 @@ def _pool(correct_by_task: Sequence, num_draws: int, seed: int) -> tuple[np.ndar
     return np.mean(means, axis=0), np.mean(draws, axis=0)
 
 
-def error_inheritance(weak, student, truth) -> Inheritance:
+def error_inheritance(weak: npt.ArrayLike, student: npt.ArrayLike, truth: npt.ArrayLike) -> Inheritance:
     """How a student's answers on the same items relate to those of the weak model.
 
     Args:
@@ -194,7 +204,7 @@ def error_inheritance(weak, student, truth) -> Inheritance:
     )
 
 
-def mcnemar(first, second) -> McNemar:
+def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
     """McNemar's exact test (McNemar 1947) of two classifiers, one run of each, on the same independent items.
 
     Args:
