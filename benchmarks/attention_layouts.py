@@ -147,13 +147,13 @@ def main() -> None:
         "machine": outputs.MACHINE,
         "device": jax.devices()[0].device_kind,
     }
-    found = machine | {"dtype": args.dtype, "remat": args.remat, "tasks": {}}
+    report = machine | {"dtype": args.dtype, "remat": args.remat, "tasks": {}}
     for task in args.tasks:
-        found["tasks"][task] = compare(model, task, args.rounds)
-        print(task, found["tasks"][task], file=sys.stderr, flush=True)
+        report["tasks"][task] = compare(model, task, args.rounds)
+        print(task, report["tasks"][task], file=sys.stderr, flush=True)
         if args.output:  # after each, as all of them take long on a CPU
-            args.output.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+            args.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

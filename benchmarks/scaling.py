@@ -132,25 +132,25 @@ def main() -> None:
         "layers": [("finetune", n, 32, 64) for n in (2, 4, 8, 16)],
     }
     column = {"examples": 2, "tokens": 3, "layers": 1}
-    found = {}
+    report = {}
     for name, settings in lines.items():
         sizes, seconds = [setting[column[name]] for setting in settings], time_all(settings, args.rounds)
-        found[name] = {
+        report[name] = {
             "sizes": sizes,
             "seconds": [round(t, 4) for t in seconds],
             "slope": slope(sizes, seconds),
             "slope_of_the_larger": slope(sizes[-3:], seconds[-3:]),
         }
-    found["selective_over_finetune"] = {}
+    report["selective_over_finetune"] = {}
     for size, batch_size, length in ((4, 32, 8), (4, 256, 8), (4, 2048, 8), ("gpt2", 32, 23)):
         pair = [(method, size, 2 * batch_size, length) for method in ("finetune", "selective")]
         plain, selective = time_all(pair, args.rounds)
         name = (
             f"{size if isinstance(size, str) else 'narrow'}, {batch_size} + {batch_size} of {length} tokens"
         )
-        found["selective_over_finetune"][name] = round(selective / plain, 3)
+        report["selective_over_finetune"][name] = round(selective / plain, 3)
     machine = {"machine": outputs.MACHINE}
-    outputs.write(machine | found, args.output)
+    outputs.write(machine | report, args.output)
 
 
 if __name__ == "__main__":
