@@ -10,9 +10,7 @@ as long as the longest, and scatters the result back. They take turns; a ratio i
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -23,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from benchmarks import outputs
 from benchmarks.loops import protocol
 from selw2s_jax.data import packing
 from selw2s_jax.models import decoder, layers, registry
@@ -145,16 +144,16 @@ def main() -> None:
         rngs=nnx.Rngs(0),
     )
     machine = {
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "machine": outputs.MACHINE,
         "device": jax.devices()[0].device_kind,
     }
-    found = machine | {"dtype": args.dtype, "remat": args.remat, "tasks": {}}
+    report = machine | {"dtype": args.dtype, "remat": args.remat, "tasks": {}}
     for task in args.tasks:
-        found["tasks"][task] = compare(model, task, args.rounds)
-        print(task, found["tasks"][task], file=sys.stderr, flush=True)
+        report["tasks"][task] = compare(model, task, args.rounds)
+        print(task, report["tasks"][task], file=sys.stderr, flush=True)
         if args.output:  # after each, as all of them take long on a CPU
-            args.output.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+            args.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

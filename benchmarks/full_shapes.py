@@ -12,14 +12,13 @@ train step; the first one compiles.
 import argparse
 import json
 import multiprocessing
-import os
 import pathlib
-import platform
 import resource
 import time
 
 import jax
 import numpy as np
+import outputs
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -112,13 +111,9 @@ def main():
     command.add_argument("--compute_dtype", default="float32", choices=decoder.DTYPES)
     command.set_defaults(run=train)
     args = parser.parse_args()
-    machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}", "model": args.model}
+    machine = {"machine": outputs.MACHINE, "model": args.model}
     report = {k: round(v, 3) if isinstance(v, float) else v for k, v in (machine | args.run(args)).items()}
-    text = json.dumps(report, indent=1) + "\n"
-    print(text)
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text)
+    outputs.write(report, args.output)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+from benchmarks import outputs
+
 REPO = pathlib.Path(__file__).resolve().parent.parent
 # The least costly first, and what has a goal before the rest.
 CASES = (
@@ -89,10 +91,7 @@ def main() -> None:
         cases.append({"model": model, "task": task, "step_ms": step_ms(found, args.steps_at_once)} | found)
         said = cases[-1].get("left_out") or cases[-1]["step_ms"]
         print(f"{model} {task}: {said}", file=sys.stderr, flush=True)
-    text = json.dumps({"dtype": args.dtype, "attention": args.attention, "cases": cases}, indent=1) + "\n"
-    print(text)
-    if args.output:
-        args.output.write_text(text)
+    outputs.write({"dtype": args.dtype, "attention": args.attention, "cases": cases}, args.output)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import tempfile
 import time
 
 import jax
+import outputs
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -117,7 +118,7 @@ def main() -> None:
                 layouts.append(pool.apply(measure, (folder, mesh_shape, param_dtype, arguments.repeats)))
             print(json.dumps(layouts[-1]), flush=True)
     report = {
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "machine": outputs.MACHINE,
         "python": platform.python_version(),
         "jax": jax.__version__,
         "command": "python benchmarks/loading.py"
@@ -127,11 +128,7 @@ def main() -> None:
         "repeats": arguments.repeats,
         "layouts": layouts,
     }
-    text = json.dumps(report, indent=1) + "\n"
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text)
+    outputs.write(report, arguments.output)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ in the place of 1,060 gives 17.7 where every token costs the same.
 """
 
 import argparse
-import json
-import os
 import pathlib
 import platform
 import statistics
@@ -17,6 +15,7 @@ import time
 
 import jax
 import numpy as np
+import outputs
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -46,7 +45,7 @@ def make_model(num_layers: int, num_heads: int, num_tokens: int) -> decoder.Deco
     return decoder.Decoder(config, lm_head=True, rngs=nnx.Rngs(0), **settings)
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,6 +57,11 @@ def main() -> None:
     parser.add_argument("--batch_tokens", type=int, default=8192)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=pathlib.Path)
+    return parser
+
+
+def main() -> None:
+    parser = make_parser()
     arguments = parser.parse_args()
     num_tokens = arguments.prefix_tokens + arguments.question_tokens
     model = make_model(arguments.num_layers, arguments.num_heads, num_tokens)
@@ -90,7 +94,7 @@ def main() -> None:
         if name != "output" and value != parser.get_default(name)
     }
     report = {
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}; {jax.devices()[0].device_kind}",
+        "machine": f"{outputs.MACHINE}; {jax.devices()[0].device_kind}",
         "python": platform.python_version(),
         "jax": jax.__version__,
         "command": " ".join(
@@ -107,11 +111,7 @@ def main() -> None:
         },
         "largest_difference": error,
     }
-    text = json.dumps(report, indent=1) + "\n"
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text)
+    outputs.write(report, arguments.output)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ all, pulls a slope below 1. The settings of a line take turns within each round.
 """
 
 import argparse
-import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 import time
@@ -21,6 +18,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from benchmarks import outputs
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
@@ -134,28 +132,25 @@ def main() -> None:
         "layers": [("finetune", n, 32, 64) for n in (2, 4, 8, 16)],
     }
     column = {"examples": 2, "tokens": 3, "layers": 1}
-    found = {}
+    report = {}
     for name, settings in lines.items():
         sizes, seconds = [setting[column[name]] for setting in settings], time_all(settings, args.rounds)
-        found[name] = {
+        report[name] = {
             "sizes": sizes,
             "seconds": [round(t, 4) for t in seconds],
             "slope": slope(sizes, seconds),
             "slope_of_the_larger": slope(sizes[-3:], seconds[-3:]),
         }
-    found["selective_over_finetune"] = {}
+    report["selective_over_finetune"] = {}
     for size, batch_size, length in ((4, 32, 8), (4, 256, 8), (4, 2048, 8), ("gpt2", 32, 23)):
         pair = [(method, size, 2 * batch_size, length) for method in ("finetune", "selective")]
         plain, selective = time_all(pair, args.rounds)
         name = (
             f"{size if isinstance(size, str) else 'narrow'}, {batch_size} + {batch_size} of {length} tokens"
         )
-        found["selective_over_finetune"][name] = round(selective / plain, 3)
-    machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}"}
-    text = json.dumps(machine | found, indent=1) + "\n"
-    print(text)
-    if args.output:
-        args.output.write_text(text)
+        report["selective_over_finetune"][name] = round(selective / plain, 3)
+    machine = {"machine": outputs.MACHINE}
+    outputs.write(machine | report, args.output)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ nothing, what they cost in data handling, scoring and optimizer state does.
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
-import platform
 import re
 import resource
 import shutil
@@ -20,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import outputs
 
 from selw2s_jax.hf import random_checkpoint
 from selw2s_jax.models import registry
@@ -78,7 +78,7 @@ def main() -> None:
     print(output.replace(str(folder), "FOLDER"))
     stages = dict(re.findall(r"^\[\d+/\d+\] (.*)\n(?:  .*\n)*?  ([\d.]+) s$", output, re.MULTILINE))
     report = {
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "machine": outputs.MACHINE,
         "command": " ".join(["python benchmarks/sciq_pipeline.py --data=FOLDER", *arguments.overrides]),
         "seconds": round(seconds, 1),
         "seconds_of_second_run": round(again, 1),
@@ -88,11 +88,7 @@ def main() -> None:
         "weak": dataclasses.asdict(WEAK),
         "strong": dataclasses.asdict(STRONG),
     }
-    text = json.dumps(report, indent=1) + "\n"
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text)
+    outputs.write(report, arguments.output)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import functools
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks import outputs
 from benchmarks.loops import protocol
 from selw2s_jax.data import sources, tasks
 from selw2s_jax.hf import random_checkpoint, tokenizers
@@ -218,11 +218,8 @@ def main() -> None:
     given = ("task", "lengths", "model", "dtype", "remat", "attention")
     given += ("steps_at_once", "score_tokens", "huge_pages")
     settings = {name: getattr(args, name) for name in given}
-    machine = {"machine": f"{os.cpu_count()} CPU cores, {platform.machine()}"}
-    text = json.dumps(machine | settings | found, indent=1) + "\n"
-    print(text)
-    if args.output:
-        args.output.write_text(text)
+    machine = {"machine": outputs.MACHINE}
+    outputs.write(machine | settings | found, args.output)
 
 
 if __name__ == "__main__":

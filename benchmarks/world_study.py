@@ -17,7 +17,9 @@ import subprocess
 import sys
 from typing import Any
 
-from selw2s_jax.analysis import comparisons, metrics, results
+import clusters
+
+from selw2s_jax.analysis import methods, metrics, results
 from selw2s_jax.run import figures
 
 STAGES = ("joint", "frozen")
@@ -92,7 +94,7 @@ def compare(by_method: dict[str, dict[int, list[float]]]) -> list[dict[str, Any]
                 str(world): [a - b for a, b in zip(values, by_method[second][world], strict=True)]
                 for world, values in by_method[first].items()
             }
-            result = comparisons.clustered_difference(differences)
+            result = clusters.difference(differences)
             rows.append({"first": first, "second": second, **result._asdict()})
     return rows
 
@@ -215,6 +217,11 @@ def to_markdown(study: dict[str, Any]) -> str:
         rows,
     )
     lines += ["", "## What selection and smoothing did to the labels (second half of training, per cent)", ""]
+    lines += _label_table(study["diagnostics"])
+    return "\n".join(lines) + "\n"
+
+
+def _label_table(diagnostics: list[dict[str, Any]]) -> list[str]:
     columns = {
         "ik_rate_first_half": "IK rate, 1st half", "ik_rate": "IK rate", "self_accuracy_on_ik": "self right on IK",
         "weak_accuracy_on_ik": "weak right on IK", "self_accuracy": "self right", "weak_accuracy": "weak right",
@@ -223,10 +230,9 @@ def to_markdown(study: dict[str, Any]) -> str:
     rows = [
         [row["method"], *(_percent(row[key]) for key in columns)]
         + ["-" if row[key] is None else f"{row[key]:.2f}" for key in ("self_weight", "effective_neighbours")]
-        for row in study["diagnostics"]
+        for row in diagnostics
     ]
-    lines += _markdown_table(["method", *columns.values(), "self-weight", "effective neighbours"], rows)
-    return "\n".join(lines) + "\n"
+    return _markdown_table(["method", *columns.values(), "self-weight", "effective neighbours"], rows)
 
 
 PROTOCOL = (
@@ -289,7 +295,7 @@ def report(workdir: pathlib.Path, output: pathlib.Path, commands: list[str]) -> 
             p_ik_panels=(),
             gamma=study["config"]["p_ik"]["gamma"],
         )
-    shown = ("few-shot answers", "weak", "ceiling", "finetune", "selective")
+    shown = methods.compared(study["by_frequency"]["correct"])
     figures.draw_accuracy_by_frequency(
         output.with_name(f"{output.name}_by_frequency.png"),
         title=f"accuracy by how often the text names the entity, {len(found)} worlds",

@@ -1,16 +1,13 @@
-"""Paired comparisons of methods on the same items, seeds and worlds."""
+"""Paired comparisons of methods on the same items and seeds."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from selw2s_jax.analysis import metrics
-
-# Differences of accuracies nearer than this differ by rounding alone.
-_ROUNDING = 1e-9
 
 
 class Difference(NamedTuple):
@@ -47,20 +44,6 @@ class GapRecovered(NamedTuple):
     gap_high: float
 
 
-class ClusteredDifference(NamedTuple):
-    """A mean difference over clusters, with Student-t interval and p-value (None without spread to judge by).
-
-    Attributes:
-        by_cluster: the mean difference of each cluster.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    p_value: float | None
-    by_cluster: dict[str, float]
-
-
 class McNemar(NamedTuple):
     """Items that one of two classifiers alone gets right, and the p-value of equal chances of either."""
 
@@ -85,7 +68,7 @@ class Inheritance(NamedTuple):
     spoiled: float | None
 
 
-def bootstrap_accuracies(correct, *, num_draws: int = 4000, seed: int = 0) -> np.ndarray:
+def bootstrap_accuracies(correct: npt.ArrayLike, *, num_draws: int = 4000, seed: int = 0) -> np.ndarray:
     """Mean accuracies over seeds of models that share items and seeds, resampled over both.
 
     Items and seeds are drawn with replacement and independently (the two-way bootstrap of Owen 2007), the same
@@ -116,7 +99,9 @@ def bootstrap_accuracies(correct, *, num_draws: int = 4000, seed: int = 0) -> np
     return np.einsum("dms,ds->dm", right, seeds.astype(np.float64)) / (num_items * drawn_seeds)
 
 
-def bootstrap_difference(first, second, *, num_draws: int = 4000, seed: int = 0) -> Difference:
+def bootstrap_difference(
+    first: npt.ArrayLike, second: npt.ArrayLike, *, num_draws: int = 4000, seed: int = 0
+) -> Difference:
     """The mean difference of two methods' accuracies, first less second, by `bootstrap_accuracies`.
 
     Args:
@@ -125,7 +110,14 @@ def bootstrap_difference(first, second, *, num_draws: int = 4000, seed: int = 0)
     return pooled_difference([(first, second)], num_draws=num_draws, seed=seed)
 
 
-def bootstrap_pgr(weak, student, ceiling, *, num_draws: int = 4000, seed: int = 0) -> GapRecovered:
+def bootstrap_pgr(
+    weak: npt.ArrayLike,
+    student: npt.ArrayLike,
+    ceiling: npt.ArrayLike,
+    *,
+    num_draws: int = 4000,
+    seed: int = 0,
+) -> GapRecovered:
     """PGR of the mean accuracies over seeds, by `bootstrap_accuracies`: the same draws for all three models.
 
     Args:
@@ -191,7 +183,7 @@ def _pool(correct_by_task: Sequence, num_draws: int, seed: int) -> tuple[np.ndar
     return np.mean(means, axis=0), np.mean(draws, axis=0)
 
 
-def error_inheritance(weak, student, truth) -> Inheritance:
+def error_inheritance(weak: npt.ArrayLike, student: npt.ArrayLike, truth: npt.ArrayLike) -> Inheritance:
     """How a student's answers on the same items relate to those of the weak model.
 
     Args:
@@ -212,36 +204,7 @@ def error_inheritance(weak, student, truth) -> Inheritance:
     )
 
 
-def clustered_difference(
-    differences: Mapping[str, Sequence[float]], *, confidence: float = 0.95
-) -> ClusteredDifference:
-    """The mean over clusters of paired differences, tested over the clusters.
-
-    Runs in a cluster (the seeds of one pretrained world) share what made it and are not independent: more seeds
-    tell more about that world and nothing about the next. So a cluster counts once, with its mean, and the
-    interval is that of a t-test over those means, wide where clusters are few.
-
-    Args:
-        differences: by cluster, first less second of each run.
-
-    Returns:
-        Interval and p-value are None with fewer than two clusters and where all differ by the same amount: the
-        t-test would call any such difference certain.
-    """
-    if not differences or not all(map(len, differences.values())):
-        raise ValueError("need one cluster or more, and no cluster without runs")
-    by_cluster = {name: statistics.fmean(values) for name, values in differences.items()}
-    means = np.array(list(by_cluster.values()), np.float64)
-    mean = float(means.mean())
-    if len(means) < 2 or np.ptp(means) < _ROUNDING:
-        return ClusteredDifference(mean, None, None, None, by_cluster)
-    result = stats.ttest_1samp(means, 0.0)
-    interval = result.confidence_interval(confidence)
-    low, high = float(interval.low), float(interval.high)
-    return ClusteredDifference(mean, low, high, float(result.pvalue), by_cluster)
-
-
-def mcnemar(first, second) -> McNemar:
+def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
     """McNemar's exact test (McNemar 1947) of two classifiers, one run of each, on the same independent items.
 
     Args:

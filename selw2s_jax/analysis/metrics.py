@@ -5,10 +5,11 @@ import statistics
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 
-def auroc(scores, labels) -> float | None:
+def auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:
     """Area under the ROC curve; a tie between a positive and a negative counts half.
 
     Args:
@@ -27,7 +28,9 @@ def auroc(scores, labels) -> float | None:
     return float((rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
 
 
-def auroc_interval(scores, labels, confidence: float = 0.95) -> tuple[float, float] | None:
+def auroc_interval(
+    scores: npt.ArrayLike, labels: npt.ArrayLike, confidence: float = 0.95
+) -> tuple[float, float] | None:
     """DeLong's interval of the AUROC (DeLong et al. 1988), on the logit scale, so that it stays within [0, 1].
 
     Args:
@@ -54,14 +57,14 @@ def auroc_interval(scores, labels, confidence: float = 0.95) -> tuple[float, flo
     return float(low), float(high)
 
 
-def brier_score(probs, labels) -> float:
+def brier_score(probs: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Mean squared difference of the probability of class 1 `[N]` and the label `[N]`."""
     probs, labels = np.asarray(probs, np.float64), np.asarray(labels, np.float64)
     _check_same_length(probs, labels)
     return float(np.mean((probs - labels) ** 2))
 
 
-def expected_calibration_error(probs, labels, num_bins: int = 15) -> float:
+def expected_calibration_error(probs: npt.ArrayLike, labels: npt.ArrayLike, num_bins: int = 15) -> float:
     """Expected calibration error (Guo et al. 2017) over equal-width bins of the probability of class 1.
 
     Args:
@@ -78,7 +81,7 @@ def expected_calibration_error(probs, labels, num_bins: int = 15) -> float:
     return float(np.abs(gaps).sum() / len(probs))
 
 
-def probability_bins(probs, num_bins: int = 15) -> np.ndarray:
+def probability_bins(probs: npt.ArrayLike, num_bins: int = 15) -> np.ndarray:
     """The equal-width bin of each probability `[N]`, counted from 0; one on an inner edge is of the bin above it."""
     return np.clip((np.asarray(probs, np.float64) * num_bins).astype(int), 0, num_bins - 1)
 
@@ -97,7 +100,7 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     return float(interval.low), float(interval.high)
 
 
-def mean_interval(values, confidence: float = 0.95) -> tuple[float, float] | None:
+def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float] | None:
     """Student-t interval of the mean of independent runs; None for fewer than two."""
     values = np.asarray(values, np.float64)
     if len(values) < 2:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from selw2s_jax.analysis import metrics
 
@@ -27,7 +28,7 @@ class Bin(NamedTuple):
     interval: tuple[float, float]
 
 
-def reliability_bins(p_ik, known, num_bins: int = 15) -> list[Bin]:
+def reliability_bins(p_ik: npt.ArrayLike, known: npt.ArrayLike, num_bins: int = 15) -> list[Bin]:
     """The bins of `metrics.expected_calibration_error` that have questions in them.
 
     Args:
@@ -46,7 +47,7 @@ def reliability_bins(p_ik, known, num_bins: int = 15) -> list[Bin]:
     return bins
 
 
-def risk_coverage(p_ik, known) -> tuple[np.ndarray, np.ndarray]:
+def risk_coverage(p_ik: npt.ArrayLike, known: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Share of wrong answers among the questions answered, as ever more are (El-Yaniv & Wiener 2010).
 
     Questions are answered in the order of P(IK), highest first. Those of equal P(IK) are answered in an order that
@@ -66,7 +67,7 @@ def risk_coverage(p_ik, known) -> tuple[np.ndarray, np.ndarray]:
     return answered / len(p_ik), np.cumsum(np.repeat(share_wrong, count)) / answered
 
 
-def ideal_risk(coverage, accuracy: float) -> np.ndarray:
+def ideal_risk(coverage: npt.ArrayLike, accuracy: float) -> np.ndarray:
     """The lowest risk at each coverage: all known questions are answered before the first unknown one."""
     coverage = np.asarray(coverage, np.float64)
     return np.maximum(0.0, 1 - accuracy / coverage)
@@ -79,12 +80,14 @@ def mean_risk_coverage(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple
     return grid, np.mean([np.interp(grid, *curve) for curve in curves], axis=0)
 
 
-def area_under_risk_coverage(p_ik, known) -> float:
+def area_under_risk_coverage(p_ik: npt.ArrayLike, known: npt.ArrayLike) -> float:
     """Mean of the risk over all coverages; lower is better, and without skill it is the share of wrong answers."""
     return float(risk_coverage(p_ik, known)[1].mean())
 
 
-def selection_curve(p_ik, known, gammas) -> tuple[np.ndarray, np.ndarray]:
+def selection_curve(
+    p_ik: npt.ArrayLike, known: npt.ArrayLike, gammas: npt.ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """What is selected where P(IK) has to exceed gamma.
 
     Args:
@@ -103,7 +106,9 @@ def selection_curve(p_ik, known, gammas) -> tuple[np.ndarray, np.ndarray]:
     return counts / len(p_ik), precision
 
 
-def difficulty_bands(confidence, p_ik, known, num_bands: int = 4) -> list[dict[str, Any]]:
+def difficulty_bands(
+    confidence: npt.ArrayLike, p_ik: npt.ArrayLike, known: npt.ArrayLike, num_bands: int = 4
+) -> list[dict[str, Any]]:
     """P(IK) on questions that are about equally hard for the model, as its few-shot answers tell.
 
     Args:

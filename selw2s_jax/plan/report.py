@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from selw2s_jax.analysis import formats
 from selw2s_jax.plan import chips, search, targets, workload
 from selw2s_jax.plan.compiled import Compiled, to_gib
@@ -54,7 +56,7 @@ def step_json(outcome: Compiled) -> dict[str, Any]:
     }
 
 
-def mesh_json(mesh) -> dict[str, int]:
+def mesh_json(mesh: jax.sharding.Mesh) -> dict[str, int]:
     """Sizes of a mesh by axis."""
     return {name: int(size) for name, size in mesh.shape.items()}
 

@@ -103,7 +103,9 @@ def draw_results(rows: Sequence[Mapping[str, Any]], *, title: str, styles: Style
         return plotting.to_png(figure)
 
 
-def _draw_interval(axes, place: float, value: float, interval, color: str, number: str) -> None:
+def _draw_interval(
+    axes: plotting.Axes, place: float, value: float, interval: Sequence[float] | None, color: str, number: str
+) -> None:
     if interval is not None:
         axes.plot(interval, [place, place], color=color, linewidth=1.6, marker="|", markersize=8)
     axes.plot([value], [place], color=color, marker="o", markersize=7)
@@ -152,7 +154,9 @@ def draw_training(
         return plotting.to_png(figure)
 
 
-def _draw_curves(axes, seeds: Sequence[Sequence[Mapping[str, float]]], name: str, style: tuple[str, str]):
+def _draw_curves(
+    axes: plotting.Axes, seeds: Sequence[Sequence[Mapping[str, float]]], name: str, style: tuple[str, str]
+):
     """The curves of one method; returns the line for the legend, None where it has none."""
     color, dash = style
     curves = [sorted({step["step"]: step[name] for step in steps if name in step}.items()) for steps in seeds]
@@ -322,7 +326,7 @@ def draw_axis(
 
 
 def _draw_line(
-    axes,
+    axes: plotting.Axes,
     rows: Sequence[Mapping[str, Any] | None],
     name: str,
     scale: float,

@@ -48,7 +48,7 @@ def draw_distributions(tests: Tests, *, trainings: Sequence[str], title: str, ga
         return plotting.to_png(figure)
 
 
-def _draw_histograms(axes, seeds: Seeds | None, gamma: float) -> None:
+def _draw_histograms(axes: plotting.Axes, seeds: Seeds | None, gamma: float) -> None:
     axes.set_xlim(0, 1)
     if seeds is None:
         text = "not run, or\nin distribution"
@@ -140,7 +140,9 @@ def draw_reliability(tests: Tests, *, trainings: Sequence[str], title: str) -> b
         return plotting.to_png(figure)
 
 
-def _draw_bins(shares, counts, bins: Sequence[p_ik_lib.Bin], style: tuple[str, str]) -> None:
+def _draw_bins(
+    shares: plotting.Axes, counts: plotting.Axes, bins: Sequence[p_ik_lib.Bin], style: tuple[str, str]
+) -> None:
     color, dash = style
     places = [one.mean_p_ik for one in bins]
     heights = np.array([one.known for one in bins])
@@ -242,7 +244,9 @@ def _styled(
         yield styles[training], seeds
 
 
-def _add_legend(figure, trainings: Sequence[str], others: Mapping[str, tuple[str, str]]) -> None:
+def _add_legend(
+    figure: plotting.Figure, trainings: Sequence[str], others: Mapping[str, tuple[str, str]]
+) -> None:
     from matplotlib import lines
 
     styles = dict(zip(trainings, _STYLES, strict=False)) | dict(others)

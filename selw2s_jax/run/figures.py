@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from selw2s_jax.analysis import methods, metrics, plotting
 from selw2s_jax.runtime import storage
@@ -38,7 +39,7 @@ _TITLE_WIDTH = 60  # letters that fit above a panel
 
 
 def draw_summary(
-    path,
+    path: epath.PathLike,
     *,
     title: str,
     rows: Sequence[Mapping[str, Any]],
@@ -74,7 +75,7 @@ def draw_summary(
         storage.write_bytes(path, plotting.to_png(figure))
 
 
-def _draw_accuracies(axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_accuracies(axes: plotting.Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     places = np.arange(len(rows))[::-1]
     references = {}
     for place, row in zip(places, rows, strict=True):
@@ -110,7 +111,7 @@ def _look(method: str) -> tuple[str, str, str]:
     return (name if role == "subject" else role, *_LOOKS[role])
 
 
-def _draw_p_ik(axes, panel: Mapping[str, Any], gamma: float) -> None:
+def _draw_p_ik(axes: plotting.Axes, panel: Mapping[str, Any], gamma: float) -> None:
     bins = np.linspace(0, 1, _NUM_BINS + 1)
     # Forms differ as well as colours: the two overlap.
     for name, style in (
@@ -151,7 +152,7 @@ def _legend_of_p_ik(gamma: float) -> list:
 
 
 def draw_accuracy_by_frequency(
-    path,
+    path: epath.PathLike,
     *,
     title: str,
     groups: Sequence[str],

@@ -56,7 +56,7 @@ def read_all(workdir: epath.Path) -> dict[str, dict[str, Any]]:
     return {name: read(folder) for name, folder in folders.items() if folder.is_dir()}
 
 
-def read_cells(content: bytes, workdir) -> list[dict[str, Any]]:
+def read_cells(content: bytes, workdir: epath.Path) -> list[dict[str, Any]]:
     """The cells that `SWEEP_FILE` lists, each with name, axes, config_hash and stages.
 
     Raises:

@@ -1,5 +1,8 @@
 """Paired comparisons: equal to scipy's tests, antisymmetric, indifferent to order, clusters counted once."""
 
+import importlib.util
+import pathlib
+
 import hypothesis
 import numpy as np
 import pytest
@@ -7,6 +10,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from selw2s_jax.analysis import comparisons
+
+_FOLDER = (
+    pathlib.Path(comparisons.__file__).resolve().parents[2] / "benchmarks"
+)  # of the repository: no package
+_SPEC = importlib.util.spec_from_file_location("clusters", _FOLDER / "clusters.py")
+clusters_lib = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(clusters_lib)
 
 PROPERTY = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 # Numbers of right items of 597, as accuracies of the same runs are; few values, so that equal differences occur.
@@ -29,14 +39,14 @@ def approx(difference):
     ids=["one cluster", "equal but for rounding", "no difference"],
 )
 def test_without_spread_there_is_no_test(differences):
-    result = comparisons.clustered_difference({str(run): [d] for run, d in enumerate(differences)})
+    result = clusters_lib.difference({str(run): [d] for run, d in enumerate(differences)})
     assert result[:4] == (pytest.approx(differences[0]), None, None, None)
 
 
 @PROPERTY
 @hypothesis.given(RUNS)
 def test_single_runs_as_clusters_are_the_paired_t_test(runs):
-    result = comparisons.clustered_difference(clusters_of(runs), confidence=0.9)
+    result = clusters_lib.difference(clusters_of(runs), confidence=0.9)
     assert list(result.by_cluster) == list(clusters_of(runs))
     first, second = np.array(runs).T / 597
     assert result.mean == pytest.approx(first.mean() - second.mean(), abs=1e-12)
@@ -55,22 +65,22 @@ def test_single_runs_as_clusters_are_the_paired_t_test(runs):
 )
 def test_clusters_count_once_antisymmetric_and_indifferent_to_order(worlds, random):
     clusters = {f"world {number}": [d / 597 for d in runs] for number, runs in enumerate(worlds)}
-    result = comparisons.clustered_difference(clusters)
+    result = clusters_lib.difference(clusters)
     repeated = {name: runs * 20 for name, runs in clusters.items()}
-    assert comparisons.clustered_difference(repeated)[:4] == approx(result[:4])
-    mean, low, high, p_value = comparisons.clustered_difference(
+    assert clusters_lib.difference(repeated)[:4] == approx(result[:4])
+    mean, low, high, p_value = clusters_lib.difference(
         {name: [-d for d in runs] for name, runs in clusters.items()}
     )[:4]
     negative = [None if value is None else -value for value in (mean, high, low)]
     assert (*negative, p_value) == approx(result[:4])
     shuffled = [(name, random.sample(runs, len(runs))) for name, runs in clusters.items()]
     random.shuffle(shuffled)
-    other = comparisons.clustered_difference(dict(shuffled))
+    other = clusters_lib.difference(dict(shuffled))
     assert other[:4] == approx(result[:4]) and other.by_cluster == pytest.approx(result.by_cluster)
 
 
 def test_a_cluster_counts_once_however_many_runs_it_has():
-    result = comparisons.clustered_difference({"a": [0.1, 0.3], "b": [0.1], "c": [0.4, 0.2, 0.3]})
+    result = clusters_lib.difference({"a": [0.1, 0.3], "b": [0.1], "c": [0.4, 0.2, 0.3]})
     assert result.by_cluster == pytest.approx({"a": 0.2, "b": 0.1, "c": 0.3})
     assert result.mean == pytest.approx(0.2)
     assert (result.low, result.high) == pytest.approx(
@@ -107,4 +117,4 @@ def test_comparisons_refuse_what_is_not_paired():
         comparisons.mcnemar([1, 0], [1])
     for differences in ({}, {"a": [0.1], "b": []}):
         with pytest.raises(ValueError, match="cluster"):
-            comparisons.clustered_difference(differences)
+            clusters_lib.difference(differences)

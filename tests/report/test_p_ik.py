@@ -104,7 +104,7 @@ def read_sweep(workdir, of_cells, **arguments) -> list[stored.Run]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[stored.Run]:
-    return read_sweep(tmp_path_factory.mktemp("knowledge") / "run", cells(), is_papers_data=True)
+    return read_sweep(tmp_path_factory.mktemp("p_ik") / "run", cells(), is_papers_data=True)
 
 
 @pytest.fixture(scope="module")
