@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import batches, by_id, lengths, splits
+from selw2s_jax.data import batches, by_id, splits
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, fewshot, generate
 from selw2s_jax.method import objectives, registry
@@ -160,7 +160,7 @@ class Experiment:
     ) -> stages_lib.Stage:
         def read_sets() -> dict[int, batches.ExampleSet]:
             truth = np.eye(2, dtype=np.float32)[split.labels]
-            tokens = lengths.encode(split.texts, model)
+            tokens = split.tokens(model)
             return {batches.TASK: batches.ExampleSet(split.ids, tokens, {"weak_probs": truth})}
 
         return self._make.training(
@@ -212,7 +212,7 @@ class Experiment:
         def read_sets() -> dict[int, batches.ExampleSet]:
             values = {field: column.read() for field, column in columns.items() if not column.by_step}
             by_step = {field: column.read() for field, column in columns.items() if column.by_step}
-            tokens = lengths.encode(split.texts, model)
+            tokens = split.tokens(model)
             sets = {batches.TASK: batches.ExampleSet(split.ids, tokens, values, by_step)}
             if trains_p_ik:
                 sets[batches.P_IK] = self._p_ik_examples(seed)
@@ -389,9 +389,7 @@ class Experiment:
                 temperature=section.temperature,
             )
         print(f"  the sampled answers are right on {100 * targets.mean():.1f} % of the P(IK) examples")
-        return batches.ExampleSet(
-            split.ids, lengths.encode(split.texts, self._found.strong), {"ik_target": targets}
-        )
+        return batches.ExampleSet(split.ids, split.tokens(self._found.strong), {"ik_target": targets})
 
     # What results are read from.
 

@@ -22,7 +22,7 @@ from selw2s_jax import sharding
 from selw2s_jax.data import batches, lengths, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
-from selw2s_jax.hf import loader, tokenizers
+from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import label_sources, registry
 from selw2s_jax.predict import label_choice
@@ -49,19 +49,16 @@ class _Reader:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Prompts:
+class _LanguageModel:
     """The untouched language model with its prompts for N questions.
 
     Attributes:
         folder: of the model.
-        tokens: of each prompt.
-        answer_ids: of the answers 0 and 1, None where answers are generated.
-        generation: how they are, None where they are not.
+        generation: how answers are written, None where they are 0 or 1.
     """
 
     folder: pathlib.Path
-    tokens: list[np.ndarray]
-    answer_ids: tuple[int, int] | None
+    prompts: answering.Prompts
     generation: generate.Settings | None
 
 
@@ -115,14 +112,14 @@ def write(
     if weak is not None:
         flags = ("--weak_tokenizer", "--weak_base")
         weak = _prepare("weak", weak, examples, notes, weak_tokenizer, weak_base, flags=flags)
-    prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base, notes)
+    asked = _prepare_prompts(student, config, examples, reader.tokenizer, base, notes)
     for note in notes:
         print(f"note: {note}", flush=True)
 
     compilation_cache.enable()
     weak_probs = None if weak is None else _score_weak(weak, config)
     scores = _score(reader, config)
-    few_shot = None if prompts is None else _answer(prompts, student, config, reader.tokenizer, examples)
+    few_shot = None if asked is None else _answer(asked, student, config, reader.tokenizer, examples)
     own = _own_labels(config, facts, few_shot, examples, reader.texts)
     records = _make_records(config, facts, examples, scores, weak_probs, few_shot, own)
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
@@ -279,7 +276,7 @@ def _prepare_prompts(
     tokenizer: tokenizers.Tokenizer,
     base: os.PathLike | str | None,
     notes: list[str],
-) -> _Prompts | None:
+) -> _LanguageModel | None:
     """Checks the language model's files and encodes its prompts; None where the run did not keep their form."""
     few_shot, max_length = student.facts.few_shot, student.config.max_seq_len
     if few_shot is None:
@@ -292,7 +289,7 @@ def _prepare_prompts(
         notes.append("the language model is asked without shots, as the run asked it nothing of this task")
     folder = student_models.find_base(student, base, use="whose few-shot answers are asked for")
     loader.check_checkpoint(folder, lm_head=True)
-    answer_ids = generation = None
+    generation = None
     if few_shot.is_generated:
         generation = generate.Settings(
             max_new_tokens=config.generation.max_new_tokens,
@@ -301,20 +298,10 @@ def _prepare_prompts(
             eos_ids=tokenizer.eos_ids,
         )
         max_length -= generation.max_new_tokens
-        encode = tokenizer.encode_batch
-    else:
-        _, answer_ids = fewshot.encode_prompts(tokenizer, [few_shot.prompt(examples[0].text)])
-        encode = lambda prompts: fewshot.encode_prompts(tokenizer, prompts)[0]  # noqa: E731
-    tokens, cut = fewshot.fit_prompts(
-        encode,
-        lambda num_shots, asked: [few_shot.prompt(example.text, num_shots) for example in asked],
-        examples,
-        num_shots=len(few_shot.shots),
-        max_length=max_length,
-    )
-    if described := answering.describe_cut(cut):
+    prompts = answering.make_prompts(tokenizer, few_shot, examples, max_length=max_length)
+    if described := answering.describe_cut(prompts.cut):
         notes.append(described)
-    return _Prompts(folder, tokens, answer_ids, generation)
+    return _LanguageModel(folder, prompts, generation)
 
 
 def _load(reader: _Reader):
@@ -367,30 +354,24 @@ def _forward(graphdef, params, batch: batches.Batch) -> _Scores:
 
 
 def _answer(
-    prompts: _Prompts,
+    asked: _LanguageModel,
     student: students.Student,
     config: ml_collections.ConfigDict,
     tokenizer: tokenizers.Tokenizer,
     examples: Sequence[tasks.Example],
 ) -> list[dict[str, Any]]:
     """The untouched language model's answers: `prob_1`, null where they are generated, and `answer`."""
-    dtype = student.facts.compute_dtype
     mesh = sharding.mesh_for(student.config, None, may_fold=True)
-    language_model = loader.load_decoder(
-        prompts.folder, param_dtype=dtype, compute_dtype=dtype, lm_head=True, mesh=mesh
-    )
+    dtype = student.facts.compute_dtype
+    language_model = pretrained.load_language_model(asked.folder, dtype=dtype, mesh=mesh)
     common = {"batch_tokens": config.execution.score_tokens, "label": "few-shot answers"}
-    if prompts.generation is None:
-        log_odds = fewshot.answer_log_odds(
-            language_model,
-            prompts.tokens,
-            prompts.answer_ids,
-            mesh=mesh,
-            **common,
-        )
+    if asked.generation is None:
+        log_odds = answering.judge(language_model, asked.prompts, **common)
         return [{"prob_1": float(prob), "answer": int(prob > 0.5)} for prob in fewshot.to_probs(log_odds)]
     ids = [example.example_id for example in examples]
-    found = generate.generate(language_model, tokenizer, prompts.tokens, ids, prompts.generation, **common)
+    found = generate.generate(
+        language_model, tokenizer, asked.prompts.tokens, ids, asked.generation, **common
+    )
     return [{"prob_1": None, "answer": completions[0].text} for completions in found]
 
 

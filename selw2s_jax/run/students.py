@@ -73,7 +73,7 @@ class Facts:
     def classifier_input(self, text: str) -> str:
         """What the model reads for an example's text."""
         return prompts.classifier_input(
-            text, prompt=self.prompt, instruction=self.instruction, shots=prompts.solved_problems(self.shots)
+            text, prompt=self.prompt, instruction=self.instruction, shots=self.shots
         )
 
 

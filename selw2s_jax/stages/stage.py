@@ -281,7 +281,7 @@ class StageFactory:
         def write(folder: pathlib.Path) -> None:
             probs, p_ik = classify.predict(
                 self._trainer.classifier(self.artifact(trained), model),
-                lengths.encode(split.texts, model),
+                split.tokens(model),
                 mesh=self._trainer.mesh(model),
                 batch_tokens=self._config.execution.score_tokens,
                 label=label,
@@ -337,10 +337,7 @@ class StageFactory:
         def write(folder: pathlib.Path) -> None:
             language_model = self._trainer.load_language_model(model)
             common = {"batch_tokens": score_tokens, "label": label, "partial": self._partial(stage)}
-            if sampling is None:
-                answering.judge(folder, language_model, model, split, **common)
-            else:
-                answering.solve(folder, language_model, model, split, sampling, **common)
+            answering.answer_split(folder, language_model, model, split, sampling, **common)
 
         stage = Stage(ANSWERS, label, stage_inputs, self._pretraining(model), write, f"{len(split)} prompts")
         return stage
