@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from selw2s_jax import sharding
+from selw2s_jax.models import family
 
 _AXES = ("layers", "rows", "time", "heads", "head_dim")
 
@@ -25,13 +26,8 @@ class KVCache(NamedTuple):
     length: jax.Array  # [C] int32
 
 
-def empty(config, settings, num_rows: int, num_slots: int) -> KVCache:
-    """A cache without tokens.
-
-    Args:
-        config: `family.ModelConfig`.
-        settings: `family.Settings`.
-    """
+def empty(config: family.ModelConfig, settings: family.Settings, num_rows: int, num_slots: int) -> KVCache:
+    """A cache without tokens."""
     shape = (config.num_layers, num_rows, num_slots, config.num_heads, config.head_dim)
     zeros = jnp.zeros(shape, settings.compute_dtype)
     return constrain(KVCache(zeros, zeros, jnp.zeros(num_rows, jnp.int32)), settings.mesh)

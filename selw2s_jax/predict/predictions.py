@@ -38,6 +38,7 @@ class _Reader:
         role: "weak" or "student".
         base: folder of the pretrained model, where it is needed.
         texts, tokens: of each question.
+        num_truncated: questions that it does not read whole.
     """
 
     role: str
@@ -46,6 +47,16 @@ class _Reader:
     base: pathlib.Path | None
     texts: list[str]
     tokens: list[np.ndarray]
+    num_truncated: int
+
+    @property
+    def notes(self) -> list[str]:
+        if not self.num_truncated:
+            return []
+        return [
+            f"{self.num_truncated} of {len(self.texts)} questions truncated from the left to "
+            f"{self.student.facts.max_length} tokens for the {'weak model' if self.role == 'weak' else self.role}"
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +110,7 @@ def write(
         UserError: a file, a folder, a model or a question is not fit, before any device work; or a trained model is
             damaged.
     """
-    facts, notes = student.facts, []
+    facts = student.facts
     if facts.role == "weak":
         raise UserError(
             f"--method={facts.method} is the weak model, which every student's output has labels of: name a student"
@@ -107,13 +118,15 @@ def write(
     _check_output(input_path, output_path)
     config = _read_config(student)
     examples = question_files.read(input_path, _find_task(facts, config))
-    reader = _prepare("student", student, examples, notes, tokenizer, base, flags=("--tokenizer", "--base"))
+    reader = _prepare("student", student, examples, tokenizer, base, flags=("--tokenizer", "--base"))
+    notes = reader.notes
     weak = students.find_weak(student)
     if weak is not None:
         flags = ("--weak_tokenizer", "--weak_base")
-        weak = _prepare("weak", weak, examples, notes, weak_tokenizer, weak_base, flags=flags)
-    asked = _prepare_prompts(student, config, examples, reader.tokenizer, base, notes)
-    for note in notes:
+        weak = _prepare("weak", weak, examples, weak_tokenizer, weak_base, flags=flags)
+        notes += weak.notes
+    asked, notes_of_prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base)
+    for note in notes + notes_of_prompts:
         print(f"note: {note}", flush=True)
 
     compilation_cache.enable()
@@ -241,28 +254,23 @@ def _prepare(
     role: str,
     student: students.Student,
     examples: Sequence[tasks.Example],
-    notes: list[str],
     tokenizer_folder: os.PathLike | str | None,
     base: os.PathLike | str | None,
     *,
     flags: tuple[str, str],
 ) -> _Reader:
-    """Checks a model's files and encodes what it reads; what is truncated is added to the notes."""
+    """Checks a model's files and encodes what it reads."""
     facts = student.facts
     tokenizer = student_models.load_tokenizer(student, tokenizer_folder, flag=flags[0])
     folder = None if facts.trained == "all" else student_models.find_base(student, base, flag=flags[1])
     texts = [facts.classifier_input(example.text) for example in examples]
     model = _Limits(role, tokenizer, facts.max_length)
-    if count := int(lengths.is_overlong(texts, model).sum()):
-        notes.append(
-            f"{count} of {len(texts)} questions truncated from the left to {facts.max_length} tokens for the "
-            f"{'weak model' if role == 'weak' else role}"
-        )
-    return _Reader(role, student, tokenizer, folder, texts, lengths.encode(texts, model))
+    num_truncated = int(lengths.is_overlong(texts, model).sum())
+    return _Reader(role, student, tokenizer, folder, texts, lengths.encode(texts, model), num_truncated)
 
 
 class _Limits(NamedTuple):
-    """What `lengths` wants to know of a model."""
+    """A `lengths.Reader`."""
 
     role: str
     tokenizer: tokenizers.Tokenizer
@@ -275,16 +283,20 @@ def _prepare_prompts(
     examples: Sequence[tasks.Example],
     tokenizer: tokenizers.Tokenizer,
     base: os.PathLike | str | None,
-    notes: list[str],
-) -> _LanguageModel | None:
-    """Checks the language model's files and encodes its prompts; None where the run did not keep their form."""
+) -> tuple[_LanguageModel | None, list[str]]:
+    """Checks the language model's files and encodes its prompts; None where the run did not keep their form.
+
+    Returns:
+        The model with its prompts, and notes of what a reader has to know of them.
+    """
     few_shot, max_length = student.facts.few_shot, student.config.max_seq_len
     if few_shot is None:
-        notes.append(
+        note = (
             "few_shot is null: the run is of an earlier version, which did not list its few-shot prompt; run the same "
             "config there again to have it listed"
         )
-        return None
+        return None, [note]
+    notes = []
     if not few_shot.shots:
         notes.append("the language model is asked without shots, as the run asked it nothing of this task")
     folder = student_models.find_base(student, base, use="whose few-shot answers are asked for")
@@ -301,7 +313,7 @@ def _prepare_prompts(
     prompts = answering.make_prompts(tokenizer, few_shot, examples, max_length=max_length)
     if described := answering.describe_cut(prompts.cut):
         notes.append(described)
-    return _LanguageModel(folder, prompts, generation)
+    return _LanguageModel(folder, prompts, generation), notes
 
 
 def _load(reader: _Reader):
