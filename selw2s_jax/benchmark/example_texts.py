@@ -140,7 +140,7 @@ def _real(config: ml_collections.ConfigDict, model: pretrained.Model, workdir) -
 
     def training(split: splits_lib.Split) -> Tokens:
         """Without what is too long, which a run drops too."""
-        return lengths.encode(split.only(~lengths.is_overlong(split.texts, model)).texts, model)
+        return split.only(~lengths.is_overlong(split.texts, model)).tokens(model)
 
     def prompts() -> Tokens:
         splits = [split for split in (data.student_half, data.p_ik, data.test) if split is not None]
@@ -148,7 +148,7 @@ def _real(config: ml_collections.ConfigDict, model: pretrained.Model, workdir) -
         questions = split.examples[:_MOST_SCORED]
         tokens, _ = fewshot.fit_prompts(
             model.tokenizer.encode_batch,
-            split.build_prompts,
+            split.few_shot.build,
             questions,
             num_shots=len(split.shots),
             max_length=model.config.max_seq_len,

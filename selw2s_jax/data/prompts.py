@@ -13,20 +13,23 @@ ANSWERS = (" 0", " 1")
 CLASSIFIER_PROMPTS = ("bare", "instruction", "fewshot")
 
 
-def few_shot_prompt(instruction: str, shots: Sequence[tasks.Example], text: str) -> str:
+Shot = tuple[str, int | str]  # a solved problem: its text, and its label or its solution
+
+
+def few_shot_prompt(instruction: str, shots: Sequence[Shot], text: str) -> str:
     """The instruction, the solved problems and the problem, blank lines between, ending in `R:`.
 
     A solved problem is `{text} R: {label}`, and the answer to the prompt is one of `ANSWERS`; or, where answers
     are generated, `{text} R: {solution}`.
     """
-    answers = [f" {shot.solution}" if shot.solution else ANSWERS[shot.label] for shot in shots]
-    solved = [f"{shot.text} R:{answer}" for shot, answer in zip(shots, answers, strict=True)]
+    solved = [
+        f"{problem} R:" + (f" {answer}" if isinstance(answer, str) else ANSWERS[answer])
+        for problem, answer in shots
+    ]
     return "\n\n".join([instruction, *solved, f"{text} R:"])
 
 
-def classifier_input(
-    text: str, *, prompt: str, instruction: str = "", shots: Sequence[tasks.Example] = ()
-) -> str:
+def classifier_input(text: str, *, prompt: str, instruction: str = "", shots: Sequence[Shot] = ()) -> str:
     """What the class head and the P(IK) head read for one example (config key `p_ik.prompt`).
 
     Args:
@@ -54,13 +57,13 @@ class FewShot:
 
     Attributes:
         instruction: of the task.
-        shots: solved problems (text, answer), none where the run asked the language model nothing.
+        shots: solved problems, none where the run asked the language model nothing.
         answers: what those answers are, and the model's: "labels" 0 and 1, or "solutions", which are written.
         stop: strings that end a solution.
     """
 
     instruction: str
-    shots: tuple[tuple[str, int | str], ...]
+    shots: tuple[Shot, ...]
     answers: str
     stop: tuple[str, ...]
 
@@ -85,14 +88,8 @@ class FewShot:
     def prompt(self, text: str, num_shots: int | None = None) -> str:
         """What the model answers for an example's text, with the last `num_shots` shots (default all)."""
         first = 0 if num_shots is None else len(self.shots) - num_shots
-        return few_shot_prompt(self.instruction, solved_problems(self.shots[first:]), text)
+        return few_shot_prompt(self.instruction, self.shots[first:], text)
 
-
-def solved_problems(shots: Sequence[tuple[str, int | str]]) -> list[tasks.Example]:
-    """Solved problems (text, answer) as examples; the answer is a label or a solution."""
-    return [
-        tasks.Example("", "", text, 0, answer)
-        if isinstance(answer, str)
-        else tasks.Example("", "", text, answer)
-        for text, answer in shots
-    ]
+    def build(self, num_shots: int, examples: Sequence[tasks.Example]) -> list[str]:
+        """The prompts of examples with the last `num_shots` shots."""
+        return [self.prompt(example.text, num_shots) for example in examples]

@@ -11,12 +11,10 @@ A line is `{"text": ...}`, what the models of the task read, or has the fields o
 """
 
 import dataclasses
-import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
-from selw2s_jax.data import task_files, tasks
+from selw2s_jax.data import rows, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import remote
 
@@ -31,14 +29,15 @@ def read(path: os.PathLike | str, task: tasks.Task) -> list[tasks.Example]:
     """
     examples: list[tasks.Example] = []
     line_of: dict[str, int] = {}
-    for row, (line, values) in enumerate(_read_lines(path)):
+    for number, (line, values) in enumerate(_read_rows(path)):
         try:
-            found = _make_examples(values, task, f"{task.name}/input/{row}")
+            if isinstance(values, ValueError):
+                raise ValueError(f"{values}; {_FORMS}")
+            found = _make_examples(values, task, f"{task.name}/input/{number}")
             for example in found:
                 if first := line_of.get(example.example_id):
                     raise ValueError(
-                        f"example_id {task_files.shown(example.example_id)} is also that of line {first}; "
-                        "make it another"
+                        f"example_id {rows.show(example.example_id)} is also that of line {first}; make it another"
                     )
                 line_of[example.example_id] = line
         except ValueError as error:
@@ -49,28 +48,14 @@ def read(path: os.PathLike | str, task: tasks.Task) -> list[tasks.Example]:
     return examples
 
 
-def _read_lines(path: os.PathLike | str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file with their lines from 1; blank lines are passed over."""
+def _read_rows(path: os.PathLike | str) -> list[rows.Row]:
     file = remote.local_copy(path)
     if not file.is_file():
         raise UserError(f"{path} is missing or not a file; give a file of JSON lines with --input")
     try:
-        content = file.read_bytes()
+        return list(rows.read_jsonl(file))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}); check the file") from error
-    for line, encoded in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not encoded.strip():
-            continue
-        try:
-            values = json.loads(encoded.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from error
-        except (ValueError, RecursionError) as error:
-            what = getattr(error, "msg", "too large")
-            raise UserError(f"{path}, line {line}: not a JSON object ({what}); {_FORMS}") from error
-        if not isinstance(values, dict):
-            raise UserError(f"{path}, line {line}: not a JSON object: {task_files.shown(values)}; {_FORMS}")
-        yield line, values
 
 
 def _make_examples(values: dict[str, Any], task: tasks.Task, name: str) -> list[tasks.Example]:
@@ -95,7 +80,7 @@ def _make_examples(values: dict[str, Any], task: tasks.Task, name: str) -> list[
         return [_show_choice(task, question, _text(values, "answer"))]
     choices = values["choices"]
     if not isinstance(choices, list) or not choices:
-        raise ValueError(f"choices must be a list of texts, found {task_files.shown(choices)}")
+        raise ValueError(f"choices must be a list of texts, found {rows.show(choices)}")
     return [
         _show_choice(
             task,
@@ -109,22 +94,14 @@ def _make_examples(values: dict[str, Any], task: tasks.Task, name: str) -> list[
 def _show_choice(task: tasks.Task, question: tasks.Question, choice: str) -> tasks.Example:
     """The example of a question that shows a choice, whether right or wrong, or "" for none."""
     if choice and task.format(question, choice) == task.format(question, ""):
-        raise ValueError(
-            f"question {task_files.shown(question.text)} has no place for the answer; put _ there"
-        )
+        raise ValueError(f"question {rows.show(question.text)} has no place for the answer; put _ there")
     showing = dataclasses.replace(task, format=lambda asked, _: task.format(asked, choice))
     (example,) = tasks.convert(showing, [question], mode="all", seed=0)
     return example
 
 
 def _text(values: dict[str, Any], field: str) -> str:
-    value = values.get(field)
-    if not isinstance(value, str):
-        raise ValueError(f"{field} must be text, found {task_files.shown(value)}")
-    if not value.strip():
-        raise ValueError(f"{field} is empty; give text or remove the line")
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{field} is not UTF-8 text; mend or remove the line") from None
-    return value
+        return rows.text(values, field)
+    except ValueError as error:
+        raise ValueError(f"{error}; mend or remove the line") from None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from selw2s_jax import errors
-from selw2s_jax.data import by_id, prompts, tasks
+from selw2s_jax.data import by_id, lengths, prompts, tasks
 from selw2s_jax.runtime import artifacts
 
 SAMPLES = ("random", "first")
@@ -157,23 +157,29 @@ class Split:
         return np.array([example.label for example in self.examples], np.int32)
 
     @functools.cached_property
+    def few_shot(self) -> prompts.FewShot:
+        """The form of what the language model answers."""
+        return prompts.FewShot.of(self.task, self.shots)
+
+    @functools.cached_property
     def texts(self) -> list[str]:
         """What the class head and the P(IK) head read."""
-        return [
-            prompts.classifier_input(
-                example.text, prompt=self.prompt, instruction=self.task.instruction, shots=self.shots
-            )
-            for example in self.examples
-        ]
+        form = {"prompt": self.prompt, "instruction": self.task.instruction, "shots": self.few_shot.shots}
+        return [prompts.classifier_input(example.text, **form) for example in self.examples]
+
+    def tokens(self, reader: lengths.Reader) -> list[np.ndarray]:
+        """`lengths.encode` of the texts; many stages ask for it, and it is done once for each reader."""
+        if reader not in self._tokens:
+            self._tokens[reader] = lengths.encode(self.texts, reader)
+        return self._tokens[reader]
+
+    @functools.cached_property
+    def _tokens(self) -> dict[lengths.Reader, list[np.ndarray]]:
+        return {}
 
     def few_shot_prompts(self) -> list[str]:
         """What the language model answers."""
-        return self.build_prompts(len(self.shots), self.examples)
-
-    def build_prompts(self, num_shots: int, examples: Sequence[tasks.Example]) -> list[str]:
-        """The prompts of examples with the last `num_shots` shots."""
-        shots = self.shots[len(self.shots) - num_shots :]
-        return [prompts.few_shot_prompt(self.task.instruction, shots, example.text) for example in examples]
+        return self.few_shot.build(len(self.shots), self.examples)
 
     @functools.cached_property
     def texts_hash(self) -> str:

@@ -9,19 +9,18 @@ Three forms, told apart by the columns (further columns are ignored):
 - `question,solution`: the model writes its answer, right where it ends in the number that `solution` ends in,
   as in GSM8K; `solution` is what a solved problem of the few-shot prompt shows, or the number alone.
 
-JSONL has one object a line, CSV a header line; both are UTF-8. Lines are counted from 1, as an editor does
-(the header is line 1 of a CSV file), parquet rows from 1.
+`data.rows` says how files of each format are read.
 """
 
-import csv
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from selw2s_jax import errors
-from selw2s_jax.data import by_id, gsm8k, sources, tasks
+from selw2s_jax.data import by_id, gsm8k, tasks
+from selw2s_jax.data import rows as rows_lib
 from selw2s_jax.runtime import remote
 
 FORMATS = (".jsonl", ".csv", ".parquet")
@@ -32,9 +31,6 @@ _LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 _FORMS = f"{','.join(_TEXT_COLUMNS)}; {','.join(_CHOICE_COLUMNS)}; or {','.join(_SOLUTION_COLUMNS)}"
 _MAX_FAULTS = 10
 _HOLDOUT_SHARE = 0.2
-
-# A row as read: its line, and its values or what is wrong with the line as a whole.
-Row = tuple[int, "dict[str, Any] | ValueError"]
 
 
 def user_task(
@@ -101,13 +97,13 @@ def load_user_questions(path: str, task_name: str, split: str) -> list[tasks.Que
           every one of them with its line and fault in one message (the first ten, then their number).
     """
     file = remote.local_copy(path)
-    read = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}.get(file.suffix.lower())
-    if read is None:
+    suffix = file.suffix.lower()
+    if suffix not in FORMATS:
         raise errors.UserError(f"{path}: unknown format {file.suffix!r}; use one of {', '.join(FORMATS)}")
     if not file.is_file():
         raise errors.UserError(f"{path} is missing or not a file; check the path")
     try:
-        rows = list(read(file))
+        rows = list(_read_rows(file))
     except OSError as error:
         raise errors.UserError(
             f"{path} cannot be read ({error.strerror or error}); check the file"
@@ -121,9 +117,9 @@ def load_user_questions(path: str, task_name: str, split: str) -> list[tasks.Que
         try:
             if isinstance(values, ValueError):
                 raise values
-            questions.append(parse(f"{task_name}/{split}/{row}", values, in_csv=read is _read_csv))
+            questions.append(parse(f"{task_name}/{split}/{row}", values, in_csv=suffix == ".csv"))
         except ValueError as error:
-            faults.append(f"{'row' if read is _read_parquet else 'line'} {line}: {error}")
+            faults.append(f"{'row' if suffix == '.parquet' else 'line'} {line}: {error}")
     if faults:
         more = f" (+{len(faults) - _MAX_FAULTS} more)" if len(faults) > _MAX_FAULTS else ""
         raise errors.UserError(
@@ -132,11 +128,21 @@ def load_user_questions(path: str, task_name: str, split: str) -> list[tasks.Que
     return questions
 
 
+def _read_rows(file: pathlib.Path) -> Iterator[rows_lib.Row]:
+    match file.suffix.lower():
+        case ".jsonl":
+            return rows_lib.read_jsonl(file)
+        case ".csv":
+            return rows_lib.read_csv(file)
+        case _:
+            return rows_lib.read_parquet(file, {name for columns in _PARSERS for name in columns})
+
+
 def _form(question: tasks.Question) -> tuple[bool, bool]:
     return question.choices is None, bool(question.solution)
 
 
-def _choose_parser(path: str, rows: list[Row]) -> Callable[..., tasks.Question]:
+def _choose_parser(path: str, rows: list[rows_lib.Row]) -> Callable[..., tasks.Question]:
     """By the columns of the first row that has all of one form; if none has, the file is refused."""
     found: dict[str, Any] = {}
     for _, values in rows:
@@ -147,51 +153,47 @@ def _choose_parser(path: str, rows: list[Row]) -> Callable[..., tasks.Question]:
                 return parse
         found |= values
     if found or not any(isinstance(values, ValueError) for _, values in rows):
-        raise _wrong_columns(path, found)
+        names = ", ".join(rows_lib.show(name) for name in list(found)[:_MAX_FAULTS]) or "none"
+        raise errors.UserError(f"{path}: needs the columns {_FORMS} (found: {names})")
     return _parse_text  # no row could be read: each is named by its own fault
-
-
-def _wrong_columns(path: str | pathlib.Path, found: Iterable[str]) -> errors.UserError:
-    names = ", ".join(shown(name) for name in list(found)[:_MAX_FAULTS]) or "none"
-    return errors.UserError(f"{path}: needs the columns {_FORMS} (found: {names})")
 
 
 def _parse_text(question_id: str, values: dict[str, Any], in_csv: bool) -> tasks.Question:
     del in_csv  # the same in every format
-    text = _text(values, "text")
+    text = rows_lib.text(values, "text")
     value = values.get("label")
     label = _LABELS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
     if label is None:
-        raise ValueError(f"label must be 0 or 1, found {shown(value)}")
+        raise ValueError(f"label must be 0 or 1, found {rows_lib.show(value)}")
     return tasks.Question(question_id, text, None, label)
 
 
 def _parse_choices(question_id: str, values: dict[str, Any], in_csv: bool) -> tasks.Question:
-    text = _text(values, "question")
+    text = rows_lib.text(values, "question")
     choices = values.get("choices")
     if in_csv and isinstance(choices, str):
         try:
             choices = json.loads(choices)
         except (ValueError, RecursionError):
-            raise ValueError(f"choices is not a JSON list: {shown(choices)}") from None
+            raise ValueError(f"choices is not a JSON list: {rows_lib.show(choices)}") from None
     if not isinstance(choices, list) or len(choices) < 2:
-        raise ValueError(f"choices must be a list of at least two texts, found {shown(choices)}")
-    choices = tuple(_text({"choices": choice}, "choices") for choice in choices)
+        raise ValueError(f"choices must be a list of at least two texts, found {rows_lib.show(choices)}")
+    choices = tuple(rows_lib.text({"choices": choice}, "choices") for choice in choices)
     if len({choice.strip() for choice in choices}) < len(choices):
-        raise ValueError(f"choices has the same text twice: {shown(list(choices))}")
+        raise ValueError(f"choices has the same text twice: {rows_lib.show(list(choices))}")
     if len({choice.strip().casefold() for choice in choices}) < 2:
-        raise ValueError(f"choices differ in case only: {shown(list(choices))}")
+        raise ValueError(f"choices differ in case only: {rows_lib.show(list(choices))}")
     return tasks.Question(question_id, text, choices, _answer_index(values.get("answer"), choices, in_csv))
 
 
 def _parse_solution(question_id: str, values: dict[str, Any], in_csv: bool) -> tasks.Question:
     del in_csv  # the same in every format
-    text, solution = _text(values, "question"), values.get("solution")
+    text, solution = rows_lib.text(values, "question"), values.get("solution")
     if isinstance(solution, int | float) and not isinstance(solution, bool):
         values = values | {"solution": str(solution)}
-    solution = tasks.without_blank_lines(_text(values, "solution"))
+    solution = tasks.without_blank_lines(rows_lib.text(values, "solution"))
     if gsm8k.parse_answer(solution) is None:
-        raise ValueError(f"solution has no number: {shown(solution)}")
+        raise ValueError(f"solution has no number: {rows_lib.show(solution)}")
     return tasks.Question(question_id, text, None, 0, solution=solution)
 
 
@@ -216,86 +218,10 @@ def _answer_index(value: Any, choices: tuple[str, ...], in_csv: bool) -> int:
         as_index = None
     if as_text is None and as_index is None:
         raise ValueError(
-            f"answer must be an index from 0 to {len(choices) - 1} or a choice's text, found {shown(value)}"
+            f"answer must be an index from 0 to {len(choices) - 1} or a choice's text, found {rows_lib.show(value)}"
         )
     if as_text is not None and as_index is not None and as_text != as_index:
         raise ValueError(
-            f"answer {shown(value)} is one choice's text and another's index; use .jsonl to tell them apart"
+            f"answer {rows_lib.show(value)} is one choice's text and another's index; use .jsonl to tell them apart"
         )
     return as_index if as_text is None else as_text
-
-
-def _text(values: dict[str, Any], column: str) -> str:
-    value = values.get(column)
-    if not isinstance(value, str):
-        raise ValueError(f"{column} must be text, found {shown(value)}")
-    if not value.strip():
-        raise ValueError(f"{column} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{column} is not UTF-8 text") from None
-    return value
-
-
-def shown(value: Any) -> str:
-    """A value as a message names it: in ASCII, and no more of it than 40 characters."""
-    if value is None:
-        return "nothing"
-    shown = ascii(value)
-    return shown if len(shown) <= 40 else f"{shown[:37]}..."
-
-
-def _read_jsonl(path: pathlib.Path) -> Iterator[Row]:
-    """Blank lines are passed over."""
-    with path.open("rb") as file:
-        for line, content in enumerate(file, 1):
-            try:
-                text = content.decode("utf-8-sig" if line == 1 else "utf-8")
-                if not text.strip():
-                    continue
-                values = json.loads(text)
-            except UnicodeDecodeError:
-                yield line, ValueError("not UTF-8 text")
-            except (ValueError, RecursionError) as error:
-                yield line, ValueError(f"not a JSON object ({getattr(error, 'msg', 'too large')})")
-            else:
-                is_object = isinstance(values, dict)
-                yield line, values if is_object else ValueError(f"not a JSON object: {shown(values)}")
-
-
-def _read_csv(path: pathlib.Path) -> Iterator[Row]:
-    # A quoted cell may hold line breaks: the line of a row is where it begins.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        header: list[str] | None = None
-        begin = 1
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                # The reader cannot tell where the next row begins.
-                yield begin, ValueError(f"not CSV ({error})")
-                return
-            if header is None:
-                header = [cell.strip() for cell in cells] if cells else None
-                if header and len(set(header)) < len(header):
-                    yield begin, ValueError("a column name occurs twice")
-                    return
-            elif cells:
-                if len(cells) == len(header):
-                    yield begin, dict(zip(header, cells, strict=True))
-                else:
-                    yield begin, ValueError(f"{len(cells)} cells under {len(header)} columns")
-            begin = reader.line_num + 1
-
-
-def _read_parquet(path: pathlib.Path) -> Iterator[Row]:
-    table = sources.read_parquet(path)
-    wanted = {name for columns in _PARSERS for name in columns}
-    known = [name for name in table.schema.names if name in wanted]
-    if not known:
-        raise _wrong_columns(path, table.schema.names)
-    yield from enumerate(table.select(known).to_pylist(), 1)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import lengths, sources, splits, task_files, tasks
+from selw2s_jax.data import fitting, sources, splits, task_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, pretrained, tokenizers, weight_files
 from selw2s_jax.method import objectives
@@ -61,7 +61,10 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
     weak = None if is_p_ik_alone else _find_model(config, "weak", workdir, notes)
     strong = _find_model(config, "strong", workdir, notes)
     for base, data in by_seed.items():
-        by_seed[base] = lengths.fit(data, weak, strong, config, notes)
+        by_seed[base], dropped = fitting.fit(
+            data, weak, strong, overlong=config.data.overlong, ceiling_split=config.ceiling.split
+        )
+        notes += dropped
     _check_room_to_write(config, by_seed, strong)
     recipes = make_recipes(config, [model for model in (weak, strong) if model], workdir)
     return Inputs(weak, strong, by_seed, recipes, tuple(dict.fromkeys(notes)), is_papers_data)

@@ -8,6 +8,7 @@ from typing import Any
 
 from selw2s_jax.analysis import formats
 from selw2s_jax.models import registry
+from selw2s_jax.run import students
 
 _PAPER = "[arXiv 2511.14166](https://arxiv.org/abs/2511.14166)"
 _ROLES = {
@@ -70,12 +71,16 @@ class Numbers:
 
 
 def format_card(
-    facts, *, numbers: Numbers | None, dtype: str, transformers_class: str | None, is_apart: bool = False
+    facts: students.Facts,
+    *,
+    numbers: Numbers | None,
+    dtype: str,
+    transformers_class: str | None,
+    is_apart: bool = False,
 ) -> str:
     """The card of a student.
 
     Args:
-        facts: `students.Facts`.
         numbers: None where the run has no results of this student.
         dtype: of the weights.
         transformers_class: the class of transformers that reads the folder, or None.
@@ -131,14 +136,14 @@ def _without_folder(name: str) -> str:
     return pathlib.PurePath(name).name if is_folder else name
 
 
-def base_name(facts) -> str:
+def base_name(facts: students.Facts) -> str:
     """The pretrained model by its name on the hub, or as the config has it; of a folder here its own name."""
     if facts.base in registry.MODELS:
         return registry.MODELS[facts.base].hub_name
     return _without_folder(facts.base)
 
 
-def _front_matter(facts, library: str) -> str:
+def _front_matter(facts: students.Facts, library: str) -> str:
     fields = {
         "library_name": library,
         "pipeline_tag": "text-classification",
@@ -150,7 +155,7 @@ def _front_matter(facts, library: str) -> str:
     return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()), "---"])
 
 
-def _facts_table(names: dict[str, str], facts, dtype: str) -> str:
+def _facts_table(names: dict[str, str], facts: students.Facts, dtype: str) -> str:
     rows = {
         "task": names["task"],
         "method": names["method"],
@@ -168,7 +173,7 @@ def _facts_table(names: dict[str, str], facts, dtype: str) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
 
 
-def _trained(facts) -> str:
+def _trained(facts: students.Facts) -> str:
     if facts.lora is None:
         return {"all": "everything", "heads": "the heads alone"}[facts.trained]
     settings = facts.lora
@@ -178,7 +183,7 @@ def _trained(facts) -> str:
     )
 
 
-def _numbers(facts, numbers: Numbers | None) -> list[str]:
+def _numbers(facts: students.Facts, numbers: Numbers | None) -> list[str]:
     if numbers is None or not (numbers.records or numbers.p_ik):
         return ["## Results", "The run had no results of this model when it was exported."]
     paragraphs = ["## Results"]
@@ -213,7 +218,7 @@ def _numbers(facts, numbers: Numbers | None) -> list[str]:
     return paragraphs
 
 
-def _input_form(facts) -> str:
+def _input_form(facts: students.Facts) -> str:
     forms = {
         "bare": "`TEXT` is the text of an example as the task writes it.",
         "instruction": "`TEXT` is a prompt: the instruction, and the text of an example as the task writes it.",

@@ -157,9 +157,8 @@ def load_decoder(
     param_dtype,
     compute_dtype,
     lm_head: bool,
-    remat: str = "full",
-    attention: str = "xla",
     mesh: jax.sharding.Mesh | None = None,
+    **options: str,
 ) -> decoder.Decoder:
     """A decoder with the weights of a checkpoint folder, each tensor read straight into its shards.
 
@@ -167,7 +166,8 @@ def load_decoder(
     holds the whole model. The language-model head is not read where `lm_head` is False.
 
     Args:
-        mesh: the device mesh; default the first local device. Other arguments as for `decoder.Decoder`.
+        mesh: the device mesh; default the first local device.
+        options: remat and attention; these and the other arguments as for `decoder.Decoder`.
 
     Raises:
         UserError: as `check_checkpoint`, or sizes that the mesh does not divide.
@@ -175,15 +175,8 @@ def load_decoder(
     config, sources = _plan(remote.local_copy(folder), lm_head)
     mesh = sharding.single_device_mesh() if mesh is None else mesh
     sharding.check_divisible(mesh, config)
-    model = decoder.abstract_decoder(
-        config,
-        param_dtype=param_dtype,
-        compute_dtype=compute_dtype,
-        lm_head=lm_head,
-        remat=remat,
-        attention=attention,
-        mesh=mesh,
-    )
+    dtypes = {"param_dtype": param_dtype, "compute_dtype": compute_dtype}
+    model = decoder.abstract_decoder(config, lm_head=lm_head, mesh=mesh, **dtypes, **options)
     graphdef, state = nnx.split(model)
     params = decoder.flatten_params(state)
     shardings = decoder.flatten_params(sharding.param_shardings(mesh, state))

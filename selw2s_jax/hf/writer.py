@@ -51,7 +51,7 @@ def save_checkpoint(
         folder: made if missing; files of the same names are replaced.
         decoder_or_state: the decoder, or its `nnx.Param` state, sharded over any devices and processes.
         dtype: float32, float16 or bfloat16.
-        prefix: whether keys begin with "transformer.".
+        prefix: whether keys begin with the prefix of the family's key table.
         max_shard_bytes: write shards of at most that many bytes (but at least one tensor) and an index;
             default one file.
         index: write the index for one file too, which tells it from others in the folder.

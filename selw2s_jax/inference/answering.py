@@ -1,13 +1,16 @@
-"""The untouched strong language model answers the questions of a split, by example_id."""
+"""The untouched strong language model answers questions, with 0 or 1 or at length."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from selw2s_jax.data import lengths, splits, tasks
-from selw2s_jax.hf import pretrained
+from selw2s_jax.data import prompts as prompts_lib
+from selw2s_jax.hf import pretrained, tokenizers
 from selw2s_jax.inference import fewshot, generate, partials
 from selw2s_jax.models import decoder
 from selw2s_jax.runtime import artifacts
@@ -18,115 +21,181 @@ _BLOCK = (
 )
 
 
-def judge(
-    folder: pathlib.Path,
-    language_model: decoder.Decoder,
-    model: pretrained.Model,
-    split: splits.Split,
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    """Prompts of N questions, within a model's context.
+
+    Attributes:
+        tokens: ids of each.
+        answer_ids: of the answers 0 and 1, None where answers are written.
+        cut: how many prompts have `fewer_shots` and a `shortened` passage.
+    """
+
+    tokens: list[np.ndarray]
+    answer_ids: tuple[int, int] | None
+    cut: dict[str, int]
+
+
+class Solutions(NamedTuple):
+    """Answers written to N questions, several to each.
+
+    Attributes:
+        right: `[N]` float32, the share of right ones.
+        unfinished: `[N]` int32, how many were cut off.
+        text: `[N]` str, the first.
+    """
+
+    right: np.ndarray
+    unfinished: np.ndarray
+    text: np.ndarray
+
+
+def make_prompts(
+    tokenizer: tokenizers.Tokenizer,
+    few_shot: prompts_lib.FewShot,
+    questions: Sequence[tasks.Example],
     *,
-    batch_tokens: int,
-    label: str,
-    partial: partials.Partial,
-) -> None:
-    """Writes probability and log-odds of the answer 1 to questions that are answered with 0 or 1.
+    max_length: int,
+) -> Prompts:
+    """Encodes the prompts of questions, without what does not fit.
 
     Args:
-        folder: of the artifact that is being made.
-        language_model: the model with its language-model head.
-        batch_tokens: tokens in one batch.
-        label: name in progress lines.
-        partial: what is done already, and where it is kept.
+        max_length: longest prompt, in tokens; a written answer needs room behind it.
 
     Raises:
         UserError: a question alone is too long for the model, or its tokenizer has no tokens for the answers.
     """
-    _, answer_ids = fewshot.encode_prompts(
-        model.tokenizer, split.build_prompts(len(split.shots), split.examples[:1])
-    )
+    answer_ids, encode = None, tokenizer.encode_batch
+    if not few_shot.is_generated:
+        _, answer_ids = fewshot.encode_prompts(tokenizer, [few_shot.prompt(questions[0].text)])
+        encode = lambda texts: fewshot.encode_prompts(tokenizer, texts)[0]  # noqa: E731
     tokens, cut = fewshot.fit_prompts(
-        lambda prompts: fewshot.encode_prompts(model.tokenizer, prompts)[0],
-        split.build_prompts,
-        split.examples,
-        num_shots=len(split.shots),
-        max_length=model.config.max_seq_len,
+        encode, few_shot.build, questions, num_shots=len(few_shot.shots), max_length=max_length
     )
-    log_odds = fewshot.answer_log_odds(
+    return Prompts(tokens, answer_ids, cut)
+
+
+def judge(
+    language_model: decoder.Decoder,
+    prompts: Prompts,
+    *,
+    batch_tokens: int,
+    label: str,
+    partial: partials.Partial | None = None,
+) -> np.ndarray:
+    """Log-odds `[N]` float32 of the answer 1 to questions that are answered with 0 or 1.
+
+    Args:
+        language_model: with its language-model head.
+        batch_tokens: tokens in one batch.
+        label: name in progress lines.
+        partial: what is done already, and where it is kept.
+    """
+    return fewshot.answer_log_odds(
         language_model,
-        tokens,
-        answer_ids,
+        prompts.tokens,
+        prompts.answer_ids,
         mesh=language_model.mesh,
         batch_tokens=batch_tokens,
         label=label,
         partial=partial,
     )
-    probs = fewshot.to_probs(log_odds)
-    columns = {"example_id": split.ids, "prob_1": probs, "log_odds": log_odds}
-    artifacts.write_table(folder / FILE, columns)
-    _write_summary(folder, split, cut)
-    _print_accuracy((probs > 0.5) == split.labels, cut)
 
 
 def solve(
-    folder: pathlib.Path,
     language_model: decoder.Decoder,
-    model: pretrained.Model,
-    split: splits.Split,
+    tokenizer: tokenizers.Tokenizer,
+    prompts: Prompts,
+    questions: Sequence[tasks.Example],
+    task: tasks.Task,
     settings: generate.Settings,
     *,
     batch_tokens: int,
     label: str,
     partial: partials.Partial,
-) -> None:
-    """Writes the share of right answers among those written to questions that are answered at length.
+) -> Solutions:
+    """Writes answers to questions, and marks them by their solutions.
 
     Args:
         settings: of the generation; a question has `num_samples` answers.
-        folder, language_model, batch_tokens, label, partial: as `judge`; tokens are slots of the KV cache.
-
-    Raises:
-        UserError: a question alone is too long for the model.
+        language_model, batch_tokens, label, partial: as `judge`; tokens are slots of the KV cache.
     """
-    tokens, cut = fewshot.fit_prompts(
-        model.tokenizer.encode_batch,
-        split.build_prompts,
-        split.examples,
-        num_shots=len(split.shots),
-        max_length=model.config.max_seq_len - settings.max_new_tokens,
-    )
     index, stored = partial.load()
-    right, unfinished, text = stored or (np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, "U1"))
-    left = np.setdiff1d(np.arange(len(split)), index)
+    found = Solutions(*(stored or (np.zeros(0, np.float32), np.zeros(0, np.int32), np.zeros(0, "U1"))))
+    left = np.setdiff1d(np.arange(len(questions)), index)
     for first in range(0, len(left), _BLOCK):
         chosen = left[first : first + _BLOCK]
-        found = generate.generate(
+        written = generate.generate(
             language_model,
-            model.tokenizer,
-            [tokens[i] for i in chosen],
-            [split.ids[i] for i in chosen],
+            tokenizer,
+            [prompts.tokens[i] for i in chosen],
+            [questions[i].example_id for i in chosen],
             settings,
             batch_tokens=batch_tokens,
-            label=f"{label}, from question {len(index) + 1} of {len(split)}",
+            label=f"{label}, from question {len(index) + 1} of {len(questions)}",
         )
-        marked = [
-            _mark(split.task, split.examples[i], of_one) for i, of_one in zip(chosen, found, strict=True)
-        ]
+        marked = [_mark(task, questions[i], of_one) for i, of_one in zip(chosen, written, strict=True)]
         index = np.concatenate([index, chosen])
         right, unfinished, text = (
-            np.concatenate([old, new])
-            for old, new in zip((right, unfinished, text), zip(*marked, strict=True), strict=True)
+            np.concatenate([old, new]) for old, new in zip(found, zip(*marked, strict=True), strict=True)
         )
-        partial.save(index, [right.astype(np.float32), unfinished, text])
+        found = Solutions(right.astype(np.float32), unfinished, text)
+        partial.save(index, list(found))
         partial.settle()
     order = np.argsort(index)
-    columns = {
-        "example_id": split.ids,
-        "right": right[order].astype(np.float32),
-        "text": text[order].tolist(),
-    }
-    artifacts.write_table(folder / FILE, columns)
-    cut |= {"unfinished": int(unfinished.sum())}
-    _write_summary(folder, split, cut)
-    _print_accuracy(right, cut)
+    return Solutions(*(column[order] for column in found))
+
+
+def answer_split(
+    folder: pathlib.Path,
+    language_model: decoder.Decoder,
+    model: pretrained.Model,
+    split: splits.Split,
+    sampling: generate.Settings | None,
+    *,
+    batch_tokens: int,
+    label: str,
+    partial: partials.Partial,
+) -> None:
+    """Writes the answers to a split's questions as an artifact.
+
+    Of questions that are answered with 0 or 1 probability and log-odds of the answer 1; of those that are answered at
+    length the share of right answers, and the first.
+
+    Args:
+        folder: of the artifact that is being made.
+        sampling: how answers are written, None where they are 0 or 1.
+        language_model, batch_tokens, label, partial: as `judge`.
+
+    Raises:
+        UserError: as `make_prompts`.
+    """
+    common = {"batch_tokens": batch_tokens, "label": label, "partial": partial}
+    room = 0 if sampling is None else sampling.max_new_tokens
+    max_length = model.config.max_seq_len - room
+    prompts = make_prompts(model.tokenizer, split.few_shot, split.examples, max_length=max_length)
+    cut = dict(prompts.cut)
+    if sampling is None:
+        log_odds = judge(language_model, prompts, **common)
+        probs = fewshot.to_probs(log_odds)
+        columns = {"prob_1": probs, "log_odds": log_odds}
+        right = (probs > 0.5) == split.labels
+    else:
+        found = solve(
+            language_model, model.tokenizer, prompts, split.examples, split.task, sampling, **common
+        )
+        right = found.right
+        columns = {"right": right, "text": found.text.tolist()}
+        cut["unfinished"] = int(found.unfinished.sum())
+    artifacts.write_table(folder / FILE, {"example_id": split.ids, **columns})
+    summary = json.dumps({"n": len(split), "cut": cut}, indent=1, sort_keys=True) + "\n"
+    artifacts.write_text(folder / "summary.json", summary)
+    described = describe_cut(cut)
+    print(
+        f"  few-shot accuracy {right.mean():.4f} on {len(right)} questions",
+        described,
+        sep="; " if described else "",
+    )
 
 
 def _mark(
@@ -146,10 +215,10 @@ def check_prompts(model: pretrained.Model, split: splits.Split, max_new_tokens: 
     Raises:
         UserError: a question alone is too long, or the model's tokenizer has no tokens for the answers.
     """
-    max_length = model.config.max_seq_len - max_new_tokens
-    if not split.task.is_generated:
-        fewshot.encode_prompts(model.tokenizer, split.build_prompts(len(split.shots), split.examples[:1]))
-    bare = split.build_prompts(0, split.examples)
+    max_length, few_shot = model.config.max_seq_len - max_new_tokens, split.few_shot
+    if not few_shot.is_generated:
+        fewshot.encode_prompts(model.tokenizer, [few_shot.prompt(split.examples[0].text)])
+    bare = few_shot.build(0, split.examples)
     long = [
         example
         for example, prompt in zip(split.examples, bare, strict=True)
@@ -157,7 +226,7 @@ def check_prompts(model: pretrained.Model, split: splits.Split, max_new_tokens: 
     ]
     if long:
         fewshot.fit_prompts(
-            model.tokenizer.encode_batch, split.build_prompts, long, num_shots=0, max_length=max_length
+            model.tokenizer.encode_batch, few_shot.build, long, num_shots=0, max_length=max_length
         )
 
 
@@ -169,17 +238,3 @@ def describe_cut(cut: dict[str, int]) -> str:
         ("unfinished", "answers cut off at generation.max_new_tokens"),
     )
     return ", ".join(f"{cut[name]} {text}" for name, text in parts if cut.get(name))
-
-
-def _write_summary(folder: pathlib.Path, split: splits.Split, cut: dict[str, int]) -> None:
-    content = json.dumps({"n": len(split), "cut": cut}, indent=1, sort_keys=True) + "\n"
-    artifacts.write_text(folder / "summary.json", content)
-
-
-def _print_accuracy(right: np.ndarray, cut: dict[str, int]) -> None:
-    described = describe_cut(cut)
-    print(
-        f"  few-shot accuracy {right.mean():.4f} on {len(right)} questions",
-        described,
-        sep="; " if described else "",
-    )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import batches, lengths, splits, tasks
+from selw2s_jax.data import batches, fitting, lengths, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs, selective
 from selw2s_jax.hf import loader, pretrained, tokenizers
@@ -179,7 +179,14 @@ def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]
     by_seed, _ = inputs.read_data(config, workdir, notes)
     if all(model.tokenizer is not None for model in models.values()):
         for base, data in by_seed.items():
-            by_seed[base] = lengths.fit(data, models.get("weak"), models["strong"], config, notes)
+            by_seed[base], dropped = fitting.fit(
+                data,
+                models.get("weak"),
+                models["strong"],
+                overlong=config.data.overlong,
+                ceiling_split=config.ceiling.split,
+            )
+            notes += dropped
     recipes = inputs.make_recipes(config, models.values(), workdir)
     return inputs.Inputs(models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False)
 

@@ -22,7 +22,7 @@ from selw2s_jax import sharding
 from selw2s_jax.data import batches, lengths, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
-from selw2s_jax.hf import loader, tokenizers
+from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import label_sources, registry
 from selw2s_jax.predict import label_choice
@@ -38,6 +38,7 @@ class _Reader:
         role: "weak" or "student".
         base: folder of the pretrained model, where it is needed.
         texts, tokens: of each question.
+        num_truncated: questions that it does not read whole.
     """
 
     role: str
@@ -46,22 +47,29 @@ class _Reader:
     base: pathlib.Path | None
     texts: list[str]
     tokens: list[np.ndarray]
+    num_truncated: int
+
+    @property
+    def notes(self) -> list[str]:
+        if not self.num_truncated:
+            return []
+        return [
+            f"{self.num_truncated} of {len(self.texts)} questions truncated from the left to "
+            f"{self.student.facts.max_length} tokens for the {'weak model' if self.role == 'weak' else self.role}"
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Prompts:
+class _LanguageModel:
     """The untouched language model with its prompts for N questions.
 
     Attributes:
         folder: of the model.
-        tokens: of each prompt.
-        answer_ids: of the answers 0 and 1, None where answers are generated.
-        generation: how they are, None where they are not.
+        generation: how answers are written, None where they are 0 or 1.
     """
 
     folder: pathlib.Path
-    tokens: list[np.ndarray]
-    answer_ids: tuple[int, int] | None
+    prompts: answering.Prompts
     generation: generate.Settings | None
 
 
@@ -102,7 +110,7 @@ def write(
         UserError: a file, a folder, a model or a question is not fit, before any device work; or a trained model is
             damaged.
     """
-    facts, notes = student.facts, []
+    facts = student.facts
     if facts.role == "weak":
         raise UserError(
             f"--method={facts.method} is the weak model, which every student's output has labels of: name a student"
@@ -110,19 +118,21 @@ def write(
     _check_output(input_path, output_path)
     config = _read_config(student)
     examples = question_files.read(input_path, _find_task(facts, config))
-    reader = _prepare("student", student, examples, notes, tokenizer, base, flags=("--tokenizer", "--base"))
+    reader = _prepare("student", student, examples, tokenizer, base, flags=("--tokenizer", "--base"))
+    notes = reader.notes
     weak = students.find_weak(student)
     if weak is not None:
         flags = ("--weak_tokenizer", "--weak_base")
-        weak = _prepare("weak", weak, examples, notes, weak_tokenizer, weak_base, flags=flags)
-    prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base, notes)
-    for note in notes:
+        weak = _prepare("weak", weak, examples, weak_tokenizer, weak_base, flags=flags)
+        notes += weak.notes
+    asked, notes_of_prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base)
+    for note in notes + notes_of_prompts:
         print(f"note: {note}", flush=True)
 
     compilation_cache.enable()
     weak_probs = None if weak is None else _score_weak(weak, config)
     scores = _score(reader, config)
-    few_shot = None if prompts is None else _answer(prompts, student, config, reader.tokenizer, examples)
+    few_shot = None if asked is None else _answer(asked, student, config, reader.tokenizer, examples)
     own = _own_labels(config, facts, few_shot, examples, reader.texts)
     records = _make_records(config, facts, examples, scores, weak_probs, few_shot, own)
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
@@ -244,28 +254,23 @@ def _prepare(
     role: str,
     student: students.Student,
     examples: Sequence[tasks.Example],
-    notes: list[str],
     tokenizer_folder: os.PathLike | str | None,
     base: os.PathLike | str | None,
     *,
     flags: tuple[str, str],
 ) -> _Reader:
-    """Checks a model's files and encodes what it reads; what is truncated is added to the notes."""
+    """Checks a model's files and encodes what it reads."""
     facts = student.facts
     tokenizer = student_models.load_tokenizer(student, tokenizer_folder, flag=flags[0])
     folder = None if facts.trained == "all" else student_models.find_base(student, base, flag=flags[1])
     texts = [facts.classifier_input(example.text) for example in examples]
     model = _Limits(role, tokenizer, facts.max_length)
-    if count := int(lengths.is_overlong(texts, model).sum()):
-        notes.append(
-            f"{count} of {len(texts)} questions truncated from the left to {facts.max_length} tokens for the "
-            f"{'weak model' if role == 'weak' else role}"
-        )
-    return _Reader(role, student, tokenizer, folder, texts, lengths.encode(texts, model))
+    num_truncated = int(lengths.is_overlong(texts, model).sum())
+    return _Reader(role, student, tokenizer, folder, texts, lengths.encode(texts, model), num_truncated)
 
 
 class _Limits(NamedTuple):
-    """What `lengths` wants to know of a model."""
+    """A `lengths.Reader`."""
 
     role: str
     tokenizer: tokenizers.Tokenizer
@@ -278,21 +283,25 @@ def _prepare_prompts(
     examples: Sequence[tasks.Example],
     tokenizer: tokenizers.Tokenizer,
     base: os.PathLike | str | None,
-    notes: list[str],
-) -> _Prompts | None:
-    """Checks the language model's files and encodes its prompts; None where the run did not keep their form."""
+) -> tuple[_LanguageModel | None, list[str]]:
+    """Checks the language model's files and encodes its prompts; None where the run did not keep their form.
+
+    Returns:
+        The model with its prompts, and notes of what a reader has to know of them.
+    """
     few_shot, max_length = student.facts.few_shot, student.config.max_seq_len
     if few_shot is None:
-        notes.append(
+        note = (
             "few_shot is null: the run is of an earlier version, which did not list its few-shot prompt; run the same "
             "config there again to have it listed"
         )
-        return None
+        return None, [note]
+    notes = []
     if not few_shot.shots:
         notes.append("the language model is asked without shots, as the run asked it nothing of this task")
     folder = student_models.find_base(student, base, use="whose few-shot answers are asked for")
     loader.check_checkpoint(folder, lm_head=True)
-    answer_ids = generation = None
+    generation = None
     if few_shot.is_generated:
         generation = generate.Settings(
             max_new_tokens=config.generation.max_new_tokens,
@@ -301,20 +310,10 @@ def _prepare_prompts(
             eos_ids=tokenizer.eos_ids,
         )
         max_length -= generation.max_new_tokens
-        encode = tokenizer.encode_batch
-    else:
-        _, answer_ids = fewshot.encode_prompts(tokenizer, [few_shot.prompt(examples[0].text)])
-        encode = lambda prompts: fewshot.encode_prompts(tokenizer, prompts)[0]  # noqa: E731
-    tokens, cut = fewshot.fit_prompts(
-        encode,
-        lambda num_shots, asked: [few_shot.prompt(example.text, num_shots) for example in asked],
-        examples,
-        num_shots=len(few_shot.shots),
-        max_length=max_length,
-    )
-    if described := answering.describe_cut(cut):
+    prompts = answering.make_prompts(tokenizer, few_shot, examples, max_length=max_length)
+    if described := answering.describe_cut(prompts.cut):
         notes.append(described)
-    return _Prompts(folder, tokens, answer_ids, generation)
+    return _LanguageModel(folder, prompts, generation), notes
 
 
 def _load(reader: _Reader):
@@ -367,30 +366,24 @@ def _forward(graphdef, params, batch: batches.Batch) -> _Scores:
 
 
 def _answer(
-    prompts: _Prompts,
+    asked: _LanguageModel,
     student: students.Student,
     config: ml_collections.ConfigDict,
     tokenizer: tokenizers.Tokenizer,
     examples: Sequence[tasks.Example],
 ) -> list[dict[str, Any]]:
     """The untouched language model's answers: `prob_1`, null where they are generated, and `answer`."""
-    dtype = student.facts.compute_dtype
     mesh = sharding.mesh_for(student.config, None, may_fold=True)
-    language_model = loader.load_decoder(
-        prompts.folder, param_dtype=dtype, compute_dtype=dtype, lm_head=True, mesh=mesh
-    )
+    dtype = student.facts.compute_dtype
+    language_model = pretrained.load_language_model(asked.folder, dtype=dtype, mesh=mesh)
     common = {"batch_tokens": config.execution.score_tokens, "label": "few-shot answers"}
-    if prompts.generation is None:
-        log_odds = fewshot.answer_log_odds(
-            language_model,
-            prompts.tokens,
-            prompts.answer_ids,
-            mesh=mesh,
-            **common,
-        )
+    if asked.generation is None:
+        log_odds = answering.judge(language_model, asked.prompts, **common)
         return [{"prob_1": float(prob), "answer": int(prob > 0.5)} for prob in fewshot.to_probs(log_odds)]
     ids = [example.example_id for example in examples]
-    found = generate.generate(language_model, tokenizer, prompts.tokens, ids, prompts.generation, **common)
+    found = generate.generate(
+        language_model, tokenizer, asked.prompts.tokens, ids, asked.generation, **common
+    )
     return [{"prob_1": None, "answer": completions[0].text} for completions in found]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from selw2s_jax.data import prompts, tasks
+from selw2s_jax.data import tasks
 from selw2s_jax.experiments import selective
 from selw2s_jax.hf import pretrained
 from selw2s_jax.method import registry as method_registry
@@ -47,7 +47,7 @@ def list_students(
     for seed in config.seeds:
         test = experiment.inputs.by_seed[seed].test
         reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
-        few_shot = prompts.FewShot.of(test.task, test.shots)
+        few_shot = test.few_shot
         for name in (*references, *config.methods):
             listed.append(
                 {

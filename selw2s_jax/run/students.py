@@ -72,7 +72,7 @@ class Facts:
     def classifier_input(self, text: str) -> str:
         """What the model reads for an example's text."""
         return prompts.classifier_input(
-            text, prompt=self.prompt, instruction=self.instruction, shots=prompts.solved_problems(self.shots)
+            text, prompt=self.prompt, instruction=self.instruction, shots=self.shots
         )
 
 
@@ -119,8 +119,31 @@ def find(
     workdir = epath.Path(workdir).expanduser()
     by_run = manifests.read_all(workdir)
     task = None if task is None else tasks.canonical_name(task)
-    candidates = [entry | {"run": name} for name, found in by_run.items() for entry in found["students"]]
     named = {"task": task, "method": method, "seed": seed} | ({} if run is None else {"run": run})
+    entry = _choose(
+        workdir,
+        [entry | {"run": name} for name, found in by_run.items() for entry in found["students"]],
+        named,
+    )
+    name = entry.pop("run")
+    manifest = by_run[name]
+    model = manifest["models"][entry["role"]]
+    artifact = _find_artifact(workdir, entry.pop("key"), f"{method}, seed {seed}")
+    return Student(
+        workdir,
+        workdir / manifests.RUNS_FOLDER / name if name else workdir,
+        _make_facts(entry, manifest, has_p_ik_head=artifact.read_json("summary.json")["p_ik_head"]),
+        artifact,
+        registry.ModelConfig(**model["sizes"]),
+        pathlib.Path(os.path.join(workdir, model["tokenizer"]["folder"])),
+        model["tokenizer"]["fingerprint"],
+        pathlib.Path(os.path.join(workdir, model["folder"])) if "folder" in model else None,
+        manifest["config"],
+    )
+
+
+def _choose(workdir: epath.Path, candidates: list[dict[str, Any]], named: dict[str, Any]) -> dict[str, Any]:
+    """The one entry that has all values that are named."""
     for key, value in named.items():
         known = list(dict.fromkeys(entry[key] for entry in candidates))
         if value not in known:
@@ -128,38 +151,29 @@ def find(
         candidates = [entry for entry in candidates if entry[key] == value]
     if len({entry["key"] for entry in candidates}) > 1:
         raise UserError(_unknown(workdir, "run", None, [entry["run"] for entry in candidates]))
-    entry = candidates[0]
-    name = entry.pop("run")
-    manifest = by_run[name]
-    model = manifest["models"][entry["role"]]
-    config = manifest["config"]
+    return candidates[0]
+
+
+def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_head: bool) -> Facts:
+    """Of a trained model's entry in the manifest of its run, which may be of an earlier version."""
+    config, models = manifest["config"], manifest["models"]
     trained = config["training"].get("trained", "all")
-    artifact = _find_artifact(workdir, entry["key"], f"{method}, seed {seed}")
-    facts = Facts(
-        weak=manifest["models"].get("weak", {}).get("name", ""),
-        strong=manifest["models"]["strong"]["name"],
-        max_length=model["max_length"],
-        has_p_ik_head=artifact.read_json("summary.json")["p_ik_head"],
+    changed = {
+        "shots": tuple((text, label) for text, label in entry["shots"]),
+        "few_shot": prompts.FewShot.from_json(entry.get("few_shot")),
+    }
+    return Facts(
+        weak=models.get("weak", {}).get("name", ""),
+        strong=models["strong"]["name"],
+        max_length=models[entry["role"]]["max_length"],
+        has_p_ik_head=has_p_ik_head,
         openai_pooling=config["compat"]["openai_pooling"],
         param_dtype=config["precision"]["param_dtype"],
         compute_dtype=config["precision"]["compute_dtype"],
         trained=trained,
         lora=lora_lib.make_settings(trained, config.get("lora", {})),
-        base_fingerprint=model["fingerprint"],
-        **{key: value for key, value in entry.items() if key not in ("key", "shots", "few_shot")},
-        shots=tuple((text, label) for text, label in entry["shots"]),
-        few_shot=prompts.FewShot.from_json(entry.get("few_shot")),
-    )
-    return Student(
-        workdir,
-        workdir / manifests.RUNS_FOLDER / name if name else workdir,
-        facts,
-        artifact,
-        registry.ModelConfig(**model["sizes"]),
-        pathlib.Path(os.path.join(workdir, model["tokenizer"]["folder"])),
-        model["tokenizer"]["fingerprint"],
-        pathlib.Path(os.path.join(workdir, model["folder"])) if "folder" in model else None,
-        config,
+        base_fingerprint=models[entry["role"]]["fingerprint"],
+        **(entry | changed),
     )
 
 

@@ -6,6 +6,7 @@ that end early do not wait for it.
 """
 
 import contextlib
+import contextvars
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ from selw2s_jax.errors import UserError
 MODES = ("auto", "on", "off")
 _Result = TypeVar("_Result")
 _process_id, _num_processes = 0, 1
+_is_alone = contextvars.ContextVar("is_alone", default=False)  # within `main_only`
 
 
 def start(
@@ -128,13 +130,13 @@ def is_main() -> bool:
 
 
 def num_processes() -> int:
-    """Number of processes of the run."""
-    return _num_processes
+    """Number of processes of the run; within `main_only` 1."""
+    return 1 if _is_alone.get() else _num_processes
 
 
 def barrier(name: str) -> None:
     """Waits until every process is here."""
-    if _num_processes > 1:
+    if num_processes() > 1:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
@@ -142,7 +144,7 @@ def barrier(name: str) -> None:
 
 def gather(value: Any) -> list[Any]:
     """The JSON value of each process, in order of process."""
-    if _num_processes == 1:
+    if num_processes() == 1:
         return [value]
     from jax.experimental import multihost_utils
 
@@ -175,7 +177,7 @@ def together() -> Iterator[None]:
     except _AgreedError:
         raise
     except (UserError, OSError) as error:
-        if _num_processes == 1:
+        if num_processes() == 1:
             raise
         message = str(error)
     for process, text in enumerate(gather(message)):
@@ -196,14 +198,10 @@ def main_only(function: Callable[[], None]) -> None:
     """
 
     def run() -> None:
-        global _num_processes
-        if not is_main():
-            return
-        others, _num_processes = _num_processes, 1
-        try:
-            function()
-        finally:
-            _num_processes = others
+        if is_main():
+            alone = contextvars.copy_context()
+            alone.run(_is_alone.set, True)
+            alone.run(function)
 
     agree(run)
 
@@ -221,7 +219,7 @@ class Deferred:
         try:
             function()
         except OSError as error:
-            if _num_processes == 1:
+            if num_processes() == 1:
                 raise
             self._error = error
 

@@ -28,7 +28,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from etils import epath
@@ -320,16 +320,6 @@ def acquire(
         lease.release()
         raise
     return lease
-
-
-@contextlib.contextmanager
-def hold(folder: epath.PathLike, name: str, info: str = "", **options: Any) -> Iterator[Lease]:
-    """`acquire`, and release at the end."""
-    lease = acquire(folder, name, info, **options)
-    try:
-        yield lease
-    finally:
-        lease.release()
 
 
 def _claims(folder: epath.Path, name: str) -> list[Claim]:

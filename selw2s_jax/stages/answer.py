@@ -72,16 +72,16 @@ class Answer(stage_lib.Stage):
 
     def write(self, folder, bench: workbench.Workbench) -> None:
         """Writes `answering.FILE` and a summary."""
-        language_model = self.hold(bench)
-        common = {
-            "batch_tokens": self.settings.execution.score_tokens,
-            "label": self.label,
-            "partial": bench.partial(self),
-        }
-        if self.sampling is None:
-            answering.judge(folder, language_model, self.model, self.split, **common)
-        else:
-            answering.solve(folder, language_model, self.model, self.split, self._ending, **common)
+        answering.answer_split(
+            folder,
+            self.hold(bench),
+            self.model,
+            self.split,
+            None if self.sampling is None else self._ending,
+            batch_tokens=self.settings.execution.score_tokens,
+            label=self.label,
+            partial=bench.partial(self),
+        )
 
     def hold(self, bench: workbench.Workbench) -> decoder.Decoder:
         """The language model on the devices."""

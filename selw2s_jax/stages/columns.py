@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from selw2s_jax.data import batches, by_id, lengths, splits
+from selw2s_jax.data import batches, by_id, splits
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, fewshot
 from selw2s_jax.runtime import artifacts
@@ -264,7 +264,7 @@ class Examples:
         values = {name: column.read(self.split, store) for name, column in self.columns.items()}
         fixed = {name: value for name, value in values.items() if not self.columns[name].by_step}
         by_step = {name: value for name, value in values.items() if self.columns[name].by_step}
-        tokens = lengths.encode(self.split.texts, model)
+        tokens = self.split.tokens(model)
         return batches.ExampleSet(self.split.ids, tokens, fixed, by_step)
 
 

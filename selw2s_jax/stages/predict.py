@@ -55,7 +55,7 @@ class Predict(stage_lib.Stage):
         model, split = self.trained.model, self.split
         probs, p_ik = classify.predict(
             self.trained.hold(bench),
-            lengths.encode(split.texts, model),
+            split.tokens(model),
             mesh=self.settings.mesh_for(model, bench.devices),
             batch_tokens=self.settings.execution.score_tokens,
             label=self.label,

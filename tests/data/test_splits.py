@@ -132,20 +132,19 @@ def test_majority_class_accuracy():
 
 
 def test_few_shot_prompt():
-    shots = [tasks.Example("a", "a", "Q: x A: y", 1), tasks.Example("b", "b", "Q: z A: w", 0)]
+    shots = [("Q: x A: y", 1), ("Q: z A: w", 0)]
     assert prompts.few_shot_prompt("Judge.", shots, "Q: u A: v") == (
         "Judge.\n\nQ: x A: y R: 1\n\nQ: z A: w R: 0\n\nQ: u A: v R:"
     )
     assert prompts.ANSWERS == (" 0", " 1")
-    solved = [tasks.Example("a", "a", "1+1?", 0, "1+1=2\n#### 2"), tasks.Example("b", "b", "0?", 0, "#### 0")]
+    solved = [("1+1?", "1+1=2\n#### 2"), ("0?", "#### 0")]
     assert prompts.few_shot_prompt("Solve.", solved, "2+2?") == (
         "Solve.\n\n1+1? R: 1+1=2\n#### 2\n\n0? R: #### 0\n\n2+2? R:"
     )
 
 
 def test_classifier_input():
-    shots = [tasks.Example("a", "a", "x", 1)]
-    kwargs = {"instruction": "Judge.", "shots": shots}
+    kwargs = {"instruction": "Judge.", "shots": [("x", 1)]}
     assert prompts.classifier_input("u", prompt="bare", **kwargs) == "u"
     assert prompts.classifier_input("u", prompt="instruction", **kwargs) == "Judge.\n\nu R:"
     assert prompts.classifier_input("u", prompt="fewshot", **kwargs) == "Judge.\n\nx R: 1\n\nu R:"

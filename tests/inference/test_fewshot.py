@@ -14,6 +14,7 @@ from selw2s_jax import sharding
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader
+from selw2s_jax.inference import candidates as candidates_lib
 from selw2s_jax.inference import fewshot, partials, prefix
 
 PROPERTY = hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
@@ -345,7 +346,7 @@ def test_candidates_have_their_log_probabilities(language_model, short_prefixes)
         for sizes in ([1, 3, 2], [2, 1], [4], [1, 1, 1, 2])
     ]
     ids = [f"q{i}" for i in range(4)]
-    found = fewshot.candidate_log_probs(language_model, tokens, candidates, ids, **score_settings())
+    found = candidates_lib.log_probs(language_model, tokens, candidates, ids, **score_settings())
     for own, prompt, scores in zip(candidates, tokens, found, strict=True):
         assert scores.shape == (len(own),)
         for candidate, score in zip(own, scores, strict=True):
@@ -376,7 +377,7 @@ def test_an_interrupted_score_goes_on_in_every_group(language_model, short_prefi
 )
 def test_candidates_begin_where_they_differ_from_the_prompt(candidates, expected):
     tokenizer = PatternTokenizer(r"Res|R| ?[^ R]+| ")
-    prompt, found = fewshot.encode_candidates(tokenizer, "a b R", candidates)
+    prompt, found = candidates_lib.encode(tokenizer, "a b R", candidates)
     assert [tokenizer.decode(ids) for ids in found] == expected
     assert tokenizer.decode(prompt) == "a b R".removesuffix("R" if expected[0].startswith("R") else "")
 
@@ -391,16 +392,16 @@ def test_candidates_begin_where_they_differ_from_the_prompt(candidates, expected
 )
 def test_candidates_that_cannot_be_scored(prompt, candidates, message):
     with pytest.raises(UserError, match=message) as caught:
-        fewshot.encode_candidates(words(), prompt, candidates, name="q3")
+        candidates_lib.encode(words(), prompt, candidates, name="q3")
     assert "\n" not in str(caught.value)
 
 
 def test_what_cannot_be_scored_is_named(fixtures, language_model):
     prompt, candidate = np.ones(18, np.int32), np.ones(2, np.int32)
     with pytest.raises(UserError, match="q7 has 20 tokens and the context leaves room for 19"):
-        fewshot.candidate_log_probs(language_model, [prompt], [[candidate]], ["q7"], **score_settings())
+        candidates_lib.log_probs(language_model, [prompt], [[candidate]], ["q7"], **score_settings())
     with pytest.raises(UserError, match="a candidate of q7 has no tokens"):
-        fewshot.candidate_log_probs(language_model, [prompt], [[candidate[:0]]], ["q7"], **score_settings())
+        candidates_lib.log_probs(language_model, [prompt], [[candidate[:0]]], ["q7"], **score_settings())
     headless = loader.load_decoder(
         fixtures / "parity_gpt2", lm_head=False, param_dtype="float32", compute_dtype="float32"
     )

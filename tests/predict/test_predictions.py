@@ -306,7 +306,7 @@ BAD_FILES = {
     "a list": (b'\n["a"]', r"in.jsonl, line 2: not a JSON object: \['a'\]; give text"),
     "no UTF-8": (b'{"text": "\xff"}', r"in.jsonl, line 1: not UTF-8 text; save the file as UTF-8"),
     "no text": (b'{"example_id": "a"}', r"in.jsonl, line 1: has no text; give text, or question and answer"),
-    "text blank": (b'{"text": " "}', r"in.jsonl, line 1: text is empty; give text or remove the line"),
+    "text blank": (b'{"text": " "}', r"in.jsonl, line 1: text is empty; mend or remove the line"),
     "text no text": (b'{"text": 3}', r"in.jsonl, line 1: text must be text, found 3"),
     "surrogate": (rb'{"text": "\ud800"}', r"in.jsonl, line 1: text is not UTF-8 text; mend or remove"),
     "no answer": (b'{"question": "Why?"}', r"in.jsonl, line 1: answer must be text, found nothing"),

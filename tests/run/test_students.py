@@ -234,7 +234,7 @@ def test_entries_hold_the_form_of_the_input(prompt):
     assert [few_shot.prompt(example.text) for example in split.examples] == split.few_shot_prompts()
     for num_shots in range(4):
         prompts = [few_shot.prompt(example.text, num_shots) for example in split.examples]
-        assert prompts == split.build_prompts(num_shots, split.examples)
+        assert prompts == split.few_shot.build(num_shots, split.examples)
 
 
 def test_entries_of_a_task_whose_answers_are_written():
@@ -248,7 +248,7 @@ def test_entries_of_a_task_whose_answers_are_written():
     assert (entry["method"], entry["role"], entry["has_class_head"]) == ("p_ik_only", "strong", False)
     few_shot = prompts_lib.FewShot.from_json(entry["few_shot"])
     assert few_shot.is_generated and few_shot.answers == "solutions" and few_shot.stop == ("\n\n",)
-    assert few_shot == prompts_lib.FewShot.of(task, split.shots)
+    assert few_shot == split.few_shot
     assert [few_shot.prompt(example.text) for example in split.examples] == split.few_shot_prompts()
     assert "R: That is\n#### 3" in few_shot.prompt("9 + 1?")
 

@@ -102,8 +102,9 @@ def test_a_held_name_is_refused_until_it_is_released(folder, hosts):
     lease.release()
     lease.release()
     start = world.now
-    with leases.hold(folder, NAME, machine=second) as held:
-        assert world.now == start and held.recovered == []
+    held = acquire(folder, second)
+    assert world.now == start and held.recovered == []
+    held.release()
     assert storage.names(folder) == []
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from selw2s_jax import sharding
 from selw2s_jax.hf import loader
+from selw2s_jax.inference import candidates as candidates_lib
 from selw2s_jax.inference import fewshot, generate, prefix
 
 
@@ -42,7 +43,7 @@ def compute(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> dict[str, np.ndarr
     found = {"groups": np.array(sorted((len(g.members), g.length) for g in prefix.group(prompts)))}
     found["answers"] = fewshot.answer_log_odds(model, prompts, (3, 8), mesh=mesh, **scoring)
     candidates = [[ids[-2:], ids[:1]] for ids in prompts]
-    log_probs = fewshot.candidate_log_probs(model, prompts, candidates, names, mesh=mesh, **scoring)
+    log_probs = candidates_lib.log_probs(model, prompts, candidates, names, mesh=mesh, **scoring)
     found["candidates"] = np.concatenate(log_probs)
     for name, prompts_here in (("alone", prompts), ("shared", prompts[:9])):
         for temperature in (0.0, 1.0):
