@@ -9,6 +9,8 @@ import tempfile
 from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tests compile much and compute little. XLA's own passes stay as they are; LLVM's optimisation is left out.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()
 
 import jax
 import pytest
