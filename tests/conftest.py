@@ -52,3 +52,15 @@ def registrations():
         for names in (*parts, selection.SELECTORS, selection.REFINERS, registry.METHODS):
             stack.enter_context(mock.patch.dict(names))
         yield
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Names the tests that took over five seconds and are not marked slow."""
+    took = {}
+    for report in terminalreporter.stats.get("passed", []):
+        if report.when == "call" and report.duration > 5 and "slow" not in report.keywords:
+            took[report.nodeid] = report.duration
+    if took:
+        terminalreporter.section("over 5 s and not marked slow")
+        for name, seconds in sorted(took.items(), key=lambda item: -item[1]):
+            terminalreporter.write_line(f"{seconds:.1f} s  {name}")
