@@ -19,6 +19,8 @@ def test_shipped_worlds_are_valid():
     ):
         checks.validate(config, students=registry.students())
         world.check(config)
+        assert config.data.source == config.weak.model == config.strong.model == world.NAME
+        assert config.task.startswith("world_")
 
 
 @pytest.mark.parametrize(
