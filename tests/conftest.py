@@ -10,8 +10,12 @@ from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tests compile much and compute little: LLVM's optimisation is left out, and XLA's quicker emitters write the code.
-_QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{_QUICK_TO_COMPILE} {os.environ.get('XLA_FLAGS', '')}".strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+).strip()
 
 import jax
 import pytest
