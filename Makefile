@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Which tests, by their marks; one room has them in `.venv/bin/python -m pytest tests/method`.
+MARKERS ?= not slow
 
 .PHONY: env quickstart test test-slow lint format clean
 
@@ -19,11 +21,11 @@ quickstart: env
 	$(BIN)/python -m selw2s_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: env
-	$(BIN)/python -m pytest -m "not slow" --durations=8
+	$(BIN)/python -m pytest -m "$(MARKERS)" --durations=8
 
 # What `make test` leaves out. Tests that need more, as torch (.ci/run installs it), skip without it.
-test-slow: env
-	$(BIN)/python -m pytest -m "torch or slow" --durations=8
+test-slow:
+	$(MAKE) test MARKERS="torch or slow"
 
 lint: env
 	$(BIN)/ruff check .

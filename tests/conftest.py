@@ -9,6 +9,13 @@ import tempfile
 from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tests compile much and compute little: LLVM's optimisation is left out, and XLA's quicker emitters write the code.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+).strip()
 
 import jax
 import pytest
@@ -51,3 +58,15 @@ def registrations():
         for names in (*parts, selection.SELECTORS, selection.REFINERS, registry.METHODS):
             stack.enter_context(mock.patch.dict(names))
         yield
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Names the tests that took over five seconds and are not marked slow."""
+    took = {}
+    for report in terminalreporter.stats.get("passed", []):
+        if report.when == "call" and report.duration > 5 and "slow" not in report.keywords:
+            took[report.nodeid] = report.duration
+    if took:
+        terminalreporter.section("over 5 s and not marked slow")
+        for name, seconds in sorted(took.items(), key=lambda item: -item[1]):
+            terminalreporter.write_line(f"{seconds:.1f} s  {name}")

@@ -16,10 +16,6 @@ from selw2s_jax.export import __main__ as export_command
 from selw2s_jax.method import registry
 from selw2s_jax.report import __main__ as report_command
 
-# ml_collections reads config files with a deprecated call.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
-
-
 # What the command line gives for every key of the contract: text and parsed value.
 COMMAND_LINE = {
     "task": ("boolq", "boolq"),

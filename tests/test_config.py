@@ -446,3 +446,5 @@ def test_values_at_the_edge_are_allowed(values):
     for key, value in values.items():
         set_key(config, key, value)
     validate(config)
+    kept = config_lib.normalize(config)
+    assert {key: config_lib.get(kept, key) for key in values} == values

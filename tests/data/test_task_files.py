@@ -170,10 +170,18 @@ def test_bad_choices(tmp_path, change, fault):
 
 
 def test_bad_csv(tmp_path):
-    message = error_of(write(tmp_path / "a.csv", 'text,label\n"two\nlines",1\nx,1,2\ny,maybe\nz\n'))
+    rows = 'text,label\n"two\nlines",1\nx,1,2\ny,maybe\nz\nx,2\nx,0.5\nx,""\n" ",1\n'
+    message = error_of(write(tmp_path / "a.csv", rows))
     assert "line 4: 3 cells under 2 columns" in message
     assert "line 5: label must be 0 or 1, found 'maybe'" in message
     assert "line 6: 1 cells under 2 columns" in message
+    for line, fault in (
+        (7, "label must be 0 or 1"),
+        (8, "label must be 0 or 1"),
+        (9, "label must be 0 or 1"),
+        (10, "text is empty"),
+    ):
+        assert f"line {line}: {fault}" in message
     assert "line 3: not CSV" in error_of(write(tmp_path / "b.csv", 'text,label\nx,1\n"never closed,1\n'))
     assert "occurs twice" in error_of(write(tmp_path / "c.csv", "text,label,label\nx,1,1\n"))
     row = 'q,"[""1"", ""0""]",1\n'

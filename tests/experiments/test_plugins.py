@@ -84,7 +84,11 @@ def assert_refused(config, *words: str) -> None:
 
 
 def test_every_method_of_the_package_passes():
-    plugins.check_methods(config_with(methods=registry.students()))
+    config = config_with(methods=registry.students())
+    plugins.check_methods(config)
+    for name in config.methods:
+        method, made = registry.METHODS[name], objectives.make_objective(config, registry.METHODS[name])
+        assert (made.label_rule, made.loss) == (method.label_rule, method.loss)
 
 
 @pytest.mark.parametrize("path", ["my_methods", "lab.rules.mine"])

@@ -224,7 +224,9 @@ def test_random_checkpoints_do_not_depend_on_layout_but_on_seed(tmp_path, config
 
 def test_checks_do_not_read_weights(gpt2, monkeypatch):
     monkeypatch.setattr(loader, "_read_slice", None)
-    loader.check_checkpoint(gpt2, lm_head=True)
+    assert loader.check_checkpoint(gpt2, lm_head=True) == loader.read_model_config(gpt2)
+    with pytest.raises(TypeError):  # what reads them
+        loader.load_decoder(gpt2, lm_head=True, param_dtype="float32", compute_dtype="float32")
 
 
 def test_resolve(tmp_path, gpt2, monkeypatch):

@@ -24,7 +24,7 @@ def cache_of(model, tokens, num_slots):
     return kv_cache.append(cache, keys, values, np.full(num_rows, num_tokens, np.int32))
 
 
-@pytest.mark.parametrize("cut", [1, 5, 12])
+@pytest.mark.parametrize("cut", [1, 12])
 def test_tokens_behind_a_cache_are_as_in_one_pass(folder, cut):
     model = tiny_decoders.load(folder)
     tokens = tiny_decoders.random_tokens(model.config, (3, 13))
@@ -59,9 +59,9 @@ def test_rows_of_different_lengths(folder):
     _, (keys, values) = model.extend(new[:, :1], cache=cache)
     cache = kv_cache.append(cache, keys, values, np.ones(3, np.int32))
     found, _ = model.extend(new[:, 1:], cache=cache)
-    for row, length in enumerate(lengths):
-        alone = np.concatenate([tokens[row, :length], new[row]])
-        np.testing.assert_allclose(found[row, 0], model.hidden_states(alone[None])[0, -1], atol=1e-5)
+    whole = [np.concatenate([tokens[row, :length], new[row]]) for row, length in enumerate(lengths)]
+    for row, alone in enumerate(tiny_decoders.alone(model, whole)):
+        np.testing.assert_allclose(found[row, 0], alone[-1], atol=1e-5)
 
 
 def test_packed_rows_share_a_past(folder):
@@ -74,10 +74,10 @@ def test_packed_rows_share_a_past(folder):
     cache = cache_of(model, pasts, num_slots=9)
     found = model.hidden_states(tokens, segment_ids, cache=cache)
     assert np.isfinite(found).all()
-    for row in range(4):
-        for example, start in zip(examples, starts, strict=True):
-            alone = model.hidden_states(np.concatenate([pasts[row // 2], example])[None])[0, 4:]
-            np.testing.assert_allclose(found[row, start : start + len(example)], alone, atol=1e-5)
+    whole = [np.concatenate([pasts[row // 2], example]) for row in range(4) for example in examples]
+    for number, alone in enumerate(tiny_decoders.alone(model, whole)):
+        row, start = number // 3, starts[number % 3]
+        np.testing.assert_allclose(found[row, start : start + len(alone) - 4], alone[4:], atol=1e-5)
 
 
 def test_positions_count_from_the_end_of_the_cache(folder):

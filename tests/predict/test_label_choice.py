@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support import tiny_config
 
 from selw2s_jax.method import selection
@@ -26,17 +24,12 @@ def make_config(batch_size: int, **overrides):
     return tiny_config.make_config(training__batch_size=batch_size, **overrides)
 
 
-@settings(deadline=None, max_examples=6)
-@given(
-    num=st.integers(1, 23),
-    batch_size=st.sampled_from([4, 7]),
-    gamma=st.floats(0, 1),
-    method=st.sampled_from(["selective", "selective_without_gs"]),
-    seed=st.integers(0, 99),
-)
-def test_targets_are_those_of_training(num, batch_size, gamma, method, seed):
+@pytest.mark.parametrize("num", [3, 4, 11])
+@pytest.mark.parametrize("gamma", [0.0, 0.45, 1.0])
+@pytest.mark.parametrize("method", ["selective", "selective_without_gs"])
+def test_targets_are_those_of_training(num, gamma, method):
     """Of every batch, the smaller last one too, what `selection.make_targets` gives."""
-    arrays = make_arrays(num, seed)
+    arrays, batch_size = make_arrays(num, seed=num), 4
     config = make_config(batch_size, p_ik__gamma=gamma)
     choice = label_choice.choose(config, method, **arrays)
     graph = config.graph.to_dict() | {"gamma": gamma, "smooth": method == "selective"}
@@ -49,7 +42,7 @@ def test_targets_are_those_of_training(num, batch_size, gamma, method, seed):
         other = "smoothed" if method == "selective" else "weak"
         assert choice.used[span] == ["self" if known else other for known in ik_mask]
     for smoothed, target, used in zip(*choice[:1], choice.target, choice.used, strict=True):
-        assert used != "smoothed" or smoothed == target
+        assert used != "smoothed" or smoothed == pytest.approx(target, abs=1e-6)
 
 
 def test_of_p_ik_alone_and_no_weak_model_only_own_labels_are_used():

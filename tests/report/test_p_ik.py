@@ -131,6 +131,7 @@ def test_table_6_has_the_mean_over_seeds_in_distribution_and_from_every_task(run
     assert columns.index("in") < columns.index("from arc") < columns.index("from gsm8k")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_papers_numbers_stand_beside_ours_only_for_its_data_and_model(tmp_path, files):
     rows = {row["test_task"]: row for row in report_runs.read_csv(files["p_ik_auroc.csv"])}
     assert [float(rows["sciq"][name]) for name in ("in paper", "from arc paper")] == [0.9214, 0.8934]
@@ -216,6 +217,7 @@ def test_one_seed_of_one_run(tmp_path):
     assert "one seed only" in text and "Each run" not in text
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_runs_without_questions_have_tables_and_say_what_is_missing(tmp_path):
     of_cells = cells()
     of_cells["arc-sciq"]["with_questions"] = False
@@ -234,6 +236,7 @@ def test_runs_without_questions_have_tables_and_say_what_is_missing(tmp_path):
     assert "few_shot-1.png" in alone and "p_ik_auroc.csv" in alone
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_unfinished_runs_and_results_of_another_version_say_so(tmp_path):
     of_cells = cells()
     of_cells["arc-sciq"]["with_results"] = False
@@ -273,6 +276,7 @@ def test_damaged_questions_are_refused_in_one_line(tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(("known", "words"), [(90, "right"), (0, "wrong")])
 def test_where_all_or_none_is_known_the_auroc_is_undefined(tmp_path, known, words):
     of_cells = {"a": cells()["arc-sciq"] | {"known": known}}
@@ -286,6 +290,7 @@ def test_where_all_or_none_is_known_the_auroc_is_undefined(tmp_path, known, word
     assert not any("AUROC" in one.observation for one in warnings.find(runs[0]))
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_each_strong_model_has_a_section(tmp_path):
     of_cells = {
         f"{strong}-{name}": cell | {"strong": strong}
@@ -302,6 +307,7 @@ def test_each_strong_model_has_a_section(tmp_path):
     assert len(set(names)) == len(names) == 10
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_runs_that_cannot_be_told_apart_have_a_section_each(tmp_path):
     folders = [
         report_runs.write_p_ik_run(tmp_path / name, train_task="arc", test_task="sciq") for name in ("a", "b")
@@ -312,6 +318,7 @@ def test_runs_that_cannot_be_told_apart_have_a_section_each(tmp_path):
     assert all(str(folder) in section.title for folder, section in zip(folders, sections, strict=True))
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_students_of_several_tasks_are_told_apart(tmp_path):
     """Each student has P(IK) of its own, though all are trained on ARC's questions."""
     entries = {
@@ -342,6 +349,7 @@ def test_students_of_several_tasks_are_told_apart(tmp_path):
     assert {row["method"] for row in report_runs.read_csv(made["p_ik_tests.csv"])} == {"selective", "mtl"}
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_student_whose_task_is_that_of_p_ik_is_tested_on_held_out_questions_first(tmp_path):
     entries = [
         report_runs.P_IK | {"train_task": "sciq", "test_task": "sciq"},
@@ -354,6 +362,7 @@ def test_a_student_whose_task_is_that_of_p_ik_is_tested_on_held_out_questions_fi
     assert len(report_runs.read_csv(document.files([run])["p_ik.csv"])) == 2
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_examples_are_shown_once_folded(tmp_path):
     name = report_runs.NASTY
     shown = [{"task": "sciq", "reader": "P(IK) head", "text": f"Q: {name}"}]
@@ -378,6 +387,7 @@ def test_names_and_questions_of_anyone_are_text(tmp_path):
     assert any(name in row["text"] for row in report_runs.read_csv(made["p_ik_questions.csv"]))
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_many_trainings_leave_some_out_of_the_pictures(tmp_path):
     of_cells = {
         train: {"train_task": train, "test_task": "sciq"}

@@ -94,6 +94,7 @@ def test_selective_less_the_others_is_pooled_over_tasks(two_tasks):
     assert 0 < float(row["p_value"]) <= 1 and row["num_tasks"] == "2"
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_ablations_have_a_table_of_their_own_beside_controls(tmp_path):
     ablated = {"task=sciq": {"right": SCIQ | ABLATED}}
     made = tables_of(read_sweep(tmp_path / "run", TWO_TASKS | ablated).runs)
@@ -125,6 +126,7 @@ def p_ik_cells() -> dict[str, dict]:
     return cells
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_task_that_p_ik_is_trained_on_has_rows_for_what_depends_on_it(tmp_path):
     runs = read_sweep(tmp_path / "run", p_ik_cells(), weak="qwen-1.8b", is_papers_data=True).runs
     made = tables_of(runs)["axes"]
@@ -181,6 +183,7 @@ def test_numbers_are_drawn_in_order_and_a_missing_run_is_a_gap(tmp_path):
     assert not any(method == "random_selection" for method, _ in rows)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_pairs_of_models_have_a_transfer_matrix_of_accuracy_and_pgr(tmp_path):
     pairs = (("gpt2", "gpt2-xl"), ("gpt2", "qwen-14b"), ("qwen-1.8b", "qwen-14b"))
     cells = {f"{weak}-{strong}": {"weak": weak, "strong": strong} for weak, strong in pairs}
@@ -199,6 +202,7 @@ def test_pairs_of_models_have_a_transfer_matrix_of_accuracy_and_pgr(tmp_path):
     assert "overview" not in made
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_single_seeds_as_an_axis_are_one_run(tmp_path):
     cells = {
         f"seeds={seed}": {
@@ -216,6 +220,7 @@ def test_single_seeds_as_an_axis_are_one_run(tmp_path):
         read_sweep(tmp_path / "again", again)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_runs_that_differ_in_more_than_the_task_have_no_mean(tmp_path):
     runs = [
         stored.read_run(report_runs.write_run(tmp_path / "sciq")),
@@ -275,6 +280,7 @@ def test_names_of_anyone_are_text(tmp_path):
     assert name in {row["method"] for row in report_runs.read_csv(made["axes.csv"])}
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.slow
 def test_a_damaged_run_is_left_out_named_and_the_command_fails(tmp_path):
     workdir = report_runs.write_sweep(tmp_path / "run", TWO_TASKS, not_begun={"task=cosmos_qa": {"task": ""}})

@@ -83,6 +83,9 @@ def test_summary_of_references_in_any_order_and_intervals_without_width(tmp_path
     draw(tmp_path / "a.png", [{"method": name, **same} for name in ("ceiling", "weak")])
     draw(tmp_path / "b.png", [{"method": "weak", **same}])
     draw(tmp_path / "c.png", [{"method": "selective (frozen P(IK))", **same}])
+    pictures = [pixels(tmp_path / f"{name}.png") for name in "abc"]
+    assert all(picture.min() < 0.5 for picture in pictures)
+    assert len({picture.tobytes() for picture in pictures}) == 3
 
 
 def test_pictures_do_not_depend_on_the_settings_of_the_user(tmp_path):

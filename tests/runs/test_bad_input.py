@@ -87,17 +87,14 @@ def write_own(path: pathlib.Path, rows: list[dict]) -> str:
 GOOD = [{"text": f"the number {i} is even", "label": 1 - i % 2} for i in range(40)]
 
 
-@pytest.mark.parametrize("name", ["own.jsonl", "own.csv"])
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("key", "name", "row", "message"),
     [
-        ({"text": "x", "label": 2}, "label must be 0 or 1"),
-        ({"text": "x", "label": 0.5}, "label must be 0 or 1"),
-        ({"text": "x", "label": ""}, "label must be 0 or 1"),
-        ({"text": " ", "label": 1}, "text is empty"),
+        ("data__train_file", "own.jsonl", {"text": "x", "label": 2}, "label must be 0 or 1"),
+        ("data__test_file", "own.csv", {"text": "x", "label": ""}, "label must be 0 or 1"),
+        ("p_ik__file", "own.jsonl", {"text": " ", "label": 1}, "text is empty"),
     ],
 )
-@pytest.mark.parametrize("key", ["data__train_file", "data__test_file", "p_ik__file"])
 def test_a_malformed_row(refused, prepared, tmp_path, name, row, message, key):
     good = write_own(tmp_path / "good.jsonl", GOOD)
     bad = write_own(tmp_path / name, [*GOOD[:17], row, *GOOD[17:]])

@@ -1,5 +1,7 @@
 """Runs by two processes: as one process would, stopped together, and refused where they do not go together."""
 
+from support import paths
+from selw2s_jax import main as main_command
 from support import processes_worker
 from support import commands
 import json
@@ -139,9 +141,13 @@ def test_a_process_left_alone_says_so(tmp_path):
             ("--coordinator_address=a:1", "--num_processes=2", "--process_id=2"),
             "--process_id=2 must lie in [0, 2)",
         ),
-        (("--distributed=on",), "the processes could not be joined"),
     ],
 )
 def test_arguments_that_do_not_go_together_are_refused(tmp_path, arguments, message):
-    ((status, _, last),) = commands.endings([commands.start(tmp_path, *arguments)])
-    assert status == 2 and last.startswith("error: ") and message in last
+    given = (*commands.SMALL, f"--workdir={tmp_path}", *arguments)
+    commands.assert_refused(commands.call(main_command.main, *given, cwd=paths.REPO), message)
+
+
+def test_without_others_there_is_none_to_join(tmp_path):
+    ((status, _, last),) = commands.endings([commands.start(tmp_path, "--distributed=on")])
+    assert status == 2 and last.startswith("error: the processes could not be joined")

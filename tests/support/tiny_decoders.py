@@ -1,14 +1,20 @@
 """The parity checkpoints as models, and tokens for them."""
 
+import functools
+import pathlib
+
 import numpy as np
 from fixtures import make_parity
 
 from selw2s_jax.hf import loader
+from selw2s_jax.models import decoder
 
 FAMILIES = tuple(make_parity.CONFIGS)
 
 
-def load(folder, **options):
+@functools.cache
+def load(folder: pathlib.Path, **options) -> decoder.Decoder:
+    """A parity checkpoint, loaded once: only to be read."""
     options = {"param_dtype": "float32", "compute_dtype": "float32", "lm_head": True} | options
     return loader.load_decoder(folder, **options)
 
@@ -27,3 +33,16 @@ def pack(examples, num_tokens):
         segment_ids[0, at : at + len(example)] = number
         at += len(example) + (number == 1)
     return tokens, segment_ids, starts
+
+
+def alone(model: decoder.Decoder, examples: list[np.ndarray]) -> list[np.ndarray]:
+    """Hidden states `[T, D]` of each example in a row of its own, up to 12 of them.
+
+    Always of one shape, so compiled once: what follows an example in its row is seen by no token of it, by the
+    comparison with torch.
+    """
+    tokens = np.zeros((12, model.config.max_seq_len), np.int32)
+    for row, example in enumerate(examples):
+        tokens[row, : len(example)] = example
+    hidden = np.asarray(model.hidden_states(tokens))
+    return [hidden[row, : len(example)] for row, example in enumerate(examples)]

@@ -18,6 +18,8 @@ def test_shipped_worlds_are_valid():
         world_study.get_config("p_ik=frozen"),
     ):
         checks.validate(config, students=registry.students())
+        assert config.data.source == config.weak.model == config.strong.model == world.NAME
+        assert config.task.startswith("world_")
 
 
 @pytest.mark.parametrize(
