@@ -60,9 +60,11 @@ class Registry(MutableMapping[str, Factory]):
         """
 
         def add(factory: Factory) -> Factory:
-            if name in self:
+            # A built-in module that registers while it is imported must not have the others imported.
+            known = self._factories if factory.__module__ in self._built_in else self._known()
+            if name in known:
                 raise ValueError(f"a {self.kind} named {name!r} is registered already")
-            self[name] = factory
+            known[name] = factory
             self._sections[name] = self._default_sections if sections is None else tuple(sections)
             return factory
 
