@@ -61,7 +61,8 @@ class Registry(MutableMapping[str, Factory]):
 
         def add(factory: Factory) -> Factory:
             # A built-in module that registers while it is imported must not have the others imported.
-            known = self._factories if factory.__module__ in self._built_in else self._known()
+            is_built_in = factory.__module__.startswith(f"{__package__}.")
+            known = self._factories if is_built_in else self._known()
             if name in known:
                 raise ValueError(f"a {self.kind} named {name!r} is registered already")
             known[name] = factory
