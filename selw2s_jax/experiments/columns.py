@@ -4,15 +4,18 @@ A batch carries whatever columns its examples have (`data.batches`); a label rul
 that it reads. What ties the two is here, so that a new column needs nothing but a function that makes it.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 
-from selw2s_jax.data import batches
+from selw2s_jax.data import batches, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, objectives, registry
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import examples, own_code
 
 # (example_ids, classifier inputs, seed) -> values [N, ...]; never ground truth.
 Maker = Callable[[Sequence[str], Sequence[str], int], np.ndarray]
@@ -60,6 +63,26 @@ def register(name: str, shape: tuple[int, ...] = ()):
         return make
 
     return add
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Made(examples.Column):
+    """A column that a registered function makes.
+
+    Attributes:
+        name: in `COLUMNS`.
+        seed: that the function is given.
+    """
+
+    name: str
+    seed: int
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        return {"seed": self.seed, **own_code.hashes(column=COLUMNS[self.name].make)}
+
+    def read(self, split: splits.Split, store: artifacts.Store) -> np.ndarray:
+        return made(self.name, split.ids, split.texts, self.seed)
 
 
 def made(name: str, ids: Sequence[str], texts: Sequence[str], seed: int) -> np.ndarray:

@@ -8,11 +8,12 @@ import ml_collections
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits
+from selw2s_jax.experiments import columns
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
 from selw2s_jax.method import objectives, registry
-from selw2s_jax.stages import answer, columns, label, predict, pretrain, train
+from selw2s_jax.stages import answer, examples, label, predict, pretrain, train
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
@@ -161,7 +162,7 @@ class Experiment:
         return self._supervised("ceiling", seed, self.inputs.strong, halves[self._config.ceiling.split])
 
     def _supervised(self, name: str, seed: int, model: pretrained.Model, split: splits.Split) -> train.Train:
-        task = columns.Examples(split, {"weak_probs": columns.Truth(split)})
+        task = examples.Examples(split, {"weak_probs": examples.Truth(split)})
         return self._train(f"{name}, seed {seed}", seed, name, model, "supervised", task=task)
 
     @_once
@@ -192,15 +193,15 @@ class Experiment:
             "student",
             self.inputs.strong,
             name,
-            task=columns.Examples(
+            task=examples.Examples(
                 self.inputs.by_seed[seed].student_half, self._student_columns(seed, name, method)
             ),
             p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
             starts_from=starts_from,
         )
 
-    def _train(self, label: str, seed: int, role: str, model: pretrained.Model, name: str, **examples):
-        """A training by the method of that name; the examples as `train.Train` has them."""
+    def _train(self, label: str, seed: int, role: str, model: pretrained.Model, name: str, **kinds):
+        """A training by the method of that name; `kinds` of examples as `train.Train` has them."""
         method = registry.METHODS[name]
         is_p_ik_alone = method.task_weight == 0
         return train.Train(
@@ -214,10 +215,10 @@ class Experiment:
                 batches.P_IK: self._config.p_ik.batch_size or self._config.training.batch_size,
             },
             epochs=self._config.p_ik.epochs if is_p_ik_alone else self._config.training.epochs,
-            order_seed=config_lib.seed_for(self._config, seed, "order"),
-            init_seed=config_lib.seed_for(self._config, seed, "init"),
+            order_seed=self._seed(seed, "order"),
+            init_seed=self._seed(seed, "init"),
             pretraining=self._pretraining(model.role),
-            **examples,
+            **kinds,
         )
 
     # Labels and predictions.
@@ -266,7 +267,7 @@ class Experiment:
                 num_samples=section.num_samples if temperature else 1,
                 temperature=temperature,
                 top_p=self._config.generation.top_p if temperature else 1.0,
-                seed=config_lib.seed_for(self._config, seed, "sampling") if temperature else 0,
+                seed=self._seed(seed, "sampling") if temperature else 0,
             )
         return answer.Answer(
             f"few-shot answers on {split.task.name} ({of_split.get(split_name, split_name)}), seed {seed}",
@@ -279,55 +280,59 @@ class Experiment:
 
     # What examples carry.
 
-    def _student_columns(self, seed: int, name: str, method: registry.Method) -> dict[str, columns.Column]:
+    def _student_columns(self, seed: int, name: str, method: registry.Method) -> dict[str, examples.Column]:
         named = {"weak_probs": self.weak_column(seed)}
         if method.uses_self_labels:
             named["self_labels"] = self.self_column(seed)
         if method.mask_of is not None:
-            shuffle_seed = config_lib.seed_for(self._config, seed, "sampling")
-            named["given_p_ik"] = columns.ShuffledMasks(self.student(seed, method.mask_of), shuffle_seed)
+            shuffle_seed = self._seed(seed, "sampling")
+            named["given_p_ik"] = examples.ShuffledMasks(self.student(seed, method.mask_of), shuffle_seed)
         elif method.uses_p_ik and self._config.p_ik.mask != "online":
             named["given_p_ik"] = self._scores_column(seed)
-        return named
+        made = [name for name in columns.carried(self._config, method)[batches.TASK] if name not in named]
+        return named | {name: columns.Made(name, self._seed(seed, "sampling")) for name in made}
 
-    def weak_column(self, seed: int) -> columns.WeakLabels:
+    def _seed(self, base: int, purpose: str) -> int:
+        return config_lib.seed_for(self._config, base, purpose)
+
+    def weak_column(self, seed: int) -> examples.WeakLabels:
         """The weak labels of the student's half, with their noise."""
-        noise_seed = config_lib.seed_for(self._config, seed, "sampling")
-        return columns.WeakLabels(self.weak_labels(seed), self._config.weak.label_noise, noise_seed)
+        noise_seed = self._seed(seed, "sampling")
+        return examples.WeakLabels(self.weak_labels(seed), self._config.weak.label_noise, noise_seed)
 
-    def self_column(self, seed: int) -> columns.Column:
+    def self_column(self, seed: int) -> examples.Column:
         """The strong model's own labels of the student's half."""
         section, split = self._config.self_label, self.inputs.by_seed[seed].student_half
         if section.source == "file":
-            return columns.FileValues.of(section.file, "label", split, hard=not section.soft)
+            return examples.FileValues.of(section.file, "label", split, hard=not section.soft)
         if section.source == "class_head":
-            return columns.MadeInTraining()
+            return examples.MadeInTraining()
         if section.source == "fewshot":
-            return columns.OwnLabels(self.answers(seed, "student_half"), answering.FILE, section.soft)
-        return columns.OwnLabels(self._labels_of_source(seed), label.FILE, section.soft)
+            return examples.OwnLabels(self.answers(seed, "student_half"), answering.FILE, section.soft)
+        return examples.OwnLabels(self._labels_of_source(seed), label.FILE, section.soft)
 
     @_once
     def _labels_of_source(self, seed: int) -> label.Label:
         source, split = self._config.self_label.source, self.inputs.by_seed[seed].student_half
-        sampling_seed = config_lib.seed_for(self._config, seed, "sampling")
+        sampling_seed = self._seed(seed, "sampling")
         return label.Label(f"labels by {source}, seed {seed}", source, split, sampling_seed)
 
-    def _scores_column(self, seed: int) -> columns.Column:
+    def _scores_column(self, seed: int) -> examples.Column:
         section = self._config.p_ik
         if section.mask == "file":
-            return columns.FileValues.of(section.scores_file, "p_ik", self.inputs.by_seed[seed].student_half)
-        return columns.Scores(self.p_ik_scores(seed))
+            return examples.FileValues.of(section.scores_file, "p_ik", self.inputs.by_seed[seed].student_half)
+        return examples.Scores(self.p_ik_scores(seed))
 
-    def _p_ik_examples(self, seed: int) -> columns.PIKExamples:
+    def _p_ik_examples(self, seed: int) -> examples.PIKExamples:
         split, section, answers = (
             self.inputs.by_seed[seed].p_ik,
             self._config.p_ik,
             self.answers(seed, "p_ik"),
         )
-        targets = columns.SampledAccuracy(answers)
+        targets = examples.SampledAccuracy(answers)
         if not split.task.is_generated:
-            sampling_seed = config_lib.seed_for(self._config, seed, "sampling")
-            targets = columns.SampledAccuracy(
+            sampling_seed = self._seed(seed, "sampling")
+            targets = examples.SampledAccuracy(
                 answers, section.num_samples, section.temperature, sampling_seed
             )
-        return columns.PIKExamples(split, {"ik_target": targets})
+        return examples.PIKExamples(split, {"ik_target": targets})

@@ -14,7 +14,7 @@ from selw2s_jax.hf import pretrained
 from selw2s_jax.method import label_rules, losses, objectives
 from selw2s_jax.models import decoder, heads, lora
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import columns, own_code, workbench
+from selw2s_jax.stages import examples, own_code, workbench
 from selw2s_jax.stages import pretrain as pretrain_lib
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
@@ -53,21 +53,21 @@ class Train(stage_lib.Stage):
     epochs: float
     order_seed: int
     init_seed: int
-    task: columns.Examples | None = None
-    p_ik: columns.PIKExamples | None = None
+    task: examples.Examples | None = None
+    p_ik: examples.PIKExamples | None = None
     pretraining: pretrain_lib.Pretrain | None = None
     starts_from: "Train | None" = None
 
     @property
-    def examples(self) -> dict[int, columns.Examples]:
-        """By kind."""
-        by_kind = {batches.TASK: self.task, batches.P_IK: self.p_ik}
-        return {kind: examples for kind, examples in by_kind.items() if examples is not None}
+    def by_kind(self) -> dict[int, examples.Examples]:
+        """Its examples."""
+        kinds = {batches.TASK: self.task, batches.P_IK: self.p_ik}
+        return {kind: carried for kind, carried in kinds.items() if carried is not None}
 
     @property
     def needs(self):
         first = () if self.pretraining is None else (self.pretraining,)
-        of_examples = [stage for examples in self.examples.values() for stage in examples.needs]
+        of_examples = [stage for carried in self.by_kind.values() for stage in carried.needs]
         last = () if self.starts_from is None else (self.starts_from,)
         return (*first, *of_examples, *last)
 
@@ -157,7 +157,7 @@ class Train(stage_lib.Stage):
 
     def write(self, folder, bench: workbench.Workbench) -> None:
         """Trains, writes the weights that were trained, trace and summary, and leaves the model on the devices."""
-        sets = {kind: examples.read(self.model, bench.store) for kind, examples in self.examples.items()}
+        sets = {kind: carried.read(self.model, bench.store) for kind, carried in self.by_kind.items()}
         sizes = {kind: self.batch_sizes[kind] for kind in sets}
         mesh, num_steps = self.settings.mesh_for(self.model, bench.devices), self.num_steps
         data = self.settings.make_batches(

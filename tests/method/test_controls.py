@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from selw2s_jax.method import label_rules, registry
-from selw2s_jax.stages import columns
+from selw2s_jax.stages import examples
 
 GRAPH = dict(alpha=0.7, tau=0.3, normalize=True, include_self=True, center=False)
 N = 13
@@ -81,13 +81,13 @@ def test_label_noise_turns_rows_by_their_ids_alone():
     rng = np.random.default_rng(7)
     prob = rng.random(1009).astype(np.float32)
     probs, ids = np.stack([1 - prob, prob], -1), [f"q{number}" for number in range(1009)]
-    few, many = (columns.turn_labels(probs, ids, share, seed=3) for share in (0.1, 0.3))
+    few, many = (examples.turn_labels(probs, ids, share, seed=3) for share in (0.1, 0.3))
     turned = [np.any(labels != probs, axis=1) for labels in (few, many)]
     np.testing.assert_array_equal(few[turned[0]], probs[turned[0], ::-1])
     assert not np.any(turned[0] & ~turned[1])
     assert abs(turned[1].mean() - 0.3) < 0.05
     order = rng.permutation(1009)[:501]
-    again = columns.turn_labels(probs[order], [ids[i] for i in order], 0.3, seed=3)
+    again = examples.turn_labels(probs[order], [ids[i] for i in order], 0.3, seed=3)
     np.testing.assert_array_equal(again, many[order])
-    np.testing.assert_array_equal(columns.turn_labels(probs, ids, 0.0, seed=3), probs)
-    np.testing.assert_array_equal(columns.turn_labels(probs, ids, 1.0, seed=3), probs[:, ::-1])
+    np.testing.assert_array_equal(examples.turn_labels(probs, ids, 0.0, seed=3), probs)
+    np.testing.assert_array_equal(examples.turn_labels(probs, ids, 1.0, seed=3), probs[:, ::-1])

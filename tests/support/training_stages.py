@@ -9,13 +9,13 @@ from selw2s_jax.data import batches, splits, tasks
 from selw2s_jax.hf import pretrained
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.models import family
-from selw2s_jax.stages import columns, settings, train
+from selw2s_jax.stages import examples, settings, train
 
 
 def make(method: str, config: ml_collections.ConfigDict, sizes: family.ModelConfig) -> train.Train:
     """The stage that would train a student with a method on 64 examples."""
     model = pretrained.Model("strong", "tiny", pathlib.Path("tiny"), sizes, None, "fingerprint", 1e-4, 128)
-    examples = [tasks.Example(str(number), str(number), "text", 0) for number in range(64)]
+    rows = [tasks.Example(str(number), str(number), "text", 0) for number in range(64)]
     return train.Train(
         "student",
         settings.Settings.of(config),
@@ -25,5 +25,5 @@ def make(method: str, config: ml_collections.ConfigDict, sizes: family.ModelConf
         dict.fromkeys((batches.TASK, batches.P_IK), config.training.batch_size),
         config.training.epochs,
         *(config_lib.seed_for(config, 0, which) for which in ("order", "init")),
-        task=columns.Examples(splits.Split(examples, tasks.TASKS["sciq"], "bare", ()), {}),
+        task=examples.Examples(splits.Split(rows, tasks.TASKS["sciq"], "bare", ()), {}),
     )

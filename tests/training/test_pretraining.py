@@ -22,7 +22,7 @@ from selw2s_jax.data import batches, text_rows
 from selw2s_jax.hf import tokenizers
 from selw2s_jax.models import decoder, registry
 from selw2s_jax.run import pipeline
-from selw2s_jax.stages import columns
+from selw2s_jax.stages import examples
 from selw2s_jax.training import pretraining, state, step
 
 
@@ -266,14 +266,14 @@ def test_shuffled_masks_keep_the_count_of_each_batch_and_not_its_rows():
         "example_id": ids[np.concatenate(batches_)],
         "ik_mask": rng.random(7 * 13) < 0.4,
     }
-    masks = columns.shuffled_masks(trace, ids, seed=3)
+    masks = examples.shuffled_masks(trace, ids, seed=3)
     assert masks.shape == (7, 41)
     chosen = trace["ik_mask"].reshape(7, 13)
     for number, members in enumerate(batches_):
         assert masks[number].sum() == masks[number, members].sum() == chosen[number].sum()
     assert any(np.any(masks[n, m] != chosen[n]) for n, m in enumerate(batches_))
-    np.testing.assert_array_equal(columns.shuffled_masks(trace, ids, seed=3), masks)
-    assert np.any(columns.shuffled_masks(trace, ids, seed=4) != masks)
+    np.testing.assert_array_equal(examples.shuffled_masks(trace, ids, seed=3), masks)
+    assert np.any(examples.shuffled_masks(trace, ids, seed=4) != masks)
 
 
 if __name__ == "__main__":
