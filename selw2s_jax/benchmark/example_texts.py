@@ -10,7 +10,7 @@ import numpy as np
 from selw2s_jax.data import lengths, tasks
 from selw2s_jax.data import splits as splits_lib
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import inputs
+from selw2s_jax.experiments import data as data_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import fewshot
 
@@ -135,8 +135,7 @@ def _real(config: ml_collections.ConfigDict, model: pretrained.Model, workdir) -
         raise UserError(
             f"the tokenizer of {model.name} is not at hand: set config.strong.tokenizer to its folder"
         )
-    by_seed, _ = inputs.read_data(config, workdir, [])
-    data = by_seed[config.seeds[0]]
+    data = data_lib.DataReader(config, workdir).read()[config.seeds[0]]
 
     def training(split: splits_lib.Split) -> Tokens:
         """Without what is too long, which a run drops too."""

@@ -13,7 +13,7 @@ import ml_collections
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, fitting, lengths, splits, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import inputs, selective
+from selw2s_jax.experiments import data, inputs, selective
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as method_registry
@@ -175,12 +175,12 @@ def _has_weights(config: ml_collections.ConfigDict, role: str, model: pretrained
 
 def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model], workdir) -> inputs.Inputs:
     """As `inputs.prepare`, for models without weights or tokenizers."""
-    notes: list[str] = []
-    by_seed, _ = inputs.read_data(config, workdir, notes)
+    reader = data.DataReader(config, workdir)
+    by_seed, notes = reader.read(), reader.notes
     if all(model.tokenizer is not None for model in models.values()):
-        for base, data in by_seed.items():
+        for base, of_seed in by_seed.items():
             by_seed[base], dropped = fitting.fit(
-                data,
+                of_seed,
                 models.get("weak"),
                 models["strong"],
                 overlong=config.data.overlong,
@@ -221,29 +221,29 @@ def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretraine
     halves = (split(config.task), split(config.task)) if has_halves else (None, None)
     p_ik = split(config.p_ik.task) if has_p_ik else None
     p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
-    data = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test)
+    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test)
     return inputs.Inputs(
-        models.get("weak"), models["strong"], dict.fromkeys(config.seeds, data), {}, (), False
+        models.get("weak"), models["strong"], dict.fromkeys(config.seeds, of_seed), {}, (), False
     )
 
 
 def _list_trainings(config, found: inputs.Inputs, make_batches: MakeBatches) -> tuple[Training, ...]:
     seed = config.seeds[0]
-    data, methods = found.by_seed[seed], [method_registry.METHODS[name] for name in config.methods]
+    of_seed, methods = found.by_seed[seed], [method_registry.METHODS[name] for name in config.methods]
     describe = functools.partial(_training, config, found, make_batches, seed)
     if found.weak is None:
-        return (describe("P(IK)", "strong", None, data.p_ik),)
-    ceiling = {"student": (data.student_half,), "weak": (data.weak_half,)}
-    chosen = ceiling.get(config.ceiling.split, (data.weak_half, data.student_half))
+        return (describe("P(IK)", "strong", None, of_seed.p_ik),)
+    ceiling = {"student": (of_seed.student_half,), "weak": (of_seed.weak_half,)}
+    chosen = ceiling.get(config.ceiling.split, (of_seed.weak_half, of_seed.student_half))
     joint = [objectives.trains_p_ik(config, method) for method in methods if method.task_weight > 0]
     listed = [
-        describe("weak", "weak", (data.weak_half,), None),
+        describe("weak", "weak", (of_seed.weak_half,), None),
         describe("ceiling", "strong", chosen, None),
     ]
     if not all(joint):
-        listed.append(describe("students without P(IK)", "strong", (data.student_half,), None))
+        listed.append(describe("students without P(IK)", "strong", (of_seed.student_half,), None))
     if any(joint):
-        listed.append(describe("students with P(IK)", "strong", (data.student_half,), data.p_ik))
+        listed.append(describe("students with P(IK)", "strong", (of_seed.student_half,), of_seed.p_ik))
     return tuple(listed)
 
 

@@ -1,0 +1,253 @@
+"""Questions of a run, found and read before any device work: its task's, P(IK)'s, divided by seed."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+
+import ml_collections
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.data import sources, splits, task_files, tasks
+from selw2s_jax.errors import UserError
+from selw2s_jax.method import objectives
+from selw2s_jax.method import registry as method_registry
+from selw2s_jax.runtime import remote
+from selw2s_jax.worlds import smoke, world
+
+
+class DataReader:
+    """Reads the data of a run.
+
+    Args:
+        config: the validated config.
+        workdir: in which generated questions are made.
+
+    Attributes:
+        notes: what a reader of the results has to know of the data; whole after `read`, as the next.
+        is_papers_data: whether data and conversion are those of the paper's tables.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir):
+        self._config = config
+        self.notes: list[str] = []
+        self.is_papers_data = False
+        self._source = config.data.source
+        if self._source == smoke.GENERATED:
+            self._source = str(smoke.data_folder(workdir / "inputs"))
+            self.notes.append(
+                "the questions are generated and the checkpoints random: the numbers mean nothing"
+            )
+        elif self._source == world.NAME:
+            self._source = str(world.data_folder(world.world_config(config), workdir / "inputs"))
+
+    def read(self) -> dict[int, splits.SeedData]:
+        """The splits of each base seed, of all lengths.
+
+        Raises:
+            UserError: the first thing that is wrong.
+        """
+        task, train_questions, test_questions = self._read_task()
+        if task.is_generated and not method_registry.is_p_ik_alone(self._config.methods):
+            raise UserError(
+                f"config.task={task.name} has answers to write, not to judge: only P(IK) can be "
+                "trained and tested on it; "
+                "set config.methods=p_ik_only or choose another task"
+            )
+        test = self._convert(task, test_questions, self._config.seed.test_conversion)
+        test = splits.sample_examples(
+            test, self._config.data.num_test, seed=self._config.seed.test_conversion
+        )
+        self.is_papers_data = self._has_papers_data(task)
+        return {base: self._seed_data(task, train_questions, test, base) for base in self._config.seeds}
+
+    def _has_papers_data(self, task: tasks.Task) -> bool:
+        """Whether data and conversion are those of the paper's tables."""
+        return (
+            self._config.data.train_file is None
+            and self._config.data.source not in (smoke.GENERATED, world.NAME)
+            and (self._config.data.num_train, self._config.data.num_test) == (20_000, None)
+            and self._config.data.conversion == "coin"
+            and not self._config.weak.label_noise
+            and not any(sources.is_divided(one, source=self._source) for one in self._tasks(task))
+        )
+
+    def _tasks(self, task: tasks.Task) -> list[tasks.Task]:
+        """The tasks whose questions a run reads: its own, and that of P(IK) unless this is in a "
+        "file of the user's."""
+        reads_another = (
+            objectives.needs_p_ik_data(self._config)
+            and self._config.p_ik.file is None
+            and not objectives.is_own_task(self._config)
+        )
+        return [task, tasks.get_task(self._config.p_ik.task)] if reads_another else [task]
+
+    def _read_task(self) -> tuple[tasks.Task, list[tasks.Question], list[tasks.Question]]:
+        """The run's own task, and its questions of training and test."""
+        if self._config.data.train_file is not None:
+            if self._config.task in tasks.TASKS:
+                self.notes.append(
+                    f"task {self._config.task} is {self._config.data.train_file} here, not the data "
+                    "set of that name: "
+                    "call it otherwise by config.task=NAME"
+                )
+            train, test = task_files.load_user_splits(
+                self._config.task, self._config.data.train_file, self._config.data.test_file
+            )
+            return (
+                task_files.user_task(self._config.task, train, instruction=self._config.data.instruction),
+                train,
+                test,
+            )
+        task = tasks.get_task(self._config.task, role="config.task")
+        if self._config.data.instruction is not None:
+            task = dataclasses.replace(task, instruction=self._config.data.instruction)
+        self.notes += sources.notes(task, source=self._source)
+        train = sources.load_questions(task, "train", source=self._source)
+        return task, train, sources.load_questions(task, "test", source=self._source)
+
+    def _convert(self, task: tasks.Task, questions, seed: int) -> list[tasks.Example]:
+        return tasks.convert(task, questions, mode=self._config.data.conversion, seed=seed)
+
+    def _seed_data(
+        self, task: tasks.Task, train_questions, test: list[tasks.Example], base: int
+    ) -> splits.SeedData:
+        examples = self._convert(task, train_questions, config_lib.seed_for(self._config, base, "conversion"))
+        if method_registry.is_p_ik_alone(self._config.methods):
+            halves, read = (None, None), test
+            shot_source = [example for example in examples if not example.is_of_any(_questions_of(test))]
+        else:
+            halves = splits.sample_and_halve(
+                examples,
+                num_train=self._config.data.num_train,
+                seed=config_lib.seed_for(self._config, base, "split"),
+                sample=self._config.data.sample,
+            )
+            shot_source, read = halves[0], [*halves[1], *test]
+        shots = ()
+        if self._uses_shots():
+            num_shots, shot_seed = (
+                self._config.self_label.num_shots,
+                config_lib.seed_for(self._config, base, "shots"),
+            )
+            shots = splits.pick_shots(shot_source, num_shots=num_shots, seed=shot_seed)
+        p_ik = p_ik_test = None
+        if objectives.needs_p_ik_data(self._config):
+            p_ik = self._p_ik_split((task, examples), read, base)
+            p_ik_test = self._p_ik_test_split(p_ik)
+        make = functools.partial(splits.Split, task=task, prompt=self._config.p_ik.prompt, shots=shots)
+        return splits.SeedData(*(half and make(half) for half in halves), make(test), p_ik, p_ik_test)
+
+    def _uses_shots(self) -> bool:
+        """Whether any model reads solved problems of the task: only few-shot answers and fewshot inputs do."""
+        methods = [method_registry.METHODS[name] for name in self._config.methods]
+        answers_half = self._config.self_label.source == "fewshot" and any(
+            m.uses_self_labels for m in methods
+        )
+        answers_test = self._config.p_ik.num_test > 0 or method_registry.is_p_ik_alone(self._config.methods)
+        return answers_half or answers_test or self._config.p_ik.prompt == "fewshot"
+
+    def _p_ik_split(
+        self, own: tuple[tasks.Task, list[tasks.Example]], read: Sequence[tasks.Example], base: int
+    ) -> splits.Split:
+        """The examples that P(IK) is trained on, with ground truth: none is of a question that is read elsewhere.
+
+        Args:
+            own: the run's own task and the examples of its train split.
+            read: the examples of the student and of the test.
+        """
+        section = self._config.p_ik
+        if objectives.is_own_task(self._config) and section.data is None:
+            task, examples = own
+        else:
+            task, questions = self._p_ik_questions()
+            examples = self._convert(task, questions, config_lib.seed_for(self._config, base, "conversion"))
+        elsewhere = _questions_of(read)
+        left = [example for example in examples if not example.is_of_any(elsewhere)]
+        if len(left) < len(examples):
+            dropped = len(examples) - len(left)
+            self.notes.append(
+                f"p_ik: {dropped} of {len(examples)} examples dropped, as the student or the test has them"
+            )
+        if not left:
+            raise UserError(
+                "every P(IK) example is one of the student's or the test's; choose another p_ik.task or file"
+            )
+        num_shots, shot_seed = (
+            self._config.self_label.num_shots,
+            config_lib.seed_for(self._config, base, "shots"),
+        )
+        shots = splits.pick_shots(left, num_shots=num_shots, seed=shot_seed)
+        shown = {shot.group for shot in shots}
+        rest = [example for example in left if example.group not in shown]
+        if not rest:
+            raise UserError(
+                f"config.self_label.num_shots={num_shots} takes every question of {task.name} that "
+                "P(IK) could be trained "
+                "on: lower it"
+            )
+        split_seed = config_lib.seed_for(self._config, base, "split")
+        rest = splits.sample_examples(
+            rest, section.num_train, seed=split_seed, sample=self._config.data.sample
+        )
+        return splits.Split(rest, task, section.prompt, shots)
+
+    def _p_ik_questions(self) -> tuple[tasks.Task, list[tasks.Question]]:
+        """The task that P(IK) is trained on, where it is not the run's own, and its questions."""
+        section = self._config.p_ik
+        if section.file is None:
+            task = tasks.get_task(section.task, role="config.p_ik.task")
+            self.notes += sources.notes(task, source=self._source)
+            return task, sources.load_questions(task, "train", source=self._source, subsets=section.data)
+        questions = task_files.load_user_questions(section.file, section.task, "train")
+        is_alone = method_registry.is_p_ik_alone(self._config.methods)
+        students = [] if is_alone else [self._config.data.train_file, self._config.data.test_file]
+        own = [remote.local_copy(path) for path in students if path]
+        if any(path.exists() and path.samefile(remote.local_copy(section.file)) for path in own):
+            raise UserError(
+                f"config.p_ik.file={section.file} is the student's own file, whose ground truth it must not see; "
+                "choose another file"
+            )
+        if section.task in tasks.TASKS:
+            self.notes.append(
+                f"p_ik.task={section.task} is {section.file} here, not the data set of that name: "
+                "call it otherwise by "
+                "config.p_ik.task=NAME"
+            )
+        return task_files.user_task(section.task, questions), questions
+
+    def _p_ik_test_split(self, p_ik: splits.Split) -> splits.Split | None:
+        """Questions of the P(IK) task's test split, the same for every seed, with the prompt of the P(IK) examples.
+
+        None in a run of P(IK) alone: what it is tested on is the run's own test set.
+        """
+        section = self._config.p_ik
+        if not section.num_test:
+            return None
+        if method_registry.is_p_ik_alone(self._config.methods):
+            self.notes.append(
+                f"p_ik.num_test={section.num_test} is not used: P(IK) alone is tested on "
+                f"config.task={self._config.task}"
+            )
+            return None
+        task = tasks.get_task(section.task)
+        questions = sources.load_questions(task, "test", source=self._source, subsets=section.data)
+        examples = self._convert(task, questions, self._config.seed.test_conversion)
+        examples = splits.sample_examples(examples, section.num_test, seed=self._config.seed.test_conversion)
+        trained = _questions_of((*p_ik.examples, *p_ik.shots))
+        held_out = [example for example in examples if not example.is_of_any(trained)]
+        if len(held_out) < len(examples):
+            self.notes.append(
+                f"p_ik test: {len(examples) - len(held_out)} of {len(examples)} examples dropped, as "
+                "P(IK) trains on them"
+            )
+        if not held_out:
+            raise UserError(
+                f"config.p_ik.num_test={section.num_test}: P(IK) trains on every question of "
+                f"{task.name}'s test split; "
+                "set it to 0 or choose another p_ik.task"
+            )
+        return dataclasses.replace(p_ik, examples=held_out)
+
+
+def _questions_of(examples: Iterable[tasks.Example]) -> set[str]:
+    return {name for example in examples for name in example.known_as}
