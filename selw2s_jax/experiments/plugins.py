@@ -65,8 +65,7 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
             objective = objectives.make_objective(config, method)
         except ValueError as error:
             raise UserError(f"method {name!r}: {error}") from error
-        _check_columns(name, config, method)
-        _check_label_rule(name, objective)
+        _check_label_rule(name, objective, _check_columns(name, config, method))
         _check_loss(name, objective)
 
 
@@ -79,8 +78,8 @@ _PER_EXAMPLE = _float32(_NUM_EXAMPLES)
 _PER_CLASS = _float32(_NUM_EXAMPLES, 2)
 
 
-def _check_columns(name: str, config: ml_collections.ConfigDict, method: registry.Method) -> None:
-    """Checks that somebody makes what the label rule of a method reads."""
+def _check_columns(name: str, config: ml_collections.ConfigDict, method: registry.Method) -> tuple[str, ...]:
+    """The columns that the label rule of a method is given, once it is sure that they hold what it reads."""
     objective = objectives.make_objective(config, method)
     role = f"label rule {objective.label_rule!r} of method {name!r}"
     try:
@@ -95,6 +94,7 @@ def _check_columns(name: str, config: ml_collections.ConfigDict, method: registr
         if column not in there:
             remedy = _REMEDIES.get(column, "register a function that makes it (experiments.columns)")
             raise UserError(f"{role} reads the column {column!r}, which nothing makes for it: {remedy}")
+    return tuple(dict.fromkeys((*read, *there)))
 
 
 _REMEDIES = {
@@ -103,8 +103,8 @@ _REMEDIES = {
 }
 
 
-class _Declared(dict[str, jax.Array]):
-    """Columns that a label rule said it would read."""
+class _Given(dict[str, jax.Array]):
+    """Columns that a label rule is given."""
 
     def __missing__(self, name: str):
         raise UserError(
@@ -112,24 +112,21 @@ class _Declared(dict[str, jax.Array]):
         )
 
 
-def _check_label_rule(name: str, objective: objectives.Objective) -> None:
+def _check_label_rule(name: str, objective: objectives.Objective, given: tuple[str, ...]) -> None:
     role = f"label rule {objective.label_rule!r} of method {name!r}"
     options = dict(objective.rule_options)
     inputs = label_rules.RuleInputs(
         class_logits=_PER_CLASS,
         p_ik=_PER_EXAMPLE,
         embeddings=_float32(_NUM_EXAMPLES, _EMBED_DIM),
-        columns={
-            column: _float32(_NUM_EXAMPLES, *columns.COLUMNS[column].shape)
-            for column in columns.read_by(objective)
-        },
+        columns={column: _float32(_NUM_EXAMPLES, *columns.COLUMNS[column].shape) for column in given},
         example_mask=_MASK,
         step_fraction=_float32(),
     )
 
     def label(inputs: label_rules.RuleInputs) -> label_rules.Labels:
-        declared = inputs._replace(columns=_Declared(inputs.columns))
-        return label_rules.get(objective.label_rule, **options)(declared)
+        inputs = inputs._replace(columns=_Given(inputs.columns))
+        return label_rules.get(objective.label_rule, **options)(inputs)
 
     labels = _trace(role, label, inputs)
     if not isinstance(labels, label_rules.Labels):

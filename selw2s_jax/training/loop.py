@@ -131,10 +131,7 @@ def train(
             finish(*pending)  # only a state that is known to be sound is saved
             pending = None
             log.settle()
-            # What is frozen is a function of the pretrained model.
-            changing = state._replace(frozen=())
-            saved = checkpointing.Saved(done, changing, history.trace, history.record)
-            checkpoints.save(saved, wait=is_told)
+            _save(checkpoints, done, state, history, wait=is_told)
         if is_told:
             raise preemption.Preempted(
                 f"stopped at step {done} of {data.num_steps} of {label}, which is saved"
@@ -142,6 +139,19 @@ def train(
     finish(*pending)
     log.settle()
     return state, {"last_step": metrics, "mean_over_steps": history.means(data.num_steps)}
+
+
+def _save(
+    checkpoints: checkpointing.Checkpoints,
+    done: int,
+    state: state_lib.TrainState,
+    history: History,
+    *,
+    wait: bool,
+) -> None:
+    """Saves all that the run needs to go on, but for what is frozen: that is a function of the pretrained model."""
+    changing = state._replace(frozen=())
+    checkpoints.save(checkpointing.Saved(done, changing, history.trace, history.record), wait=wait)
 
 
 def _not_finite(

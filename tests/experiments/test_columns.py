@@ -108,6 +108,14 @@ def register_own(reads, targets=weak_probs, **method) -> None:
     registry.register("own", registry.Method(label_rule="own", **method))
 
 
+def test_a_rule_need_not_say_that_it_reads_what_its_method_carries():
+    register_own(None, own_labels, uses_self_labels=True)
+    plugins.check_methods(config_with("own"))
+    assert columns.read_by(objectives.make_objective(config_with("own"), registry.METHODS["own"])) == (
+        "weak_probs",
+    )
+
+
 @pytest.mark.parametrize(
     ("reads", "targets", "words"),
     [
@@ -120,7 +128,6 @@ def register_own(reads, targets=weak_probs, **method) -> None:
         (("given_p_ik",), weak_probs, ["'given_p_ik'", "uses_p_ik=True"]),
         (("example_weight",), weak_probs, ["'example_weight', which nothing makes"]),
         (None, own_labels, ["it reads the column 'self_labels' and does not say so", "(..., 'self_labels')"]),
-        ((), weak_probs, ["it reads the column 'weak_probs' and does not say so"]),
         (lambda: 1 / 0, weak_probs, ["does not say which columns it reads: ZeroDivisionError"]),
     ],
 )
