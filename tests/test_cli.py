@@ -16,7 +16,6 @@ from selw2s_jax.export import __main__ as export_command
 from selw2s_jax.method import registry
 from selw2s_jax.report import __main__ as report_command
 
-
 # What the command line gives for every key of the contract: text and parsed value.
 COMMAND_LINE = {
     "task": ("boolq", "boolq"),
