@@ -122,7 +122,15 @@ def saved_steps(folder: pathlib.Path) -> list[int]:
     return sorted(int(path.name) for path in (folder / "states").iterdir())
 
 
-@pytest.mark.parametrize("stops", [(1,), (7,), (10,), (3, 2, 4)], ids=str)
+@pytest.mark.parametrize(
+    "stops",
+    [
+        (7,),
+        (3, 2, 4),
+        *(pytest.param(stops, marks=(pytest.mark.slow, pytest.mark.ci)) for stops in ((1,), (10,))),
+    ],
+    ids=str,
+)
 def test_a_run_told_to_stop_goes_on_bit_for_bit(fixtures, tmp_path, told_after, monkeypatch, whole, stops):
     run, done = Run(fixtures, tmp_path), 0
     for number in stops:
@@ -258,9 +266,12 @@ def test_without_a_sound_state_nothing_is_overwritten(fixtures, tmp_path, monkey
     "error",
     [
         OSError(5, "Input/output error"),
-        MemoryError("out of memory"),
         ValueError("UNAVAILABLE: connection reset"),
-        ValueError("Error reading file [os_error_code='13'] PERMISSION_DENIED"),
+        pytest.param(MemoryError("out of memory"), marks=(pytest.mark.slow, pytest.mark.ci)),
+        pytest.param(
+            ValueError("Error reading file [os_error_code='13'] PERMISSION_DENIED"),
+            marks=(pytest.mark.slow, pytest.mark.ci),
+        ),
     ],
     ids=str,
 )
