@@ -110,6 +110,7 @@ def test_rows_are_no_longer_than_filling_them_takes():
 
 
 _CASES = [(task, name) for name in ("gpt2", "qwen1") for task in ("sciq", "boolq", "cosmos_qa", "gsm8k")]
+_IN_CI = (pytest.mark.slow, pytest.mark.ci)
 _QUICK = (("sciq", "gpt2"), ("gsm8k", "qwen1"))
 
 

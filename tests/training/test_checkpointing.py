@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 NUM_STEPS = 11
 FAMILY = "gpt2"
+IN_CI = (pytest.mark.slow, pytest.mark.ci)
 
 
 _COMPILED = {}
@@ -127,7 +128,7 @@ def saved_steps(folder: pathlib.Path) -> list[int]:
     [
         (7,),
         (3, 2, 4),
-        *(pytest.param(stops, marks=(pytest.mark.slow, pytest.mark.ci)) for stops in ((1,), (10,))),
+        *(pytest.param(stops, marks=IN_CI) for stops in ((1,), (10,))),
     ],
     ids=str,
 )
@@ -192,7 +193,7 @@ def damage(path: pathlib.Path, how: str) -> None:
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :])
 
 
-_all = functools.partial(pytest.param, 1, marks=(pytest.mark.slow, pytest.mark.ci))
+_all = functools.partial(pytest.param, 1, marks=IN_CI)
 
 
 @pytest.mark.parametrize(("every", "how"), [_all("removed"), _all("cut"), _all("flipped"), (3, "flipped")])
@@ -267,10 +268,10 @@ def test_without_a_sound_state_nothing_is_overwritten(fixtures, tmp_path, monkey
     [
         OSError(5, "Input/output error"),
         ValueError("UNAVAILABLE: connection reset"),
-        pytest.param(MemoryError("out of memory"), marks=(pytest.mark.slow, pytest.mark.ci)),
+        pytest.param(MemoryError("out of memory"), marks=IN_CI),
         pytest.param(
             ValueError("Error reading file [os_error_code='13'] PERMISSION_DENIED"),
-            marks=(pytest.mark.slow, pytest.mark.ci),
+            marks=IN_CI,
         ),
     ],
     ids=str,
