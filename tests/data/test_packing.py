@@ -118,11 +118,7 @@ _QUICK = (("sciq", "gpt2"), ("gsm8k", "qwen1"))
     ("task", "tokenizer"),
     [
         *_QUICK,
-        *(
-            pytest.param(*case, marks=(pytest.mark.slow, pytest.mark.ci))
-            for case in _CASES
-            if case not in _QUICK
-        ),
+        *(pytest.param(*case, marks=_IN_CI) for case in _CASES if case not in _QUICK),
     ],
 )
 def test_real_questions_fill_their_rows(real_data, task, tokenizer):
