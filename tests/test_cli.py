@@ -15,6 +15,7 @@ from selw2s_jax.experiments import checks
 from selw2s_jax.export import __main__ as export_command
 from selw2s_jax.method import registry
 from selw2s_jax.report import __main__ as report_command
+from selw2s_jax.runtime import preemption
 
 # What the command line gives for every key of the contract: text and parsed value.
 COMMAND_LINE = {
@@ -278,3 +279,24 @@ def test_errors_of_the_file_system_name_their_own_remedy(capsys, error, remedy):
     (line,) = capsys.readouterr().err.splitlines()
     assert ended.value.code == cli.EXIT_USER_ERROR
     assert error.filename in line and remedy in line
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted; the same command goes on from what is saved\n"),
+        (
+            preemption.Preempted("stopped at 3"),
+            75,
+            "stopped: stopped at 3; the same command goes on from there\n",
+        ),
+    ],
+    ids=["interrupt", "told to stop"],
+)
+def test_what_ends_a_run_has_a_status_and_a_line_of_its_own(capsys, error, status, line):
+    def fail():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        cli.guard(fail)
+    assert ended.value.code == status and capsys.readouterr().err == line

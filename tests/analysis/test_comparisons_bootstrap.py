@@ -109,7 +109,13 @@ def test_pgr_of_a_gap_that_touches_zero_has_no_interval():
 
 
 @pytest.mark.parametrize(
-    ("num_seeds", "spread", "least"), [(1, 0.0, 0.92), (3, 0.2, 0.85), (5, 0.2, 0.90), (10, 0.2, 0.92)]
+    ("num_seeds", "spread", "least"),
+    [
+        (1, 0.0, 0.92),
+        (3, 0.2, 0.85),
+        pytest.param(5, 0.2, 0.90, marks=(pytest.mark.slow, pytest.mark.ci)),
+        pytest.param(10, 0.2, 0.92, marks=(pytest.mark.slow, pytest.mark.ci)),
+    ],
 )
 def test_intervals_hold_the_true_difference(num_seeds, spread, least):
     """Items differ in difficulty, both methods see the same ones, seeds differ by `spread` for each method."""

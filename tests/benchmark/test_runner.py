@@ -198,6 +198,8 @@ def test_flops_of_utilisation_are_those_of_the_formula(tmp_path):
     assert measure.model_flops(answer, counts) == forward.model
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_traces_are_of_the_steps_asked_for(capsys, tmp_path):
     folder = tmp_path / "traces"
     options = runner.Options(

@@ -109,8 +109,18 @@ def test_rows_are_no_longer_than_filling_them_takes():
     assert (sum(lengths) + 1) / shape.num_slots >= 0.93 and shape.row_length > 96
 
 
-@pytest.mark.parametrize("tokenizer", ["gpt2", "qwen1"])
-@pytest.mark.parametrize("task", ["sciq", "boolq", "cosmos_qa", "gsm8k"])
+_CASES = [(task, name) for name in ("gpt2", "qwen1") for task in ("sciq", "boolq", "cosmos_qa", "gsm8k")]
+_IN_CI = (pytest.mark.slow, pytest.mark.ci)
+_QUICK = (("sciq", "gpt2"), ("gsm8k", "qwen1"))
+
+
+@pytest.mark.parametrize(
+    ("task", "tokenizer"),
+    [
+        *_QUICK,
+        *(pytest.param(*case, marks=_IN_CI) for case in _CASES if case not in _QUICK),
+    ],
+)
 def test_real_questions_fill_their_rows(real_data, task, tokenizer):
     """32 examples a step: at least 0.93 of the slots, in at most 6 shapes; scoring as much, in at most 2.
 

@@ -187,6 +187,8 @@ def test_gamma_itself_is_not_above_gamma(student, records, questions_file, tmp_p
         assert [record[key] for record in again] == [record[key] for record in records]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_student_without_selection_has_weak_labels_smoothed(finished, records, questions_file, tmp_path):
     ceiling = students.find(finished, **NAME | {"method": "ceiling"})
     found = predictions.write(ceiling, questions_file, tmp_path / "out.jsonl")

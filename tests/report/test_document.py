@@ -159,6 +159,7 @@ def test_the_papers_numbers_stand_beside_ours_only_for_its_data_and_pair(tmp_pat
         assert all(column.key != "paper_accuracy" for column in tables.main_table(other).columns)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_one_experiment_in_two_workdirs_is_told_apart_by_workdir(tmp_path, run):
     other = stored.read_run(report_runs.write_run(tmp_path / "other"))
     made = document.files([run, other])

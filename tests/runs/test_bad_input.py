@@ -370,6 +370,8 @@ def test_a_loss_that_is_not_finite(prepared, tmp_path, capsys):
     assert not trained(tmp_path / "run")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_an_interrupt_leaves_the_finished_stages(prepared, run_again, capsys, monkeypatch):
     config = make_config(prepared, methods=("finetune",))
     records = json.loads((run_again / "results.json").read_text())["records"]

@@ -119,6 +119,8 @@ def test_two_processes_stay_together_where_one_fails(tmp_path):
         assert (status, last) == (0, "all as it should be"), out
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_process_left_alone_says_so(tmp_path):
     port = commands.free_port()
     joined = (f"--coordinator_address=localhost:{port}", "--num_processes=2", "--distributed_timeout=2")

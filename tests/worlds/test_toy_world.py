@@ -207,7 +207,7 @@ def digest(config: toy_world.WorldConfig) -> str:
 
 def test_another_process_makes_the_same_world():
     code = "import sys; sys.path.insert(0, 'tests/worlds'); import test_toy_world as t; print(t.digest(t.CONFIG))"
-    environment = dict(os.environ, PYTHONHASHSEED="12345")
+    environment = dict(os.environ, PYTHONHASHSEED="12345", PYTHONPATH=paths.PYTHONPATH)
     other = subprocess.run(
         [sys.executable, "-c", code],
         env=environment,
