@@ -1,5 +1,6 @@
 """What README.md, docs/ and launch/README.md say: their examples, commands, names, keys and links."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -7,24 +8,34 @@ import re
 import subprocess
 import sys
 import textwrap
+from unittest import mock
 
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import pyarrow.parquet
 import pytest
-from support import paths
+from fixtures import make_parity
+from support import paths, random_arrays, report_runs
 
+import selw2s_jax
 from selw2s_jax import config as config_lib
+from selw2s_jax.data import sources, tasks
 from selw2s_jax.experiments import checks, plugins
-from selw2s_jax.method import losses, objectives, registry
+from selw2s_jax.hf import random_checkpoint
+from selw2s_jax.method import label_rules, losses, objectives, registry, selection
+from selw2s_jax.models import registry as model_registry
+from selw2s_jax.report import document, stored
 
 README = paths.REPO / "README.md"
 DOCS = sorted((paths.REPO / "docs").glob("*.md"))
 PAGES = [README, *DOCS, paths.REPO / "launch" / "README.md"]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(paths.REPO)))
 
-# Config files of the reader's own, in examples.
+ROOMS = sorted(path.parent.name for path in (paths.REPO / "selw2s_jax").glob("*/__init__.py"))
+# Files of the reader's own, in examples.
 OWN_CONFIGS = ("my_config.py",)
+OWN_FILES = ("report/class_sections.py",)
 
 
 def load_module(path: pathlib.Path):
@@ -59,10 +70,15 @@ def links(page: pathlib.Path) -> list[str]:
     return [link for link in found if not link.startswith(("https://", "http://"))]
 
 
-def my_config() -> str:
+def example(name: str) -> str:
+    """The code that the guide gives as a file of that name."""
     text = (paths.REPO / "docs" / "extending.md").read_text()
-    block = re.search(r"As a whole\s`my_config\.py`[^:]*:\n\n((?:    .*\n|\n)+)", text)
-    return textwrap.dedent(block[1])
+    blocks = re.split(rf"As( a whole)?\s`{name}`", text)[-1]
+    return textwrap.dedent(re.search(r"\n\n((?:    .*\n|\n)+)", blocks)[1])
+
+
+def my_config() -> str:
+    return example("my_config.py")
 
 
 def test_the_front_page_is_a_page():
@@ -85,27 +101,13 @@ def test_links_lead_somewhere(page):
 
 @every_page
 def test_files_that_are_named_exist(page):
-    folders = (
-        "benchmarks",
-        "configs",
-        "docs",
-        "launch",
-        "selw2s_jax",
-        "tests",
-        "data",
-        "hf",
-        "method",
-        "models",
-    )
-    names = re.findall(
-        rf"(?<![\w./-])((?:{'|'.join(folders)})/[\w./-]+\.(?:py|sh|md|png|json|yaml))", page.read_text()
-    )
-    missing = [
-        name
-        for name in names
-        if not ((paths.REPO / name).exists() or (paths.REPO / "selw2s_jax" / name).exists())
-    ]
-    assert not missing
+    text, own, package = page.read_text(), "|".join(ROOMS), paths.REPO / "selw2s_jax"
+    folders = f"benchmarks|configs|docs|launch|selw2s_jax|tests|{own}"
+    names = re.findall(rf"(?<![\w./-])((?:{folders})/[\w./-]+\.(?:py|sh|md|png|json|yaml))", text)
+    # Of the package's modules also what they hold, as `run/pipeline.run`.
+    names += [f"{name}.py" for name in re.findall(rf"`((?:{own})/\w+)(?:\.\w+)?`", text)]
+    there = [name for name in names if (paths.REPO / name).exists() or (package / name).exists()]
+    assert not set(names) - {*there, *OWN_FILES}
 
 
 def test_the_front_pages_targets_are_those_of_make_and_of_continuous_integration():
@@ -183,6 +185,83 @@ def test_the_example_works_as_a_plugin(registrations, tmp_path, monkeypatch):
     plugins.check_methods(config)
     own = objectives.make_objective(config, registry.METHODS["jeffreys"])
     assert own.loss_options == (("scale", 1.0),)
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Loads an example of the guide as a plug-in, and forgets it after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load(name: str) -> None:
+        (tmp_path / f"{name}.py").write_text(example(f"{name}.py"))
+        plugins.load((name,))
+        monkeypatch.delitem(sys.modules, name)
+
+    with mock.patch.dict(tasks.TASKS), mock.patch.dict(model_registry.FAMILIES):
+        yield load
+
+
+def test_the_label_rule_and_the_selector_of_the_guide(registrations, plugin):
+    plugin("my_rules")
+    config = config_lib.default_config()
+    config.weak.model = config.strong.model = "gpt2"
+    config.methods, config.selection.selector = ("mixed", "selective"), "unsure"
+    config = config_lib.normalize(config)
+    checks.validate(config, students=registry.students())
+    plugins.check_methods(config)
+    inputs = random_arrays.rule_inputs(3, 11)
+    np.testing.assert_allclose(
+        label_rules.get("mixed", share=0.25)(inputs).targets,
+        0.75 * inputs.weak_probs + 0.25 * selection.as_probs(inputs.self_labels),
+        rtol=1e-6,
+    )
+    options = dict(objectives.make_objective(config, registry.METHODS["selective"]).rule_options)
+    labels = label_rules.get("selective", **options | {"gamma": 0.3})(inputs)
+    expected = (inputs.p_ik > 0.3) & (inputs.weak_probs.max(-1) < 0.8) & inputs.example_mask
+    assert 0 < expected.sum() < (inputs.p_ik > 0.3).sum()
+    np.testing.assert_array_equal(labels.ik_mask, expected)
+
+
+def test_the_task_of_the_guide(plugin, tmp_path):
+    plugin("my_tasks")
+    rows = {
+        "question": ["What bees make?", "What has keys?"],
+        "right": ["honey", "a piano"],
+        "wrong": ["wax", "a cat"],
+    }
+    (tmp_path / "riddles").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "riddles" / "train.parquet")
+    task = tasks.get_task("riddles")
+    questions = sources.load_questions(task, "train", source=str(tmp_path))
+    shown = tasks.convert(task, questions, mode="all", seed=0)
+    assert [(one.text, one.label) for one in shown[2:]] == [
+        ("Q: What has keys? A: a piano", 1),
+        ("Q: What has keys? A: a cat", 0),
+    ]
+
+
+def test_the_model_family_of_the_guide(plugin, tmp_path):
+    plugin("my_family")
+    sizes = make_parity.QWEN_CONFIG
+    sizes = dataclasses.replace(sizes, family="mine", norm_eps=1e-6, rope_base=10000.0, tie_embeddings=False)
+    random_checkpoint.write_random_checkpoint(tmp_path / "mine", sizes)
+    random_checkpoint.write_random_checkpoint(tmp_path / "qwen", dataclasses.replace(sizes, family="qwen"))
+    tokens = np.arange(14).reshape(2, 7)
+    mine, qwen = (
+        selw2s_jax.load_model(tmp_path / name, param_dtype="float32", compute_dtype="float32")
+        for name in ("mine", "qwen")
+    )
+    assert mine.config == sizes
+    np.testing.assert_array_equal(mine.hidden_states(tokens), qwen.hidden_states(tokens))
+
+
+def test_the_analysis_of_the_guide(tmp_path, monkeypatch):
+    (tmp_path / "class_sections.py").write_text(example("report/class_sections.py"))
+    run = stored.read_run(report_runs.write_run(tmp_path / "run"))
+    monkeypatch.setattr(document, "_ANALYSES", (load_module(tmp_path / "class_sections.py").sections,))
+    files = document.files([run])
+    assert [float(row["share"]) for row in report_runs.read_csv(files["classes.csv"])] == [run.truth.mean()]
+    assert b"Classes of the test sets" in files["report.html"]
 
 
 def test_the_table_of_methods_is_whole():

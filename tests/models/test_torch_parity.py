@@ -9,7 +9,7 @@ from support import parity
 from selw2s_jax.hf import random_checkpoint
 
 pytestmark = pytest.mark.torch
-pytest.importorskip("torch", reason="torch is not installed; test_models.py compares with committed outputs")
+pytest.importorskip("torch", reason="torch is not installed; test_decoder.py compares with committed outputs")
 
 
 @pytest.mark.parametrize("prefix", [True, False])
