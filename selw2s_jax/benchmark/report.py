@@ -14,7 +14,7 @@ from selw2s_jax.run import sweep
 OUT_OF_MEMORY = "out of memory"
 MFU_FORMULA = (
     "mfu = model FLOPs of the useful tokens / (seconds x peak FLOP/s of all devices); model FLOPs as "
-    "planning.estimate.step_flops counts them: per token 2 x parameters of the layers' products (6 x where all are "
+    "plan.estimate.step_flops counts them: per token 2 x parameters of the layers' products (6 x where all are "
     "trained) and 4 x layers x width x tokens of its example for attention (12 x), nothing recomputed or padded"
 )
 

@@ -147,6 +147,8 @@ def test_a_made_column_is_carried_where_it_is_read():
     plugins.check_methods(config)
     assert carried(config, "own") == {batches.TASK: ("weak_probs", "example_weight")}
     assert carried(config, "finetune") == {batches.TASK: ("weak_probs",)}
+    registry.register("weighed", registry.Method(columns=("example_weight",)))
+    assert carried(config, "weighed") == {batches.TASK: ("weak_probs", "example_weight")}
 
 
 @pytest.mark.parametrize(
