@@ -8,13 +8,13 @@ import numpy as np
 from selw2s_jax.analysis import formats
 from selw2s_jax.benchmark import loading, measure, peaks, workloads
 from selw2s_jax.plan import compiled
-from selw2s_jax.plan import report as planning_report
+from selw2s_jax.plan import report as plan_report
 from selw2s_jax.run import sweep
 
 OUT_OF_MEMORY = "out of memory"
 MFU_FORMULA = (
     "mfu = model FLOPs of the useful tokens / (seconds x peak FLOP/s of all devices); model FLOPs as "
-    "planning.estimate.step_flops counts them: per token 2 x parameters of the layers' products (6 x where all are "
+    "plan.estimate.step_flops counts them: per token 2 x parameters of the layers' products (6 x where all are "
     "trained) and 4 x layers x width x tokens of its example for attention (12 x), nothing recomputed or padded"
 )
 
@@ -39,7 +39,7 @@ def row(work: workloads.Workload, measured: measure.Measured, peak: peaks.Peak) 
     flops = measure.model_flops(work, counts)
     p50, p90 = np.percentile(measured.step_s, (50, 90))
     return {
-        "mesh": planning_report.mesh_json(work.program.mesh),
+        "mesh": plan_report.mesh_json(work.program.mesh),
         "step_ms_p50": _round(1e3 * p50),
         "step_ms_p90": _round(1e3 * p90),
         "compile_s": _round(sum(measured.compile_s.values())),

@@ -30,7 +30,7 @@ class Options(NamedTuple):
         programs: of `PROGRAMS`.
         methods: whose train step is; none for the config's, `selective` where it is among several.
         num_steps: steps or batches that are timed; warmup: those before them.
-        data: of `examples.SOURCES`.
+        data: of `example_texts.SOURCES`.
         mean_length: tokens of a synthetic example; None for the task's.
         profile: steps of each program to trace, and the folder, or None.
         peak_flops: of one device, per second; None to find it.

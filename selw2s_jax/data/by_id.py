@@ -1,6 +1,6 @@
-"""Random numbers that are a pure function of a seed and a name.
+"""Numbers that belong to examples by their example_id: drawn for them, read from files, and joined to them.
 
-Row order and row count never enter, so adding, dropping or reordering rows changes no other row's draw.
+Row order and row count never enter, so adding, dropping or reordering rows changes no other row's numbers.
 """
 
 import hashlib

@@ -57,7 +57,7 @@ def fit(
 def _fit_split(
     split: splits.Split, name: str, models: Sequence[lengths.Reader], action: str
 ) -> tuple[splits.Split, list[str]]:
-    long = {model.role: lengths.is_overlong(split.texts, model) for model in models}
+    long = {model.role: split.is_overlong(model) for model in models}
     any_long = np.any(list(long.values()), axis=0)
     if not any_long.any():
         return split, []

@@ -7,6 +7,7 @@ the rows does not matter.
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -168,13 +169,20 @@ class Split:
         return [prompts.classifier_input(example.text, **form) for example in self.examples]
 
     def tokens(self, reader: lengths.Reader) -> list[np.ndarray]:
-        """`lengths.encode` of the texts; many stages ask for it, and it is done once for each reader."""
-        if reader not in self._tokens:
-            self._tokens[reader] = lengths.encode(self.texts, reader)
-        return self._tokens[reader]
+        """`lengths.encode` of the texts; those of the last reader are kept, as many stages ask one after the other."""
+        kept = self._kept.get("tokens")
+        if kept is None or kept[0] != reader:
+            kept = self._kept["tokens"] = (reader, lengths.encode(self.texts, reader))
+        return kept[1]
+
+    def is_overlong(self, reader: lengths.Reader) -> np.ndarray:
+        """`lengths.is_overlong` of the texts, `[N]` bool; done once for each reader, as it takes many tokens."""
+        if ("overlong", reader) not in self._kept:
+            self._kept["overlong", reader] = lengths.is_overlong(self.texts, reader)
+        return self._kept["overlong", reader]
 
     @functools.cached_property
-    def _tokens(self) -> dict[lengths.Reader, list[np.ndarray]]:
+    def _kept(self) -> dict[Any, Any]:
         return {}
 
     def few_shot_prompts(self) -> list[str]:

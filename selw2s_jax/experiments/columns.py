@@ -4,9 +4,8 @@ A batch carries whatever columns its examples have (`data.batches`); a label rul
 that it reads. What ties the two is here, so that a new column needs nothing but a function that makes it.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
@@ -14,8 +13,7 @@ import numpy as np
 from selw2s_jax.data import batches, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, objectives, registry
-from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import examples, own_code
+from selw2s_jax.stages import column
 
 # (example_ids, classifier inputs, seed) -> values [N, ...]; never ground truth.
 Maker = Callable[[Sequence[str], Sequence[str], int], np.ndarray]
@@ -65,24 +63,10 @@ def register(name: str, shape: tuple[int, ...] = ()):
     return add
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Made(examples.Column):
-    """A column that a registered function makes.
-
-    Attributes:
-        name: in `COLUMNS`.
-        seed: that the function is given.
-    """
-
-    name: str
-    seed: int
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        return {"seed": self.seed, **own_code.hashes(column=COLUMNS[self.name].make)}
-
-    def read(self, split: splits.Split, store: artifacts.Store) -> np.ndarray:
-        return made(self.name, split.ids, split.texts, self.seed)
+def stage(name: str, split: splits.Split, seed: int) -> column.Column:
+    """The stage that makes a column of a split."""
+    shape, make = COLUMNS[name]
+    return column.Column(f"column {name}, seed {seed}", name, shape, make, made, split, seed)
 
 
 def made(name: str, ids: Sequence[str], texts: Sequence[str], seed: int) -> np.ndarray:
@@ -123,7 +107,7 @@ def carried(config: ml_collections.ConfigDict, method: registry.Method) -> dict[
             names.append("self_labels")
         if method.mask_of is not None or (method.uses_p_ik and config.p_ik.mask != "online"):
             names.append("given_p_ik")
-        read = read_by(objectives.make_objective(config, method))
+        read = (*read_by(objectives.make_objective(config, method)), *method.columns)
         names += [name for name in read if name in COLUMNS and COLUMNS[name].make is not None]
         kinds[batches.TASK] = tuple(names)
     if objectives.trains_p_ik(config, method):

@@ -57,8 +57,9 @@ class DataReader:
         test = splits.sample_examples(
             test, self._config.data.num_test, seed=self._config.seed.test_conversion
         )
+        by_seed = {base: self._seed_data(task, train_questions, test, base) for base in self._config.seeds}
         self.is_papers_data = self._has_papers_data(task)
-        return {base: self._seed_data(task, train_questions, test, base) for base in self._config.seeds}
+        return by_seed
 
     def _has_papers_data(self, task: tasks.Task) -> bool:
         """Whether data and conversion are those of the paper's tables."""
@@ -72,8 +73,7 @@ class DataReader:
         )
 
     def _tasks(self, task: tasks.Task) -> list[tasks.Task]:
-        """The tasks whose questions a run reads: its own, and that of P(IK) unless this is in a "
-        "file of the user's."""
+        """The tasks whose questions a run reads: its own, and that of P(IK) unless that is in the user's own file."""
         reads_another = (
             objectives.needs_p_ik_data(self._config)
             and self._config.p_ik.file is None

@@ -56,8 +56,9 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
     by_seed = reader.read()
     notes = [*reader.notes]
     is_p_ik_alone = method_registry.is_p_ik_alone(config.methods)
-    weak = None if is_p_ik_alone else _find_model(config, "weak", workdir)
-    strong = _find_model(config, "strong", workdir)
+    recipes = make_recipes(config, workdir)
+    weak = None if is_p_ik_alone else _find_model(config, "weak", recipes, workdir)
+    strong = _find_model(config, "strong", recipes, workdir)
     models = [model for model in (weak, strong) if model]
     notes += [note for model in models if (note := _note_on_revision(config, model))]
     for base, of_seed in by_seed.items():
@@ -66,7 +67,6 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
         )
         notes += dropped
     _check_room_to_write(config, by_seed, strong)
-    recipes = make_recipes(config, models, workdir)
     return Inputs(weak, strong, by_seed, recipes, tuple(dict.fromkeys(notes)), reader.is_papers_data)
 
 
@@ -91,12 +91,14 @@ def _check_room_to_write(
         )
 
 
-def _find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrained.Model:
+def _find_model(
+    config: ml_collections.ConfigDict, role: str, recipes: dict[str, world.Recipe], workdir
+) -> pretrained.Model:
     made = workdir / "inputs"
     section = config[role]
     name = section.model
     if name == world.NAME:
-        return world_model(config, role, workdir)
+        return world_model(config, role, recipes[role], workdir)
     if name in smoke.RANDOM_MODELS:
         folder = remote.local_copy(smoke.model_folder(name, made))
     else:
@@ -120,18 +122,19 @@ def _find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretra
     )
 
 
-def make_recipes(config: ml_collections.ConfigDict, models, workdir) -> dict[str, world.Recipe]:
+def make_recipes(config: ml_collections.ConfigDict, workdir) -> dict[str, world.Recipe]:
     """How the run itself makes those of its models that it has to make, by role."""
-    return {model.role: _make_recipe(config, model.role, workdir) for model in models if model.is_made}
+    roles = [role for role in ("weak", "strong") if config[role].model == world.NAME]
+    if not roles:
+        return {}
+    folder = world.data_folder(world.world_config(config), workdir / "inputs")
+    return {role: world.recipe(config, role, folder) for role in roles}
 
 
-def _make_recipe(config: ml_collections.ConfigDict, role: str, workdir) -> world.Recipe:
-    return world.recipe(config, role, world.data_folder(world.world_config(config), workdir / "inputs"))
-
-
-def world_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrained.Model:
+def world_model(
+    config: ml_collections.ConfigDict, role: str, recipe: world.Recipe, workdir
+) -> pretrained.Model:
     """A language model of the generated world, which a stage of the run pretrains."""
-    recipe = _make_recipe(config, role, workdir)
     tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder)
     folder = artifacts.Store(workdir).path(pretrain.NAME, recipe.inputs)
     return pretrained.Model(

@@ -90,10 +90,10 @@ def _check_columns(name: str, config: ml_collections.ConfigDict, method: registr
         ) from error
     # Without a task no rule is asked.
     there = columns.carried(config, method).get(batches.TASK, tuple(columns.COLUMNS))
-    for column in read:
+    for column in (*read, *method.columns):
         if column not in there:
             remedy = _REMEDIES.get(column, "register a function that makes it (experiments.columns)")
-            raise UserError(f"{role} reads the column {column!r}, which nothing makes for it: {remedy}")
+            raise UserError(f"{role} is to have the column {column!r}, which nothing makes for it: {remedy}")
     return tuple(dict.fromkeys((*read, *there)))
 
 

@@ -13,7 +13,7 @@ from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
 from selw2s_jax.method import objectives, registry
-from selw2s_jax.stages import answer, examples, label, predict, pretrain, train
+from selw2s_jax.stages import answer, column, examples, label, predict, pretrain, train
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
@@ -289,8 +289,13 @@ class Experiment:
             named["given_p_ik"] = examples.ShuffledMasks(self.student(seed, method.mask_of), shuffle_seed)
         elif method.uses_p_ik and self._config.p_ik.mask != "online":
             named["given_p_ik"] = self._scores_column(seed)
-        made = [name for name in columns.carried(self._config, method)[batches.TASK] if name not in named]
-        return named | {name: columns.Made(name, self._seed(seed, "sampling")) for name in made}
+        carried = columns.carried(self._config, method)[batches.TASK]
+        made = [name for name in carried if name not in named]
+        return named | {name: examples.Made(self._made_column(seed, name)) for name in made}
+
+    @_once
+    def _made_column(self, seed: int, name: str) -> column.Column:
+        return columns.stage(name, self.inputs.by_seed[seed].student_half, self._seed(seed, "sampling"))
 
     def _seed(self, base: int, purpose: str) -> int:
         return config_lib.seed_for(self._config, base, purpose)

@@ -107,6 +107,6 @@ class Registry(MutableMapping[str, Factory]):
 
 
 def _parameters(factory: Factory) -> dict[str, inspect.Parameter]:
-    """A factory's parameters by name, `**options` apart."""
+    """A factory's parameters by name, those that stand for any number of them apart."""
     found = inspect.signature(factory).parameters
-    return {name: one for name, one in found.items() if one.kind is not one.VAR_KEYWORD}
+    return {name: one for name, one in found.items() if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}

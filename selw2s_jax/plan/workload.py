@@ -43,7 +43,7 @@ def find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrai
     section, made = config[role], workdir / "inputs"
     name, tokenizer = section.model, None
     if name == world.NAME:
-        return inputs.world_model(config, role, workdir)
+        return inputs.world_model(config, role, inputs.make_recipes(config, workdir)[role], workdir)
     folder = None
     if name in smoke.RANDOM_MODELS:
         folder = smoke.model_folder(name, made)
@@ -145,7 +145,8 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
     except UserError as error:
         reason = str(error).partition(" - ")[0]
         missing = f"the data ({reason}): sizes of splits, steps and token counts are not known"
-        return Workload(models, _outline(config, _without_data(config, models)), (), (missing,))
+        outline = _outline(_targets(config, _without_data(config, models)), has_data=False)
+        return Workload(models, outline, (), (missing,))
     missing = []
     if without := [role for role, model in models.items() if model.tokenizer is None]:
         missing.append(
@@ -157,8 +158,12 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
         missing.append("the weights: which stages are done is not known")
     elif not without:
         found = inputs.prepare(config, workdir)  # with fingerprints of the weights
+    stages = _targets(config, found)
+    if not without:
+        for stage in stage_lib.in_order(stages, identity=lambda stage: stage.label):
+            stage.check()
     has_keys = has_weights and not without
-    listed = _list_stages(config, found, workdir) if has_keys else _outline(config, found)
+    listed = _list_stages(stages, workdir) if has_keys else _outline(stages, has_data=True)
     trainings = _list_trainings(config, found, make_batches)
     return Workload(models, listed, trainings, tuple(missing))
 
@@ -187,22 +192,21 @@ def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]
                 ceiling_split=config.ceiling.split,
             )
             notes += dropped
-    recipes = inputs.make_recipes(config, models.values(), workdir)
+    recipes = inputs.make_recipes(config, workdir)
     return inputs.Inputs(models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False)
 
 
-def _list_stages(config, found: inputs.Inputs, workdir) -> tuple[Stage, ...]:
+def _list_stages(targets: list[stage_lib.Stage], workdir) -> tuple[Stage, ...]:
     store = artifacts.Store(workdir)
     return tuple(
         Stage(stage.label, stage.detail, stage_lib.find(store, stage) is not None)
-        for stage in stage_lib.in_order(_targets(config, found))
+        for stage in stage_lib.in_order(targets)
     )
 
 
-def _outline(config: ml_collections.ConfigDict, found: inputs.Inputs) -> tuple[Stage, ...]:
+def _outline(targets: list[stage_lib.Stage], *, has_data: bool) -> tuple[Stage, ...]:
     """The stages where their keys are not known: by label, with their sizes where the splits are at hand."""
-    ordered = stage_lib.in_order(_targets(config, found), identity=lambda stage: stage.label)
-    has_data = bool(len(found.test))
+    ordered = stage_lib.in_order(targets, identity=lambda stage: stage.label)
     return tuple(Stage(stage.label, stage.detail if has_data else "", None) for stage in ordered)
 
 

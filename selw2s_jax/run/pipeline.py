@@ -116,13 +116,18 @@ def _check_config(config: ml_collections.ConfigDict) -> tuple[ml_collections.Con
     config = config_lib.normalize(config)
     distributed.agree(lambda: plugins.load(config.plugins))
     cells = sweep.expand(config)
-    for cell in cells:
-        is_p_ik_alone = registry.is_p_ik_alone(cell.config.methods)
-        models = ("strong",) if is_p_ik_alone else ("weak", "strong")
-        for section in (cell.config, cell.config.p_ik):
-            section.task = tasks.canonical_name(section.task)
-        checks.validate(cell.config, students=registry.students(), models=models)
-    distributed.agree(lambda: [plugins.check_methods(cell.config) for cell in cells])
+
+    def check() -> None:
+        for cell in cells:
+            is_p_ik_alone = registry.is_p_ik_alone(cell.config.methods)
+            models = ("strong",) if is_p_ik_alone else ("weak", "strong")
+            for section in (cell.config, cell.config.p_ik):
+                section.task = tasks.canonical_name(section.task)
+            checks.validate(cell.config, students=registry.students(), models=models)
+        for cell in cells:
+            plugins.check_methods(cell.config)
+
+    distributed.agree(check)
     return (config if cells[0].name else cells[0].config), cells
 
 
@@ -205,13 +210,13 @@ def _workbenches(num_groups: int, store: artifacts.Store, workdir: epath.Path) -
 def _plan(cell: sweep.Cell, workdir: epath.Path) -> _Plan:
     if cell.name:
         print(f"  {cell.name}", flush=True)
-    found = distributed.agree(lambda: inputs.prepare(cell.config, workdir))
-    experiment = selective.Experiment(cell.config, found)
-    targets = [stage for of_model in experiment.targets() for stage in of_model]
     folder = workdir / manifests_lib.RUNS_FOLDER / cell.name if cell.name else workdir
-    stages = stage_lib.in_order(targets)
-    for stage in stages:
-        stage.check()
+    with distributed.together():
+        experiment = selective.Experiment(cell.config, inputs.prepare(cell.config, workdir))
+        targets = [stage for of_model in experiment.targets() for stage in of_model]
+        stages = stage_lib.in_order(targets)
+        for stage in stages:
+            stage.check()
     return _Plan(cell, folder, experiment, stages)
 
 

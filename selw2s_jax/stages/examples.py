@@ -4,6 +4,7 @@ A column is data, as a stage is: what it is a function of goes into the key of t
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from selw2s_jax.data import batches, by_id, splits
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, fewshot
 from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import column
 from selw2s_jax.stages import stage as stage_lib
 
 
@@ -192,6 +194,33 @@ class FileValues(Column):
 
     def read(self, split, store):
         return self.values
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Made(Column):
+    """Values `[N, *shape]` that a user's own function makes.
+
+    Attributes:
+        made: the stage that has them.
+    """
+
+    made: column.Column
+
+    @property
+    def needs(self):
+        return (self.made,)
+
+    @property
+    def inputs(self):
+        return self.made.key
+
+    def read(self, split, store):
+        size = math.prod(self.made.shape)
+        values = [
+            stage_lib.read_column(store, self.made, column.FILE, f"value_{number}", split)
+            for number in range(size)
+        ]
+        return np.stack(values, axis=-1).reshape(len(split), *self.made.shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from selw2s_jax.data import lengths, splits
+from selw2s_jax.data import splits
 from selw2s_jax.inference import classify
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import settings as settings_lib
@@ -42,7 +42,7 @@ class Predict(stage_lib.Stage):
     @functools.cached_property
     def inputs(self):
         model = self.trained.model
-        is_truncated = bool(lengths.is_overlong(self.split.texts, model).any())
+        is_truncated = bool(self.split.is_overlong(model).any())
         return {
             "version": stage_lib.VERSION,
             "model": self.trained.key,

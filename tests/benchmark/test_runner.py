@@ -97,6 +97,8 @@ def test_what_is_timed_is_the_real_step(method, overrides, tmp_path):
         np.testing.assert_array_equal(one, third)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_program_is_that_of_a_run(tmp_path):
     """As a stage makes it, in its own words: the same text goes to the compiler."""
     made = make_workloads(tmp_path, 2)

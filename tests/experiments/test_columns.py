@@ -10,10 +10,12 @@ import pytest
 from support import paths, random_arrays
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import batches
+from selw2s_jax.data import batches, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, columns, plugins
 from selw2s_jax.method import label_rules, objectives, registry, selection
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import examples, workbench
 
 pytestmark = pytest.mark.usefixtures("registrations")
 
@@ -147,6 +149,8 @@ def test_a_made_column_is_carried_where_it_is_read():
     plugins.check_methods(config)
     assert carried(config, "own") == {batches.TASK: ("weak_probs", "example_weight")}
     assert carried(config, "finetune") == {batches.TASK: ("weak_probs",)}
+    registry.register("weighed", registry.Method(columns=("example_weight",)))
+    assert carried(config, "weighed") == {batches.TASK: ("weak_probs", "example_weight")}
 
 
 @pytest.mark.parametrize(
@@ -207,3 +211,30 @@ def test_the_column_of_the_guide(tmp_path, monkeypatch):
     weak = np.asarray(inputs.weak_probs)
     np.testing.assert_allclose(labels.targets[::2], weak[::2], rtol=1e-6)
     np.testing.assert_allclose(labels.targets[1::2], (weak[1::2] + 0.5) / 2, rtol=1e-6)
+
+
+def test_a_made_column_is_a_stage_that_trainings_read(tmp_path):
+    """Called once for a split, whoever reads it and in whichever order; its code and seed are part of its key."""
+    calls = []
+
+    @columns.register("votes", (3,))
+    def make_votes(ids, texts, seed):
+        calls.append(len(ids))
+        return np.outer(np.arange(len(ids)), [1.0, 2.0, 0.5]) + seed
+
+    rows = [tasks.Example(f"t/{i}", f"t/{i}", f"text {i}", i % 2) for i in range(7)]
+    split = splits.Split(rows, tasks.TASKS["sciq"], "bare", ())
+    stage = columns.stage("votes", split, seed=5)
+    store = artifacts.Store(tmp_path)
+    workbench.Workbench(store, tmp_path).make(stage)
+    expected = np.outer(np.arange(7), [1.0, 2.0, 0.5]).astype(np.float32) + 5
+    made = examples.Made(stage)
+    values = made.read(split, store)
+    assert values.dtype == np.float32 and values.shape == (7, 3)
+    np.testing.assert_array_equal(values, expected)
+    np.testing.assert_array_equal(
+        made.read(splits.Split(rows[::-2], split.task, "bare", ()), store), expected[::-2]
+    )
+    assert calls == [7] and made.needs == (stage,) and made.inputs == stage.key
+    assert [name for name in stage.inputs if name.startswith("code of")] == ["code of column"]
+    assert columns.stage("votes", split, seed=6).key != stage.key

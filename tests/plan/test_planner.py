@@ -176,13 +176,14 @@ def test_sizes_of_shipped_models_need_no_files(tmp_path, monkeypatch):
 
 
 def test_without_data_the_stages_are_those_of_the_run(tmp_path, monkeypatch):
-    """By label; with data they come from the run's own factory."""
+    """By label alone."""
     config = planner.cells(tiny_config.make_config(methods=("selective", "finetune"), p_ik__num_test=7))[
         0
     ].config
     made = programs.Programs(config, jax.devices())
     found = workload.find(config, tmp_path, made.train_batches)
-    outline = workload._outline(config, workload._without_data(config, found.models))
+    targets = workload._targets(config, workload._without_data(config, found.models))
+    outline = workload._outline(targets, has_data=False)
     assert [stage.label for stage in outline] == [stage.label for stage in found.stages]
     assert all(stage.is_done is None and not stage.detail for stage in outline)
 

@@ -217,10 +217,9 @@ def test_entries_hold_the_form_of_the_input(prompt):
     task = dataclasses.replace(tasks.get_task("sciq"), instruction="Answer.")
     task = tasks.Task("t", "Answer.", tasks.format_text)
     split = splits.Split(examples[:2], task, prompt, examples[2:])
-    found = types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=split)})
-    study = make_study(("weak", "ceiling", "finetune"))
+    experiment = make_experiment(("weak", "ceiling", "finetune"), split)
     config = types.SimpleNamespace(task="t", seeds=(3,), methods=("finetune", "p_ik_only"))
-    listed = json.loads(json.dumps(describe.list_students(config, found, study)))
+    listed = json.loads(json.dumps(describe.list_students(config, experiment)))
     assert [entry["method"] for entry in listed] == ["weak", "ceiling", "finetune", "p_ik_only"]
     assert [entry["has_class_head"] for entry in listed] == [True, True, True, False]
     assert [entry["role"] for entry in listed] == ["weak", "strong", "strong", "strong"]
@@ -242,9 +241,8 @@ def test_entries_of_a_task_whose_answers_are_written():
     examples = [tasks.Example(f"t/{i}", f"t/{i}", f"{i} + 1?", 0, f"That is\n#### {i + 1}") for i in range(5)]
     task = tasks.Task("t", "Solve.", tasks.format_text, is_correct=lambda a, b: a == b, stop=("\n\n",))
     split = splits.Split(examples[:2], task, "bare", examples[2:])
-    found = types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=split)})
     config = types.SimpleNamespace(task="t", seeds=(3,), methods=("p_ik_only",))
-    (entry,) = json.loads(json.dumps(describe.list_students(config, found, make_study(()))))
+    (entry,) = json.loads(json.dumps(describe.list_students(config, make_experiment((), split))))
     assert (entry["method"], entry["role"], entry["has_class_head"]) == ("p_ik_only", "strong", False)
     few_shot = prompts_lib.FewShot.from_json(entry["few_shot"])
     assert few_shot.is_generated and few_shot.answers == "solutions" and few_shot.stop == ("\n\n",)
@@ -253,13 +251,12 @@ def test_entries_of_a_task_whose_answers_are_written():
     assert "R: That is\n#### 3" in few_shot.prompt("9 + 1?")
 
 
-def make_study(classifiers):
-    stage = types.SimpleNamespace(key="abc")
+def make_experiment(classifiers: tuple[str, ...], test: splits.Split):
+    """As far as the list of students asks it: seed 3 alone, every training with a key of its own."""
     return types.SimpleNamespace(
+        inputs=types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=test)}),
         classifiers=lambda: classifiers,
-        weak=lambda seed: stage,
-        ceiling=lambda seed: stage,
-        student=lambda seed, name: stage,
+        trained=lambda seed, name: types.SimpleNamespace(key=f"{name} {seed}"),
     )
 
 

@@ -306,6 +306,8 @@ def test_a_damaged_artifact(prepared, run_again, capsys):
     assert f"artifact train/{ceiling.name} is damaged: params/" in line and f"delete {ceiling}" in line
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_weights_that_cannot_be_written(prepared, run_again, capsys, monkeypatch):
     """TensorStore tells of a full disk by a ValueError, and has written half of its files by then."""
     import orbax.checkpoint as ocp
@@ -347,6 +349,8 @@ def trained(workdir) -> list[str]:
     return [name for name in contents(workdir) if "/artifacts/train/" in str(name)]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_device_without_memory(prepared, tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise jax.errors.JaxRuntimeError(
