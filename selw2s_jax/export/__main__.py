@@ -41,10 +41,12 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _run(values: flags.FlagValues) -> None:
     if not values.output:
         raise UserError("--output is missing; give the folder to write")
+    from selw2s_jax.experiments import plugins
     from selw2s_jax.export import exports
     from selw2s_jax.run import students
 
     student = students.find(**cli.student_name(values))
+    plugins.load(student.run_config.get("plugins", ()))  # its model may be of a family of the user's
     output = values.output
     exports.save(
         student,
