@@ -105,8 +105,10 @@ def run_steps(model, data, computation: step.Computation, mesh: jax.sharding.Mes
     sharded = named_leaves("parameter", train_state.params)
     for moment in ("mu", "nu"):
         sharded |= named_leaves(moment, optax.tree.get(train_state.opt_state, moment))
-    sharded |= {f"batch/{name}": value for name, value in batch._asdict().items()}
-    found |= {f"shape of batch/{name}": np.array(value.shape) for name, value in batch._asdict().items()}
+    fields = batch._asdict()
+    fields |= fields.pop("columns", {})
+    sharded |= {f"batch/{name}": value for name, value in fields.items()}
+    found |= {f"shape of batch/{name}": np.array(value.shape) for name, value in fields.items()}
     return found | {f"shard of {name}": np.array(shard_shape(array)) for name, array in sharded.items()}
 
 
