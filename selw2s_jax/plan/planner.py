@@ -225,8 +225,7 @@ def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
 
 
 def largest_method(config: ml_collections.ConfigDict) -> str:
-    """The method with the most in a batch: "selective" where it is among several."""
+    """The method with the most in a batch: the subject of the experiment where it is among several."""
     by_size = [name for name in config.methods if objectives.trains_p_ik(config, registry.METHODS[name])]
-    if "selective" in by_size:
-        return "selective"
-    return (by_size or list(config.methods))[0]
+    subjects = [name for name in by_size if registry.METHODS[name].role == "subject"]
+    return (subjects or by_size or list(config.methods))[0]
