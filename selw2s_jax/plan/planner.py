@@ -94,7 +94,9 @@ class Planner:
             | {"chip": report.target_json(self._target)}
         )
 
-    def _shapes(self, config, work: workload.Workload) -> list[tuple[int, tuple[int, int] | None]]:
+    def _shapes(
+        self, config: ml_collections.ConfigDict, work: workload.Workload
+    ) -> list[tuple[int, tuple[int, int] | None]]:
         """Tokens of an example, with the (rows, tokens) of a micro-batch where they are known."""
         measured = work.trainings[-1] if work.trainings else None
         if self._options.lengths is None and measured is not None and measured.shapes:
@@ -144,7 +146,9 @@ class Planner:
             self._outcomes[key] = compiled.compile_program(program, self._target)
         return self._outcomes[key]
 
-    def _choose_mesh(self, config, work: workload.Workload, job: _Job) -> ml_collections.ConfigDict:
+    def _choose_mesh(
+        self, config: ml_collections.ConfigDict, work: workload.Workload, job: _Job
+    ) -> ml_collections.ConfigDict:
         """The config with the mesh that is best for a train step."""
         shapes = search.mesh_shapes(
             work.models["strong"].config, len(self._devices) // config.mesh.num_groups
@@ -160,7 +164,13 @@ class Planner:
         self._found["meshes"] += [report.trial_json(trial) for trial in trials]
         return search.with_overrides(config, trials[0].overrides)
 
-    def _remedy(self, config, work: workload.Workload, job: _Job, outcome: compiled.Compiled) -> None:
+    def _remedy(
+        self,
+        config: ml_collections.ConfigDict,
+        work: workload.Workload,
+        job: _Job,
+        outcome: compiled.Compiled,
+    ) -> None:
         program = outcome.program
         self._say(f"\n{program.name} at {job.length} tokens does not fit; trying what would help")
         make = lambda config: job.make(programs.Programs(config, self._devices))  # noqa: E731

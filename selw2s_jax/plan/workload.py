@@ -3,15 +3,13 @@
 Nothing is downloaded, and no weights are needed.
 """
 
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import ml_collections
 
-from selw2s_jax import config as config_lib
-from selw2s_jax.data import batches, fitting, lengths, splits, tasks
+from selw2s_jax.data import batches, fitting, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import data, inputs, selective
 from selw2s_jax.hf import loader, pretrained, tokenizers
@@ -145,7 +143,9 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
     except UserError as error:
         reason = str(error).partition(" - ")[0]
         missing = f"the data ({reason}): sizes of splits, steps and token counts are not known"
-        outline = _outline(_targets(config, _without_data(config, models)), has_data=False)
+        outline = _outline(
+            _targets(selective.Experiment(config, _without_data(config, models))), has_data=False
+        )
         return Workload(models, outline, (), (missing,))
     missing = []
     if without := [role for role, model in models.items() if model.tokenizer is None]:
@@ -158,13 +158,14 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
         missing.append("the weights: which stages are done is not known")
     elif not without:
         found = inputs.prepare(config, workdir)  # with fingerprints of the weights
-    stages = _targets(config, found)
+    experiment = selective.Experiment(config, found)
+    stages = _targets(experiment)
     if not without:
         for stage in stage_lib.in_order(stages, identity=lambda stage: stage.label):
             stage.check()
     has_keys = has_weights and not without
     listed = _list_stages(stages, workdir) if has_keys else _outline(stages, has_data=True)
-    trainings = _list_trainings(config, found, make_batches)
+    trainings = _list_trainings(config, experiment, make_batches)
     return Workload(models, listed, trainings, tuple(missing))
 
 
@@ -210,8 +211,8 @@ def _outline(targets: list[stage_lib.Stage], *, has_data: bool) -> tuple[Stage, 
     return tuple(Stage(stage.label, stage.detail if has_data else "", None) for stage in ordered)
 
 
-def _targets(config: ml_collections.ConfigDict, found: inputs.Inputs) -> list[stage_lib.Stage]:
-    return [stage for of_model in selective.Experiment(config, found).targets() for stage in of_model]
+def _targets(experiment: selective.Experiment) -> list[stage_lib.Stage]:
+    return [stage for of_model in experiment.targets() for stage in of_model]
 
 
 def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]) -> inputs.Inputs:
@@ -231,47 +232,32 @@ def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretraine
     )
 
 
-def _list_trainings(config, found: inputs.Inputs, make_batches: MakeBatches) -> tuple[Training, ...]:
+def _list_trainings(
+    config: ml_collections.ConfigDict, experiment: selective.Experiment, make_batches: MakeBatches
+) -> tuple[Training, ...]:
     seed = config.seeds[0]
-    of_seed, methods = found.by_seed[seed], [method_registry.METHODS[name] for name in config.methods]
-    describe = functools.partial(_training, config, found, make_batches, seed)
-    if found.weak is None:
-        return (describe("P(IK)", "strong", None, of_seed.p_ik),)
-    ceiling = {"student": (of_seed.student_half,), "weak": (of_seed.weak_half,)}
-    chosen = ceiling.get(config.ceiling.split, (of_seed.weak_half, of_seed.student_half))
-    joint = [objectives.trains_p_ik(config, method) for method in methods if method.task_weight > 0]
-    listed = [
-        describe("weak", "weak", (of_seed.weak_half,), None),
-        describe("ceiling", "strong", chosen, None),
-    ]
-    if not all(joint):
-        listed.append(describe("students without P(IK)", "strong", (of_seed.student_half,), None))
-    if any(joint):
-        listed.append(describe("students with P(IK)", "strong", (of_seed.student_half,), of_seed.p_ik))
-    return tuple(listed)
+    if experiment.inputs.weak is None:
+        chosen = {"P(IK)": experiment.p_ik_model(seed)}
+    else:
+        chosen = {"weak": experiment.weak(seed), "ceiling": experiment.ceiling(seed)}
+        students = [experiment.student(seed, name) for name in config.methods]
+        for which, has_p_ik in (("without", False), ("with", True)):
+            alike = [s for s in students if s.task is not None and (s.p_ik is not None) == has_p_ik]
+            if alike:  # all have the same batches
+                chosen[f"students {which} P(IK)"] = alike[0]
+    return tuple(_training(label, stage, make_batches) for label, stage in chosen.items())
 
 
-def _training(
-    config, found: inputs.Inputs, make_batches: MakeBatches, seed: int, label: str, role: str, task, p_ik
-):
-    """A training on splits of the task, on examples of P(IK), or both."""
-    model, training, section = getattr(found, role), config.training, config.p_ik
-    kinds = {batches.TASK: task, batches.P_IK: None if p_ik is None else (p_ik,)}
-    of_kind = {kind: chosen for kind, chosen in kinds.items() if chosen is not None}
+def _training(label: str, stage: train.Train, make_batches: MakeBatches) -> Training:
     names = {batches.TASK: "task", batches.P_IK: "p_ik"}
-    num_examples = {names[kind]: sum(map(len, chosen)) for kind, chosen in of_kind.items()}
-    sizes = {batches.TASK: training.batch_size, batches.P_IK: section.batch_size or training.batch_size}
-    first = min(of_kind)  # the task's examples set the number of steps, where there are any
-    epochs = training.epochs if task is not None else section.epochs
-    num_steps = train.count_steps(num_examples[names[first]], epochs, sizes[first], label)
-    listed = Training(label, role, num_examples, num_steps)
-    if model.tokenizer is None:
+    num_examples = {names[kind]: len(carried) for kind, carried in stage.by_kind.items()}
+    listed = Training(label, stage.model.role, num_examples, stage.num_steps)
+    if stage.model.tokenizer is None:
         return listed
-    sets = {}
-    for kind, chosen in of_kind.items():
-        texts = [text for split in chosen for text in split.texts]
-        ids = [name for split in chosen for name in split.ids]
-        sets[kind] = batches.ExampleSet(ids, lengths.encode(texts, model))
-    order_seed = config_lib.seed_for(config, seed, "order")
-    data = make_batches(model, sets, {kind: sizes[kind] for kind in sets}, num_steps, order_seed)
+    sets = {
+        kind: batches.ExampleSet(carried.split.ids, carried.split.tokens(stage.model))
+        for kind, carried in stage.by_kind.items()
+    }
+    sizes = {kind: stage.batch_sizes[kind] for kind in sets}
+    data = make_batches(stage.model, sets, sizes, stage.num_steps, stage.order_seed)
     return listed._replace(num_tokens=data.num_tokens, num_slots=data.num_slots, shapes=tuple(data.shapes))

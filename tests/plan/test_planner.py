@@ -13,6 +13,7 @@ from support import commands, paths, plan_worker, plans, small_run, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import errors, sharding
+from selw2s_jax.experiments import selective
 from selw2s_jax.models import registry
 from selw2s_jax.plan import __main__ as plan_command
 from selw2s_jax.plan import chips, hlo, planner, programs, search, targets, workload
@@ -182,7 +183,7 @@ def test_without_data_the_stages_are_those_of_the_run(tmp_path, monkeypatch):
     ].config
     made = programs.Programs(config, jax.devices())
     found = workload.find(config, tmp_path, made.train_batches)
-    targets = workload._targets(config, workload._without_data(config, found.models))
+    targets = workload._targets(selective.Experiment(config, workload._without_data(config, found.models)))
     outline = workload._outline(targets, has_data=False)
     assert [stage.label for stage in outline] == [stage.label for stage in found.stages]
     assert all(stage.is_done is None and not stage.detail for stage in outline)
