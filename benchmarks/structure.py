@@ -75,7 +75,7 @@ class Checkout:
         return found - {""}
 
     def floors(self) -> dict[str, int]:
-        """The floor of each room; 0 for those in a circle."""
+        """The floor of each room; 0 for those in a circle or above one."""
         rooms: dict[str, set[str]] = {}
         for module, others in self.imports.items():
             if module:
@@ -132,7 +132,7 @@ class Checkout:
         longest = max(self.sources, key=lambda name: self.lines([name]))
         return {
             "modules at the top, folders": f"{len(top)}, {len(folders)}",
-            "floors by room": str(max(floors.values())) + (" and a circle" if 0 in floors.values() else ""),
+            "floors by room": _describe(list(floors.values())),
             "from `main` to the train step": self.frames(),
             "longest class": self.longest(ast.ClassDef),
             "longest function": self.longest(ast.FunctionDef),
@@ -141,6 +141,12 @@ class Checkout:
             "what `report` imports": f"{len(report)} files, {self.lines(report):,} lines",
             f"files that name the label column `{_COLUMN}`": str(len(knowing)),
         }
+
+
+def _describe(floors: list[int]) -> str:
+    without = floors.count(0)
+    above = f", and {without} rooms in a circle or above one" if without else ""
+    return f"{max(floors)} for {len(floors) - without} rooms{above}"
 
 
 def main() -> None:
