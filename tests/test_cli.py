@@ -233,17 +233,37 @@ def test_the_command_prints_one_line_and_exits_with_2(arguments, message):
     commands.assert_refused(commands.call(main_command.main, *arguments, cwd=paths.REPO), message)
 
 
-@pytest.mark.parametrize("command", ["main", "report", "predict", "export", "plan", "benchmark"])
-def test_a_mistake_ends_the_process_of_a_command_with_one_line_before_jax_is_imported(tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "argument", "message"),
+    [
+        *(
+            (name, "--wrkdir=x", "flag 'wrkdir'")
+            for name in ("report", "predict", "export", "plan", "benchmark")
+        ),
+        (
+            "main",
+            f"--config={paths.CONFIGS}/gpt2.py:smoke --config.training.epoch=1",
+            "config.training.epochs",
+        ),
+        ("main", "--help", None),
+        ("benchmark", "--help", None),
+    ],
+)
+def test_what_needs_no_jax_ends_the_process_of_a_command_before_it_is_imported(
+    tmp_path, command, argument, message
+):
     code = (
         "import runpy, sys\n"
         f"try: runpy.run_module('selw2s_jax.{command}', run_name='__main__', alter_sys=True)\n"
         "finally: print(*sorted(sys.modules), sep='\\n', file=open('modules.txt', 'w'))"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code, "--wrkdir=x"], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", code, *argument.split()], capture_output=True, text=True, cwd=tmp_path
     )
-    commands.assert_refused(ended, "Unknown command line flag 'wrkdir'")
+    if message is None:
+        assert f"python -m selw2s_jax.{command} --config=" in ended.stdout and ended.stderr == ""
+    else:
+        commands.assert_refused(ended, message)
     modules = set((tmp_path / "modules.txt").read_text().split())
     assert "selw2s_jax.cli" in modules
     assert not {"jax", "flax", "transformers", "datasets", "pyarrow", "torch"} & modules

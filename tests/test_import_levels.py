@@ -136,6 +136,11 @@ def test_a_report_drags_in_no_model_training_inference_or_stage():
     assert not {room(module) for module in found} & {"models", "training", "inference", "stages", "hf"}
 
 
+def test_what_others_build_on_stands_alone():
+    for module in ("analysis.metrics", "models.key_tables", "runtime.storage", "sharding", "config"):
+        assert internal_imports(module) <= {"errors"}, module
+
+
 def test_imports_have_no_circle():
     graph = {module: set(internal_imports(module)) for module in MODULES}
     while graph:

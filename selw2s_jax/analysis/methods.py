@@ -35,6 +35,13 @@ class Facts:
             raise ValueError(f"no description or no role of a method: {self.description!r}, {self.role!r}")
 
 
+def _selects(method: registry.Method) -> bool:
+    """Whether it is for the method itself to choose which rows keep which label."""
+    return (
+        method.mask_of is None and method.role != "control" and (method.uses_p_ik or method.uses_self_labels)
+    )
+
+
 def facts(name: str) -> Facts:
     """Of a method or reference that this process knows; those of any student where it knows none of that name."""
     method = registry.REFERENCES.get(name) or registry.METHODS.get(name)
@@ -43,7 +50,7 @@ def facts(name: str) -> Facts:
     return Facts(
         description=method.description or Facts.description,
         role=method.role,
-        selects=method.uses_p_ik and method.mask_of is None,
+        selects=_selects(method),
         smooths=method.rule_options.get("refiner") != "none",
     )
 

@@ -140,7 +140,7 @@ def _check_same_length(scores: np.ndarray, labels: np.ndarray) -> None:
 
 
 def accuracy_interval(correct: Sequence[int], total: int) -> tuple[float, float]:
-    """The 95 % interval of `summarize`, from the numbers of right items of each seed."""
+    """The 95 % interval of `results.summarize`, from the numbers of right items of each seed."""
     mean = statistics.fmean(correct) / total
     low, high = wilson_interval(round(statistics.fmean(correct)), total)
     over_seeds = mean_interval([count / total for count in correct])

@@ -42,9 +42,8 @@ class Batch(NamedTuple):
     last: np.ndarray  # [M, E] int32, column of the last token
     kind: np.ndarray  # [M, E] int32, TASK or P_IK
     weight: np.ndarray  # [M, E] float32: 1 for an example, 0 for padding, and nothing between
-    columns: dict[
-        str, np.ndarray
-    ]  # [M, E, ...] float32 by name; neutral for padding and for kinds without the column
+    # [M, E, ...] float32 by name; neutral for padding and for kinds without the column.
+    columns: dict[str, np.ndarray]
 
     @property
     def example_weight(self) -> np.ndarray | float:

@@ -63,9 +63,12 @@ def read_csv(path: pathlib.Path) -> Iterator[Row]:
 
 
 def read_parquet(path: pathlib.Path, wanted: Collection[str]) -> Iterator[Row]:
-    """With those of the wanted columns that are there; with all, for a message, where none is."""
+    """With those of the wanted columns that are there; where none is, one row of the names of all, for a message."""
     table = sources.read_parquet(path)
-    known = [name for name in table.schema.names if name in wanted] or table.schema.names
+    known = [name for name in table.schema.names if name in wanted]
+    if not known:
+        yield 1, dict.fromkeys(table.schema.names)
+        return
     yield from enumerate(table.select(known).to_pylist(), 1)
 
 

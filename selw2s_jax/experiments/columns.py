@@ -48,8 +48,11 @@ def register(name: str, shape: tuple[int, ...] = ()):
         shape: of one example's values.
 
     Raises:
-        ValueError: the name is taken, or is known with another shape.
+        ValueError: the name is taken, or is known with another shape, or the shape is none.
     """
+
+    if not isinstance(shape, tuple) or not all(type(size) is int and size > 0 for size in shape):
+        raise ValueError(f"shape={shape!r} of the column {name!r}: give a tuple of sizes, () for one number")
 
     def add(make: Maker) -> Maker:
         known = COLUMNS.get(name, Column(shape))

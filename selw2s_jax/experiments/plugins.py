@@ -84,6 +84,8 @@ def _check_columns(name: str, config: ml_collections.ConfigDict, method: registr
     role = f"label rule {objective.label_rule!r} of method {name!r}"
     try:
         read = columns.read_by(objective)
+    except KeyError as error:  # a selector or refiner of the method's own options
+        raise UserError(f"{role}: {error.args[0]}") from error
     except Exception as error:
         raise UserError(
             f"{role} does not say which columns it reads: {errors.one_line(error, with_type=True)}"
@@ -110,6 +112,14 @@ class _Given(dict[str, jax.Array]):
         raise UserError(
             f"it reads the column {name!r} and does not say so: register it with reads=(..., {name!r})"
         )
+
+
+# A pytree as any dict is one: a rule may map over its inputs, or be jitted.
+jax.tree_util.register_pytree_node(
+    _Given,
+    lambda columns: (tuple(columns.values()), tuple(columns)),
+    lambda names, values: _Given(zip(names, values, strict=True)),
+)
 
 
 def _check_label_rule(name: str, objective: objectives.Objective, given: tuple[str, ...]) -> None:

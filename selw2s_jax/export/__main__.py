@@ -43,10 +43,12 @@ def _run(values: flags.FlagValues) -> None:
         raise UserError("--output is missing; give the folder to write")
     from selw2s_jax.experiments import plugins
     from selw2s_jax.export import exports
+    from selw2s_jax.models import registry
     from selw2s_jax.run import students
 
     student = students.find(**cli.student_name(values))
-    plugins.load(student.run_config.get("plugins", ()))  # its model may be of a family of the user's
+    if student.config.family not in registry.FAMILIES:  # one of the user's own
+        plugins.load(student.run_config.get("plugins", ()))
     output = values.output
     exports.save(
         student,

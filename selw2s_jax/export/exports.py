@@ -16,7 +16,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.export import model_card
 from selw2s_jax.hf import loader, peft, pretrained, tokenizers, weight_files, writer
 from selw2s_jax.models import heads, lora
-from selw2s_jax.run import student_models, students
+from selw2s_jax.run import manifests, student_models, students
 from selw2s_jax.runtime import artifacts
 
 FACTS_NAME = "student.json"
@@ -24,7 +24,7 @@ FACTS_NAME = "student.json"
 
 def read_numbers(student: students.Student) -> model_card.Numbers | None:
     """What the run's results say of a student; None where they are of an earlier config, or not there yet."""
-    path, facts = student.folder / "results.json", student.facts
+    path, facts = student.folder / manifests.RESULTS_FILE, student.facts
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         if student.artifact.key not in [entry["key"] for entry in report["manifest"]["students"]]:
@@ -33,7 +33,8 @@ def read_numbers(student: students.Student) -> model_card.Numbers | None:
         records = {
             r["method"]: r for r in report["records"] if r["seed"] == facts.seed and r["method"] in names
         }
-        p_ik = [r for r in report["p_ik"] if (r["seed"], r["method"]) == (facts.seed, facts.method)]
+        of_student = [r for r in report["p_ik"] if (r["seed"], r["method"]) == (facts.seed, facts.method)]
+        p_ik = [r for r in of_student if "test_task" in r]  # runs of the first versions named no task
         return model_card.Numbers(records if facts.method in records else {}, p_ik)
     except (FileNotFoundError, KeyError):
         return None

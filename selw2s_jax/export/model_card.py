@@ -212,7 +212,7 @@ def _numbers(facts: students.Facts, numbers: Numbers | None) -> list[str]:
         if test["auroc_low"] is not None:
             auroc += f" (95 % interval {test['auroc_low']:.3f} to {test['auroc_high']:.3f})"
         paragraphs.append(
-            f"P(IK) on {test['n']} questions of {_code(test['task'])}, of which the untouched "
+            f"P(IK) on {test['n']} questions of {_code(test['test_task'])}, of which the untouched "
             f"{_model_name(facts.strong)} answers {test['known']} right: AUROC {auroc}."
         )
     return paragraphs

@@ -20,11 +20,14 @@ class RuleInputs(NamedTuple):
     class_logits: jax.Array  # [E, 2]
     p_ik: jax.Array  # [E] from the P(IK) head; 0.5 where the model has none
     embeddings: jax.Array  # [E, D]
-    columns: dict[
-        str, jax.Array
-    ]  # [E, ...] float32 by name: what the examples carry, with all that the rule `reads`
+    # [E, ...] float32 by name: what the examples carry, with all that the rule `reads`.
+    columns: dict[str, jax.Array]
     example_mask: jax.Array  # [E] bool: task examples that count
     step_fraction: jax.Array  # []
+
+    def with_columns(self, **values: jax.Array) -> "RuleInputs":
+        """The same with other columns, as a rule gives them to one that it is made of."""
+        return self._replace(columns=self.columns | values)
 
     @property
     def weak_probs(self) -> jax.Array:

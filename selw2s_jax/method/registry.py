@@ -23,11 +23,11 @@ class Method:
             the config.
         uses_p_ik: whether the model has a P(IK) head and P(IK) examples in its batches.
         uses_self_labels: whether the strong model's own labels are among its inputs.
-        columns: that its examples carry besides those that its label rule reads, as `example_weight`, which the step
-            reads.
         mask_of: the method whose IK masks, shuffled among the examples of each batch, are this one's scores.
         task_weight: weight of the class-head loss (0: P(IK) alone is trained, "P(IK) only").
         is_student: whether it may be listed in `methods` of a config.
+        columns: that its examples carry besides those that its label rule reads, as `example_weight`, which the step
+            reads.
     """
 
     label_rule: str = "given"
@@ -36,14 +36,16 @@ class Method:
     loss_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     uses_p_ik: bool = False
     uses_self_labels: bool = False
-    columns: tuple[str, ...] = ()
     mask_of: str | None = None
     task_weight: float = 1.0
     is_student: bool = True
     description: str = ""
     role: str = "student"
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self):
+        if isinstance(self.columns, str):
+            raise ValueError(f"columns={self.columns!r} of a method: give a tuple of names")
         if self.role not in ROLES:
             raise ValueError(f"role {self.role!r} of a method is not one of: {', '.join(ROLES)}")
 

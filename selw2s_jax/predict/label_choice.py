@@ -79,6 +79,8 @@ def choose(
         batch_size=config.training.batch_size,
         graph=config.graph.to_dict(),
     )
+    if selects and options["refiner"] == "graph":
+        smoothed = np.where(ik_mask, smoothed, targets)  # the same number, whichever program rounded it
     none = [None] * num
     knows_prior = not selects or own is not None or options["self_label"] == "class_head"
     smoothed = smoothed.tolist() if weak_probs is not None and knows_prior else none

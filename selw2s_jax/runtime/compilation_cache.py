@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-_MAX_BYTES = 8 * 2**30  # the least recently used are deleted above
+MAX_BYTES = 8 * 2**30  # the least recently used are deleted above
 _MIN_COMPILE_S = 0.3
 
 
@@ -31,4 +31,4 @@ def enable() -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_S)
     if jax.process_count() == 1:  # eviction takes a lock, which shared file systems may lack
-        jax.config.update("jax_compilation_cache_max_size", _MAX_BYTES)
+        jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)

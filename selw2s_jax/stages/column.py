@@ -43,6 +43,7 @@ class Column(stage_lib.Stage):
         return {
             "version": stage_lib.VERSION,
             "column": self.column,
+            "shape": list(self.shape),
             "texts": self.split.texts_hash,
             "seed": self.seed,
             **own_code.hashes(column=self.make),

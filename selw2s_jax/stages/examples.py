@@ -285,7 +285,11 @@ class Examples:
     @property
     def inputs(self) -> dict[str, Any]:
         """What they are a function of."""
-        named = {column.named or name: column.inputs for name, column in self.columns.items()}
+        own = {name: column for name, column in self.columns.items() if not isinstance(column, Made)}
+        named = {column.named or name: column.inputs for name, column in own.items()}
+        # Columns of users have names of their own choice, which must not stand for anything else of a training.
+        if made := {name: column.inputs for name, column in self.columns.items() if name not in own}:
+            named["columns"] = made
         return {"texts": self.split.texts_hash, **named}
 
     def read(self, model: pretrained.Model, store: artifacts.Store) -> batches.ExampleSet:

@@ -123,6 +123,8 @@ def test_every_bad_line_is_named(tmp_path):
         '{"text": 5, "label": 0}',
         '{"text": "x", "label": 1.0}',
         '{"text": "\\ud800", "label": 1}',
+        '{"text": "x", "label": 0.5}',
+        '{"text": "x", "label": ""}',
     ]
     message = error_of(write(tmp_path / "a.jsonl", "\n".join(lines)))
     assert "line 2: not a JSON object (Expecting value)" in message
@@ -133,6 +135,8 @@ def test_every_bad_line_is_named(tmp_path):
     assert "line 8: text must be text, found 5" in message
     assert "line 9: label must be 0 or 1, found 1.0" in message
     assert "line 10: text is not UTF-8 text" in message
+    assert "line 11: label must be 0 or 1, found 0.5" in message
+    assert "line 12: label must be 0 or 1, found ''" in message
     assert "line 1:" not in message
     assert "line 3:" not in message
 

@@ -4,6 +4,7 @@ import re
 import sys
 import textwrap
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -238,3 +239,50 @@ def test_a_made_column_is_a_stage_that_trainings_read(tmp_path):
     assert calls == [7] and made.needs == (stage,) and made.inputs == stage.key
     assert [name for name in stage.inputs if name.startswith("code of")] == ["code of column"]
     assert columns.stage("votes", split, seed=6).key != stage.key
+
+
+@pytest.mark.parametrize("shape", [4, [4], (0,), ("a",)])
+def test_a_shape_is_a_tuple_of_sizes(shape):
+    with pytest.raises(ValueError, match="give a tuple of sizes"):
+        columns.register("mine", shape)(print)
+
+
+def test_names_of_columns_stand_for_nothing_else_of_a_training():
+    """A column called like a part of the key changes the key, and only its own part."""
+    columns.register("objective")(lambda ids, texts, seed: np.ones(len(ids)))
+    rows = [tasks.Example(f"t/{i}", f"t/{i}", f"text {i}", i % 2) for i in range(7)]
+    split = splits.Split(rows, tasks.TASKS["sciq"], "bare", ())
+    made = {"objective": examples.Made(columns.stage("objective", split, seed=5))}
+    plain, other = (
+        examples.Examples(split, {"weak_probs": examples.Truth(split)} | more) for more in ({}, made)
+    )
+    assert other.inputs == plain.inputs | {"columns": {"objective": made["objective"].inputs}}
+
+
+@pytest.mark.parametrize(
+    "wrap", [jax.jit, lambda rule: lambda inputs: rule(jax.tree.map(jnp.asarray, inputs))]
+)
+def test_rules_may_be_jitted_and_map_over_their_inputs(wrap):
+    @label_rules.register("own", reads=("weak_probs", "self_labels"))
+    def make_rule():
+        inner = label_rules.get("given")
+        return wrap(
+            lambda inputs: inner(inputs.with_columns(weak_probs=selection.as_probs(inputs.self_labels)))
+        )
+
+    registry.register("own", registry.Method(label_rule="own", uses_self_labels=True))
+    plugins.check_methods(config_with("own"))
+
+
+def test_a_part_that_is_unknown_is_named():
+    options = {"refiner": "grpah"}
+    registry.register(
+        "own", registry.Method(label_rule="selective", rule_options=options, uses_self_labels=True)
+    )
+    with pytest.raises(UserError, match="label rule 'selective' of method 'own': unknown refiner 'grpah'"):
+        plugins.check_methods(config_with("own"))
+
+
+def test_columns_of_a_method_are_a_tuple():
+    with pytest.raises(ValueError, match="columns='example_weight' of a method: give a tuple"):
+        registry.Method(columns="example_weight")

@@ -257,6 +257,15 @@ def test_the_command(finished, exported, tmp_path):
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow
+@pytest.mark.ci
+def test_the_command_as_a_process_says_one_line(finished, exported, tmp_path):
+    name = (f"--workdir={finished}", "--task=sciq", "--method=selective", "--seed=0")
+    ended = commands.process("export", *name, "--output=out", cwd=tmp_path)
+    assert ended.returncode == 0 and ended.stderr == "" and ended.stdout.count("\n") == 1, ended
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in exported.iterdir()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -382,8 +391,8 @@ NUMBERS = model_card.Numbers(
         }
     },
     p_ik=[
-        {"n": 30, "known": 12, "task": "arc", "auroc": 0.7, "auroc_low": 0.6, "auroc_high": 0.8},
-        {"n": 9, "known": 9, "task": "sciq", "auroc": None, "auroc_low": None, "auroc_high": None},
+        {"n": 30, "known": 12, "test_task": "arc", "auroc": 0.7, "auroc_low": 0.6, "auroc_high": 0.8},
+        {"n": 9, "known": 9, "test_task": "sciq", "auroc": None, "auroc_low": None, "auroc_high": None},
     ],
 )
 

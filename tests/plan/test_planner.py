@@ -189,6 +189,14 @@ def test_without_data_the_stages_are_those_of_the_run(tmp_path, monkeypatch):
     assert all(stage.is_done is None and not stage.detail for stage in outline)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_mesh_that_does_not_fit_the_target_is_one_line_of_a_process(tmp_path):
+    arguments = (f"--config={paths.CONFIGS}/qwen.py", "--target=cpu:8", "--config.mesh.shape=(1,3,1)")
+    ended = commands.process("plan", *arguments, cwd=tmp_path)
+    commands.assert_refused(ended._replace(stdout=""), "mesh.shape")
+
+
 def worker(what: str, num_devices: int) -> dict:
     """Runs plan_worker.py on so many CPU devices."""
     flags = f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0"
@@ -196,7 +204,7 @@ def worker(what: str, num_devices: int) -> dict:
         [sys.executable, plan_worker.__file__, what],
         capture_output=True,
         text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": paths.PYTHONPATH},
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

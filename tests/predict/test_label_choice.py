@@ -24,7 +24,7 @@ def make_config(batch_size: int, **overrides):
     return tiny_config.make_config(training__batch_size=batch_size, **overrides)
 
 
-@pytest.mark.parametrize("num", [3, 4, 11])
+@pytest.mark.parametrize("num", [1, 4, 11])
 @pytest.mark.parametrize("gamma", [0.0, 0.45, 1.0])
 @pytest.mark.parametrize("method", ["selective", "selective_without_gs"])
 def test_targets_are_those_of_training(num, gamma, method):
@@ -42,7 +42,7 @@ def test_targets_are_those_of_training(num, gamma, method):
         other = "smoothed" if method == "selective" else "weak"
         assert choice.used[span] == ["self" if known else other for known in ik_mask]
     for smoothed, target, used in zip(*choice[:1], choice.target, choice.used, strict=True):
-        assert used != "smoothed" or smoothed == pytest.approx(target, abs=1e-6)
+        assert used != "smoothed" or smoothed == target
 
 
 def test_of_p_ik_alone_and_no_weak_model_only_own_labels_are_used():

@@ -426,7 +426,7 @@ def test_models_that_are_gone_name_their_flag(finished, examples, tmp_path, monk
 def test_the_command(finished, examples, records, tmp_path):
     write_questions(tmp_path / "in.jsonl", examples[:9])
     name = (f"--workdir={finished}", "--task=sciq", "--method=selective", "--seed=0")
-    ended = commands.call(predict_command.main, *name, "--input=in.jsonl", "--output=out.jsonl", cwd=tmp_path)
+    ended = commands.process("predict", *name, "--input=in.jsonl", "--output=out.jsonl", cwd=tmp_path)
     assert ended.returncode == 0 and "error" not in ended.stderr, ended
     assert "9 lines, one for each question, are in out.jsonl" in ended.stdout
     found = read_lines(tmp_path / "out.jsonl")

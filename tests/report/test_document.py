@@ -189,8 +189,8 @@ def test_many_methods_each_have_a_look_of_their_own():
 @pytest.mark.ci
 def test_command_writes_the_report_and_refuses_what_is_no_run(tmp_path):
     workdir = report_runs.write_run(tmp_path / "run", unfinished=("selective",))
-    done = commands.call(report_command.main, f"--workdir={workdir}", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = commands.process("report", f"--workdir={workdir}", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
     assert f"{workdir}/report/report.html" in done.stdout and "2 outcomes are missing" in done.stdout
     expected = document.files([stored.read_run(epath.Path(workdir))])
     assert {path.name: path.read_bytes() for path in (workdir / "report").iterdir()} == expected

@@ -276,7 +276,6 @@ def test_damaged_questions_are_refused_in_one_line(tmp_path, damage):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(("known", "words"), [(90, "right"), (0, "wrong")])
 def test_where_all_or_none_is_known_the_auroc_is_undefined(tmp_path, known, words):
     of_cells = {"a": cells()["arc-sciq"] | {"known": known}}

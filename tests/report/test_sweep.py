@@ -183,7 +183,6 @@ def test_numbers_are_drawn_in_order_and_a_missing_run_is_a_gap(tmp_path):
     assert not any(method == "random_selection" for method, _ in rows)
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_pairs_of_models_have_a_transfer_matrix_of_accuracy_and_pgr(tmp_path):
     pairs = (("gpt2", "gpt2-xl"), ("gpt2", "qwen-14b"), ("qwen-1.8b", "qwen-14b"))
     cells = {f"{weak}-{strong}": {"weak": weak, "strong": strong} for weak, strong in pairs}

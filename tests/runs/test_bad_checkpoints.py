@@ -4,9 +4,9 @@ import json
 import pathlib
 import shutil
 
-from support import checkpoint_edits as edits
 import numpy as np
 import pytest
+from support import checkpoint_edits as edits
 from support.refusals import make_config
 
 from selw2s_jax.errors import UserError

@@ -1,8 +1,5 @@
 """The command as a user types it, in a process of its own; and inputs that are odd but legal."""
 
-from selw2s_jax import main as main_command
-from support import commands
-from support import paths
 import json
 import os
 import pathlib
@@ -13,8 +10,10 @@ import sys
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from support import commands, paths
 
 from selw2s_jax import config as config_lib
+from selw2s_jax import main as main_command
 from selw2s_jax.data import by_id
 from selw2s_jax.experiments import inputs
 from selw2s_jax.hf import random_checkpoint, weight_files
@@ -49,16 +48,6 @@ def error_line(start, *arguments: str, cwd: pathlib.Path, **environment: str) ->
     assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1, ended.stderr
     assert not list(cwd.glob("**/artifacts/*/*"))
     return ended.stderr
-
-
-def test_help_is_on_standard_output(tmp_path):
-    ended = process("--help", cwd=tmp_path)
-    assert "python -m selw2s_jax.main --config=" in ended.stdout and ended.stderr == ""
-
-
-def test_a_mistake_ends_the_process(tmp_path):
-    line = error_line(process, SMOKE, "--config.training.epoch=1", cwd=tmp_path)
-    assert "did you mean config.training.epochs?" in line
 
 
 def test_a_mistake_found_in_the_inputs_is_one_line(tmp_path):

@@ -1,11 +1,10 @@
 """A run killed in training, in saving or in scoring, and started again, ends as one that nobody killed."""
 
-from support import paths
-import pathlib
 import signal
 import sys
 
 import pytest
+from support import paths
 
 BENCHMARKS = paths.REPO / "benchmarks"
 

@@ -9,8 +9,8 @@ import types
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import tiny_config
 from safetensors.numpy import load_file, save_file
+from support import tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError

@@ -1,6 +1,5 @@
 """A whole run with its workdir, data and model on gs://, against a local stand-in that speaks Google's protocol."""
 
-from support import paths
 import json
 import os
 import pathlib
@@ -9,10 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from support import commands
+from support import commands, paths
 
 from selw2s_jax.worlds import smoke
-
 
 
 def with_generations(download):
@@ -84,9 +82,7 @@ def test_a_run_on_gs_is_killed_and_ends_as_a_local_one(tmp_path, bucket):
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
 
-    ((status, out, last),) = commands.endings(
-        [commands.start("gs://trial/runs/one", *on_gs, **bucket)]
-    )
+    ((status, out, last),) = commands.endings([commands.start("gs://trial/runs/one", *on_gs, **bucket)])
     assert status == 0, (out, last)
     assert "took over the lock of" in out and " 2 to run" in out
     ((status, _, last),) = commands.endings([commands.start(tmp_path / "run", *local)])

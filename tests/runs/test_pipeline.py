@@ -1,6 +1,5 @@
 """The whole run on generated inputs: what is made, what is found again, and what depends on what."""
 
-from support import tiny_config
 import gc
 import json
 import pathlib
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from flax import nnx
+from support import tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import lengths
@@ -20,8 +20,6 @@ from selw2s_jax.run import pipeline
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import workbench
 from selw2s_jax.worlds import generated
-
-
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +285,9 @@ def _manifest_files(folder: pathlib.Path):
 def test_a_users_own_file_is_a_task(tmp_path):
     rows = [{"text": f"the number {i} is even", "label": 1 - i % 2} for i in range(90)]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    config = tiny_config.make_config(task="parity", methods=("finetune",), data__train_file=str(tmp_path / "own.jsonl"))
+    config = tiny_config.make_config(
+        task="parity", methods=("finetune",), data__train_file=str(tmp_path / "own.jsonl")
+    )
     config.data.num_test = None
     report = pipeline.run(config, tmp_path / "run")
     assert {record["task"] for record in report["records"]} == {"parity"}
@@ -310,7 +310,9 @@ def test_damaged_artifacts_are_refused_by_name(tmp_path, finished):
 def test_real_files_are_read_in_place(tmp_path):
     """`data.source` may be any folder of the same layout; the generated one is an example of it."""
     generated.write_generated_data(tmp_path / "data", seed=4, num_train=60, num_test=20)
-    config = tiny_config.make_config(data__source=str(tmp_path / "data"), methods=("finetune",), data__num_test=None)
+    config = tiny_config.make_config(
+        data__source=str(tmp_path / "data"), methods=("finetune",), data__num_test=None
+    )
     report = pipeline.run(config, tmp_path / "run")
     assert report["records"][0]["n"] == 20
 
@@ -348,8 +350,8 @@ def test_a_released_model_leaves_no_array_on_the_devices(without_automatic_gc, t
     experiment = selective.Experiment(config, found)
     trained, answers = experiment.ceiling(0), experiment.answers(0, "student_half")
     bench = workbench.Workbench(artifacts.Store(tmp_path), tmp_path)
-    bench.make(trained)
     held = (
+        lambda: (bench.make(trained), trained.hold(bench))[1],
         lambda: trained.hold(bench),
         lambda: answers.hold(bench),
     )

@@ -1,26 +1,17 @@
 """Runs by two processes: as one process would, stopped together, and refused where they do not go together."""
 
-from support import paths
-from selw2s_jax import main as main_command
-from support import processes_worker
-from support import commands
 import json
 import os
-import pathlib
 import signal
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from support import commands, paths, processes_worker
 
+from selw2s_jax import main as main_command
 from selw2s_jax.runtime import artifacts
-
-
-
-
-
 
 
 def start_two(
@@ -29,11 +20,11 @@ def start_two(
     """Two processes with two devices each."""
     joined = (f"--coordinator_address=localhost:{commands.free_port()}", "--num_processes=2")
     return [
-        commands.start(workdir, *joined, f"--process_id={number}", *arguments, *more, devices=2, **environment)
+        commands.start(
+            workdir, *joined, f"--process_id={number}", *arguments, *more, devices=2, **environment
+        )
         for number, (workdir, more) in enumerate(zip(workdirs, own, strict=True))
     ]
-
-
 
 
 def results(workdir) -> dict:

@@ -5,8 +5,7 @@ import json
 import shutil
 
 import pytest
-from support import tiny_config
-from support import plans
+from support import plans, tiny_config
 
 from selw2s_jax.hf import random_checkpoint
 from selw2s_jax.models import registry

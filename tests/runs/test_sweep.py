@@ -1,8 +1,6 @@
 """Sweeps: their cells, stages that are made once, shards of the work, and groups of devices."""
 
 import dataclasses
-from support import paths
-from support import sweeps
 import json
 import os
 import pathlib
@@ -13,7 +11,7 @@ import threading
 import ml_collections
 import numpy as np
 import pytest
-from support import refusals
+from support import paths, sweeps
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
@@ -93,8 +91,6 @@ def test_axes_that_cannot_be(axes, message):
 
 
 # Runs.
-
-
 
 
 def records(report) -> list[dict]:
@@ -202,7 +198,7 @@ def test_groups_that_do_not_divide_the_devices_are_refused(prepared, tmp_path):
 GROUPS = """
 import json, pathlib, sys
 sys.path.insert(0, sys.argv[5])
-from support from support import refusals
+from support import refusals
 from selw2s_jax.run import pipeline
 prepared = refusals.Prepared(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 config = refusals.make_config(

@@ -51,6 +51,19 @@ def call(main: Callable[[list[str]], None], *arguments: str, cwd: pathlib.Path, 
     return Ended(status, out.getvalue(), err.getvalue())
 
 
+def process(command: str, *arguments: str, cwd: pathlib.Path, **environment: str) -> Ended:
+    """Runs `python -m selw2s_jax.<command>` in that folder, without network."""
+    ended = subprocess.run(
+        [sys.executable, "-m", f"selw2s_jax.{command}", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"} | environment,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
 def assert_refused(ended: Ended, part: str) -> None:
     """Exit status 2, nothing on standard output, and on standard error one line that has this part."""
     assert ended.returncode == 2 and not ended.stdout, ended
