@@ -10,6 +10,7 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 
+from selw2s_jax import errors
 from selw2s_jax.data import batches, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, objectives, registry
@@ -82,10 +83,8 @@ def made(name: str, ids: Sequence[str], texts: Sequence[str], seed: int) -> np.n
     try:
         values = np.asarray(make(ids, texts, seed), np.float32)
     except Exception as error:
-        reason = (str(error).strip() or "no message").splitlines()[0]
-        raise UserError(
-            f"column {name!r} fails on {len(ids)} examples: {type(error).__name__}: {reason}"
-        ) from error
+        reason = errors.one_line(error, with_type=True)
+        raise UserError(f"column {name!r} fails on {len(ids)} examples: {reason}") from error
     if values.shape != (len(ids), *shape):
         raise UserError(
             f"column {name!r} is of shape {values.shape} for {len(ids)} examples: return {(len(ids), *shape)}"
