@@ -261,7 +261,8 @@ def _settings():
 
 
 @pytest.mark.parametrize(
-    "num_tokens", [5, 255, pytest.param(layers._BLOCKWISE_TOKENS, marks=pytest.mark.slow), 331]
+    "num_tokens",
+    [5, 255, pytest.param(layers._BLOCKWISE_TOKENS, marks=[pytest.mark.slow, pytest.mark.ci]), 331],
 )
 def test_attention_on_a_cpu_is_that_of_jax(num_tokens):
     """Values and gradients, with several examples and padding in a row."""
