@@ -105,7 +105,7 @@ class Decoder(nnx.Module):
             return hidden
 
     def extend(self, tokens, segment_ids=None, positions=None, *, cache=None):
-        """`hidden_states`, and the keys and values of these tokens, [L, R, T, N, H] each in the compute dtype.
+        """`hidden_states`, and the keys and values of these tokens, [L, R, T, K, H] each in the compute dtype.
 
         Those of padding are finite and mean nothing. No row is too long here: the caller sees to it that
         positions stay within `max_seq_len`.
@@ -193,17 +193,23 @@ def _forward(
     if positions is None:
         positions = layers.segment_positions(segment_ids)
     mask, past = layers.attention_mask(segment_ids), None
+    window, (num_rows, num_tokens) = config.sliding_window, tokens.shape
+    if window is not None:  # within a segment, places in the row are as far apart as positions
+        mask &= layers.window_mask(jnp.arange(num_tokens)[None], num_tokens, window)
     if cache is not None:
-        length = kv_cache.for_rows(cache.length, tokens.shape[0], axis=0)
+        length = kv_cache.for_rows(cache.length, num_rows, axis=0)
         positions += length[:, None]
-        past_mask = layers.past_mask(length, cache.keys.shape[2], tokens.shape[1])
+        num_slots = cache.keys.shape[2]
+        past_mask = layers.past_mask(length, num_slots, num_tokens)
+        if window is not None:
+            past_mask &= layers.window_mask(positions, num_slots, window)
         mask, past = jnp.concatenate([past_mask, mask], axis=-1), (cache.keys, cache.values)
     x = jnp.take(model.wte[...], tokens, axis=0, mode="clip").astype(settings.compute_dtype)
     if config.rope_base is None:
         x += jnp.take(model.wpe[...], positions, axis=0, mode="clip").astype(settings.compute_dtype)
         rotary = None
     else:
-        rotary = layers.rotary_tables(positions, config.head_dim, config.rope_base)
+        rotary = layers.rotary_tables(positions, config.head_dim, config.rope_base, config.rope_scaling)
     context = layers.Context(mask, rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)
