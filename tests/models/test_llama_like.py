@@ -11,8 +11,8 @@ import pytest
 from support import llama_like, tiny_decoders
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.hf import loader, random_checkpoint, writer
-from selw2s_jax.models import blockwise_attention, decoder, kv_cache, layers, registry
+from selw2s_jax.hf import loader, peft, random_checkpoint, writer
+from selw2s_jax.models import blockwise_attention, decoder, heads, kv_cache, layers, lora, registry
 from selw2s_jax.plan import estimate, search
 
 _IN_BLOCKS = 2 * blockwise_attention._BLOCK_TOKENS + 5
@@ -96,6 +96,28 @@ def test_grouped_attention_is_that_of_jax(num_tokens, window, monkeypatch):
     expected = values_and_gradients(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, mask=mask))
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=3e-6, rtol=1e-5)
+
+
+def test_adapters_are_of_each_weight_and_merge(folder, tmp_path):
+    settings = lora.Settings(rank=3, alpha=6.0, dropout=0.0, targets=("attention", "mlp"))
+    model = loader.load_decoder(folder, param_dtype="float32", compute_dtype="float32", lm_head=False)
+    classifier = heads.Classifier(model, p_ik_head=False, adapters=settings, seed=1)
+    weights = {"attn.q", "attn.k", "attn.v", "attn.out", "mlp.up", "mlp.gate", "mlp.down"}
+    assert set(classifier.adapters.names) == weights
+    for number, name in enumerate(sorted(weights)):
+        b = classifier.adapters[name].b
+        b[...] = 0.1 * jax.random.normal(jax.random.key(number), b.shape)
+    tokens = tiny_decoders.random_tokens(model.config, (2, 7))
+    plain = model.hidden_states(tokens)
+    adapted = model.hidden_states(tokens, adapters=classifier.adapters)
+    peft.save(tmp_path, classifier, base="base", main_head="class_head")
+    read = peft.read(tmp_path / peft.WEIGHTS_NAME, classifier)
+    for name, param in peft.params(classifier).items():
+        np.testing.assert_array_equal(read[name], param[...])
+    assert len(json.loads((tmp_path / peft.CONFIG_NAME).read_text())["target_modules"]) == 7
+    lora.merge(classifier)
+    assert np.abs(adapted - plain).max() > 0.01
+    np.testing.assert_allclose(classifier.backbone.hidden_states(tokens), adapted, atol=2e-5)
 
 
 def test_a_window_is_of_so_many_tokens():
