@@ -7,8 +7,8 @@ import pytest
 from fixtures import make_parity
 from support import llama_like, parity, tiny_decoders
 
-from selw2s_jax.hf import loader, random_checkpoint, writer
-from selw2s_jax.models import heads
+from selw2s_jax.hf import loader, peft, random_checkpoint, writer
+from selw2s_jax.models import heads, lora
 
 pytestmark = pytest.mark.torch
 pytest.importorskip("torch", reason="torch is not installed; test_decoder.py compares with committed outputs")
@@ -69,6 +69,32 @@ def test_an_exported_classifier_is_one_of_transformers(tmp_path, name):
         theirs = model(torch.from_numpy(tokens).long()).logits.numpy()
     parity.assert_close({"logits": np.asarray(ours)}, {"logits": theirs}, tolerance=1e-5)
     assert loader.check_checkpoint(tmp_path / "out", lm_head=False) == config
+
+
+def test_peft_adapts_the_same_weights(tmp_path):
+    torch, library = pytest.importorskip("torch"), pytest.importorskip("peft", reason="peft is not installed")
+    import transformers
+
+    config = llama_like.CONFIGS["qwen2"]
+    random_checkpoint.write_random_checkpoint(tmp_path / "base", config, seed=18)
+    inputs = make_parity.make_inputs(config, seed=18)
+    settings = lora.Settings(rank=3, alpha=6.0, dropout=0.0, targets=("attention", "mlp"))
+    model = tiny_decoders.load(tmp_path / "base", lm_head=False)
+    classifier = heads.Classifier(model, p_ik_head=False, adapters=settings, seed=1)
+    classifier.class_head[...] = inputs["class_head"]
+    rng = np.random.default_rng(18)
+    for name in classifier.adapters.names:
+        b = classifier.adapters[name].b
+        b[...] = 0.1 * rng.standard_normal(b.shape, dtype=np.float32)
+    peft.save(tmp_path / "out", classifier, base="base", main_head="class_head")
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", dtype="float32")
+    adapted = library.PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    tokens, rows = inputs["tokens"], np.arange(len(inputs["tokens"]))
+    adapted.config.pad_token_id = config.vocab_size  # of no token, so that the last is read
+    ours = classifier(tokens, None, None, rows, np.full_like(rows, tokens.shape[1] - 1)).class_logits
+    with torch.no_grad():
+        theirs = adapted(torch.from_numpy(tokens).long()).logits.numpy()
+    parity.assert_close({"logits": np.asarray(ours)}, {"logits": theirs}, tolerance=1e-5)
 
 
 def test_committed_fixtures_are_what_torch_computes(fixtures):
