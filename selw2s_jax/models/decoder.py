@@ -192,17 +192,11 @@ def _forward(
         segment_ids = jnp.ones_like(tokens)
     if positions is None:
         positions = layers.segment_positions(segment_ids)
-    mask, past = layers.attention_mask(segment_ids), None
-    window, (num_rows, num_tokens) = config.sliding_window, tokens.shape
-    if window is not None:  # within a segment, places in the row are as far apart as positions
-        mask &= layers.window_mask(jnp.arange(num_tokens)[None], num_tokens, window)
+    mask, past = _own_mask(segment_ids, config.sliding_window), None
     if cache is not None:
-        length = kv_cache.for_rows(cache.length, num_rows, axis=0)
+        length = kv_cache.for_rows(cache.length, tokens.shape[0], axis=0)
         positions += length[:, None]
-        num_slots = cache.keys.shape[2]
-        past_mask = layers.past_mask(length, num_slots, num_tokens)
-        if window is not None:
-            past_mask &= layers.window_mask(positions, num_slots, window)
+        past_mask = _past_mask(length, positions, cache.keys.shape[2], config.sliding_window)
         mask, past = jnp.concatenate([past_mask, mask], axis=-1), (cache.keys, cache.values)
     x = jnp.take(model.wte[...], tokens, axis=0, mode="clip").astype(settings.compute_dtype)
     if config.rope_base is None:
@@ -229,6 +223,21 @@ def _forward(
     x = sharding.constrain(x, axes, settings.mesh)
     x, keys_values = jax.lax.scan(run_layer, x, (layers_state, adapters_state, past))
     return model.final_norm(x), keys_values
+
+
+def _own_mask(segment_ids, window):
+    """Mask [R, 1, T, T] of the tokens of rows over each other."""
+    mask, num_tokens = layers.attention_mask(segment_ids), segment_ids.shape[1]
+    if window is None:
+        return mask
+    # Within a segment, places in the row are as far apart as positions.
+    return mask & layers.window_mask(jnp.arange(num_tokens)[None], num_tokens, window)
+
+
+def _past_mask(length, positions, num_slots, window):
+    """Mask [R, 1, T, S] of tokens at positions [R, T], behind `length` [R] others, over the slots of a cache."""
+    mask = layers.past_mask(length, num_slots, positions.shape[1])
+    return mask if window is None else mask & layers.window_mask(positions, num_slots, window)
 
 
 @functools.partial(jax.jit, static_argnums=0)
