@@ -26,6 +26,7 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "micro": None,  # scanned over, as layers are
     "embed": "fsdp",
     "heads": "tensor",
+    "kv_heads": "tensor",  # with the heads of queries that read them
     "mlp": "tensor",
     "vocab": "tensor",
     "qkv": None,
@@ -46,6 +47,7 @@ class ModelSizes(Protocol):
     family: str
     embed_dim: int
     num_heads: int
+    num_kv_heads: int | None
     mlp_dim: int
     vocab_size: int
 
@@ -169,6 +171,8 @@ def _indivisible(mesh: jax.sharding.Mesh, model_config: ModelSizes) -> list[str]
         "mlp_dim": ("tensor", model_config.mlp_dim),
         "vocab_size": ("tensor", model_config.vocab_size),
     }
+    if model_config.num_kv_heads is not None:
+        wanted["num_kv_heads"] = ("tensor", model_config.num_kv_heads)
     return [
         f"{name} {size} by {axis} {mesh.shape[axis]}"
         for name, (axis, size) in wanted.items()
@@ -178,6 +182,8 @@ def _indivisible(mesh: jax.sharding.Mesh, model_config: ModelSizes) -> list[str]
 
 def check_divisible(mesh: jax.sharding.Mesh, model_config: ModelSizes) -> None:
     """Checks that the mesh divides the sharded sizes of a model.
+
+    Heads of keys and values are split, never copied: a tensor axis that does not divide them is refused.
 
     Raises:
         UserError: naming every size that its mesh axis does not divide.

@@ -30,7 +30,13 @@ WRITE_DTYPES = {
 }
 # Families that transformers can classify with: its class, and the key of its head [2, D], which has no bias and reads
 # the last token that is not padding, as ours does.
-TRANSFORMERS_CLASSIFIERS = {"gpt2": ("GPT2ForSequenceClassification", "score.weight")}
+TRANSFORMERS_CLASSIFIERS = {
+    "gpt2": ("GPT2ForSequenceClassification", "score.weight"),
+    "llama": ("LlamaForSequenceClassification", "score.weight"),
+    "mistral": ("MistralForSequenceClassification", "score.weight"),
+    "qwen2": ("Qwen2ForSequenceClassification", "score.weight"),
+    "qwen3": ("Qwen3ForSequenceClassification", "score.weight"),
+}
 
 
 def save_checkpoint(

@@ -19,13 +19,16 @@ def attend(q, k, v, mask):
     """`jax.nn.dot_product_attention` under a causal mask.
 
     Args:
-        q, k, v: [R, T, N, H].
+        q: [R, T, N, H].
+        k, v: [R, T, K, H], K a divisor of N; each head is copied for those of q that share it.
         mask: [R, 1, T, T], in which every token sees at least itself.
 
     Returns:
         [R, T, N, H] in the dtype of q. Products sum in float32, and the softmax is float32.
     """
     num_rows, num_tokens, num_heads, head_dim = q.shape
+    if k.shape[2] != num_heads:
+        k, v = (jnp.repeat(x, num_heads // x.shape[2], axis=2) for x in (k, v))
     padding = -num_tokens % _BLOCK_TOKENS
 
     def to_blocks(x):  # [R, B, N, C, H], where each lies in one piece

@@ -105,7 +105,7 @@ class Decoder(nnx.Module):
             return hidden
 
     def extend(self, tokens, segment_ids=None, positions=None, *, cache=None):
-        """`hidden_states`, and the keys and values of these tokens, [L, R, T, N, H] each in the compute dtype.
+        """`hidden_states`, and the keys and values of these tokens, [L, R, T, K, H] each in the compute dtype.
 
         Those of padding are finite and mean nothing. No row is too long here: the caller sees to it that
         positions stay within `max_seq_len`.
@@ -192,18 +192,18 @@ def _forward(
         segment_ids = jnp.ones_like(tokens)
     if positions is None:
         positions = layers.segment_positions(segment_ids)
-    mask, past = layers.attention_mask(segment_ids), None
+    mask, past = _own_mask(segment_ids, config.sliding_window), None
     if cache is not None:
         length = kv_cache.for_rows(cache.length, tokens.shape[0], axis=0)
         positions += length[:, None]
-        past_mask = layers.past_mask(length, cache.keys.shape[2], tokens.shape[1])
+        past_mask = _past_mask(length, positions, cache.keys.shape[2], config.sliding_window)
         mask, past = jnp.concatenate([past_mask, mask], axis=-1), (cache.keys, cache.values)
     x = jnp.take(model.wte[...], tokens, axis=0, mode="clip").astype(settings.compute_dtype)
     if config.rope_base is None:
         x += jnp.take(model.wpe[...], positions, axis=0, mode="clip").astype(settings.compute_dtype)
         rotary = None
     else:
-        rotary = layers.rotary_tables(positions, config.head_dim, config.rope_base)
+        rotary = layers.rotary_tables(positions, config.head_dim, config.rope_base, config.rope_scaling)
     context = layers.Context(mask, rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)
@@ -223,6 +223,21 @@ def _forward(
     x = sharding.constrain(x, axes, settings.mesh)
     x, keys_values = jax.lax.scan(run_layer, x, (layers_state, adapters_state, past))
     return model.final_norm(x), keys_values
+
+
+def _own_mask(segment_ids, window):
+    """Mask [R, 1, T, T] of the tokens of rows over each other."""
+    mask, num_tokens = layers.attention_mask(segment_ids), segment_ids.shape[1]
+    if window is None:
+        return mask
+    # Within a segment, places in the row are as far apart as positions.
+    return mask & layers.window_mask(jnp.arange(num_tokens)[None], num_tokens, window)
+
+
+def _past_mask(length, positions, num_slots, window):
+    """Mask [R, 1, T, S] of tokens at positions [R, T], behind `length` [R] others, over the slots of a cache."""
+    mask = layers.past_mask(length, num_slots, positions.shape[1])
+    return mask if window is None else mask & layers.window_mask(positions, num_slots, window)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -11,6 +11,23 @@ from selw2s_jax.models import key_tables
 
 
 @dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How the rotary embedding is stretched for contexts longer than those of pretraining.
+
+    Attributes:
+        kind: "linear" divides all frequencies by `factor` (Chen et al. 2023, arXiv 2306.15595); "llama3" only the low
+            ones, as Llama 3.1 does: those of fewer than `low_freq_factor` turns within `original_max_seq_len` whole,
+            of more than `high_freq_factor` not at all.
+    """
+
+    kind: str
+    factor: float
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    original_max_seq_len: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The sizes of a decoder: everything that fixes its parameters' shapes and its function.
 
@@ -19,6 +36,10 @@ class ModelConfig:
         max_seq_len: longest example, in tokens.
         rope_base: base of the rotary embedding, or None for learned positions.
         tie_embeddings: whether the language-model head is the token embedding.
+        num_kv_heads: heads of keys and values where they are fewer than those of queries, which they divide; query head
+            i has kv head i // (num_heads // num_kv_heads) (Ainslie et al. 2023, arXiv 2305.13245). None: as many.
+        rope_scaling: of rotary positions, None for none.
+        sliding_window: how many tokens a token sees, itself included; None for all.
     """
 
     family: str
@@ -32,6 +53,22 @@ class ModelConfig:
     norm_eps: float
     rope_base: float | None
     tie_embeddings: bool
+    num_kv_heads: int | None = None
+    rope_scaling: RopeScaling | None = None
+    sliding_window: int | None = None
+
+    @property
+    def kv_heads(self) -> int:
+        """The number of heads of keys and values."""
+        return self.num_kv_heads or self.num_heads
+
+    def as_json(self) -> dict[str, Any]:
+        """The sizes as JSON values, without those that are None by default: what keys of stages are made of."""
+        return {
+            field.name: value
+            for field, value in zip(dataclasses.fields(self), dataclasses.asdict(self).values(), strict=True)
+            if value is not None or field.default is dataclasses.MISSING
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +96,7 @@ class Family:
         name: `model_type` of config.json.
         block: `block(config, settings, rngs)` declares all layers as one stack of parameters [L, ...];
             called on one layer's slice as `block(x [R, T, D], context: layers.Context)` it returns the new x
-            and its keys and values, [R, T, N, H] each.
+            and its keys and values, [R, T, K, H] each, K the number of kv heads.
         norm: `norm(config, settings, rngs)`, the final norm.
         parse_config: config.json -> ModelConfig; raises ValueError saying what is missing or unsupported.
         format_config: the inverse, as the family's own code writes it.

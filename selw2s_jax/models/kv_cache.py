@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from selw2s_jax import sharding
 from selw2s_jax.models import family
 
-_AXES = ("layers", "rows", "time", "heads", "head_dim")
+_AXES = ("layers", "rows", "time", "kv_heads", "head_dim")
 
 
 class KVCache(NamedTuple):
@@ -21,14 +21,14 @@ class KVCache(NamedTuple):
     Rows of tokens may be a multiple of C: row c is then the common past of as many rows, one after the other.
     """
 
-    keys: jax.Array  # [L, C, S, N, H] in the compute dtype
-    values: jax.Array  # [L, C, S, N, H] in the compute dtype
+    keys: jax.Array  # [L, C, S, K, H] in the compute dtype, K the number of kv heads
+    values: jax.Array  # [L, C, S, K, H] in the compute dtype
     length: jax.Array  # [C] int32
 
 
 def empty(config: family.ModelConfig, settings: family.Settings, num_rows: int, num_slots: int) -> KVCache:
     """A cache without tokens."""
-    shape = (config.num_layers, num_rows, num_slots, config.num_heads, config.head_dim)
+    shape = (config.num_layers, num_rows, num_slots, config.kv_heads, config.head_dim)
     zeros = jnp.zeros(shape, settings.compute_dtype)
     return constrain(KVCache(zeros, zeros, jnp.zeros(num_rows, jnp.int32)), settings.mesh)
 
@@ -43,7 +43,7 @@ def constrain(cache: KVCache, mesh: jax.sharding.Mesh) -> KVCache:
 
 
 def append(cache: KVCache, keys: jax.Array, values: jax.Array, count: jax.Array) -> KVCache:
-    """Writes keys and values [L, C, T, N, H] behind what each row has, and counts the first `count` [C] of T.
+    """Writes keys and values [L, C, T, K, H] behind what each row has, and counts the first `count` [C] of T.
 
     Every row must have T free slots, also one that counts none.
     """

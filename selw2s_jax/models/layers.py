@@ -1,5 +1,6 @@
 """Parts that the decoder families share. Statistics of norms, softmax and rotary angles are float32."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -25,7 +26,7 @@ class Context(NamedTuple):
         mask: attention mask [R, 1, T, S].
         rotary: cosines and sines, None for learned positions.
         branches: what `project` adds, by name of the weight in the layer, as "attn.qkv".
-        past: keys and values [C, S, N, H] of this layer in a `kv_cache.KVCache`, in front of the input's own.
+        past: keys and values [C, S, K, H] of this layer in a `kv_cache.KVCache`, in front of the input's own.
     """
 
     mask: jax.Array
@@ -63,11 +64,15 @@ class LayerNorm(nnx.Module):
 
 
 class RMSNorm(nnx.Module):
-    """Root-mean-square normalisation with a scale, of one norm or of a stack of them."""
+    """Root-mean-square normalisation with a scale, of one norm or of a stack of them.
 
-    def __init__(self, config, settings, rngs, num_layers=None):
+    Args:
+        size: of what is normed, default the width of the model.
+    """
+
+    def __init__(self, config, settings, rngs, num_layers=None, size=None):
         self.eps = config.norm_eps
-        shape, axes = (config.embed_dim,), ("features",)
+        shape, axes = (size or config.embed_dim,), ("features",)
         self.scale = param(rngs, ones_init, shape, axes, settings.param_dtype, num_layers)
 
     def __call__(self, x):
@@ -150,12 +155,35 @@ def past_mask(length, num_slots, num_tokens):
     return jnp.broadcast_to(is_filled[:, None, None], (length.shape[0], 1, num_tokens, num_slots))
 
 
-def rotary_tables(positions, head_dim, base):
-    """Cosines and sines [R, T, 1, H] float32 of the half-split rotary embedding."""
+def window_mask(positions, num_slots, window):
+    """Mask [R, 1, T, S]: tokens at positions [R, T] see slots fewer than `window` behind theirs."""
+    return (positions[:, :, None] - jnp.arange(num_slots) < window)[:, None]
+
+
+def rotary_tables(positions, head_dim, base, scaling=None):
+    """Cosines and sines [R, T, 1, H] float32 of the half-split rotary embedding.
+
+    Args:
+        scaling: a `family.RopeScaling`, or None.
+    """
     exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-    angles = positions[:, :, None].astype(jnp.float32) / base**exponents
+    periods = base**exponents  # over 2 pi, in tokens
+    if scaling is not None:
+        periods = _scale_periods(periods, scaling)
+    angles = positions[:, :, None].astype(jnp.float32) / periods
     angles = jnp.concatenate([angles, angles], axis=-1)[:, :, None]
     return jnp.cos(angles), jnp.sin(angles)
+
+
+def _scale_periods(periods, scaling):
+    if scaling.kind == "linear":
+        return periods * scaling.factor
+    if scaling.kind != "llama3":
+        raise ValueError(f"unknown kind of rope scaling {scaling.kind!r}")
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    turns = scaling.original_max_seq_len / (2 * math.pi * periods)
+    kept = jnp.clip((turns - low) / (high - low), 0.0, 1.0)  # share of the frequency that is not divided
+    return periods / (kept + (1 - kept) / scaling.factor)
 
 
 def apply_rotary(x, rotary):
@@ -167,11 +195,18 @@ def apply_rotary(x, rotary):
 
 
 def attend(q, k, v, context, settings):
-    """Scaled dot-product attention of q, k, v [R, T, N, H] and of the past in `context` -> [R, T, N, H]."""
-    axes = ("rows", "time", "heads", "head_dim")
-    q, k, v = (sharding.constrain(x, axes, settings.mesh) for x in (q, k, v))
+    """Scaled dot-product attention of q, k, v and of the past in `context` -> [R, T, N, H].
+
+    Args:
+        q: [R, T, N, H].
+        k, v: [R, T, K, H], K a divisor of N: consecutive N / K heads of q share one of k and v.
+    """
+    axes, kv_axes = (("rows", "time", name, "head_dim") for name in ("heads", "kv_heads"))
+    q = sharding.constrain(q, axes, settings.mesh)
+    k, v = (sharding.constrain(x, kv_axes, settings.mesh) for x in (k, v))
     if context.past is not None:
-        out = _attend_with_past(q, k, v, *context.past, context.mask)
+        grouped = functools.partial(_attend_with_past, past_k=context.past[0], past_v=context.past[1])
+        out = _attend_in_groups(grouped, q, k, v, context.mask)
     elif _on_cpu(settings):
         out = _attend_on_cpu(q, k, v, context.mask, settings)
     else:
@@ -179,10 +214,30 @@ def attend(q, k, v, context, settings):
     return sharding.constrain(out, axes, settings.mesh)
 
 
+def _attend_in_groups(attention, q, k, v, mask):
+    """`attention(q, k, v, mask)` of as many heads of each: those of q that share one are taken for tokens of one.
+
+    So neither keys nor values are copied. With G heads of q to one of k, [R, T, K * G, H] becomes [R, T * G, K, H].
+    """
+    num_rows, num_tokens, num_heads, head_dim = q.shape
+    num_kv_heads = k.shape[2]
+    if num_heads == num_kv_heads:
+        return attention(q, k, v, mask=mask)
+    size = num_heads // num_kv_heads
+    folded = q.reshape(num_rows, num_tokens, num_kv_heads, size, head_dim).swapaxes(2, 3)
+    folded = folded.reshape(num_rows, num_tokens * size, num_kv_heads, head_dim)
+    out = attention(folded, k, v, mask=jnp.repeat(mask, size, axis=2))
+    return out.reshape(num_rows, num_tokens, size, num_kv_heads, head_dim).swapaxes(2, 3).reshape(q.shape)
+
+
 def _attend_on_cpu(q, k, v, mask, settings):
     """As `jax.nn.dot_product_attention` under a causal mask, laid out for XLA's CPU."""
     if settings.mesh.size == 1 and q.shape[1] >= _BLOCKWISE_TOKENS:
         return blockwise_attention.attend(q, k, v, mask)
+    return _attend_in_groups(_attend_whole, q, k, v, mask)
+
+
+def _attend_whole(q, k, v, mask):
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     logits = jnp.einsum("rnth,rnsh->rnts", q, k, preferred_element_type=jnp.float32)
     # A token sees at least itself, so no softmax is NaN.

@@ -3,7 +3,7 @@
 import dataclasses
 
 from selw2s_jax import errors
-from selw2s_jax.models import family, gpt2, qwen
+from selw2s_jax.models import family, gpt2, llama, mistral, qwen, qwen2, qwen3
 
 ModelConfig = family.ModelConfig
 
@@ -28,8 +28,8 @@ def get_family(name: str) -> family.Family:
     return FAMILIES[name]
 
 
-register_family(gpt2.FAMILY)
-register_family(qwen.FAMILY)
+for _entry in (gpt2.FAMILY, qwen.FAMILY, llama.FAMILY, mistral.FAMILY, qwen2.FAMILY, qwen3.FAMILY):
+    register_family(_entry)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,7 +39,7 @@ def mesh_shapes(model_config: registry.ModelConfig, num_devices: int) -> list[tu
 def _divides(shape: tuple[int, int, int], model_config: registry.ModelConfig) -> bool:
     """As `sharding.check_divisible`, of a shape alone."""
     _, fsdp, tensor = shape
-    by_tensor = (model_config.num_heads, model_config.mlp_dim, model_config.vocab_size)
+    by_tensor = (model_config.kv_heads, model_config.num_heads, model_config.mlp_dim, model_config.vocab_size)
     return model_config.embed_dim % fsdp == 0 and not any(size % tensor for size in by_tensor)
 
 

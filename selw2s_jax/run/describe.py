@@ -30,7 +30,7 @@ def describe_model(model: pretrained.Model, workdir: epath.PathLike) -> dict[str
         "fingerprint": model.fingerprint,
         "learning_rate": model.learning_rate,
         "max_length": model.max_length,
-        "sizes": dataclasses.asdict(model.config),
+        "sizes": model.config.as_json(),
         "tokenizer": {
             "folder": describe(model.tokenizer.files[0].parent),
             "fingerprint": model.tokenizer.fingerprint,

@@ -136,7 +136,8 @@ class Recipe:
         """As JSON values, for the key of the stage."""
         values = dataclasses.asdict(self)
         del values["tokenizer_folder"]  # a function of the world
-        return {"version": _VERSION, **values, "optimizer": self.optimizer._asdict()}
+        values |= {"model": self.model.as_json(), "optimizer": self.optimizer._asdict()}
+        return {"version": _VERSION, **values}
 
     def text_batches(self, *, row_multiple: int) -> text_rows.TextBatches:
         """The batches of the whole run: documents of the world, packed in the order they come."""

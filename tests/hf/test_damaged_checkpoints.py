@@ -141,7 +141,7 @@ def config_is_a_list(folder):
 
 
 def other_family(folder):
-    edits.edit_config(folder, model_type="llama")
+    edits.edit_config(folder, model_type="mamba")
 
 
 def relu(folder):
@@ -193,7 +193,7 @@ def heads_do_not_divide(folder):
         (no_config, "config.json is missing"),
         (config_not_json, "config.json is not readable JSON"),
         (config_is_a_list, "config.json holds no JSON object"),
-        (other_family, "model_type 'llama': supported are gpt2, qwen"),
+        (other_family, "model_type 'mamba': supported are gpt2, qwen"),
         (relu, "unsupported activation_function 'relu' .supported: 'gelu_new'"),
         (inverse_layer_scale, "unsupported scale_attn_by_inverse_layer_idx True"),
         (upcast, "unsupported reorder_and_upcast_attn True"),

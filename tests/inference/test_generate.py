@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import inference_worker, mesh_models, paths
+from support import inference_worker, llama_like, mesh_models, paths
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, random_checkpoint
 from selw2s_jax.inference import generate, prefix
 
 MAX_SEQ_LEN = 19  # of the fixtures
+MODELS = ["gpt2", "qwen", "mistral"]  # the last with grouped queries and a short window
 FLOAT32 = {"param_dtype": "float32", "compute_dtype": "float32"}
 
 
@@ -27,8 +28,12 @@ class LetterTokenizer:
 
 
 @pytest.fixture(scope="module", params=["gpt2", "qwen"])
-def model(request):
-    model = loader.load_decoder(paths.FIXTURES / f"parity_{request.param}", lm_head=True, **FLOAT32)
+def model(request, tmp_path_factory):
+    folder = paths.FIXTURES / f"parity_{request.param}"
+    if request.param == "mistral":
+        folder = tmp_path_factory.mktemp("mistral")
+        random_checkpoint.write_random_checkpoint(folder, llama_like.CONFIGS["mistral"])
+    model = loader.load_decoder(folder, lm_head=True, **FLOAT32)
     if request.param == "gpt2":  # its output is nearly the same everywhere otherwise
         model.final_norm.bias[...] *= 0
         model.wpe[...] *= 10
@@ -67,6 +72,7 @@ def recompute(model, prompt, max_new_tokens, eos_ids=()):
     return whole[len(prompt) :]
 
 
+@pytest.mark.parametrize("model", MODELS, indirect=True)
 def test_greedy_is_recomputing_the_whole_sequence(model):
     """Prompts of all lengths through three rows, refilled; some end by the context, some by EOS."""
     prompts = random_prompts(model)
@@ -83,6 +89,7 @@ def test_greedy_is_recomputing_the_whole_sequence(model):
     assert {own.finish for (own,) in found} == {"eos", "length"}
 
 
+@pytest.mark.parametrize("model", MODELS, indirect=True)
 def test_a_shared_beginning_is_read_once(model, monkeypatch):
     begin = np.array([5, 1, 8, 2], np.int32)
     prompts = [np.concatenate([begin, prompt]) for prompt in random_prompts(model, (3, 1, 9, 5, 2))]

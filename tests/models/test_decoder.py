@@ -223,7 +223,7 @@ def test_a_new_family_registers_once(monkeypatch):
     with pytest.raises(ValueError, match="registered already"):
         registry.register_family(entry)
     with pytest.raises(errors.UserError, match="supported are gpt2, qwen"):
-        registry.get_family("llama")
+        registry.get_family("mamba")
 
 
 def test_rows_longer_than_the_context(folder):

@@ -35,6 +35,7 @@ def model_config(family: str, num_layers: int) -> registry.ModelConfig:
         norm_eps=1e-5,
         rope_base=None if family == "gpt2" else 1e4,
         tie_embeddings=family == "gpt2",
+        num_kv_heads=1 if family == "llama" else None,
     )
 
 
@@ -97,6 +98,7 @@ def compiled_flops(config, *, trained="all", remat="full", backward=True, num_mi
         ("qwen", {"remat": "dots"}),
         ("qwen", {"trained": "heads"}),
         ("qwen", {"trained": "lora", "remat": "none"}),
+        ("llama", {"remat": "full"}),
     ],
     ids=str,
 )

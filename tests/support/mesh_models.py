@@ -17,6 +17,9 @@ SIZES = {
 CONFIGS = {
     "gpt2": registry.ModelConfig(family="gpt2", norm_eps=1e-5, rope_base=None, tie_embeddings=True, **SIZES),
     "qwen": registry.ModelConfig(family="qwen", norm_eps=1e-6, rope_base=1e4, tie_embeddings=False, **SIZES),
+    "qwen2": registry.ModelConfig(
+        family="qwen2", norm_eps=1e-6, rope_base=1e4, tie_embeddings=True, num_kv_heads=2, **SIZES
+    ),
 }
 
 
@@ -55,5 +58,21 @@ SPECS = {
         "layers.mlp.down": (None, "fsdp", "tensor"),
         "final_norm.scale": (None,),
         "lm_head": ("tensor", "fsdp"),
+    },
+    "qwen2": {
+        "wte": ("tensor", "fsdp"),
+        "layers.attn_norm.scale": (None, None),
+        "layers.attn.q": (None, "tensor", None, "fsdp"),
+        "layers.attn.q_bias": (None, "tensor", None),
+        "layers.attn.k": (None, "tensor", None, "fsdp"),
+        "layers.attn.k_bias": (None, "tensor", None),
+        "layers.attn.v": (None, "tensor", None, "fsdp"),
+        "layers.attn.v_bias": (None, "tensor", None),
+        "layers.attn.out": (None, "fsdp", "tensor", None),
+        "layers.mlp_norm.scale": (None, None),
+        "layers.mlp.up": (None, "tensor", "fsdp"),
+        "layers.mlp.gate": (None, "tensor", "fsdp"),
+        "layers.mlp.down": (None, "fsdp", "tensor"),
+        "final_norm.scale": (None,),
     },
 }
