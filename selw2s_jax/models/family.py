@@ -70,6 +70,12 @@ class ModelConfig:
             if value is not None or field.default is dataclasses.MISSING
         }
 
+    @classmethod
+    def from_json(cls, sizes: dict[str, Any]) -> "ModelConfig":
+        """The inverse of `as_json`, also of what an earlier version wrote."""
+        scaling = sizes.get("rope_scaling")
+        return cls(**sizes | {"rope_scaling": None if scaling is None else RopeScaling(**scaling)})
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

@@ -134,7 +134,7 @@ def find(
         workdir / manifests.RUNS_FOLDER / name if name else workdir,
         _make_facts(entry, manifest, has_p_ik_head=artifact.read_json("summary.json")["p_ik_head"]),
         artifact,
-        registry.ModelConfig(**model["sizes"]),
+        registry.ModelConfig.from_json(model["sizes"]),
         pathlib.Path(os.path.join(workdir, model["tokenizer"]["folder"])),
         model["tokenizer"]["fingerprint"],
         pathlib.Path(os.path.join(workdir, model["folder"])) if "folder" in model else None,
