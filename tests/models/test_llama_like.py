@@ -223,8 +223,8 @@ def test_sizes_of_older_families_are_the_json_that_they_were():
     assert config.as_json() == {k: v for k, v in dataclasses.asdict(config).items() if k not in later}
     assert config.as_json()["rope_base"] is None
     assert dataclasses.replace(config, num_kv_heads=3).as_json()["num_kv_heads"] == 3
-    for config in (config, *llama_like.CONFIGS.values()):
-        assert registry.ModelConfig.from_json(json.loads(json.dumps(config.as_json()))) == config
+    for sizes in (config, *llama_like.CONFIGS.values()):
+        assert registry.ModelConfig.from_json(json.loads(json.dumps(sizes.as_json()))) == sizes
 
 
 PUBLISHED = (
