@@ -245,9 +245,7 @@ def test_greedy_is_torch_generate(tmp_path, family, seed):
     ids, attention = np.full((2, len(prompts), longest), 0)
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :], attention[row, longest - len(prompt) :] = prompt, 1
-    torch_model, _ = {"gpt2": make_parity.build_gpt2, "qwen": make_parity.build_qwen}[family](
-        tmp_path, config
-    )
+    torch_model, _ = make_parity.build(tmp_path, config)
     expected = torch_model.generate(
         torch.tensor(ids),
         attention_mask=torch.tensor(attention),
