@@ -24,17 +24,14 @@ import jax
 import pytest
 from support import paths
 
-from selw2s_jax.runtime import compilation_cache
-
-# What one test compiled, however quickly, others read, in this process and in those that it starts; nothing of it
-# outlives the tests. Where this process has several CPU devices there is none, as in compilation_cache.enable.
+# What one test compiled, however quickly, others of this process read, and processes that it starts each other's;
+# nothing of it outlives the tests. The folders are two, as a cache with a limit, which a run has, keeps other files.
+# Where this process has several CPU devices there is none, as in compilation_cache.enable.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 if jax.default_backend() != "cpu" or jax.device_count() == 1:
-    jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"] + "/selw2s_jax/xla")
+    jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"] + "/tests")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    # As in compilation_cache.enable: a cache with a limit keeps files that one without does not write.
-    jax.config.update("jax_compilation_cache_max_size", compilation_cache.MAX_BYTES)
 
 pytest_plugins = ["support.refusals"]
 
