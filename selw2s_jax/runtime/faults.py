@@ -1,15 +1,13 @@
 """What libraries raise when the environment is not fit, told in one line with its remedy.
 
-A fault of the environment is known by the class of the error, or by the place in JAX where it came up; never by its
-text alone, so that a mistake of this package still shows its traceback.
+A fault of the environment is known by the class of the error, or by asking JAX once more; never by its text alone, so
+that a mistake of this package still shows its traceback.
 """
 
 import importlib.util
 import os
-import pathlib
 import sys
 import traceback
-from collections.abc import Iterator
 
 from selw2s_jax import errors
 
@@ -53,44 +51,35 @@ def _install(package: str) -> str:
 
 
 def _explain_jax(error: Exception) -> str | None:
-    jax_errors = sys.modules.get("jax.errors")
-    if jax_errors is not None and isinstance(error, jax_errors.JaxRuntimeError):
-        if "RESOURCE_EXHAUSTED" in str(error):
-            return f"out of device memory ({errors.one_line(error)}): {_SMALLER}"
+    if _is_setting(error):
+        return f"JAX does not take a setting ({errors.one_line(error)}): correct or unset that variable"
+    jax = sys.modules.get("jax")
+    if not hasattr(jax, "devices") or not isinstance(error, RuntimeError | AssertionError):
         return None
-    for one in _chain(error):
-        match _raised_in(one):
-            case "xla_bridge.py":
-                return _explain_devices(one)
-            case "config.py" if isinstance(one, ValueError):
-                return f"JAX does not take a setting ({errors.one_line(one)}): correct or unset the variable"
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+        return f"out of device memory ({errors.one_line(error)}): {_SMALLER}"
+    try:  # JAX hides where its errors come from, so it is asked again; where there are devices, it has them at hand
+        jax.devices()
+    except (RuntimeError, AssertionError) as fault:
+        return _explain_devices(fault)
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what led to it; JAX hides its own part of a traceback there."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _raised_in(error: BaseException) -> str | None:
-    """The module of JAX that raised an error, None for all others."""
+def _is_setting(error: Exception) -> bool:
+    """Whether JAX refused an environment variable while it was imported."""
     frames = traceback.extract_tb(error.__traceback__)
-    path = pathlib.PurePath(frames[-1].filename) if frames else pathlib.PurePath()
-    return path.name if path.parts[-3:-1] == ("jax", "_src") else None
+    return (
+        isinstance(error, ValueError) and bool(frames) and frames[-1].filename.endswith("jax/_src/config.py")
+    )
 
 
-def _explain_devices(error: BaseException) -> str:
-    there = [
-        "cpu",
-        *(name for name, plugins in _PLUGINS.items() if any(map(importlib.util.find_spec, plugins))),
-    ]
+def _explain_devices(fault: Exception) -> str:
+    there = [name for name, plugins in _PLUGINS.items() if any(map(importlib.util.find_spec, plugins))]
     asked = os.environ.get("JAX_PLATFORMS")
     wish = f"JAX_PLATFORMS={asked}: JAX has no such device here" if asked else "JAX cannot start its devices"
-    reason = f" ({errors.one_line(error)})" if str(error) else ""
+    reason = f" ({errors.one_line(fault)})" if str(fault) else ""
     unset = "unset JAX_PLATFORMS" if asked else "set JAX_PLATFORMS=cpu"
     return (
-        f"{wish}{reason}; installed are {', '.join(there)}: install the package with its extra gpu or tpu "
+        f"{wish}{reason}; installed are {', '.join(['cpu', *there])}: install the package with its extra gpu or tpu "
         f"(pip install -e '.[gpu]'), see that the driver loads (nvidia-smi), or {unset}"
     )
