@@ -120,7 +120,7 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
 
 
 def _workdir(workdir) -> epath.Path:
-    places.check(workdir, "workdir", places.FOLDER)
+    places.check_workdir(workdir)
     return epath.Path(workdir).expanduser()
 
 

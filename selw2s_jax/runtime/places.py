@@ -50,6 +50,22 @@ def check(place: str | os.PathLike | None, name: str, wanted: str) -> None:
         _check_store(text, name)
 
 
+def check_workdir(place: str | os.PathLike) -> None:
+    """`check` of a folder that a run is to write to.
+
+    Raises:
+        UserError: also where its path has a character that Orbax takes for a pattern, or TensorStore for a slash: files
+            of weights would be lost, or be those of another folder.
+    """
+    check(place, "workdir", FOLDER)
+    path = os.path.abspath(os.path.expanduser(place)) if storage.is_local(place) else os.fspath(place)
+    if found := re.search(r"[*?\[\\]", path):
+        raise UserError(
+            f"workdir {path} has the character {found[0]}, which files of weights cannot have in their path: choose "
+            "another --workdir"
+        )
+
+
 def _hint(text: str) -> str | None:
     """What to give instead of a place that is none; None where it is one."""
     if "/" in text and text.lower().partition("/")[0] in _HUBS and not os.path.exists(text):
