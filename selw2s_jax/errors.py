@@ -57,6 +57,18 @@ _REMEDIES = {
 }
 
 
+_OF_DISKS = frozenset(_REMEDIES) - {errno.ENOENT, errno.EEXIST, errno.EMFILE, errno.ENFILE, errno.ENXIO}
+
+
+def disk_fault(error: BaseException | None) -> str | None:
+    """What is wrong with the disk that a library keeps something on, where that is why it failed; else None."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OF_DISKS:
+            return f"{one_line(error)}: {os_remedy(error)}"
+        error = error.__cause__
+    return None
+
+
 def os_remedy(error: OSError) -> str:
     """What to do about an error of the system."""
     if error.errno == errno.ENOENT and "temporary directory" in str(error):
