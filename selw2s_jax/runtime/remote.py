@@ -19,6 +19,8 @@ def cache_folder() -> pathlib.Path:
     """Where copies are kept: $SELW2S_CACHE, by default ~/.cache/selw2s_jax."""
     folder = os.environ.get("SELW2S_CACHE") or "~/.cache/selw2s_jax"
     places.check(folder, "SELW2S_CACHE", "a folder of this machine")
+    if not storage.is_local(folder):
+        raise UserError(f"SELW2S_CACHE={folder} must be a folder of this machine")
     return pathlib.Path(folder).expanduser()
 
 
