@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from selw2s_jax import config as config_lib
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import distributed, preemption
 
@@ -185,7 +186,7 @@ def guard(function: Callable[[], Any]) -> Any:
 
 def _exit(message: str, status: int, *, kind: str = "error") -> NoReturn:
     sys.stdout.flush()
-    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{kind}: {errors.printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -1,5 +1,9 @@
 """The one exception for mistakes that a user can make and mend, and how the errors of others are told in it."""
 
+import re
+
+# What a terminal acts on rather than shows: control characters but for tab and line feed, and marks of direction.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LONGEST = 200  # characters of another error's message
 
 
@@ -19,3 +23,8 @@ def one_line(error: BaseException, *, with_type: bool = False) -> str:
     """
     message = " ".join(str(error).split())[:_LONGEST]
     return f"{type(error).__name__}: {message or 'no message'}" if with_type else message
+
+
+def printable(text: str) -> str:
+    """A text for a terminal, whoever wrote it: what would steer the terminal is shown as its code, as `\\x1b`."""
+    return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], text)

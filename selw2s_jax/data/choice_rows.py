@@ -50,7 +50,7 @@ def parse(question_id: str, values: dict[str, Any], *, in_csv: bool) -> Row:
         ValueError: what is wrong with it.
     """
     text = rows.text(values, "question")
-    choices, labels = _choices(values.get("choices"), in_csv)
+    choices, labels = texts_and_labels(values.get("choices"), in_csv=in_csv)
     column = next(name for name in ANSWER_COLUMNS if name in values)
     answer, index = _find(values[column], column, choices, labels, in_csv)
     stripped = [choice.strip() for choice in choices]
@@ -62,8 +62,12 @@ def parse(question_id: str, values: dict[str, Any], *, in_csv: bool) -> Row:
     return Row(tasks.Question(question_id, text, tuple(kept), place), len(choices) - len(kept), index)
 
 
-def _choices(value: Any, in_csv: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Texts and labels, which may be none."""
+def texts_and_labels(value: Any, *, in_csv: bool, fewest: int = 2) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The texts of choices in any of their forms, and their labels, which may be none.
+
+    Raises:
+        ValueError: what is wrong with them, as that there are less than `fewest`.
+    """
     if in_csv and isinstance(value, str):
         try:
             value = json.loads(value)
@@ -75,8 +79,9 @@ def _choices(value: Any, in_csv: bool) -> tuple[tuple[str, ...], tuple[str, ...]
     elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
         labels = [one.get("label") for one in value]
         value = [one.get("text") for one in value]
-    if not isinstance(value, list) or len(value) < 2:
-        raise ValueError(f"choices must be a list of at least two texts, found {rows.show(value)}")
+    if not isinstance(value, list) or len(value) < fewest:
+        least = "texts" if fewest == 1 else "at least two texts"
+        raise ValueError(f"choices must be a list of {least}, found {rows.show(value)}")
     texts = tuple(rows.text({"choices": choice}, "choices") for choice in value)
     return texts, () if labels is None else _labels(labels, len(texts))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import ml_collections
 
 from selw2s_jax import config as config_lib
+from selw2s_jax import errors
 from selw2s_jax.data import doubts, giveaways, overlap, sources, splits, task_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import objectives
@@ -131,6 +132,7 @@ class DataReader:
     def _read_task(self) -> tuple[tasks.Task, list[tasks.Question], list[tasks.Question]]:
         """The run's own task, and its questions of training and test."""
         if self._config.data.train_file is not None:
+            _check_name("task", self._config.task)
             if self._config.task in tasks.TASKS:
                 self.found.notes.append(
                     f"task {self._config.task} is {self._config.data.train_file} here, not the data "
@@ -254,6 +256,7 @@ class DataReader:
             task = tasks.get_task(section.task, role="config.p_ik.task")
             self.found.notes += sources.notes(task, source=self._source)
             return task, self._load_p_ik_questions(task)
+        _check_name("p_ik.task", section.task)
         questions = task_files.load_user_questions(section.file, section.task, "train", found=self.found)
         is_alone = method_registry.is_p_ik_alone(self._config.methods)
         students = [] if is_alone else [self._config.data.train_file, self._config.data.test_file]
@@ -320,3 +323,9 @@ class DataReader:
                 "set it to 0 or choose another p_ik.task"
             )
         return dataclasses.replace(p_ik, examples=held_out)
+
+
+def _check_name(key: str, name: str) -> None:
+    """That a name of the user's own can stand in labels, tables and ids."""
+    if not name.strip() or errors.printable(name) != name or "\n" in name:
+        raise UserError(f"config.{key}={name!a} is no name: give letters, digits and the like")

@@ -73,9 +73,9 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
         strong,
         by_seed,
         recipes,
-        tuple(dict.fromkeys(notes)),
-        tuple(reader.found.doubts),
-        reader.is_papers_data,
+        notes=tuple(dict.fromkeys(notes)),
+        is_papers_data=reader.is_papers_data,
+        warnings=tuple(reader.found.doubts),
     )
 
 

@@ -112,11 +112,12 @@ def _truncate(question: tasks.Example, encode, max_length: int) -> np.ndarray:
     def without(cut: int) -> np.ndarray:
         return encode(dataclasses.replace(question, text=question.text[cut:]))
 
-    low, high = 0, len(question.text)
+    low, high = 0, len(question.text) - 1
     if len(shortest := without(high)) > max_length:
         raise UserError(
-            f"the few-shot prompt has {len(shortest)} tokens without shots and question, and the context leaves room "
-            f"for {max_length}: shorten data.instruction, or choose a strong model with a longer context"
+            f"the few-shot prompt of {question.example_id} has {len(shortest)} tokens even without shots and all but "
+            f"the end of its question, and the context leaves room for {max_length}: shorten data.instruction, or "
+            "choose a strong model with a longer context"
         )
     while low < high:  # what is left of `high` is known to fit
         middle = (low + high) // 2
