@@ -19,6 +19,7 @@ _FEWEST = 10  # examples of each label, below which nothing is said
 _SIGMAS = 4.0  # that a figure is above what chance gives
 _AUROC = 0.75  # of a length that gives the label away
 _GAIN = 0.5  # of the errors that naming the commoner label makes, the share that a word would save
+_MOST = 10_000  # examples that are looked at, drawn always the same way: enough for any figure here
 _SAME_PLACE = 0.9  # of the right answers at one place among their choices
 
 _LENGTHS: dict[str, Callable[[str], int]] = {
@@ -44,6 +45,8 @@ def find(questions: Sequence[tasks.Question], where: str) -> list[Doubt]:
     if not questions or questions[0].solution:
         return []
     pairs = [pair for question in questions for pair in _pairs(question)]
+    if len(pairs) > _MOST:
+        pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:_MOST]]
     labels = np.array([label for _, label in pairs], np.int32)
     what = "texts" if questions[0].choices is None else "choices"
     if labels.min() == labels.max():
@@ -87,7 +90,7 @@ def _figures(texts: Sequence[str], labels: np.ndarray, what: str) -> list[str]:
     for name, measure in _KINDS.items():
         right = accuracy_of_kind([measure(text) for text in texts], labels)
         gain = right - commoner
-        if gain >= max(_GAIN * (1 - commoner), _SIGMAS * math.sqrt(0.25 / count)):
+        if gain >= max(_GAIN * (1 - commoner), _SIGMAS * math.sqrt(0.25 / (count // 2))):
             by_kind.append(
                 f"the {name} alone tells the labels of {count} {what}: right for {100 * right:.1f} %, where naming the "
                 f"commoner label is for {100 * commoner:.1f} %"
@@ -96,17 +99,22 @@ def _figures(texts: Sequence[str], labels: np.ndarray, what: str) -> list[str]:
 
 
 def accuracy_of_kind(kinds: Sequence[str], labels: np.ndarray) -> float:
-    """How often the label that others of the same kind have more often is right; the commoner of all where none is."""
-    counts = collections.defaultdict(lambda: [0, 0])
-    for kind, label in zip(kinds, labels.tolist(), strict=True):
-        counts[kind][label] += 1
-    common = int(2 * labels.sum() >= len(labels))
-    right = 0
-    for of_kind in counts.values():
-        for label in (0, 1):
-            same, other = of_kind[label] - 1, of_kind[1 - label]  # without the one that is asked for
-            right += of_kind[label] * (same > other or (same == other and label == common))
-    return right / len(labels)
+    """How often the commoner label of a kind in one half of the examples is right in the other half.
+
+    Of the two ways round the worse one, so that chance, which favours some kinds in one half, hardly gives a figure.
+    What the first half does not have gets the commoner label of all. The halves are drawn, always the same way.
+    """
+    order = np.random.default_rng(0).permutation(len(labels))
+    halves = order[: len(order) // 2], order[len(order) // 2 :]
+    accuracies = []
+    for first, second in (halves, halves[::-1]):
+        ones = collections.Counter()
+        for i in first:
+            ones[kinds[i]] += 1 if labels[i] else -1
+        common = 2 * labels[first].sum() >= len(first)
+        guesses = [ones[kinds[i]] > 0 if ones[kinds[i]] else common for i in second]
+        accuracies.append(np.mean(guesses == labels[second].astype(bool)))
+    return float(min(accuracies))
 
 
 def of_places(questions: Sequence[tasks.Question], where: str) -> list[Doubt]:

@@ -111,7 +111,8 @@ def _read_folder(
     questions: list[tasks.Question] = []
     for path in parts:
         table = parquet.read(path, task.columns)
-        questions += _parse(task, subset, split, table, path, first=len(questions))
+        if table.num_rows or (path == parts[-1] and not questions):  # a part may be empty, all of them not
+            questions += _parse(task, subset, split, table, path, first=len(questions))
     if is_divided:
         questions = [q for q in questions if (_is_train_context(q.context)) == (split == "train")]
         if not questions:
