@@ -51,8 +51,8 @@ def parse(question_id: str, values: dict[str, Any], *, in_csv: bool) -> Row:
     """
     text = rows.text(values, "question")
     choices, labels = texts_and_labels(values.get("choices"), in_csv=in_csv)
-    column = next(name for name in ANSWER_COLUMNS if name in values)
-    answer, index = _find(values[column], column, choices, labels, in_csv)
+    column = next((name for name in ANSWER_COLUMNS if name in values), ANSWER_COLUMNS[0])
+    answer, index = _find(values.get(column), column, choices, labels, in_csv)
     stripped = [choice.strip() for choice in choices]
     kept = [choice for i, choice in enumerate(choices) if choice.strip() not in stripped[:i]]
     if len({choice.strip().casefold() for choice in kept}) < 2:

@@ -50,7 +50,10 @@ COMMIT = tasks.TASKS["sciq"].hub_revision
         "boolq": ("boolq", {"boolq/train": ("boolq/data", parts("train"))}),
         "configs": (
             "arc",
-            {f"ai2_arc/ARC-{c}/train": (f"ai2_arc/ARC-{c}", parts("train", n)) for c, n in (("Easy", 2), ("Challenge", 1))},
+            {
+                "ai2_arc/ARC-Easy/train": ("ai2_arc/ARC-Easy", parts("train", 2)),
+                "ai2_arc/ARC-Challenge/train": ("ai2_arc/ARC-Challenge", parts("train")),
+            },
         ),
         "winogrande": (
             "winogrande",
