@@ -12,7 +12,8 @@ import pathlib
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+_REPO = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(_REPO), str(_REPO / "tests")]
 
 from support import fuzz, fuzz_rows  # noqa: F401  the latter registers its kinds
 
