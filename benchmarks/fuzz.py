@@ -13,9 +13,10 @@ import sys
 import time
 
 _REPO = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(_REPO), str(_REPO / "tests")]
+sys.path.insert(0, str(_REPO / "tests"))
+sys.path.insert(0, str(_REPO))
 
-from support import fuzz, fuzz_rows  # noqa: F401  the latter registers its kinds
+from support import fuzz, fuzz_rows  # noqa: E402, F401  the latter registers its kinds
 
 
 def main() -> None:

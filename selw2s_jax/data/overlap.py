@@ -15,9 +15,13 @@ def questions_of(examples: Iterable[tasks.Example]) -> set[str]:
 
 
 def shared(examples: Iterable[tasks.Example], others: Iterable[tasks.Example]) -> set[str]:
-    """The questions of `examples`, by their group, that are among the others."""
-    known = questions_of(others)
-    return {example.group for example in examples if example.is_of_any(known)}
+    """The questions of `examples`, by their group, that are among the others, whatever their spaces and case."""
+    known = {_normal(name) for name in questions_of(others)}
+    return {example.group for example in examples if any(_normal(name) in known for name in example.known_as)}
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def settle(

@@ -211,13 +211,13 @@ def _check_columns(task: tasks.Task, table: "pa.Table", where: str | pathlib.Pat
 
 
 def _of_kind(value: Any, kind: str) -> Any:
-    """A value as `Task.read_row` takes it: whole numbers also where a table library made floats of them."""
-    if kind != "integer":
+    """A value as `Task.read_row` takes it: also where a table library made floats of whole numbers or of truth."""
+    if kind not in ("integer", "true/false") or isinstance(value, bool):
         return value
     number = rows.whole_number(value)
-    if number is None:
-        raise ValueError(f"{value} is no whole number")
-    return number
+    if number is None or (kind == "true/false" and number not in (0, 1)):
+        raise ValueError(f"{rows.show(value)} is not {kind}")
+    return number if kind == "integer" else bool(number)
 
 
 def _value_type(column_type: "pa.DataType") -> "pa.DataType":
@@ -244,7 +244,7 @@ def _is_integer(column_type: "pa.DataType") -> bool:
 def _is_boolean(column_type: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return pa.types.is_boolean(column_type)
+    return pa.types.is_boolean(column_type) or _is_integer(column_type)
 
 
 def _is_choices_struct(column_type: "pa.DataType") -> bool:

@@ -64,6 +64,18 @@ def test_overlap_is_noted_with_its_count(tmp_path, form, seeds):
         }
 
 
+@pytest.mark.parametrize(
+    "change", [str.upper, lambda text: text.replace(" ", "  "), lambda text: f" {text} "]
+)
+def test_case_and_spaces_make_no_other_question(tmp_path, change):
+    train = write(tmp_path / "train.jsonl", range(60), form="texts")
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()[40:]]
+    rows = [row | {"text": change(row["text"])} for row in rows] + [{"text": "another", "label": 1}]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"^20 of 21 test questions"):
+        read(tmp_path, make_config(train, str(tmp_path / "test.jsonl"), data__overlap="refuse"))
+
+
 def test_what_is_sampled_away_is_not_trained_on(tmp_path):
     train, test = write(tmp_path / "train.jsonl", range(90)), write(tmp_path / "test.jsonl", range(80, 120))
     _, reader = read(tmp_path, make_config(train, test, data__num_train=30, seeds=(0, 1, 2, 3)))
