@@ -11,7 +11,9 @@ or a list of `{"text": ..., "label": ...}`. The right one is named by
 What names two different choices is refused.
 """
 
+import ast
 import json
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -69,10 +71,7 @@ def texts_and_labels(value: Any, *, in_csv: bool, fewest: int = 2) -> tuple[tupl
         ValueError: what is wrong with them, as that there are less than `fewest`.
     """
     if in_csv and isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"choices is not a JSON list: {rows.show(value)}") from None
+        value = _of_cell(value)
     labels = None
     if isinstance(value, dict):
         value, labels = value.get("text"), value.get("label")
@@ -84,6 +83,19 @@ def texts_and_labels(value: Any, *, in_csv: bool, fewest: int = 2) -> tuple[tupl
         raise ValueError(f"choices must be a list of {least}, found {rows.show(value)}")
     texts = tuple(rows.text({"choices": choice}, "choices") for choice in value)
     return texts, () if labels is None else _labels(labels, len(texts))
+
+
+def _of_cell(text: str) -> Any:
+    """What a cell holds, as JSON, or in Python's quotes, as table libraries write lists."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
+            return ast.literal_eval(text.strip())  # literals alone: nothing in them is run
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise ValueError(f"choices is not a JSON list: {rows.show(text)}") from None
 
 
 def _labels(labels: Any, num_choices: int) -> tuple[str, ...]:

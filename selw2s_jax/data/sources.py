@@ -180,14 +180,18 @@ def _parse(
     _check_columns(task, table, where, f"use the columns of {_hub_label(task, subset)}")
     prefix = f"{subset.name}-" if len(task.subsets) > 1 else ""
     columns = parquet.values(table, list(task.columns), where)
-    questions = []
+    questions, faults = [], []
     for row, values in enumerate(zip(*columns, strict=True)):
         try:
             parts = tasks.RowParts(*task.read_row(*map(_of_kind, values, task.columns.values())))
         except ValueError as error:
-            raise errors.UserError(f"{where}: row {row}: {error}; mend or remove the row") from error
-        name = f"{task.name}/{split}/{prefix}{first + row}"
-        questions.append(tasks.Question(question_id=name, **parts._asdict()))
+            faults.append((row, str(error)))
+        else:
+            name = f"{task.name}/{split}/{prefix}{first + row}"
+            questions.append(tasks.Question(question_id=name, **parts._asdict()))
+    if faults:
+        described = rows.describe(faults, table.num_rows, "row")
+        raise errors.UserError(f"{where}: {described}; mend or remove the row{'s' * (len(faults) > 1)}")
     return questions
 
 
@@ -202,9 +206,10 @@ def _check_columns(task: tasks.Task, table: "pa.Table", where: str | pathlib.Pat
         if not COLUMN_KINDS[kind](column.type):
             raise errors.UserError(f"{where}: column '{name}' is {column.type}, not {kind}; {remedy}")
         if column.null_count:
-            row = column.is_null().to_pylist().index(True)
+            row, more = column.is_null().to_pylist().index(True), column.null_count - 1
             raise errors.UserError(
-                f"{where}: row {row} has no value in column '{name}'; mend or remove the row"
+                f"{where}: row {row} has no value in column '{name}'{f' (+{more} more)' * (more > 0)}; "
+                "mend or remove the row"
             )
     if table.num_rows == 0:
         raise errors.UserError(f"{where} has no rows; {remedy} and at least one row")

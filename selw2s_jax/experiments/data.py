@@ -77,21 +77,24 @@ class DataReader:
         return self._config.data.source in (smoke.GENERATED, world.NAME)
 
     def _note_generated(self, task: tasks.Task) -> None:
-        """That numbers of a smoke run mean nothing; of a world they do."""
-        parts = []
+        """Whose numbers mean nothing, in a smoke run; in a world they do."""
         has_own_file = self._config.data.train_file is not None
         names = [one.name for one in self._tasks(task)][has_own_file:]
+        roles = ("strong",) if method_registry.is_p_ik_alone(self._config.methods) else ("weak", "strong")
+        random = [role for role in roles if self._config[role].model in smoke.RANDOM_MODELS]
+        parts = []
         if self._config.data.source == smoke.GENERATED and names:
+            if has_own_file and not random:
+                self.found.notes.append(
+                    f"P(IK) is trained on generated questions ({names[0]}): what it says means nothing"
+                )
+                return
             of_files = has_own_file or self._config.p_ik.file is not None
             which = f"questions of {' and '.join(names)}" if of_files else "questions"
             parts.append(f"the {which} are generated")
-        roles = ("strong",) if method_registry.is_p_ik_alone(self._config.methods) else ("weak", "strong")
-        random = [role for role in roles if self._config[role].model in smoke.RANDOM_MODELS]
         if random:
-            which = (
-                "checkpoints are" if len(random) == len(roles) else f"checkpoint of the {random[0]} model is"
-            )
-            parts.append(f"the {which} random")
+            all_are, one_is = "checkpoints are", f"checkpoint of the {random[0]} model is"
+            parts.append(f"the {all_are if len(random) == len(roles) else one_is} random")
         if parts:
             self.found.notes.append(f"{' and '.join(parts)}: the numbers mean nothing")
 
@@ -127,7 +130,9 @@ class DataReader:
             and self._config.p_ik.file is None
             and not objectives.is_own_task(self._config)
         )
-        return [task, tasks.get_task(self._config.p_ik.task)] if reads_another else [task]
+        if not reads_another:
+            return [task]
+        return [task, tasks.get_task(self._config.p_ik.task, role="config.p_ik.task")]
 
     def _read_task(self) -> tuple[tasks.Task, list[tasks.Question], list[tasks.Question]]:
         """The run's own task, and its questions of training and test."""

@@ -123,6 +123,31 @@ def test_choices_and_answers_of_the_hub(tmp_path, choices, answer, right, column
 
 
 @pytest.mark.parametrize(
+    ("cell", "texts"),
+    [
+        ("['x', 'y']", ("x", "y")),
+        ("""["it's", 'y']""", ("it's", "y")),
+        ("{'text': ['x', 'y'], 'label': ['A', 'B']}", ("x", "y")),
+        ("['a \\\\ b', 'y']", ("a \\ b", "y")),
+    ],
+)
+def test_lists_in_cells_as_table_libraries_write_them(tmp_path, cell, texts):
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["question", "choices", "answer"], ["q", cell, "B"]])
+    (found,) = load(tmp_path / "a.csv")
+    assert (found.choices, found.answer) == (texts, 1)
+
+
+@pytest.mark.parametrize(
+    "cell", ["['x' 'y']", "__import__('os').getcwd()", "[" * 5000, "x|y", "('x', 'y')", "1 +" * 50]
+)
+def test_cells_that_hold_no_list_are_refused(tmp_path, cell):
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["question", "choices", "answer"], ["q", cell, 0]])
+    assert "line 2: choices " in refusal(load, tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
     ("choices", "answer", "fault"),
     [
         (["w", "x"], "C", "a letter from A to B or a choice's text, found 'C'"),

@@ -118,7 +118,14 @@ def test_labels_that_a_length_gives_away_are_a_warning(tmp_path):
             {"weak__model": "random-tiny-gpt2", "strong__model": "random-tiny-qwen"},
             "the checkpoints are random",
         ),
-        ({"methods": ("selective",)}, "the questions of arc are generated"),
+        (
+            {"methods": ("selective",)},
+            "P(IK) is trained on generated questions (arc): what it says means nothing",
+        ),
+        (
+            {"methods": ("selective",), "weak__model": "random-tiny-gpt2"},
+            "the questions of arc are generated and the checkpoint of the weak model is random",
+        ),
         (
             {"data__train_file": None, "task": "sciq", "strong__model": "random-tiny-qwen"},
             "the questions are generated and the checkpoint of the strong model is random",
@@ -128,8 +135,8 @@ def test_labels_that_a_length_gives_away_are_a_warning(tmp_path):
 def test_only_what_is_generated_is_called_so(tmp_path, overrides, note):
     train = write(tmp_path / "train.jsonl", range(60))
     _, reader = read(tmp_path, make_config(train, **{"data__source": "generated"} | overrides))
-    said = [one for one in reader.notes if "mean nothing" in one]
-    assert said == ([] if note is None else [f"{note}: the numbers mean nothing"])
+    said = [one.removesuffix(": the numbers mean nothing") for one in reader.notes if "nothing" in one]
+    assert said == ([] if note is None else [note])
 
 
 def test_questions_for_p_ik_that_are_not_there_name_the_nearer_remedies(tmp_path):
