@@ -6,7 +6,7 @@ import re
 _LONGEST = 200  # characters of another error's message
 # What a terminal would obey instead of showing it, or would show in another order: C0 and C1 (less line feed and tab),
 # separators of lines, and the marks that turn the direction of writing.
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class UserError(Exception):

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import fitting, prompts, splits, tasks
+from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
@@ -80,6 +80,7 @@ _DTYPES = ("float32", "bfloat16")
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
+        "data.overlap": overlap.OVERLAPS,
         "data.overlong": fitting.OVERLONG,
         "data.conversion": tasks.CONVERSIONS,
         "data.sample": splits.SAMPLES,

@@ -14,6 +14,7 @@ import ml_collections
 from etils import epath
 
 from selw2s_jax import config as config_lib
+from selw2s_jax import errors
 from selw2s_jax.analysis import methods
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
@@ -293,7 +294,7 @@ def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict,
 
 def _print_plan(plans: list[_Plan], stages, missing: set[str], todo, workdir: epath.Path) -> None:
     for note in dict.fromkeys(note for plan in plans for note in plan.experiment.inputs.notes):
-        print(f"note: {note}")
+        print(f"note: {errors.printable(note)}")
     ours = {stage.key for stage in todo}
     runs = f" of {len(plans)} runs" if len(plans) > 1 else ""
     print(f"{len(stages)} stages{runs} in {workdir}, {len(ours)} to run:")
