@@ -160,13 +160,13 @@ MINE = "from selw2s_jax import config\n\n\ndef get_config():\n    c = config.def
             MINE + "    c.graph.taw = 1.0\n    return c",
             "mine.py: config key 'graph.taw' is not known; .*graph.tau?",
         ),
-        (MINE + "    c.extra = dict(a=1)\n    return c", "mine.py: config key 'extra.a' is not known"),
+        (MINE + "    c.extra = dict(a=1)\n    return c", "mine.py: config key 'extra' is not known"),
         (
             MINE + "    c.graph.tau = 'x'\n    return c",
             r"mine.py could not be read: TypeError: .*\(line 6\)",
         ),
         (
-            MINE + "    del c.seeds\n    return c",
+            MINE + "    with c.unlocked():\n        del c.seeds\n    return c",
             "mine.py: config.seeds is missing; start from selw2s_jax.config",
         ),
         (
