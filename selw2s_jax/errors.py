@@ -1,5 +1,8 @@
 """The one exception for mistakes that a user can make and mend, and how the errors of others are told in it."""
 
+import json
+from typing import Any
+
 _LONGEST = 200  # characters of another error's message
 
 
@@ -19,3 +22,15 @@ def one_line(error: BaseException, *, with_type: bool = False) -> str:
     """
     message = " ".join(str(error).split())[:_LONGEST]
     return f"{type(error).__name__}: {message or 'no message'}" if with_type else message
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is none; also where it is nested deeper than Python follows, as no text is that was written here.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

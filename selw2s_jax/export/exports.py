@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from selw2s_jax import sharding
+from selw2s_jax import errors, sharding
 from selw2s_jax.data import prompts
 from selw2s_jax.errors import UserError
 from selw2s_jax.export import model_card
@@ -26,7 +26,7 @@ def read_numbers(student: students.Student) -> model_card.Numbers | None:
     """What the run's results say of a student; None where they are of an earlier config, or not there yet."""
     path, facts = student.folder / manifests.RESULTS_FILE, student.facts
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = errors.parse_json(path.read_text(encoding="utf-8"))
         if student.artifact.key not in [entry["key"] for entry in report["manifest"]["students"]]:
             return None
         names = dict.fromkeys(("weak", "ceiling", facts.method))
@@ -148,7 +148,7 @@ def read_facts(folder: pathlib.Path) -> students.Facts:
             f"{folder} is no exported student: it has no {FACTS_NAME}; make one with python -m selw2s_jax.export"
         )
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = errors.parse_json(path.read_text(encoding="utf-8"))
         fields["shots"] = tuple((text, label) for text, label in fields["shots"])
         fields["few_shot"] = prompts.FewShot.from_json(fields.get("few_shot"))
         fields["lora"] = lora.make_settings(fields.get("trained", "all"), fields.get("lora"))

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 from etils import epath
 
-from selw2s_jax import config as config_lib
+from selw2s_jax import config as config_lib, errors
 from selw2s_jax.analysis import methods
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
@@ -172,7 +172,7 @@ def _check_shards_agree(
     if content is None:
         return
     try:
-        other = json.loads(content)
+        other = errors.parse_json(content)
     except ValueError:
         return  # it is about to be written anew
     ours = config_lib.to_json(config)

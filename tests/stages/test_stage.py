@@ -1,8 +1,12 @@
 """What the key of a training stage holds of its method: options of its parts, and the code of a user's own."""
 
 import functools
+import importlib
 import importlib.util
+import linecache
 import pathlib
+import sys
+import textwrap
 
 import pytest
 from support import training_stages
@@ -10,7 +14,8 @@ from support import training_stages
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, losses, registry
-from selw2s_jax.stages import train
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import own_code, train
 from selw2s_jax.worlds import smoke
 
 pytestmark = pytest.mark.usefixtures("registrations")
@@ -84,3 +89,100 @@ def test_a_loss_whose_source_cannot_be_read_is_refused():
     with pytest.raises(UserError, match=r"the source of loss .* cannot be read") as raised:
         training("own_loss").key  # noqa: B018
     assert "\n" not in str(raised.value)
+
+
+# What a part imports.
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes modules into a folder that Python finds, and forgets them after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write_files(**files: str) -> None:
+        for name, code in files.items():
+            path = (tmp_path / name.replace("__", "/")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(code))
+        importlib.invalidate_caches()
+
+    yield write_files
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def code_of(name: str) -> dict[str, str]:
+    """What a key holds of `make` in a module, imported anew."""
+    for module in [module for module in sys.modules if module.split(".")[0] in ("mine", "lab", "helper", "deep")]:
+        del sys.modules[module]
+    importlib.invalidate_caches()
+    return own_code.hashes(loss=importlib.import_module(name).make)
+
+
+MAKE = "def make():\n    return lambda *args: SCALE\n"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "import helper\nSCALE = helper.SCALE\n",
+        "from helper import SCALE\n",
+        "from helper import *\n",
+        "import helper as h, math\nSCALE = h.SCALE\n",
+        "import importlib\nh = importlib.import_module('helper')\nSCALE = h.SCALE\n" + "def other():\n    return h\n",
+        "def SCALE():\n    from helper import SCALE\n",
+        "if True:\n    try:\n        import deep as helper\n    except ImportError:\n        import helper\n",
+    ],
+)
+def test_a_key_holds_the_files_that_a_part_imports(write, how):
+    write(mine=how + MAKE, helper="SCALE = 1", deep="from helper import SCALE")
+    first = code_of("mine")
+    assert code_of("mine") == first
+    write(helper="SCALE = 55")
+    assert code_of("mine") != first
+    write(helper="SCALE = 1")
+    assert code_of("mine") == first
+
+
+def test_a_key_holds_what_the_modules_of_a_package_import(write):
+    write(
+        lab____init__="",
+        lab__rules="from . import sizes\nfrom .parts import scale\n" + MAKE,
+        lab__sizes="A = 1",
+        lab__parts____init__="",
+        lab__parts__scale="import helper\nfrom ..sizes import A\nfrom .. import rules",
+        helper="SCALE = 1",
+        lab__other="B = 1",
+    )
+    first = code_of("lab.rules")
+    for name, code in (("lab__sizes", "A = 2"), ("lab__parts__scale", "import helper"), ("helper", "SCALE = 2")):
+        write(**{name: code})
+        found = code_of("lab.rules")
+        assert found != first, name
+        first = found
+    write(lab__other="B = 2")
+    assert code_of("lab.rules") == first, "which it does not import"
+
+
+def test_a_part_without_such_imports_has_the_hash_of_its_file(write, tmp_path):
+    write(mine="import json\nimport numpy as np\nfrom selw2s_jax.method import losses\nfrom . import x\n" + MAKE)
+    text = (tmp_path / "mine.py").read_text().replace("from . import x\n", "")
+    (tmp_path / "mine.py").write_text(text)
+    assert code_of("mine") == {"code of loss": artifacts.content_hash(text)}
+
+
+def test_a_cell_of_a_notebook_has_what_it_names_of_other_modules(write, monkeypatch):
+    write(helper="def scale():\n    return 1\n")
+    cell = "def make():\n    return lambda *args: scale() * h.scale()\n"
+    keys = []
+    for code in ("1", "2"):
+        write(helper=f"def scale():\n    return {code}\n")
+        sys.modules.pop("helper", None)
+        importlib.invalidate_caches()
+        module = importlib.import_module("helper")
+        names = {"__name__": "__main__", "scale": module.scale, "h": module}
+        exec(compile(cell, "<cell>", "exec"), names)
+        monkeypatch.setitem(linecache.cache, "<cell>", (len(cell), None, cell.splitlines(True), "<cell>"))
+        keys.append(own_code.hashes(loss=names["make"]))
+    assert keys[0] != keys[1]
