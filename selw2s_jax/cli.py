@@ -247,7 +247,9 @@ def _describe(error: BaseException, path: str | None) -> str:
         if lines:
             if unknown := _unknown_key(candidate):
                 return f"{path}: {unknown} (line {lines[-1]})"
-            return f"config {path} could not be read: {type(candidate).__name__}: {candidate} (line {lines[-1]})"
+            return (
+                f"config {path} could not be read: {type(candidate).__name__}: {candidate} (line {lines[-1]})"
+            )
     return f"config {path} could not be read: {type(chain[-1]).__name__}: {chain[-1]}"
 
 

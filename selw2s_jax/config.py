@@ -363,9 +363,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     for key in found:
         check_key(key)
     if missing := [key for key in known if key not in found]:
-        raise UserError(
-            f"config.{missing[0]} is missing; start from selw2s_jax.config.default_config()"
-        )
+        raise UserError(f"config.{missing[0]} is missing; start from selw2s_jax.config.default_config()")
     for key in found:
         _check_type(key, get(config, key))
 

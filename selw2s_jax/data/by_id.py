@@ -73,7 +73,7 @@ def join(values: dict[str, float], ids: Sequence[str], where: str) -> np.ndarray
     joined = np.array([values[name] for name in ids], np.float32)
     if len(wrong := np.flatnonzero(~np.isfinite(joined))):
         raise UserError(
-            f"{where} holds {joined[wrong[0]]} for {ids[wrong[0]]}, which is no finite number; delete it, and run again to "
-            "make it anew"
+            f"{where} holds {joined[wrong[0]]} for {ids[wrong[0]]}, which is no finite number; delete it, and run "
+            "again to make it anew"
         )
     return joined

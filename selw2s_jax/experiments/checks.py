@@ -165,7 +165,8 @@ def _check_sizes(config) -> None:
         if num_tokens > _MOST_PRETRAINING_TOKENS:
             raise UserError(
                 f"config.pretraining.{role}.num_steps={section[role].num_steps} of batch_rows={section.batch_rows} and "
-                f"row_length={section.row_length} are {num_tokens} tokens, at most {_MOST_PRETRAINING_TOKENS}: lower one"
+                f"row_length={section.row_length} are {num_tokens} tokens, at most {_MOST_PRETRAINING_TOKENS}: lower "
+                "one of them"
             )
 
 
@@ -175,7 +176,9 @@ def _check_size(key: str, value) -> None:
             raise UserError(f"config.{key}={value} must be a finite number")
         if value and not _FLOAT32[0] <= abs(value) <= _FLOAT32[1]:
             kind = "0" if abs(value) < 1 else "infinite"
-            raise UserError(f"config.{key}={value} is {kind} in float32, in which runs compute: choose another")
+            raise UserError(
+                f"config.{key}={value} is {kind} in float32, in which runs compute: choose another"
+            )
     elif isinstance(value, int) and abs(value) > _INT32:
         raise UserError(f"config.{key}={value} is more than a 32-bit number holds: at most {_INT32}")
 

@@ -166,7 +166,11 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         not is_alone,
         "P(IK) alone has no weak model and no ceiling",
     )
-    yield ("training.epochs", "data.num_train"), not is_alone, "P(IK) alone has p_ik.epochs and p_ik.num_train"
+    yield (
+        ("training.epochs", "data.num_train"),
+        not is_alone,
+        "P(IK) alone has p_ik.epochs and p_ik.num_train",
+    )
     yield (
         ("data.source",),
         config.data.train_file is None or (trains_p_ik and p_ik.file is None),

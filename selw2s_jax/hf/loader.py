@@ -28,9 +28,9 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
     """The local folder of a checkpoint.
 
     Args:
-        name_or_path: an existing folder (a gs:// one is copied; of the hub's cache, `models--org--name`, its snapshot is
-            taken), a name of `registry.MODELS`, or a hub repository "org/name", which is downloaded (or found in the
-            cache: HF_HOME and HF_HUB_OFFLINE are honoured).
+        name_or_path: an existing folder (a gs:// one is copied; of one of the hub's cache, `models--org--name`, the
+            snapshot is taken), a name of `registry.MODELS`, or a hub repository "org/name", which is downloaded (or
+            found in the cache: HF_HOME and HF_HUB_OFFLINE are honoured).
         revision: branch, tag or commit on the hub; default that of the registry.
 
     Raises:
@@ -44,7 +44,8 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
             raise errors.UserError(f"{folder} is a file: give the checkpoint's folder")
     except OSError as error:  # a name that no file can have, or a folder that is not to be looked into
         raise errors.UserError(
-            f"checkpoint {str(folder)[:100]} cannot be looked at ({error.strerror}): give an existing folder or a hub name"
+            f"checkpoint {str(folder)[:100]} cannot be looked at ({error.strerror}): give an existing folder "
+            "or a hub name"
         ) from error
     name = str(name_or_path)
     if name in registry.MODELS:

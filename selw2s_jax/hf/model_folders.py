@@ -22,8 +22,8 @@ def step_into(folder: pathlib.Path, revision: str | None = None) -> pathlib.Path
     if (folder / CONFIG_NAME).exists() or not snapshots.is_dir():
         if revision is not None:
             raise errors.UserError(
-                f"revision {revision!r} is of a name on the hub, and {folder} is a folder: leave the revision out, or give "
-                "the name"
+                f"revision {revision!r} is of a name on the hub, and {folder} is a folder: leave the revision out, or "
+                "give the name"
             )
         return folder
     commits = sorted(path.name for path in snapshots.iterdir() if path.is_dir())
@@ -56,8 +56,9 @@ def refuse_adapter(folder: pathlib.Path) -> None:
         return
     if list(folder.glob("model*.safetensors")):
         raise errors.UserError(
-            f"{folder} holds a low-rank adapter (PEFT) beside a model's weights, and which of them is meant is open: move "
-            f"{ADAPTER_CONFIG} and adapter_model.* away, or merge the adapter (merge_and_unload) and save the model anew"
+            f"{folder} holds a low-rank adapter (PEFT) beside a model's weights, and which of them is meant is open: "
+            f"move {ADAPTER_CONFIG} and adapter_model.* away, or merge the adapter (merge_and_unload) and save the "
+            "model anew"
         )
     raise adapter_error(folder)
 
@@ -66,7 +67,8 @@ def adapter_error(folder: pathlib.Path) -> errors.UserError:
     """What is wrong with the weights of an adapter in the place of a model's."""
     return errors.UserError(
         f"{folder} is a low-rank adapter (PEFT) of another model{_base_of(folder)}, not a model: merge it with PEFT "
-        "(AutoPeftModelForCausalLM.from_pretrained(...).merge_and_unload().save_pretrained(FOLDER)) and give that folder"
+        "(AutoPeftModelForCausalLM.from_pretrained(...).merge_and_unload().save_pretrained(FOLDER)) and give that "
+        "folder"
     )
 
 

@@ -216,8 +216,8 @@ def naming(
     return classify.naming(
         f"the answers of the language model {name}",
         example_ids,
-        f"its weights hold such values, or overflow in {language_model.settings.compute_dtype.name}; use other weights, or "
-        "precision.compute_dtype=float32",
+        f"its weights hold such values, or overflow in {language_model.settings.compute_dtype.name}; use other "
+        "weights, or precision.compute_dtype=float32",
     )
 
 

@@ -40,8 +40,8 @@ def naming(what: str, example_ids: Sequence[str], remedy: str) -> Iterator[None]
         yield
     except NotFiniteError as error:
         raise UserError(
-            f"{what} for {example_ids[error.index]} are not finite numbers (NaN or infinite), and nothing is kept of them: "
-            f"{remedy}"
+            f"{what} for {example_ids[error.index]} are not finite numbers (NaN or infinite), and nothing is kept of "
+            f"them: {remedy}"
         ) from error
 
 
@@ -166,7 +166,9 @@ def score(
 
 def _first_not_finite(leaves: Sequence[np.ndarray]) -> int | None:
     """The first example with a value that is not finite, of arrays `[n, ...]` each."""
-    wrong = [np.flatnonzero(~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)) for leaf in leaves if len(leaf)]
+    wrong = [
+        np.flatnonzero(~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)) for leaf in leaves if len(leaf)
+    ]
     return min((int(found[0]) for found in wrong if len(found)), default=None)
 
 

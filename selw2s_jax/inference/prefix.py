@@ -166,7 +166,9 @@ def score(
                 batch_tokens=batch_tokens,
                 past_slots=slots,
                 label=label if len(groups) == 1 else f"{label} ({number + 1} of {len(groups)})",
-                partial=partial if partial is None or whole else partial.part(f"{number + 1}_of_{len(groups)}"),
+                partial=partial
+                if partial is None or whole
+                else partial.part(f"{number + 1}_of_{len(groups)}"),
             )
         except classify.NotFiniteError as error:
             raise classify.NotFiniteError(int(members[error.index])) from error

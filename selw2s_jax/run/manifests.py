@@ -1,6 +1,5 @@
 """What a run leaves in its workdir, by name: manifests, the list of a sweep's cells, artifacts by key."""
 
-import json
 from typing import Any
 
 from etils import epath

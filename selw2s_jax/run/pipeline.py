@@ -13,7 +13,8 @@ import jax
 import ml_collections
 from etils import epath
 
-from selw2s_jax import config as config_lib, errors
+from selw2s_jax import config as config_lib
+from selw2s_jax import errors
 from selw2s_jax.analysis import methods
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
@@ -344,7 +345,7 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
         print(f"{len(missing)} of its {len(plan.stages)} stages are left to other shards", flush=True)
         return {}
     collector = collect.Collector(plan.cell.config, plan.experiment, store)
-    report = collector.report()
+    report = outcome.finite(collector.report())
     report["notes"] += collect.notes_on_prompts(plan.stages, store)
     collector.write_p_ik_items(plan.folder)
     report["manifest"] = json.loads((plan.folder / manifests_lib.MANIFEST_FILE).read_text())

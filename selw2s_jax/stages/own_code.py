@@ -24,7 +24,7 @@ _PACKAGE = __name__.split(".")[0]
 def hashes(**factories: Callable) -> dict[str, str]:
     """Hashes of the source of parts from outside this package, whose code can change, by "code of <role>".
 
-    Files of the user's that a part imports, by themselves or through others, are hashed with it by their modules' names.
+    Files of the user's that a part imports, itself or through others, are hashed with it by their modules' names.
     """
     return {
         f"code of {role}": artifacts.content_hash(_code(role, factory))

@@ -107,8 +107,8 @@ class Train(stage_lib.Stage):
         # Where it is not set it is that of the task, which runs across the ends of epochs.
         if self.p_ik is not None and len(self.p_ik) < of_p_ik != self.batch_sizes[batches.TASK]:
             raise UserError(
-                f"config.p_ik.batch_size={of_p_ik} is more than the {len(self.p_ik)} examples of P(IK) of {self.label}: "
-                "lower it, or give more examples"
+                f"config.p_ik.batch_size={of_p_ik} is more than the {len(self.p_ik)} examples of P(IK) of "
+                f"{self.label}: lower it, or give more examples"
             )
 
     @functools.cached_property
@@ -247,8 +247,8 @@ def count_steps(num_examples: int, epochs: float, batch_size: int, label: str) -
     """
     if epochs * num_examples / batch_size >= _MOST_STEPS + 1:
         raise UserError(
-            f"{label}: {epochs} epochs of {num_examples} examples are more than {_MOST_STEPS} steps of {batch_size}: lower "
-            "training.epochs or p_ik.epochs"
+            f"{label}: {epochs} epochs of {num_examples} examples are more than {_MOST_STEPS} steps of {batch_size}: "
+            "lower training.epochs or p_ik.epochs"
         )
     num_steps = int(epochs * num_examples / batch_size)
     if num_steps < 1:

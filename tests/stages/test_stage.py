@@ -114,7 +114,9 @@ def write(tmp_path, monkeypatch):
 
 def code_of(name: str) -> dict[str, str]:
     """What a key holds of `make` in a module, imported anew."""
-    for module in [module for module in sys.modules if module.split(".")[0] in ("mine", "lab", "helper", "deep")]:
+    for module in [
+        module for module in sys.modules if module.split(".")[0] in ("mine", "lab", "helper", "deep")
+    ]:
         del sys.modules[module]
     importlib.invalidate_caches()
     return own_code.hashes(loss=importlib.import_module(name).make)
@@ -130,7 +132,8 @@ MAKE = "def make():\n    return lambda *args: SCALE\n"
         "from helper import SCALE\n",
         "from helper import *\n",
         "import helper as h, math\nSCALE = h.SCALE\n",
-        "import importlib\nh = importlib.import_module('helper')\nSCALE = h.SCALE\n" + "def other():\n    return h\n",
+        "import importlib\nh = importlib.import_module('helper')\nSCALE = h.SCALE\n"
+        + "def other():\n    return h\n",
         "def SCALE():\n    from helper import SCALE\n",
         "if True:\n    try:\n        import deep as helper\n    except ImportError:\n        import helper\n",
     ],
@@ -156,7 +159,11 @@ def test_a_key_holds_what_the_modules_of_a_package_import(write):
         lab__other="B = 1",
     )
     first = code_of("lab.rules")
-    for name, code in (("lab__sizes", "A = 2"), ("lab__parts__scale", "import helper"), ("helper", "SCALE = 2")):
+    for name, code in (
+        ("lab__sizes", "A = 2"),
+        ("lab__parts__scale", "import helper"),
+        ("helper", "SCALE = 2"),
+    ):
         write(**{name: code})
         found = code_of("lab.rules")
         assert found != first, name
@@ -166,7 +173,9 @@ def test_a_key_holds_what_the_modules_of_a_package_import(write):
 
 
 def test_a_part_without_such_imports_has_the_hash_of_its_file(write, tmp_path):
-    write(mine="import json\nimport numpy as np\nfrom selw2s_jax.method import losses\nfrom . import x\n" + MAKE)
+    write(
+        mine="import json\nimport numpy as np\nfrom selw2s_jax.method import losses\nfrom . import x\n" + MAKE
+    )
     text = (tmp_path / "mine.py").read_text().replace("from . import x\n", "")
     (tmp_path / "mine.py").write_text(text)
     assert code_of("mine") == {"code of loss": artifacts.content_hash(text)}
