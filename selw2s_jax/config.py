@@ -345,8 +345,14 @@ def check_key(key: str) -> None:
         return
     if inside := [name for name in known if name.startswith(f"{key}.")]:
         raise UserError(f"config.{key} is a section, not a value; set one of: {', '.join(inside)}")
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    raise UserError(f"config key {key!r} is not known; did you mean config.{nearest[0]}?")
+    meant = [name for name in known if _initials(name) == key] or difflib.get_close_matches(key, known, 1, 0)
+    raise UserError(f"config key {key!r} is not known; did you mean config.{meant[0]}?")
+
+
+def _initials(key: str) -> str:
+    """A dotted key as people shorten it: training.lr."""
+    section, dot, leaf = key.rpartition(".")
+    return section + dot + "".join(word[:1] for word in leaf.split("_"))
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -361,7 +367,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
         )
     found, known = dotted_keys(config), dotted_keys(_defaults())
     for key in found:
-        check_key(key)
+        if key not in known:
+            check_key(key)
     if missing := [key for key in known if key not in found]:
         raise UserError(f"config.{missing[0]} is missing; start from selw2s_jax.config.default_config()")
     for key in found:
