@@ -76,7 +76,7 @@ def test_an_axis_may_have_no_value_among_its_values():
         (None, None), (None, (1, 1, 1)), (50, None), (50, (1, 1, 1)),
     ]  # fmt: skip
     assert cells[0].name == "data.num_test=None,mesh.shape=None"
-    with pytest.raises(UserError, match="data.num_train=None is no int"):
+    with pytest.raises(UserError, match=r"data\.num_train=None is no int"):
         sweep.expand(with_sweep(config_lib.default_config(), settings=("data.num_train=None",)))
 
 
