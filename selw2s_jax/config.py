@@ -378,6 +378,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
 # The elements of a tuple are texts but for these; `seeds` and `mesh.shape` have checks of their own.
 _NUMBERS = ("world.task_shares",)
 _UNCHECKED = ("seeds", "mesh.shape")
+_MOST_BITS = 1000
 
 
 def _check_type(key: str, value: Any) -> None:
@@ -389,6 +390,11 @@ def _check_type(key: str, value: Any) -> None:
             f"config.{key} is None and has to have a value, by default {default!r}; only keys that are null by "
             "default may be None"
         )
+    for one in value if isinstance(value, (tuple, list)) else (value,):
+        if (
+            isinstance(one, int) and one.bit_length() > _MOST_BITS
+        ):  # which no float holds, and Python does not print
+            raise UserError(f"config.{key} is a number of {one.bit_length()} bits: give a smaller one")
     kind = type_of(key)
     if not _is_of(value, kind):
         raise UserError(

@@ -519,6 +519,8 @@ def test_a_section_is_no_value():
         ("training.epochs", "2", "is of type str: give a value of type float"),
         ("data.reshuffle", 1, "is of type int: give a value of type bool"),
         ("data.train_file", 3, "is of type int: give a value of type str"),
+        ("data.num_train", 10**5000, "is a number of 16610 bits: give a smaller one"),
+        ("seeds", (0, -(10**5000)), "is a number of 16610 bits: give a smaller one"),
         ("methods", "finetune", "is of type str: give a value of type tuple"),
         ("methods", (None,), "holds None: give values of type str"),
         ("sweep.settings", (3,), "holds 3: give values of type str"),

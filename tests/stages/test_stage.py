@@ -1,5 +1,6 @@
 """What the key of a training stage holds of its method: options of its parts, and the code of a user's own."""
 
+import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -7,15 +8,18 @@ import linecache
 import pathlib
 import sys
 import textwrap
+from unittest import mock
 
 import pytest
 from support import training_stages
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, losses, registry
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import own_code, train
+from selw2s_jax.stages import examples, own_code, train
+from selw2s_jax.training import loop
 from selw2s_jax.worlds import smoke
 
 pytestmark = pytest.mark.usefixtures("registrations")
@@ -195,3 +199,41 @@ def test_a_cell_of_a_notebook_has_what_it_names_of_other_modules(write, monkeypa
         monkeypatch.setitem(linecache.cache, "<cell>", (len(cell), None, cell.splitlines(True), "<cell>"))
         keys.append(own_code.hashes(loss=names["make"]))
     assert keys[0] != keys[1]
+
+
+# Sizes that cannot run, before anything is trained.
+
+
+def test_a_batch_of_p_ik_is_no_larger_than_its_examples():
+    stage = training("finetune")
+    p_ik = examples.PIKExamples(
+        dataclasses.replace(stage.task.split, examples=stage.task.split.examples[:20]), {}
+    )
+    for size in (10, 20, 32):  # 32 is that of the task, which it has where it is not set
+        dataclasses.replace(stage, p_ik=p_ik, batch_sizes={batches.TASK: 32, batches.P_IK: size}).check()
+    large = dataclasses.replace(stage, p_ik=p_ik, batch_sizes={batches.TASK: 32, batches.P_IK: 21})
+    with pytest.raises(
+        UserError, match=r"config\.p_ik\.batch_size=21 is more than the 20 examples of P\(IK\)"
+    ):
+        large.check()
+    dataclasses.replace(large, p_ik=None).check()
+
+
+@pytest.mark.parametrize("epochs", [1e30, 1e7, 500_001.0])
+def test_a_training_has_an_end(epochs):
+    with pytest.raises(
+        UserError, match=r"^student: .* epochs of 64 examples are more than 1000000 steps of 32: lower"
+    ):
+        train.count_steps(64, epochs, 32, "student")
+    assert train.count_steps(64, 500_000.0, 32, "student") == 1_000_000
+
+
+def test_a_loss_that_is_none_before_any_weight_has_changed_is_not_for_a_lower_rate():
+    metrics, data = {"loss": float("nan"), "grad_norm": 1.0}, mock.Mock(num_steps=9)
+    data.example_ids.return_value = ["a", "b"]
+    first, later = (str(loop._not_finite("weak, seed 0", step, metrics, data, None)) for step in (0, 1))
+    assert (
+        "those of the pretrained model hold values that are not finite" in first
+        and "learning rate" not in first
+    )
+    assert "lower the learning rate" in later
