@@ -597,6 +597,14 @@ def test_no_integer_is_beyond_its_bits(key):
         ({"p_ik.batch_size": 10**6}, "config.p_ik.batch_size=1000000 is more than a run can work on"),
         ({"training.batch_size": 10**6}, "config.training.batch_size=1000000 is more than a run"),
         (
+            {"pretraining.strong.num_layers": 10**7},
+            "config.pretraining.strong.num_layers=10000000 is more than",
+        ),
+        (
+            {"pretraining.weak.mlp_dim": 2**30},
+            "config.pretraining.weak.mlp_dim=1073741824 is more than a run",
+        ),
+        (
             {"pretraining.strong.num_steps": 10**9},
             "config.pretraining.strong.num_steps=1000000000 of batch_rows=10",
         ),

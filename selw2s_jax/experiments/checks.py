@@ -144,6 +144,12 @@ _AT_MOST = {
     "p_ik.batch_size": 65_536,
     "p_ik.num_samples": 10_000,
     "lora.rank": 65_536,
+    **{f"pretraining.{role}.num_layers": 1_000 for role in ("weak", "strong")},
+    **{
+        f"pretraining.{role}.{size}": 65_536
+        for role in ("weak", "strong")
+        for size in ("embed_dim", "num_heads", "mlp_dim")
+    },
 }
 _MOST_PRETRAINING_TOKENS = 2**31
 
