@@ -9,6 +9,14 @@ ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_FILES = ("adapter_model*.safetensors", "adapter_model*.bin")
 
 
+def is_folder(path: pathlib.Path) -> bool:
+    """Whether there is a folder; there is none of a name that no file can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def step_into(folder: pathlib.Path, revision: str | None = None) -> pathlib.Path:
     """The folder with the files of a model: of a repository in the hub's cache, `models--ORG--NAME`, its snapshot.
 
@@ -19,7 +27,7 @@ def step_into(folder: pathlib.Path, revision: str | None = None) -> pathlib.Path
         UserError: there are several snapshots or not the one of the revision, or a revision of a folder without any.
     """
     snapshots = folder / "snapshots"
-    if (folder / CONFIG_NAME).exists() or not snapshots.is_dir():
+    if not is_folder(snapshots) or (folder / CONFIG_NAME).exists():
         if revision is not None:
             raise errors.UserError(
                 f"revision {revision!r} is of a name on the hub, and {folder} is a folder: leave the revision out, or "

@@ -196,7 +196,7 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
             shipped with the model could build.
     """
     folder = model_folders.step_into(remote.local_copy(folder))
-    if not folder.is_dir():
+    if not model_folders.is_folder(folder):
         raise errors.UserError(
             f"no tokenizer folder at {folder}: give a folder that holds the tokenizer files"
         )

@@ -170,8 +170,8 @@ def _not_finite(
     remedy = "lower the learning rate or use float32"
     if step == 0:
         remedy = (
-            "no weight was changed before it: those of the pretrained model hold values that are not finite, or they or "
-            "the settings of the method overflow; use other weights, float32, or less extreme settings"
+            "no weight was changed before it: the pretrained model holds values that are not finite, or it or the "
+            "settings of the method overflow; use other weights, float32, or less extreme settings"
         )
     return UserError(
         f"{label}: loss {metrics['loss']} with gradient norm {metrics['grad_norm']} at step {step} of "
