@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from fixtures import make_parity
-from support import llama_like, parity, tiny_decoders
+from support import families, parity, tiny_decoders
 
 from selw2s_jax.hf import loader, peft, random_checkpoint, writer
 from selw2s_jax.models import heads, lora
@@ -31,16 +31,16 @@ def test_qwen_is_qwen2_with_equal_kv_heads(tmp_path, seed):
     _compare(tmp_path, config, seed)
 
 
-@pytest.mark.parametrize("name", llama_like.CONFIGS)
+@pytest.mark.parametrize("name", families.CONFIGS)
 def test_families_of_llama_are_those_of_transformers(tmp_path, name):
-    _compare(tmp_path, llama_like.CONFIGS[name], seed=15, tolerance=1e-5)
+    _compare(tmp_path, families.CONFIGS[name], seed=15, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("name", llama_like.CONFIGS)
+@pytest.mark.parametrize("name", families.CONFIGS)
 def test_a_folder_that_transformers_wrote_is_read(tmp_path, name):
     import transformers
 
-    config = llama_like.CONFIGS[name]
+    config = families.CONFIGS[name]
     random_checkpoint.write_random_checkpoint(tmp_path / "ours", config, seed=16)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype="float32")
     model.save_pretrained(tmp_path / "theirs")
@@ -50,12 +50,12 @@ def test_a_folder_that_transformers_wrote_is_read(tmp_path, name):
     parity.assert_close(theirs, ours, tolerance=0.0)
 
 
-@pytest.mark.parametrize("name", llama_like.CONFIGS)
+@pytest.mark.parametrize("name", families.CONFIGS)
 def test_an_exported_classifier_is_one_of_transformers(tmp_path, name):
     import torch
     import transformers
 
-    config = llama_like.CONFIGS[name]
+    config = families.CONFIGS[name]
     random_checkpoint.write_random_checkpoint(tmp_path / "base", config, seed=17)
     inputs = make_parity.make_inputs(config, seed=17)
     classifier = heads.Classifier(tiny_decoders.load(tmp_path / "base", lm_head=False), p_ik_head=False)
@@ -75,7 +75,7 @@ def test_peft_adapts_the_same_weights(tmp_path):
     torch, library = pytest.importorskip("torch"), pytest.importorskip("peft", reason="peft is not installed")
     import transformers
 
-    config = llama_like.CONFIGS["qwen2"]
+    config = families.CONFIGS["qwen2"]
     random_checkpoint.write_random_checkpoint(tmp_path / "base", config, seed=18)
     inputs = make_parity.make_inputs(config, seed=18)
     settings = lora.Settings(rank=3, alpha=6.0, dropout=0.0, targets=("attention", "mlp"))
