@@ -138,8 +138,8 @@ def _without_folder(name: str) -> str:
 
 def base_name(facts: students.Facts) -> str:
     """The pretrained model by its name on the hub, or as the config has it; of a folder here its own name."""
-    if facts.base in registry.MODELS:
-        return registry.MODELS[facts.base].hub_name
+    if entry := registry.find_model(facts.base):
+        return entry.hub_name
     return _without_folder(facts.base)
 
 
@@ -149,7 +149,7 @@ def _front_matter(facts: students.Facts, library: str) -> str:
         "pipeline_tag": "text-classification",
         "tags": ["weak-to-strong-generalization"],
     }
-    if facts.base in registry.MODELS:
+    if registry.find_model(facts.base):
         fields["base_model"] = base_name(facts)
     # JSON is YAML.
     return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()), "---"])
