@@ -103,6 +103,8 @@ class Train(stage_lib.Stage):
                 f"config.training.warmup_steps={warmup} leaves nothing of the {self.num_steps} steps of "
                 f"{self.label}; lower it"
             )
+        if adapters := self.settings.adapters():
+            lora.check_targets(self.model.config, adapters.targets)
 
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:

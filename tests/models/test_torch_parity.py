@@ -1,6 +1,7 @@
 """Live comparison with torch at other sizes and seeds than the committed fixtures. Needs torch."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -71,30 +72,71 @@ def test_an_exported_classifier_is_one_of_transformers(tmp_path, name):
     assert loader.check_checkpoint(tmp_path / "out", lm_head=False) == config
 
 
-def test_peft_adapts_the_same_weights(tmp_path):
-    torch, library = pytest.importorskip("torch"), pytest.importorskip("peft", reason="peft is not installed")
-    import transformers
-
-    config = llama_like.CONFIGS["qwen2"]
-    random_checkpoint.write_random_checkpoint(tmp_path / "base", config, seed=18)
+def save_adapters(folder, config) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Writes a pretrained model to base and adapters of all its weights to out; inputs, and the logits of both."""
+    random_checkpoint.write_random_checkpoint(folder / "base", config, seed=18)
     inputs = make_parity.make_inputs(config, seed=18)
     settings = lora.Settings(rank=3, alpha=6.0, dropout=0.0, targets=("attention", "mlp"))
-    model = tiny_decoders.load(tmp_path / "base", lm_head=False)
+    model = tiny_decoders.load(folder / "base", lm_head=False)
     classifier = heads.Classifier(model, p_ik_head=False, adapters=settings, seed=1)
     classifier.class_head[...] = inputs["class_head"]
     rng = np.random.default_rng(18)
     for name in classifier.adapters.names:
         b = classifier.adapters[name].b
         b[...] = 0.1 * rng.standard_normal(b.shape, dtype=np.float32)
-    peft.save(tmp_path / "out", classifier, base="base", main_head="class_head")
-    base = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", dtype="float32")
-    adapted = library.PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    peft.save(folder / "out", classifier, base="base", main_head="class_head")
     tokens, rows = inputs["tokens"], np.arange(len(inputs["tokens"]))
-    adapted.config.pad_token_id = config.vocab_size  # of no token, so that the last is read
-    ours = classifier(tokens, None, None, rows, np.full_like(rows, tokens.shape[1] - 1)).class_logits
+    last = np.full_like(rows, tokens.shape[1] - 1)
+    return inputs, np.asarray(classifier(tokens, None, None, rows, last).class_logits)
+
+
+def torch_logits(model, tokens) -> np.ndarray:
+    """Of a classifier of transformers, behind the last token."""
+    import torch
+
+    model.config.pad_token_id = model.config.vocab_size  # of no token, so that the last is read
     with torch.no_grad():
-        theirs = adapted(torch.from_numpy(tokens).long()).logits.numpy()
-    parity.assert_close({"logits": np.asarray(ours)}, {"logits": theirs}, tolerance=1e-5)
+        return model.eval()(torch.from_numpy(tokens).long()).logits.numpy()
+
+
+@pytest.mark.parametrize("name", llama_like.CONFIGS)
+def test_adapters_apart_are_of_the_modules_of_transformers(tmp_path, name):
+    """As PEFT has them by name: (alpha / rank) B A is added to the module of that name."""
+    import torch
+    import transformers
+    from safetensors.torch import load_file
+
+    inputs, ours = save_adapters(tmp_path, llama_like.CONFIGS[name])
+    fields = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    tensors = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "base", dtype="float32"
+    )
+    modules = dict(model.named_modules())
+    adapted = [key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")]
+    assert len(tensors) == 2 * len(adapted) + len(fields["modules_to_save"])
+    with torch.no_grad():
+        for key in adapted:
+            product = tensors[f"{key}.lora_B.weight"] @ tensors[f"{key}.lora_A.weight"]
+            modules[key.removeprefix("base_model.model.")].weight += (
+                fields["lora_alpha"] / fields["r"] * product
+            )
+        (head,) = fields["modules_to_save"]
+        modules[head].weight[...] = tensors[f"base_model.model.{head}.weight"]
+    assert not fields["fan_in_fan_out"]
+    found = {"logits": torch_logits(model, inputs["tokens"])}
+    parity.assert_close({"logits": ours}, found, tolerance=1e-5)
+
+
+def test_peft_adapts_the_same_weights(tmp_path):
+    library = pytest.importorskip("peft", reason="peft is not installed")
+    import transformers
+
+    inputs, ours = save_adapters(tmp_path, llama_like.CONFIGS["qwen2"])
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", dtype="float32")
+    adapted = library.PeftModel.from_pretrained(base, tmp_path / "out")
+    found = {"logits": torch_logits(adapted, inputs["tokens"])}
+    parity.assert_close({"logits": ours}, found, tolerance=1e-5)
 
 
 def test_committed_fixtures_are_what_torch_computes(fixtures):
