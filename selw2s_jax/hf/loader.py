@@ -12,7 +12,7 @@ from flax import nnx
 
 from selw2s_jax import errors, sharding
 from selw2s_jax.hf import hub, weight_files
-from selw2s_jax.models import decoder, key_tables, registry
+from selw2s_jax.models import decoder, family, key_tables, registry
 from selw2s_jax.runtime import preemption, remote
 
 # The dtypes that weights may have in a file, and what their slices are read as. JAX has no float64 by
@@ -82,6 +82,11 @@ def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, di
     config = read_model_config(folder)
     table = registry.get_family(config.family).key_table
     infos = weight_files.read_tensor_infos(folder)
+    if config.num_layers > len(infos):  # before a tensor of each is listed
+        raise errors.UserError(
+            f"checkpoint {folder} does not fit its config.json ({config.num_layers} layers for {len(infos)} tensors): "
+            "download the folder again, or correct config.json"
+        )
     shapes = {path: v.shape for path, v in decoder.abstract_params(config, lm_head=lm_head).items()}
     wanted = {(tensor.param, tensor.layer): tensor for tensor in key_tables.tensors(table, shapes)}
 
@@ -127,9 +132,9 @@ def read_model_config(folder) -> registry.ModelConfig:
     path = pathlib.Path(folder) / weight_files.CONFIG_NAME
     config = weight_files.read_json(path)
     model_type = config.get("model_type")
-    if model_type not in registry.FAMILIES:
+    if not isinstance(model_type, str) or model_type not in registry.FAMILIES:
         raise errors.UserError(
-            f"{path} has model_type {model_type!r}: supported are {', '.join(registry.FAMILIES)}"
+            f"{path} has model_type {family.shown(model_type)}: supported are {', '.join(registry.FAMILIES)}"
         )
     try:
         return registry.FAMILIES[model_type].parse_config(config)

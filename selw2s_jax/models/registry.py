@@ -1,7 +1,7 @@
 """The model families and the models that ship with a name."""
 
 from selw2s_jax import errors
-from selw2s_jax.models import catalogue, family, gpt2, llama, mistral, qwen, qwen2, qwen3
+from selw2s_jax.models import catalogue, family, gpt2, gpt_neox, llama, mistral, olmo2, qwen, qwen2, qwen3
 
 ModelConfig = family.ModelConfig
 MODELS = catalogue.MODELS
@@ -33,5 +33,5 @@ def find_model(name: str) -> catalogue.ModelEntry | None:
     return MODELS.get(name) or next(on_hub, None)
 
 
-for _entry in (gpt2.FAMILY, qwen.FAMILY, llama.FAMILY, mistral.FAMILY, qwen2.FAMILY, qwen3.FAMILY):
-    register_family(_entry)
+for _module in (gpt2, qwen, llama, mistral, qwen2, qwen3, gpt_neox, olmo2):
+    register_family(_module.FAMILY)

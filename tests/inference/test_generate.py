@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import inference_worker, llama_like, mesh_models, paths
+from support import families, inference_worker, mesh_models, paths
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, random_checkpoint
@@ -32,7 +32,7 @@ def model(request, tmp_path_factory):
     folder = paths.FIXTURES / f"parity_{request.param}"
     if request.param == "mistral":
         folder = tmp_path_factory.mktemp("mistral")
-        random_checkpoint.write_random_checkpoint(folder, llama_like.CONFIGS["mistral"])
+        random_checkpoint.write_random_checkpoint(folder, families.CONFIGS["mistral"])
     model = loader.load_decoder(folder, lm_head=True, **FLOAT32)
     if request.param == "gpt2":  # its output is nearly the same everywhere otherwise
         model.final_norm.bias[...] *= 0

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from fixtures import make_parity
-from support import llama_like, parity, tiny_decoders
+from support import families, parity, tiny_decoders
 
 from selw2s_jax.hf import loader, peft, random_checkpoint, writer
 from selw2s_jax.models import heads, lora
@@ -32,16 +32,16 @@ def test_qwen_is_qwen2_with_equal_kv_heads(tmp_path, seed):
     _compare(tmp_path, config, seed)
 
 
-@pytest.mark.parametrize("name", llama_like.CONFIGS)
+@pytest.mark.parametrize("name", families.CONFIGS)
 def test_families_of_llama_are_those_of_transformers(tmp_path, name):
-    _compare(tmp_path, llama_like.CONFIGS[name], seed=15, tolerance=1e-5)
+    _compare(tmp_path, families.CONFIGS[name], seed=15, tolerance=1e-5)
 
 
-@pytest.mark.parametrize("name", llama_like.CONFIGS)
+@pytest.mark.parametrize("name", families.CONFIGS)
 def test_a_folder_that_transformers_wrote_is_read(tmp_path, name):
     import transformers
 
-    config = llama_like.CONFIGS[name]
+    config = families.CONFIGS[name]
     random_checkpoint.write_random_checkpoint(tmp_path / "ours", config, seed=16)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype="float32")
     model.save_pretrained(tmp_path / "theirs")
@@ -51,12 +51,12 @@ def test_a_folder_that_transformers_wrote_is_read(tmp_path, name):
     parity.assert_close(theirs, ours, tolerance=0.0)
 
 
-@pytest.mark.parametrize("name", llama_like.CONFIGS)
+@pytest.mark.parametrize("name", families.CONFIGS)
 def test_an_exported_classifier_is_one_of_transformers(tmp_path, name):
     import torch
     import transformers
 
-    config = llama_like.CONFIGS[name]
+    config = families.CONFIGS[name]
     random_checkpoint.write_random_checkpoint(tmp_path / "base", config, seed=17)
     inputs = make_parity.make_inputs(config, seed=17)
     classifier = heads.Classifier(tiny_decoders.load(tmp_path / "base", lm_head=False), p_ik_head=False)
@@ -99,14 +99,14 @@ def torch_logits(model, tokens) -> np.ndarray:
         return model.eval()(torch.from_numpy(tokens).long()).logits.numpy()
 
 
-@pytest.mark.parametrize("name", llama_like.CONFIGS)
+@pytest.mark.parametrize("name", families.CONFIGS)
 def test_adapters_apart_are_of_the_modules_of_transformers(tmp_path, name):
     """As PEFT has them by name: (alpha / rank) B A is added to the module of that name."""
     import torch
     import transformers
     from safetensors.torch import load_file
 
-    inputs, ours = save_adapters(tmp_path, llama_like.CONFIGS[name])
+    inputs, ours = save_adapters(tmp_path, families.CONFIGS[name])
     fields = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     tensors = load_file(tmp_path / "out" / "adapter_model.safetensors")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -132,7 +132,7 @@ def test_peft_adapts_the_same_weights(tmp_path):
     library = pytest.importorskip("peft", reason="peft is not installed")
     import transformers
 
-    inputs, ours = save_adapters(tmp_path, llama_like.CONFIGS["qwen2"])
+    inputs, ours = save_adapters(tmp_path, families.CONFIGS["qwen2"])
     base = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", dtype="float32")
     adapted = library.PeftModel.from_pretrained(base, tmp_path / "out")
     found = {"logits": torch_logits(adapted, inputs["tokens"])}
