@@ -1,5 +1,6 @@
 """A ladder of sizes: every model of a family teaches every larger one (transfer matrix), on SciQ.
 
+--config=configs/ladder.py:pythia                   Pythia 70M to 12B, 28 pairs
 --config=configs/ladder.py:qwen2.5                  Qwen2.5 0.5B to 72B, 21 pairs
 --config=configs/ladder.py:qwen2.5,largest=7b       those up to a size
 --config=configs/ladder.py:qwen2.5,smoke            the same at toy size, offline
@@ -11,9 +12,11 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 
 _SIZES = {
+    "pythia": ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"),
     "qwen2.5": ("0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b"),
 }
 _TOYS = {
+    "pythia": ("random-tiny-gpt_neox", "random-small-gpt_neox"),
     "qwen2.5": ("random-tiny-qwen2", "random-small-qwen2"),
 }
 

@@ -18,6 +18,8 @@ _FAMILIES = {
     "qwen": "qwen",
     "gpt2": "gpt2",
     "mistral": "mistral",
+    "pythia": "gpt_neox",
+    "olmo-2": "olmo2",
 }
 
 

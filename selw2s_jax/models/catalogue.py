@@ -108,6 +108,18 @@ def _qwen3(hub_name, revision, *shape, **sizes) -> ModelEntry:
     return _rotary("qwen3", f"Qwen/{hub_name}", revision, *shape, **sizes)
 
 
+def _pythia(size, revision, *shape, vocab_size=50304) -> ModelEntry:
+    """Those of the Pile as it is; the deduplicated ones have the same sizes."""
+    sizes = {"vocab_size": vocab_size, "max_seq_len": 2048, "norm_eps": 1e-5, "rope_base": 10000.0}
+    sizes |= {"rotary_fraction": 0.25, "parallel_residual": True, "activation": "gelu"}
+    return _rotary("gpt_neox", f"EleutherAI/pythia-{size}", revision, *shape, **sizes)
+
+
+def _olmo_2(hub_name, revision, *shape) -> ModelEntry:
+    sizes = {"vocab_size": 100352, "max_seq_len": 4096, "norm_eps": 1e-6, "rope_base": 500000.0}
+    return _rotary("olmo2", f"allenai/{hub_name}", revision, *shape, **sizes)
+
+
 # Of the rows, after hub name and revision: layers, width, hidden width of the MLP, heads.
 MODELS: dict[str, ModelEntry] = {
     "gpt2": _gpt2("openai-community/gpt2", 12, 768, 12, "607a30d783dfa663caf39e06633721c8d4cfcd7e"),
@@ -194,4 +206,18 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "qwen3-8b-base": _qwen3("Qwen3-8B-Base", "49e3418fbbbca6ecbdf9608b4d22e5a407081db4", 36, 4096, 12288, 32),
     "qwen3-14b-base": _qwen3("Qwen3-14B-Base", "0b0bd3732e2c374d483664439ea334928b65f304", 40, 5120, 17408, 40),
+    "pythia-70m": _pythia("70m", "a39f36b100fe8a5377810d56c3f4789b9c53ac42", 6, 512, 2048, 8),
+    "pythia-160m": _pythia("160m", "50f5173d932e8e61f858120bcb800b97af589f46", 12, 768, 3072, 12),
+    "pythia-410m": _pythia("410m", "9879c9b5f8bea9051dcb0e68dff21493d67e9d4f", 24, 1024, 4096, 16),
+    "pythia-1b": _pythia("1b", "f73d7dcc545c8bd326d8559c8ef84ffe92fea6b2", 16, 2048, 8192, 8),
+    "pythia-1.4b": _pythia("1.4b", "fedc38a16eea3bd36a96b906d78d11d2ce18ed79", 24, 2048, 8192, 16),
+    "pythia-2.8b": _pythia("2.8b", "2a259cdd96a4beb1cdf467512e3904197345f6a9", 32, 2560, 10240, 32),
+    "pythia-6.9b": _pythia(
+        "6.9b", "c0e3eee36dc47af0c49f361c74cfe459c09f7f23", 32, 4096, 16384, 32, vocab_size=50432
+    ),
+    "pythia-12b": _pythia(
+        "12b", "bb1e3e710cdf6b524461d543cfb5ba773f0a81b6", 36, 5120, 20480, 40, vocab_size=50688
+    ),
+    "olmo-2-1b": _olmo_2("OLMo-2-0425-1B", "a1847dff35000b4271fa70afc5db10fd29fedbdf", 16, 2048, 8192, 16),
+    "olmo-2-7b": _olmo_2("OLMo-2-1124-7B", "7df9a82518afdecae4e8c026b27adccc8c1f0032", 32, 4096, 11008, 32),
 }  # fmt: skip

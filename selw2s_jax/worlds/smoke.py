@@ -25,6 +25,8 @@ _SHIPPED = {
     "mistral": "mistral-7b-v0.1",
     "qwen2": "qwen2.5-0.5b",
     "qwen3": "qwen3-0.6b-base",
+    "gpt_neox": "pythia-70m",
+    "olmo2": "olmo-2-1b",
 }
 _SIZES = {"tiny": (2, 32, 4), "small": (3, 64, 4)}  # layers, width, heads
 _WINDOW = 48  # tokens that one sees, of families that have a window: fewer than prompts have

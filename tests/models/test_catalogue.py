@@ -39,6 +39,16 @@ NUM_PARAMS = {
     "qwen3-4b-base": 4_022_468_096,
     "qwen3-8b-base": 8_190_735_360,
     "qwen3-14b-base": 14_768_307_200,
+    "pythia-70m": 70_426_624,
+    "pythia-160m": 162_322_944,
+    "pythia-410m": 405_334_016,
+    "pythia-1b": 1_011_781_632,
+    "pythia-1.4b": 1_414_647_808,
+    "pythia-2.8b": 2_775_208_960,
+    "pythia-6.9b": 6_857_302_016,
+    "pythia-12b": 11_846_072_320,
+    "olmo-2-1b": 1_484_916_736,
+    "olmo-2-7b": 7_298_617_344,
 }
 
 
@@ -71,7 +81,7 @@ def test_names_and_commits_of_the_hub():
             ("qwen-1.8b", 1e-5),
         ),
         *(("qwen-14b", 1e-5), ("smollm2-135m", 5e-5), ("qwen2.5-0.5b", 5e-5), ("qwen3-0.6b-base", 5e-5)),
-        *(("qwen2.5-1.5b", 1e-5), ("llama-3-8b", 1e-5)),
+        *(("qwen2.5-1.5b", 1e-5), ("llama-3-8b", 1e-5), ("pythia-410m", 5e-5), ("pythia-1b", 1e-5)),
     ],
 )
 def test_default_learning_rates(name, rate):

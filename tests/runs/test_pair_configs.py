@@ -80,7 +80,11 @@ def test_the_small_machine_trains_adapters():
         (pair, "weak=,strong=gpt2", "config argument 'weak' takes a value: weak=..."),
         (pair, "teacher=gpt2", "'teacher=gpt2' is not known; use one of: weak=..., strong=..., smoke"),
         (pair, "weak=a,smoke=1", "'smoke' is a flag"),
-        (ladder, None, "takes one family, such as configs/ladder.py:qwen2.5, not 0; there are: "),
+        (
+            ladder,
+            None,
+            "takes one family, such as configs/ladder.py:qwen2.5, not 0; there are: pythia, qwen2.5",
+        ),
         (ladder, "qwen2.5,largest=0.5b", "largest=0.5b is not one of: 1.5b, 3b"),
         (ladder, "gpt2", "'gpt2' is not known; use one of: "),
         (small, "weak=gpt2", "is not known; use one of: smoke"),
