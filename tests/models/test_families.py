@@ -87,7 +87,15 @@ def test_packed_examples_share_a_past(folder):
         np.testing.assert_allclose(packed[0, place], alone, atol=2e-5)
 
 
-@pytest.mark.parametrize(("num_tokens", "window"), [(9, None), (9, 3), (_IN_BLOCKS, None), (_IN_BLOCKS, 70)])
+@pytest.mark.parametrize(
+    ("num_tokens", "window"),
+    [
+        (9, None),
+        pytest.param(9, 3, marks=(pytest.mark.slow, pytest.mark.ci)),
+        pytest.param(_IN_BLOCKS, None, marks=(pytest.mark.slow, pytest.mark.ci)),
+        (_IN_BLOCKS, 70),
+    ],
+)
 def test_grouped_attention_is_that_of_jax(num_tokens, window, monkeypatch):
     """Whole and in blocks, values and gradients; heads in the order of the comparison with torch."""
     monkeypatch.setattr(layers, "_BLOCKWISE_TOKENS", 20)
@@ -135,6 +143,13 @@ def test_adapters_are_of_each_weight_and_merge(folder, tmp_path):
         np.testing.assert_array_equal(read[name], param[...])
     assert len(json.loads((tmp_path / peft.CONFIG_NAME).read_text())["target_modules"]) == len(weights)
     lora.merge(classifier)
+    writer.save_checkpoint(tmp_path / "merged", model.config, classifier.backbone)
+    adapters = load_file(tmp_path / peft.WEIGHTS_NAME)
+    before, after = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "merged"))
+    for key in [key for key in adapters if "lora_A" in key]:  # as PEFT adds them, alpha / rank B A
+        weight = key.removeprefix("base_model.model.").replace(".lora_A", "")
+        product = 2.0 * adapters[key.replace("lora_A", "lora_B")] @ adapters[key]
+        np.testing.assert_allclose(after[weight], before[weight] + product, atol=1e-6, err_msg=weight)
     assert np.abs(adapted - plain).max() > 0.01
     np.testing.assert_allclose(classifier.backbone.hidden_states(tokens), adapted, atol=2e-5)
 
