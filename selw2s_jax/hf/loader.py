@@ -1,6 +1,7 @@
 """From a Hugging Face folder or hub name to a decoder: found, checked whole, streamed into sharded arrays."""
 
 import dataclasses
+import difflib
 import math
 import pathlib
 import re
@@ -44,8 +45,10 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
         return hub.download(entry.hub_name, revision or entry.revision, check=read_model_config)
     if _HUB_NAME.fullmatch(name):
         return hub.download(name, revision, check=read_model_config)
+    near = difflib.get_close_matches(name, registry.MODELS, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
     raise errors.UserError(
-        f"no checkpoint {name!r}: give an existing folder, a hub name org/name, or one of "
+        f"no checkpoint {name!r}{hint}: give an existing folder, a hub name org/name, or one of "
         f"{', '.join(registry.MODELS)}"
     )
 

@@ -234,6 +234,7 @@ def test_resolve(tmp_path, gpt2, monkeypatch):
         ("./no/such/folder", "no checkpoint './no/such/folder'"),
         (str(tmp_path / "absent"), "give an existing folder, a hub name org/name, or one of gpt2"),
         ("gpt3", "no checkpoint 'gpt3'"),
+        ("qwen-2.5-7b", r"no checkpoint 'qwen-2.5-7b' \(did you mean qwen2.5-7b\?\): give"),
         (str(gpt2 / "config.json"), "is a file"),
     ):
         with pytest.raises(errors.UserError, match=message):
