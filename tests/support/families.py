@@ -67,9 +67,15 @@ CONFIGS = {
 }
 # Between them: grouped queries, a window, norms of whole projections and behind, partial rotary, a parallel residual.
 QUICK = ("mistral", "gpt_neox", "olmo2")
+_CI = ("llama", "qwen3")
 
 
 def params(*quick: str) -> list:
     """The names of `CONFIGS` as parameters of a test, those besides `quick` (default `QUICK`) marked as slow."""
-    slow = (pytest.mark.slow, pytest.mark.ci)
-    return [pytest.param(name, marks=() if name in (quick or QUICK) else slow) for name in CONFIGS]
+
+    def marks(name):
+        if name in (quick or QUICK):
+            return ()
+        return (pytest.mark.slow, pytest.mark.ci) if name in (*QUICK, *_CI) else (pytest.mark.slow,)
+
+    return [pytest.param(name, marks=marks(name)) for name in CONFIGS]
