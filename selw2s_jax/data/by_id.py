@@ -33,8 +33,11 @@ def read_values(path: str, field: str, low: float, high: float) -> dict[str, flo
         UserError: naming the line that is wrong.
     """
     values = {}
+    file = remote.local_copy(path)
+    if file.exists() and not file.is_file():  # a pipe would be waited for, a device read for ever
+        raise UserError(f"{path} is no file; give a file of JSON lines of example_id and {field}")
     try:
-        lines = remote.local_copy(path).read_text(encoding="utf-8-sig").split("\n")
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} cannot be read ({error}); give JSON lines of example_id and {field}"

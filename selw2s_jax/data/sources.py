@@ -110,7 +110,7 @@ def _read_folder(
             raise errors.UserError(f"{path} has too few contexts to divide; add the data set's train.parquet")
         return questions
     path = _path(folder, subset, task.splits[split])
-    if not path.exists():
+    if not path.is_file():
         raise errors.UserError(
             f"{path} is missing; put split '{task.splits[split]}' of {_hub_label(task, subset)} there "
             "as parquet, or set data.source=hub"
@@ -150,6 +150,10 @@ def _read_hub(task: tasks.Task, subset: tasks.Subset, split: str) -> list[tasks.
     except (
         Exception
     ) as error:  # the hub's libraries raise kinds of their own, of OSError, ValueError and httpx
+        if fault := errors.disk_fault(error):
+            raise errors.UserError(
+                f"cannot keep {where} ({fault}); or set HF_HOME to another folder"
+            ) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise errors.UserError(
             f"cannot load {where} from the hub: {reason} - connect to the network, or put the split "

@@ -13,6 +13,7 @@ from selw2s_jax.data import fitting, prompts, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
+from selw2s_jax.runtime import places
 from selw2s_jax.training import state
 from selw2s_jax.worlds import world
 
@@ -33,6 +34,7 @@ def validate(
     Raises:
         UserError: the first thing that is wrong, with the remedy.
     """
+    _check_places(config)
     _check_choices(config)
     _check_numbers(config)
     _check_methods(config, students)
@@ -55,6 +57,20 @@ def check_one_of(key: str, value: str, options: Collection[str]) -> None:
         nearest = difflib.get_close_matches(str(value), options, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise UserError(f"config.{key}={value!r} is not one of: {', '.join(options)}{hint}")
+
+
+# By key, what is taken there.
+_PLACES = dict.fromkeys(("weak.model", "strong.model"), places.MODEL)
+_PLACES |= dict.fromkeys(("weak.tokenizer", "strong.tokenizer"), places.FOLDER)
+_PLACES |= {"data.source": f"hub, generated, world, {places.FOLDER}"}
+_PLACES |= dict.fromkeys(
+    ("data.train_file", "data.test_file", "p_ik.file", "p_ik.scores_file", "self_label.file"), places.FILE
+)
+
+
+def _check_places(config) -> None:
+    for key, wanted in _PLACES.items():
+        places.check(config_lib.get(config, key), f"config.{key}", wanted)
 
 
 # Weights and moments in float16 would need a scaled loss.

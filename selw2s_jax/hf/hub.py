@@ -33,6 +33,10 @@ def download(repo_id: str, revision: str | None, *, check: Callable[[pathlib.Pat
     except errors.UserError:
         raise
     except Exception as error:
+        if fault := errors.disk_fault(error):
+            raise errors.UserError(
+                f"cannot keep {repo_id} ({fault}); or set HF_HOME to another folder"
+            ) from error
         reason = _reason(error)
         at = f" at revision {revision}" if revision else ""
         raise errors.UserError(

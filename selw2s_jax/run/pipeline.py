@@ -21,7 +21,15 @@ from selw2s_jax.experiments import checks, inputs, plugins, selective
 from selw2s_jax.method import registry
 from selw2s_jax.run import collect, describe, outcome, preview, schedule, sweep
 from selw2s_jax.run import manifests as manifests_lib
-from selw2s_jax.runtime import artifacts, compilation_cache, distributed, preemption, provenance, storage
+from selw2s_jax.runtime import (
+    artifacts,
+    compilation_cache,
+    distributed,
+    places,
+    preemption,
+    provenance,
+    storage,
+)
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import workbench
 
@@ -46,7 +54,7 @@ def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] =
 
     Nothing is run or kept, but for generated inputs. Args and errors are those of `run`.
     """
-    workdir = epath.Path(workdir).expanduser()
+    workdir = _workdir(workdir)
     config, cells = _check_config(config)
     print("reading and checking data, models and tokenizers", flush=True)
     store = artifacts.Store(workdir)
@@ -78,7 +86,7 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         Preempted: the run was told to stop.
     """
     start = time.monotonic()
-    workdir = epath.Path(workdir).expanduser()
+    workdir = _workdir(workdir)
     config, cells = _check_config(config)
     config_hash = artifacts.content_hash(config_lib.to_json(config))[:16]
     _check_same({"config": config_hash, "code": provenance.code()["source"], **provenance.libraries()})
@@ -109,6 +117,11 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         print(f"{time.monotonic() - start:.0f} s", flush=True)
         distributed.barrier("the reports are written")
     return reports[""] if list(reports) == [""] else reports
+
+
+def _workdir(workdir) -> epath.Path:
+    places.check_workdir(workdir)
+    return epath.Path(workdir).expanduser()
 
 
 def _check_config(config: ml_collections.ConfigDict) -> tuple[ml_collections.ConfigDict, list[sweep.Cell]]:

@@ -1,5 +1,7 @@
 """Models of the hub, with the library's calls replaced: what is asked for, in which order, and what refusals say."""
 
+import errno
+import os
 import pathlib
 from unittest import mock
 
@@ -105,6 +107,14 @@ def test_refusals_of_the_hub(start, error, parts):
     for part in (f"cannot get {GATED} at revision 8cde5ca8", *parts):
         assert part in str(info.value)
     assert "\n" not in str(info.value)
+
+
+def test_a_full_disk_is_no_fault_of_the_hub(start):
+    start(refusal=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    with pytest.raises(
+        errors.UserError, match=f"cannot keep {GATED} .*No space left.*; or set HF_HOME to another"
+    ):
+        loader.resolve("llama-3-8b")
 
 
 @pytest.mark.parametrize(
