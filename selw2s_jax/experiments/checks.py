@@ -231,7 +231,7 @@ def _is_seed(value) -> bool:
 
 def _check_lora(config) -> None:
     for target in config.lora.targets:
-        check_one_of("lora.targets", target, tuple(lora.TARGETS))
+        check_one_of("lora.targets", target, lora.TARGETS)
     if not config.lora.targets:
         raise UserError(f"config.lora.targets is empty: name one or more of {', '.join(lora.TARGETS)}")
 

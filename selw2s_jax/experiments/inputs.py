@@ -124,8 +124,9 @@ def answered_splits(config: ml_collections.ConfigDict, of_seed: splits.SeedData)
 
 
 def _note_on_revision(config: ml_collections.ConfigDict, model: pretrained.Model) -> str | None:
-    entry = registry.MODELS.get(model.name)
-    if entry is None or entry.revision is not None or config[model.role].revision is not None:
+    entry, given = registry.find_model(model.name), config[model.role].revision
+    is_pinned = given is not None or (entry is not None and entry.revision is not None)
+    if is_pinned or not loader.is_hub_name(model.name):
         return None
     return f"{model.role}.model={model.name}: no revision is pinned, the hub's newest was taken"
 
