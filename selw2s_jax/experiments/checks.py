@@ -11,6 +11,7 @@ import ml_collections
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import fitting, prompts, splits, tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.hf import bos
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.training import state
@@ -64,6 +65,7 @@ _DTYPES = ("float32", "bfloat16")
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
+        "model.bos": bos.POLICIES,
         "data.overlong": fitting.OVERLONG,
         "data.conversion": tasks.CONVERSIONS,
         "data.sample": splits.SAMPLES,

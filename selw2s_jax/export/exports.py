@@ -180,7 +180,8 @@ def load(
     is_apart = (folder / peft.CONFIG_NAME).is_file()
     if is_apart:
         base = loader.resolve(facts.base if base is None else base)
-        student_models.check_base(base, facts.base_fingerprint, tokenizers.load_tokenizer(folder).fingerprint)
+        tokenizer = tokenizers.load_tokenizer(folder, bos=facts.bos)
+        student_models.check_base(base, facts.base_fingerprint, tokenizer.fingerprint)
     else:  # the folder has all weights, as if all had been trained
         facts = dataclasses.replace(facts, trained="all", lora=None)
     settings = student_models.classifier_settings(

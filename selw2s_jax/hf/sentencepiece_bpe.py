@@ -1,7 +1,7 @@
 """SentencePiece BPE models of Llama 1 and 2 and Mistral (tokenizer.model) as tokenizers of the tokenizers library."""
 
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from selw2s_jax import errors
 
@@ -9,17 +9,30 @@ if TYPE_CHECKING:
     import tokenizers
 
 
-def read(path: pathlib.Path) -> "tokenizers.Tokenizer":
-    """The tokenizer of a Llama-style SentencePiece model, as in the models' tokenizer.json.
+class Found(NamedTuple):
+    """A tokenizer, and its special tokens by name."""
+
+    backend: "tokenizers.Tokenizer"
+    special_tokens: dict[str, str]
+
+
+def read(path: pathlib.Path, *, prefix: bool = True) -> Found:
+    """The tokenizer of a Llama-style SentencePiece model, as in the tokenizer.json of Llama 2 and Mistral 7B.
+
+    The mark `▁` stands for a space, and one more is put in front of every text and behind every special token, also
+    before a space. (transformers 5 builds another from the name of the class, which loses a space at the beginning.)
 
     Merges follow the scores of the pieces. Their ids are another order: pieces such as `▁▁` come early but
     score -1e9, and transformers 5, which takes the ids, splits runs of spaces as no model was trained to.
+
+    Args:
+        prefix: whether that mark is put in front, `add_prefix_space` of tokenizer_config.json.
 
     Raises:
         UserError: the sentencepiece package is missing, or the file is damaged or of another style.
     """
     import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
+    from tokenizers import decoders, models, normalizers
 
     try:
         from sentencepiece import sentencepiece_model_pb2
@@ -58,12 +71,16 @@ def read(path: pathlib.Path) -> "tokenizers.Tokenizer":
     backend = tokenizers.Tokenizer(
         models.BPE(vocab=ids, merges=pairs, unk_token=trainer.unk_piece, fuse_unk=True, byte_fallback=True)
     )
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    mark, strip = [normalizers.Prepend("▁")] * prefix, [decoders.Strip(" ", 1, 0)] * prefix
+    backend.normalizer = normalizers.Sequence([*mark, normalizers.Replace(" ", "▁")])
     backend.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
     )
     for piece in proto.pieces:
         if piece.type in (piece.UNKNOWN, piece.CONTROL, piece.USER_DEFINED):
             special = piece.type != piece.USER_DEFINED
             backend.add_tokens([tokenizers.AddedToken(piece.piece, normalized=False, special=special)])
-    return backend
+    return Found(
+        backend,
+        {"bos_token": proto.pieces[trainer.bos_id].piece} if 0 <= trainer.bos_id < len(proto.pieces) else {},
+    )

@@ -40,6 +40,8 @@ class Facts:
         lora: how its weights were adapted, None where they were not.
         base_fingerprint: of the pretrained model, as `pretrained.Model` has it.
         few_shot: what the language model was asked; None in a run of an earlier version.
+        bos_id: the token that is put in front of every text that it reads, None for none, as in every run of an earlier
+            version.
         is_plain_text: whether the task's questions are texts, which no question and answer are made into.
     """
 
@@ -63,11 +65,17 @@ class Facts:
     base_fingerprint: str = ""
     few_shot: prompts.FewShot | None = None
     is_plain_text: bool = False
+    bos_id: int | None = None
 
     @property
     def base(self) -> str:
         """The name of the model that it was made from."""
         return {"weak": self.weak, "strong": self.strong}[self.role]
+
+    @property
+    def bos(self) -> str:
+        """The policy by which its tokenizer reads texts as in training, of `hf.bos.POLICIES`."""
+        return "off" if self.bos_id is None else "on"
 
     def classifier_input(self, text: str) -> str:
         """What the model reads for an example's text."""
@@ -173,6 +181,7 @@ def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_hea
         trained=trained,
         lora=lora_lib.make_settings(trained, config.get("lora", {})),
         base_fingerprint=models[entry["role"]]["fingerprint"],
+        bos_id=models[entry["role"]]["tokenizer"].get("bos_id"),
         **(entry | changed),
     )
 
