@@ -80,7 +80,5 @@ def read(path: pathlib.Path, *, prefix: bool = True) -> Found:
         if piece.type in (piece.UNKNOWN, piece.CONTROL, piece.USER_DEFINED):
             special = piece.type != piece.USER_DEFINED
             backend.add_tokens([tokenizers.AddedToken(piece.piece, normalized=False, special=special)])
-    return Found(
-        backend,
-        {"bos_token": proto.pieces[trainer.bos_id].piece} if 0 <= trainer.bos_id < len(proto.pieces) else {},
-    )
+    has_bos = 0 <= trainer.bos_id < len(proto.pieces)
+    return Found(backend, {"bos_token": proto.pieces[trainer.bos_id].piece} if has_bos else {})
