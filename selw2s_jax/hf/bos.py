@@ -88,7 +88,7 @@ def find(
                 f"{path} (post_processor) puts {len(front)} tokens in front of every text, and only one can be: set "
                 "add_bos_token in tokenizer_config.json to true or false"
             )
-        return Bos(front[0], True, f"{path.name} (post_processor)")
+        return Bos(front[0], True, f"post_processor of {path.name}")
     named = settings.token("bos_token") or token
     token_id = None if named is None else backend.token_to_id(named)
     if token_id is None and front:
@@ -100,7 +100,7 @@ def find(
             + ": name its bos_token there, or set add_bos_token to false"
         )
     if asked is not None:
-        return Bos(token_id, asked, f"{settings.path.name} (add_bos_token)")
+        return Bos(token_id, asked, f"add_bos_token of {settings.path.name}")
     return Bos(token_id, is_put, f"{path.name}, by its kind")
 
 
@@ -127,7 +127,7 @@ def find_of_ranks(
             f"{settings.path} names the bos_token {token}, which {path} does not have: correct it"
         )
     if asked is not None:
-        return Bos(token_id, asked, f"{settings.path.name} (add_bos_token)")
+        return Bos(token_id, asked, f"add_bos_token of {settings.path.name}")
     return Bos(token_id, token_id is not None, f"{path.name}, by its kind")
 
 

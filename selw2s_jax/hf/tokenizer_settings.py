@@ -209,10 +209,15 @@ def _add_tokens(backend: "tokenizers.Tokenizer", settings: Settings, path: pathl
                 f"{text!r} has id {token_id} in {settings.folder / CONFIG} or {ADDED_TOKENS} and {actual} by {path}: "
                 "take the files from the same model"
             )
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    # Named without an id of its own, a token is none: an embedding has no row for it.
-    named = [t for t in settings.special_tokens() if t not in known and backend.token_to_id(t) is not None]
-    backend.add_special_tokens([tokenizers.AddedToken(t, special=True, normalized=False) for t in named])
+    known = {token.content: token for token in backend.get_added_tokens_decoder().values()}
+    for text in settings.special_tokens():
+        own = known.get(text)
+        if backend.token_to_id(text) is None or (own is not None and own.special):
+            continue  # named without an id of its own, a token is none: an embedding has no row for it
+        kept = (
+            {} if own is None else {name: getattr(own, name) for name in ("single_word", "lstrip", "rstrip")}
+        )
+        backend.add_special_tokens([tokenizers.AddedToken(text, special=True, normalized=False, **kept)])
 
 
 def parts(component: Any) -> list[Any]:

@@ -73,10 +73,10 @@ class Tokenizer(abc.ABC):
         said_by = bos.said_by if policy == "auto" else f"model.bos={policy}"
         if self.bos_id is not None:
             return (
-                f"{self.decode([self.bos_id])} (id {self.bos_id}) is put in front of every text, by {said_by}"
+                f"{self.decode([self.bos_id])} (id {self.bos_id}) is put in front of every text ({said_by})"
             )
         if bos.is_put:
-            return f"no beginning-of-text token is put in front of texts, by {said_by} against {bos.said_by}"
+            return f"no beginning-of-text token is put in front of texts ({said_by}), against {bos.said_by}"
         return None
 
     def encode(self, text: str) -> list[int]:
@@ -101,8 +101,8 @@ class Tokenizer(abc.ABC):
         """The text of `ids`, special tokens included; bytes that are not UTF-8 become U+FFFD."""
 
     @abc.abstractmethod
-    def special_tokens(self) -> dict[str, int]:
-        """The special tokens that only their own text becomes."""
+    def _ids_from(self, first_id: int) -> dict[int, str | None]:
+        """The tokens with ids from that one on: the text of a special token that only this text becomes, else None."""
 
     @abc.abstractmethod
     def _forget(self, tokens: Sequence[str]) -> None:
@@ -116,12 +116,12 @@ class Tokenizer(abc.ABC):
         """
         if num_ids >= self.vocab_size:
             return None
-        left_out = {token: i for token, i in self.special_tokens().items() if i >= num_ids}
-        if odd := set(range(num_ids, self.vocab_size)) - set(left_out.values()):
+        beyond = self._ids_from(num_ids)
+        if odd := [i for i, text in beyond.items() if text is None]:
             return f"{self.decode([min(odd)])!r} has the id {min(odd)}"
         if self.bos_id is not None and self.bos_id >= num_ids:
             return f"{self.decode([self.bos_id])!r}, which is put in front of every text, has the id {self.bos_id}"
-        self._forget(list(left_out))
+        self._forget([text for text in beyond.values() if text])
         self.vocab_size = num_ids
         self.eos_ids = tuple(i for i in self.eos_ids if i < num_ids)
         if self.pad_id >= num_ids:
@@ -181,8 +181,9 @@ class _TiktokenTokenizer(Tokenizer):
     def decode(self, ids):
         return self._encoding.decode(ids, errors="replace")
 
-    def special_tokens(self):
-        return self._special_tokens
+    def _ids_from(self, first_id):
+        texts = {i: text for text, i in self._special_tokens.items()}
+        return {i: texts.get(i) for i in range(first_id, self._encoding.n_vocab)}
 
     def _forget(self, tokens):
         self._read_as_tokens -= set(tokens)
@@ -236,16 +237,20 @@ class _FastTokenizer(Tokenizer):
     def decode(self, ids):
         return self._backend.decode(ids, skip_special_tokens=False)
 
-    def special_tokens(self):
+    def _ids_from(self, first_id):
         ordinary = self._backend.get_vocab(with_added_tokens=False)
         added = self._backend.get_added_tokens_decoder()
-        return {t.content: i for i, t in added.items() if t.special and t.content not in ordinary}
+        special = {i: t.content for i, t in added.items() if t.special and t.content not in ordinary}
+        every = {i for i in (*ordinary.values(), *added) if i >= first_id}
+        return {i: special.get(i) for i in every}
 
     def _forget(self, tokens):
         content = json.loads(self._backend.to_str())
         content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] not in tokens]
         content["post_processor"] = None  # may name them, and is never run
-        self._backend = type(self._backend).from_str(json.dumps(content))
+        backend = type(self._backend).from_str(json.dumps(content))
+        backend.encode_special_tokens = self._backend.encode_special_tokens
+        self._backend = backend
 
 
 def load_tokenizer(folder: str | os.PathLike, *, bos: str = "auto") -> Tokenizer:

@@ -114,7 +114,7 @@ def test_gpt2_equals_a_tiktoken_encoder_of_its_merges(load_real, real_data):
 
 
 def is_marked_alike(text: str) -> bool:
-    """Whether Metaspace and Prepend, the two ways of tokenizer.json files, put SentencePiece's mark in the same places."""
+    """Whether Metaspace and Prepend, the two ways of tokenizer.json files, put the mark in the same places."""
     return not text.startswith((" ", "▁")) and not re.search(r"<s>|</s>|<unk>|\[/?[A-Z]+\]", text)
 
 
