@@ -52,6 +52,7 @@ class Bos(NamedTuple):
 
 
 NONE = Bos()
+_NO_TOKEN = 2**32 - 1  # an id that none has
 
 
 def find(
@@ -74,7 +75,7 @@ def find(
         UserError: a BOS token is asked for that is not there; or more tokens around each text than one in front.
     """
     asked = settings.flag("add_bos_token")
-    front, back = _around(backend)
+    front, back = _around(backend, path)
     has_eos = settings.flag("add_eos_token")
     if has_eos or (has_eos is None and asked is None and back):
         source = f"{settings.path} (add_eos_token)" if has_eos else f"{path} (post_processor)"
@@ -131,7 +132,7 @@ def find_of_ranks(
     return Bos(token_id, token_id is not None, f"{path.name}, by its kind")
 
 
-def _around(backend: "tokenizers.Tokenizer") -> tuple[list[int], list[int]]:
+def _around(backend: "tokenizers.Tokenizer", path: pathlib.Path) -> tuple[list[int], list[int]]:
     """The tokens that a post-processor puts in front of a single text, and behind it."""
     front: list[int] = []
     back: list[int] = []
@@ -141,6 +142,10 @@ def _around(backend: "tokenizers.Tokenizer") -> tuple[list[int], list[int]]:
             front, back = [state["cls"][1]], [state["sep"][1]]
         elif state["type"] == "TemplateProcessing":
             front, back = _around_in_template(state)
+    if any(backend.id_to_token(token_id) is None for token_id in (*front, *back)):
+        raise errors.UserError(
+            f"{path} (post_processor) puts tokens around texts that it lacks: download it again"
+        )
     return front, back
 
 
@@ -152,5 +157,5 @@ def _around_in_template(state: dict[str, Any]) -> tuple[list[int], list[int]]:
         if "Sequence" in piece:
             is_behind = True
         else:
-            sides[is_behind].extend(ids[piece["SpecialToken"]["id"]])
+            sides[is_behind].extend(ids.get(piece["SpecialToken"]["id"], [_NO_TOKEN]))
     return sides

@@ -118,7 +118,9 @@ def read(folder: pathlib.Path) -> Settings:
     config, special, named = (read_object(folder / name) for name in (CONFIG, SPECIAL_TOKENS, ADDED_TOKENS))
     added = {}
     for text, token_id in named.items():
-        added[_token_id(token_id, folder / ADDED_TOKENS)] = {"content": text}
+        added[_token_id(token_id, folder / ADDED_TOKENS)] = _token_fields(
+            token_id, {"content": text}, folder / ADDED_TOKENS
+        )
     listed = config.get("added_tokens_decoder") or {}
     if not isinstance(listed, dict):
         raise errors.UserError(f"{folder / CONFIG}: added_tokens_decoder is {_short(listed)}, not an object")
@@ -276,20 +278,25 @@ def _token_text(token: Any, where: str) -> str | None:
     if token is None:
         return None
     text = token.get("content") if isinstance(token, dict) else token
-    if not isinstance(text, str):
+    if not _is_text(text):
         raise errors.UserError(f"{where} is {_short(token)}, not a token; correct it")
     return text or None
 
 
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text that UTF-8 can hold: a JSON escape can make a lone surrogate."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _token_id(value: Any, path: pathlib.Path) -> int:
-    text = str(value)
-    if isinstance(value, bool) or not (text.isascii() and text.isdigit() and len(text) <= 9):
+    text = str(value) if isinstance(value, str) or type(value) is int else ""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise errors.UserError(f"{path}: an added token has the id {_short(value)}, not a number; correct it")
     return int(text)
 
 
 def _token_fields(token_id: str, fields: Any, path: pathlib.Path) -> dict[str, Any]:
-    if not isinstance(fields, dict) or not isinstance(fields.get("content"), str) or not fields["content"]:
+    if not isinstance(fields, dict) or not _is_text(fields.get("content")) or not fields["content"]:
         raise errors.UserError(
             f"{path}: the added token {token_id} is {_short(fields)}, not an object with the token's text as "
             '"content"; correct it'
@@ -303,5 +310,8 @@ def _token_fields(token_id: str, fields: Any, path: pathlib.Path) -> dict[str, A
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value)
+    except RecursionError:  # deeper than it was read
+        text = "..."
     return text if len(text) <= 60 else text[:57] + "..."
