@@ -7,7 +7,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from support import tokenizer_folders, tiny_config
+from support import tiny_config, tokenizer_folders
 
 import selw2s_jax
 from selw2s_jax.errors import UserError
@@ -120,9 +120,11 @@ def test_few_shot_answers_read_it(finished):
     decoder = loader.load_decoder(model.folder, **options)
     for name, prompt in list(zip(split.ids, split.few_shot_prompts(), strict=True))[:3]:
         own, found = candidates.encode(model.tokenizer, prompt, [" 0", " 1"])
-        assert own[0] == 1 and [len(ids) for ids in found] == [1, 1]
-        logits = decoder.lm_logits(decoder.hidden_states(own[None]))[0, -1]
-        np.testing.assert_allclose(by_id[name], logits[found[1][0]] - logits[found[0][0]], rtol=0, atol=2e-4)
+        zero, one = (ids[-1] for ids in found)
+        read = np.concatenate([own, found[1][:-1]])  # with the mark of ` 0` and ` 1`
+        assert read[0] == 1
+        logits = decoder.lm_logits(decoder.hidden_states(read[None]))[0, -1]
+        np.testing.assert_allclose(by_id[name], logits[one] - logits[zero], rtol=0, atol=2e-4)
 
 
 def test_a_student_of_a_run_without_it_is_not_asked_with_it(student, model):
