@@ -25,6 +25,10 @@ TRAINING_TEXTS = [
     "the cat, the hat; 10 or 11",
     "naïve 日本",
 ] * 3
+# Folders of real models, which are not needed.
+REAL_MODELS = pathlib.Path(
+    os.environ.get("SELW2S_TEST_MODELS", pathlib.Path.home() / ".cache" / "selw2s_real_models")
+)
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 PROPERTY = hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
 
@@ -136,6 +140,20 @@ def test_a_space_at_the_beginning_is_a_mark_of_its_own(name, load_real):
     assert len({tuple(tokenizer.encode(" " * n + "!")) for n in range(8)}) == 8
     for text in STRINGS:
         assert tokenizer.decode(tokenizer.encode(" " + text)).lstrip(" ") or not text.strip(" ▁"), repr(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smollm2-135m", "qwen2.5-coder-1.5b"])
+def test_real_models_folders_equal_transformers(name):
+    transformers = pytest.importorskip("transformers")
+    folder = REAL_MODELS / name
+    if not (folder / "tokenizer.json").is_file():
+        pytest.skip(f"no model in {folder}; set SELW2S_TEST_MODELS to run this test")
+    tokenizer = tokenizers.load_tokenizer(folder)
+    reference = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    texts = [make_token_corpus.replace_surrogates(text) for text in STRINGS]
+    assert tokenizer.encode_batch(texts) == reference(texts)["input_ids"]  # neither has a BOS token in front
+    assert tokenizer.bos_id is None and len(reference) == tokenizer.vocab_size
 
 
 @pytest.mark.parametrize("name", ["qwen1", "gpt2", "olmo-gpt-neox"])
