@@ -64,6 +64,49 @@ def test_vocab_and_merges_as_transformers_reads_them(tmp_path, settings):
     assert load(tmp_path).encode_batch(texts) == reference(texts, add_special_tokens=False)["input_ids"]
 
 
+def listed(token_id: str, content: str, **options) -> dict:
+    defaults = dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized"), False) | {"special": True}
+    return {token_id: {"content": content} | defaults | options}
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings"),
+    [
+        ({}, {"added_tokens_decoder": listed("1", "<|end|>", lstrip=True)}),
+        ({}, {"added_tokens_decoder": listed("1", "<|end|>", single_word=True, rstrip=True)}),
+        (
+            {"normalizer": {"type": "Lowercase"}},
+            {"added_tokens_decoder": listed("1", "<|end|>", normalized=True)},
+        ),
+        ({}, {"added_tokens_decoder": listed("1", "<|end|>", special=False), "eos_token": "<|end|>"}),
+        ({}, {"added_tokens_decoder": {"301": {"content": "zz"}}}),
+        (
+            {},
+            {
+                "added_tokens_decoder": listed("301", "zz") | listed("302", "Zz", lstrip=True),
+                "eos_token": "zz",
+            },
+        ),
+        ({}, {"additional_special_tokens": ["at", "the"]}),
+        ({}, {"split_special_tokens": True, "eos_token": "at"}),
+    ],
+)
+def test_a_tokenizer_json_with_settings_as_transformers_reads_it(tmp_path, changes, settings):
+    transformers = pytest.importorskip("transformers")
+    write_json(tmp_path, changes, tokenizer_class="PreTrainedTokenizerFast", **settings)
+    reference = transformers.AutoTokenizer.from_pretrained(str(tmp_path), local_files_only=True)
+    texts = [
+        *TEXTS[:40],
+        "a  <|end|>  b",
+        "the<|end|>hat",
+        "<|END|> the at",
+        "hat  at ",
+        "zz zzz  Zz",
+        "the  zz  hat",
+    ]
+    assert load(tmp_path).encode_batch(texts) == reference(texts, add_special_tokens=False)["input_ids"]
+
+
 @pytest.mark.parametrize(
     ("changes", "settings", "same_as"),
     [
