@@ -1,14 +1,20 @@
-"""What stands beside a tokenizer, and files that are not what they should be: honoured, or refused in one line."""
+"""What stands beside a tokenizer: honoured as transformers does, or refused in one line."""
 
 import json
 import pathlib
 
 import pytest
 from fixtures import make_token_corpus
-from support.tokenizer_folders import byte_level_json, template, write_json, write_llama, write_settings
+from support.tokenizer_folders import (
+    byte_level_json,
+    write_json,
+    write_llama,
+    write_settings,
+    write_vocab_and_merges,
+)
 
 from selw2s_jax.errors import UserError
-from selw2s_jax.hf import tokenizers
+from selw2s_jax.hf import bos, rank_files, tokenizer_settings, tokenizers
 
 STRINGS = make_token_corpus.make_strings()
 TEXTS = [make_token_corpus.replace_surrogates(text) for text in STRINGS]
@@ -22,18 +28,6 @@ def expect_error(folder: pathlib.Path, pattern: str) -> None:
     with pytest.raises(UserError, match=pattern) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
-
-
-def write_vocab_and_merges(folder: pathlib.Path, **settings) -> pathlib.Path:
-    model = byte_level_json()["model"]
-    vocab = {
-        {"<|begin|>": "<|endoftext|>", "<|end|>": "<|padding|>"}.get(t, t): i
-        for t, i in model["vocab"].items()
-    }
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    return write_settings(folder, **settings)
 
 
 # Settings that change ids.
@@ -377,114 +371,62 @@ def test_without_a_class_the_model_says_how_text_is_split(tmp_path, model_type, 
     ) == named.encode_batch(TEXTS)
 
 
-# Files that are not what they should be.
+# Rank files, as Llama 3's.
+
+FORM = rank_files.Format("Toy", 3, "", ("<b>", "<e>", "<r0>"), ("<e>", "<r0>"), "<b>", False)
+RANKS = {b"a": 0, b"b": 1, b"ab": 2}
+
+
+def special_tokens(folder: pathlib.Path, **settings) -> tuple[str, ...]:
+    found = tokenizer_settings.read(write_settings(folder, **settings))
+    return rank_files.special_tokens(FORM, RANKS, found, folder / "tokenizer.model")
+
+
+def test_settings_name_the_reserved_tokens_of_a_rank_file(tmp_path):
+    assert special_tokens(tmp_path) == FORM.special_tokens
+    assert special_tokens(tmp_path, added_tokens_decoder=listed("5", "<pad>")) == ("<b>", "<e>", "<pad>")
+    assert special_tokens(tmp_path, added_tokens_decoder=listed("2", "ab")) == FORM.special_tokens
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("settings", "pattern"),
     [
-        {"type": "WordPiece", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "unk_token": "[UNK]",
-         "vocab": {"a": 0}},
-        {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "[UNK]"},
-        {"type": "Unigram", "unk_id": None, "vocab": [["a", -1.0]]},
-        {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "[UNK]"},
-    ],
-)  # fmt: skip
-def test_a_tokenizer_that_cannot_read_a_word(tmp_path, model):
-    parts = {"model": model, "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}, "decoder": None}
-    expect_error(write_json(tmp_path, parts), r"tokenizer\.json")
-
-
-class PanicException(BaseException):
-    """As pyo3's, by name."""
-
-
-@pytest.mark.parametrize(
-    "error", [PanicException("index out of range\nat 7"), Exception("no unk"), ValueError("x")]
-)
-def test_a_text_at_which_the_library_fails_is_a_user_error(tmp_path, monkeypatch, error):
-    tokenizer = load(write_json(tmp_path))
-    monkeypatch.setattr(tokenizer, "_backend", FailingBackend(error))
-    for encode in (lambda: tokenizer.encode("a"), lambda: tokenizer.encode_batch(["a", "b"])):
-        with pytest.raises(UserError, match=r"tokenizer\.json cannot tokenize a text") as caught:
-            encode()
-        assert "\n" not in str(caught.value)
-
-
-def test_an_interrupt_is_no_damaged_file(tmp_path, monkeypatch):
-    tokenizer = load(write_json(tmp_path))
-    monkeypatch.setattr(tokenizer, "_backend", FailingBackend(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        tokenizer.encode("a")
-
-
-class FailingBackend:
-    def __init__(self, error: BaseException):
-        self._error = error
-
-    def encode_batch_fast(self, texts, add_special_tokens):
-        raise self._error
-
-
-DEEP = "[" * 100_000
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "generation_config.json",
+        ({"added_tokens_decoder": listed("6", "<pad>")}, "'<pad>' has id 6 in .*, which it has not in"),
+        ({"added_tokens_decoder": listed("1", "ab")}, "'ab' has id 1 in .*, which it has not in"),
+        ({"added_tokens_decoder": listed("5", "<pad>", lstrip=True)}, "cannot read '<pad>' with lstrip"),
+        ({"added_tokens_decoder": listed("5", "<b>")}, "gives two tokens of .* one name"),
+        ({"add_prefix_space": True}, "add_prefix_space=true"),
+        ({"add_eos_token": True}, "add_eos_token=true"),
+        ({"do_lower_case": True}, "do_lower_case=true"),
     ],
 )
-@pytest.mark.parametrize("content", [DEEP, '{"a": ' + DEEP, "{", "[]", "\xff", "7" * 5000])
-def test_json_that_cannot_be_read(tmp_path, name, content):
-    write_json(tmp_path)
-    (tmp_path / name).write_text(content, encoding="latin-1")
-    expect_error(tmp_path, name.replace(".", r"\."))
-
-
-@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "config.json"])
-@pytest.mark.parametrize("content", [DEEP, "{", '{"a": -1}', "\xff"])
-def test_vocab_and_merges_that_cannot_be_read(tmp_path, name, content):
-    write_vocab_and_merges(tmp_path)
-    (tmp_path / name).write_text(content, encoding="latin-1")
-    if (name, content) == ("config.json", '{"a": -1}'):
-        load(tmp_path)  # a config of no known model
-    else:
-        expect_error(tmp_path, name.replace(".", r"\."))
+def test_settings_that_a_rank_file_has_no_place_for(tmp_path, settings, pattern):
+    with pytest.raises(UserError, match=pattern):
+        special_tokens(tmp_path, **settings)
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"model": {"continuing_subword_prefix": "##"}},
-        {"model": {"merges": [["", "the"]]}},
-        {"model": {"merges": [["zz", "yy"]]}},
-        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
-        {"normalizer": {"type": "Replace", "pattern": {"Regex": "(?<"}, "content": ""}},
-        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(?<"}, "behavior": "Isolated", "invert": False}},
-        {"post_processor": template() | {"special_tokens": {}}},
-        {"post_processor": template() | {"special_tokens": {"<|begin|>": {"id": "<|begin|>", "ids": [999],
-                                                                          "tokens": ["<|begin|>"]}}}},
-    ],
-)  # fmt: skip
-def test_a_library_that_panics_or_fails_ends_in_one_line(tmp_path, changes):
-    if "model" in changes:
-        changes = {"model": byte_level_json()["model"] | changes["model"]}
-    expect_error(write_json(tmp_path, changes), r"tokenizer\.json")
-
-
-def test_pieces_of_a_damaged_tokenizer_model(tmp_path):
-    write_llama(tmp_path)
-    content = (tmp_path / "tokenizer.model").read_bytes()
-    place = content.index("▁the".encode())
-    for damaged in (
-        content[:place] + b"\xff\xff\xff" + content[place + 3 :],
-        content[: len(content) // 2],
-        content[:place] + b"\x00" + content[place:],
+    ("settings", "bos_id", "is_put"),
+    [({}, 3, True), ({"add_bos_token": False}, 3, False), ({"bos_token": "<e>"}, 4, True)],
+)
+def test_bos_of_a_rank_file(tmp_path, settings, bos_id, is_put):
+    found, ids = tokenizer_settings.read(write_settings(tmp_path, **settings)), {"<b>": 3, "<e>": 4}
+    own = bos.find_of_ranks("<b>", ids, found, tmp_path / "tokenizer.model")
+    assert (own.token_id, own.is_put) == (bos_id, is_put)
+    assert bos.find_of_ranks(None, ids, None, tmp_path / "qwen.tiktoken") == bos.NONE._replace(
+        said_by="qwen.tiktoken, by its kind"
+    )
+    absent = tokenizer_settings.read(write_settings(tmp_path, bos_token="<absent>"))
+    with pytest.raises(
+        UserError, match=r"names the bos_token <absent>, which .*tokenizer\.model does not have"
     ):
-        (tmp_path / "tokenizer.model").write_bytes(damaged)
-        expect_error(tmp_path, r"tokenizer\.model")
+        bos.find_of_ranks("<b>", ids, absent, tmp_path / "tokenizer.model")
+
+
+def test_real_llama3_with_the_names_of_a_later_model(tmp_path, real_data):
+    (tmp_path / "tokenizer.model").symlink_to(real_data / "tokenizers" / "llama3" / "tokenizer.model")
+    write_settings(tmp_path, added_tokens_decoder=listed("128004", "<|pad|>"), add_bos_token=False)
+    assert load(tmp_path).encode("a<|pad|><|eot_id|>")[1:] == [128_004, 128_009]
+    apart = load(write_settings(tmp_path, split_special_tokens=True, add_bos_token=False))
+    assert max(apart.encode("<|eot_id|>")) < 128_000
+    assert apart.limit_to(128_200) is None and apart.vocab_size == 128_200

@@ -90,3 +90,16 @@ def write_json(folder: pathlib.Path, changes: dict[str, Any] | None = None, **se
     content = byte_level_json() | (changes or {})
     (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     return write_settings(folder, **settings)
+
+
+def write_vocab_and_merges(folder: pathlib.Path, **settings: Any) -> pathlib.Path:
+    """The same as vocab.json and merges.txt, with `<|endoftext|>` (0) and `<|padding|>` (1)."""
+    model = byte_level_json()["model"]
+    vocab = {
+        {"<|begin|>": "<|endoftext|>", "<|end|>": "<|padding|>"}.get(t, t): i
+        for t, i in model["vocab"].items()
+    }
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    return write_settings(folder, **settings)
