@@ -45,6 +45,7 @@ def _experiment_keys(config: ml_collections.ConfigDict) -> None:
         num_train=20_000,  # at most this many questions, halved
         num_test=placeholder(int),  # null: the whole test split
         max_length=1024,  # tokens
+        overlap="note",  # of test questions that are among the training questions: note | drop (of training) | refuse
         overlong="default",  # default (train: drop, test: truncate) | drop | truncate | error
         conversion="coin",  # coin | balanced_pair | all
         sample="random",  # random | first

@@ -9,11 +9,12 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import fitting, prompts, splits, tasks
+from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import bos
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
+from selw2s_jax.runtime import places
 from selw2s_jax.training import state
 from selw2s_jax.worlds import world
 
@@ -34,6 +35,7 @@ def validate(
     Raises:
         UserError: the first thing that is wrong, with the remedy.
     """
+    _check_places(config)
     _check_choices(config)
     _check_numbers(config)
     _check_methods(config, students)
@@ -58,6 +60,20 @@ def check_one_of(key: str, value: str, options: Collection[str]) -> None:
         raise UserError(f"config.{key}={value!r} is not one of: {', '.join(options)}{hint}")
 
 
+# By key, what is taken there.
+_PLACES = dict.fromkeys(("weak.model", "strong.model"), places.MODEL)
+_PLACES |= dict.fromkeys(("weak.tokenizer", "strong.tokenizer"), places.FOLDER)
+_PLACES |= {"data.source": f"hub, generated, world, {places.FOLDER}"}
+_PLACES |= dict.fromkeys(
+    ("data.train_file", "data.test_file", "p_ik.file", "p_ik.scores_file", "self_label.file"), places.FILE
+)
+
+
+def _check_places(config) -> None:
+    for key, wanted in _PLACES.items():
+        places.check(config_lib.get(config, key), f"config.{key}", wanted)
+
+
 # Weights and moments in float16 would need a scaled loss.
 _DTYPES = ("float32", "bfloat16")
 
@@ -66,6 +82,7 @@ def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
         "model.bos": bos.POLICIES,
+        "data.overlap": overlap.OVERLAPS,
         "data.overlong": fitting.OVERLONG,
         "data.conversion": tasks.CONVERSIONS,
         "data.sample": splits.SAMPLES,

@@ -61,6 +61,10 @@ def _download(repo_id: str, revision: str | None) -> pathlib.Path:
             repo_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"]
         )
     except Exception as error:  # network, permission, unknown name, offline: every one has the same remedy
+        if fault := errors.disk_fault(error):
+            raise errors.UserError(
+                f"cannot keep {repo_id} ({fault}); or set HF_HOME to another folder"
+            ) from error
         at = f" at revision {revision}" if revision else ""
         raise errors.UserError(
             f"cannot get {repo_id}{at} from the Hugging Face hub ({type(error).__name__}): on a machine with "

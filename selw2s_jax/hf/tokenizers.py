@@ -218,7 +218,7 @@ class _FastTokenizer(Tokenizer):
         padding = (settings.pad_token, settings.token("eos_token"), "<|endoftext|>", "</s>")
         super().__init__(
             [*files, *settings.files],
-            vocab_size=max(vocab.values()) + 1,
+            vocab_size=max(vocab.values(), default=-1) + 1,
             pad_id=next((vocab[token] for token in padding if token in vocab), 0),
             eos_ids=[vocab[eos_token]] if eos_token in vocab else (),
             bos=bos_lib.find(
