@@ -70,6 +70,7 @@ def _model_keys(config: ml_collections.ConfigDict) -> None:
             revision=placeholder(str),  # of a hub name; null: the registry's
             tokenizer=placeholder(str),  # a folder; null: the model's own
             learning_rate=placeholder(float),  # null: training.learning_rate, else the model's own default
+            trained=placeholder(str),  # null: training.trained
         )
 
     # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
@@ -176,6 +177,7 @@ def _training_keys(config: ml_collections.ConfigDict) -> None:
         warmup_steps=0,
         clip_norm=placeholder(float),  # largest global norm of a gradient; null: not clipped
         trained="all",  # all | heads (a linear probe) | lora (heads and low-rank adapters); the rest stays as it was
+        embed_once=True,  # of trained=heads: the model reads every text once, before training; False: at every step
     )
     config.lora = dict(  # of training.trained=lora
         rank=8,

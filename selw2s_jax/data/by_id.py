@@ -59,8 +59,8 @@ def read_values(path: str, field: str, low: float, high: float) -> dict[str, flo
     return values
 
 
-def join(values: dict[str, float], ids: Sequence[str], where: str) -> np.ndarray:
-    """Values in the order of the ids, float32.
+def join(values: dict[str, float | np.ndarray], ids: Sequence[str], where: str) -> np.ndarray:
+    """Values, or arrays of one shape, in the order of the ids: `[N, ...]` float32.
 
     Raises:
         UserError: an id without a value.

@@ -88,6 +88,9 @@ def choices() -> dict[str, tuple[str, ...]]:
 def _check_choices(config) -> None:
     for key, options in choices().items():
         check_one_of(key, config_lib.get(config, key), options)
+    for role in ("weak", "strong"):
+        if config[role].trained is not None:
+            check_one_of(f"{role}.trained", config[role].trained, state.TRAINED)
 
 
 # By key; those of the generated world that have narrower limits are in `worlds.world`.

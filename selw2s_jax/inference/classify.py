@@ -10,8 +10,10 @@ from flax import nnx
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.inference import partials
-from selw2s_jax.models import heads
+from selw2s_jax.models import decoder, heads
 from selw2s_jax.runtime import preemption, progress
+
+_MOST_EMBEDDINGS = 4096  # that are scored at once
 
 
 def predict(
@@ -57,6 +59,72 @@ def class_forward(graphdef, params, batch: batches.Batch):
     outputs = nnx.merge(graphdef, params)(
         batch.tokens[0], batch.segment_ids[0], batch.positions[0], batch.row[0], batch.last[0]
     )
+    return _probabilities(outputs)
+
+
+def embed(
+    model: decoder.Decoder,
+    tokens: Sequence[np.ndarray],
+    *,
+    batch_tokens: int,
+    label: str,
+    openai_pooling: bool = False,
+    partial: partials.Partial | None = None,
+) -> np.ndarray:
+    """Reads every example once; arguments and errors as for `predict`.
+
+    Returns:
+        What heads read of each example, `[N, D]` float32.
+    """
+    graphdef, params = nnx.split(model)
+    return score(
+        embed_forward,
+        graphdef,
+        params,
+        tokens,
+        mesh=model.mesh,
+        batch_tokens=batch_tokens,
+        label=label,
+        openai_pooling=openai_pooling,
+        partial=partial,
+    )
+
+
+def embed_forward(graphdef, params, batch: batches.Batch):
+    """What `score` runs on a batch for `embed`: [E, D] float32."""
+    return heads.embed(
+        nnx.merge(graphdef, params),
+        batch.tokens[0],
+        batch.segment_ids[0],
+        batch.positions[0],
+        batch.row[0],
+        batch.last[0],
+    )
+
+
+def predict_embedded(
+    probe: heads.Probe, embeddings: np.ndarray, *, mesh: jax.sharding.Mesh
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `predict`, of embeddings `[N, D]` as `embed` makes them."""
+    graphdef, params = nnx.split(probe)
+    whole = sharding.replicated(mesh)
+    run = jax.jit(probe_forward, static_argnums=0, out_shardings=whole)
+    num_rows = -(-len(embeddings) // -(-len(embeddings) // _MOST_EMBEDDINGS))  # parts of one size, but for the last
+    parts = []
+    for start in range(0, len(embeddings), num_rows):
+        part = embeddings[start : start + num_rows]
+        padded = np.pad(part, ((0, num_rows - len(part)), (0, 0)))
+        scores = jax.device_get(run(graphdef, params, sharding.put(padded, whole)))
+        parts.append(jax.tree.map(lambda score, count=len(part): score[:count], scores))
+    return jax.tree.map(lambda *scores: np.concatenate(scores), *parts)
+
+
+def probe_forward(graphdef, params, embeddings: jax.Array):
+    """What `predict_embedded` runs on embeddings [E, D]: as `class_forward`."""
+    return _probabilities(nnx.merge(graphdef, params)(embeddings))
+
+
+def _probabilities(outputs: heads.Outputs):
     p_ik = None if outputs.p_ik_logits is None else jax.nn.softmax(outputs.p_ik_logits, axis=-1)[:, 1]
     return jax.nn.softmax(outputs.class_logits, axis=-1), p_ik
 
