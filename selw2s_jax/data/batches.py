@@ -212,7 +212,10 @@ class _Steps:
         self._sets = sets
         self._orders = {
             kind: ExampleOrder(
-                len(examples.example_ids), batch_sizes[kind], seed=stream_seed(seed, kind), reshuffle=reshuffle
+                len(examples.example_ids),
+                batch_sizes[kind],
+                seed=stream_seed(seed, kind),
+                reshuffle=reshuffle,
             )
             for kind, examples in sets.items()
         }

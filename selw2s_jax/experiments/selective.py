@@ -17,7 +17,6 @@ from selw2s_jax.stages import answer, column, embed, examples, label, predict, p
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
-
 _SPLITS = {  # fields of `splits.SeedData`, for people
     "weak_half": "weak half",
     "student_half": "student's half",
@@ -300,8 +299,7 @@ class Experiment:
     def embeddings(self, role: str, seed: int, split_name: str) -> embed.Embed:
         """What a model makes of the texts of a split, by its name in `splits.SeedData`.
 
-        Texts that an earlier seed has too are read once. A split that an earlier seed has as it is, as the test, has one
-        stage.
+        Texts that an earlier seed has too are read once; a split that it has as it is, as the test, is one stage.
         """
         split = getattr(self.inputs.by_seed[seed], split_name)
         earlier = self._config.seeds[: tuple(self._config.seeds).index(seed)]
@@ -329,7 +327,7 @@ class Experiment:
     # What examples carry.
 
     def _embedded(self, model: pretrained.Model, seed: int, *split_names: str) -> dict[str, examples.Column]:
-        """The column of a model's embeddings, where it is trained on them; of a split that was joined of those named."""
+        """The column of a model's embeddings, where it is trained on them; of a split joined of those named."""
         if not self.settings.is_probe(model):
             return {}
         stages = tuple(self.embeddings(model.role, seed, name) for name in split_names)

@@ -109,14 +109,14 @@ def predict_embedded(
     graphdef, params = nnx.split(probe)
     whole = sharding.replicated(mesh)
     run = jax.jit(probe_forward, static_argnums=0, out_shardings=whole)
-    num_rows = -(-len(embeddings) // -(-len(embeddings) // _MOST_EMBEDDINGS))  # parts of one size, but for the last
-    parts = []
-    for start in range(0, len(embeddings), num_rows):
-        part = embeddings[start : start + num_rows]
-        padded = np.pad(part, ((0, num_rows - len(part)), (0, 0)))
-        scores = jax.device_get(run(graphdef, params, sharding.put(padded, whole)))
-        parts.append(jax.tree.map(lambda score, count=len(part): score[:count], scores))
-    return jax.tree.map(lambda *scores: np.concatenate(scores), *parts)
+    num_parts = -(-len(embeddings) // _MOST_EMBEDDINGS)
+    num_rows = -(-len(embeddings) // num_parts)  # the same in all parts, so that one program is compiled
+    padded = np.pad(embeddings, ((0, num_parts * num_rows - len(embeddings)), (0, 0)))
+    parts = [
+        jax.device_get(run(graphdef, params, sharding.put(part, whole)))
+        for part in np.split(padded, num_parts)
+    ]
+    return jax.tree.map(lambda *scores: np.concatenate(scores)[: len(embeddings)], *parts)
 
 
 def probe_forward(graphdef, params, embeddings: jax.Array):

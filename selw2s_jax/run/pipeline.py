@@ -273,8 +273,8 @@ def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict,
     if free < needed:
         raise UserError(
             f"workdir {workdir} has {free / 1e9:.3f} GB free, and the stages to run need {needed / 1e9:.3f} GB "
-            f"({weights / 1e9:.3f} for weights and embeddings, the rest for the states of a run under way); free space, "
-            "lower checkpoint.keep or choose another --workdir"
+            f"({weights / 1e9:.3f} for weights and embeddings, the rest for the states of a run under way); "
+            "free space, lower checkpoint.keep or choose another --workdir"
         )
 
 

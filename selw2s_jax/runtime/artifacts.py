@@ -130,7 +130,6 @@ class Artifact:
             table = file.read()
         return {column: table[column].to_numpy() for column in table.column_names}
 
-
     def read_array(self, name: str) -> np.ndarray:
         """The array of an .npy file."""
         with self.verified(name).open("rb") as content:

@@ -14,7 +14,7 @@ from selw2s_jax.training import step
 class Probe(train.Train):
     """Training of the heads alone, of examples with the column `batches.EMBEDDINGS`.
 
-    What it keeps are the parameters that `train.Train` keeps of a linear probe: a classifier is made of them as of those.
+    What it keeps is what `train.Train` keeps of a linear probe: whole classifiers are made of it alike.
     """
 
     forward = staticmethod(step.classify_embeddings)

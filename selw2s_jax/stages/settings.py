@@ -96,11 +96,12 @@ class Settings:
             attention=self.execution.attention,
         )
 
-    def language_model_options(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-        """Of the decoder that answers, as `decoder.Decoder` takes them."""
-        return pretrained.language_model_options(
+    def language_model_options(self, model: pretrained.Model, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+        """Of a model that is only read, as `decoder.Decoder` takes them; the strong one answers, and has its head."""
+        options = pretrained.language_model_options(
             dtype=self.precision.compute_dtype, mesh=mesh, attention=self.execution.attention
         )
+        return options | {"lm_head": model.role == "strong"}
 
     def optimizer(self, model: pretrained.Model, num_steps: int) -> state.OptimizerSettings:
         """Those of a training run of so many steps."""

@@ -75,10 +75,9 @@ class Workbench:
 
     def hold_untouched(self, settings: settings_lib.Settings, model: pretrained.Model) -> decoder.Decoder:
         """A model as it was pretrained, for all that only read it; the strong one has its language-model head."""
-        mesh, lm_head = settings.mesh_for(model, self.devices), model.role == "strong"
-        options = settings.language_model_options(mesh) | {"lm_head": lm_head}
+        options = settings.language_model_options(model, settings.mesh_for(model, self.devices))
         # Runs of a sweep may differ in what a stage's key has and in what it has not.
-        named = (model.fingerprint, options["compute_dtype"], options["attention"], lm_head)
+        named = [model.fingerprint, *(options[name] for name in ("compute_dtype", "attention", "lm_head"))]
         return self.hold(f"untouched {named}", lambda: loader.load_decoder(model.folder, **options))
 
     def keep(self, key: str, module: nnx.Module) -> None:

@@ -43,7 +43,9 @@ def classification(objective: objectives.Objective, forward: Callable[..., Any] 
     """
     rule = label_rules.get(objective.label_rule, **dict(objective.rule_options))
     loss = losses.get(objective.loss, **dict(objective.loss_options))
-    return Computation(forward or classify, functools.partial(batch_loss, rule=rule, loss=loss, objective=objective))
+    return Computation(
+        forward or classify, functools.partial(batch_loss, rule=rule, loss=loss, objective=objective)
+    )
 
 
 def classify(model: heads.Classifier, micro: batches.Batch, step: jax.Array) -> heads.Outputs:
