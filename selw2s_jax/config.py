@@ -202,6 +202,7 @@ def _training_keys(config: ml_collections.ConfigDict) -> None:
         score_tokens=16_384,  # tokens in one scoring or evaluation batch
     )
     config.logging = dict(every_steps=1, tensorboard=False)
+    config.analysis = dict(embeddings=())  # that a run computes besides: "strong.test", a model and a split
 
 
 def smoke_settings(config: ml_collections.ConfigDict, *, weak: str, strong: str) -> None:
@@ -312,6 +313,7 @@ def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         (config.lora, "targets"),
         (config.sweep, "tasks"),
         (config.sweep, "pairs"),
+        (config.analysis, "embeddings"),
     ):
         names = [name.strip() for item in section[key] for name in str(item).split(",")]
         section[key] = tuple(name for name in names if name)

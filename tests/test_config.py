@@ -19,6 +19,7 @@ from selw2s_jax.training import state
 # Every key with its default; a type stands for a null default that takes a value of this type. A renamed key
 # or a changed default breaks the commands and the comparisons of users: change this table knowingly.
 GOLDEN = {
+    "analysis.embeddings": (),
     "ceiling.split": "student",
     "checkpoint.every_steps": 500,
     "checkpoint.keep": 2,

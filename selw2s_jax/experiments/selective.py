@@ -8,6 +8,7 @@ import ml_collections
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits
+from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
@@ -16,14 +17,6 @@ from selw2s_jax.method import objectives, registry
 from selw2s_jax.stages import answer, column, embed, examples, label, predict, pretrain, probe, train
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
-
-_SPLITS = {  # fields of `splits.SeedData`, for people
-    "weak_half": "weak half",
-    "student_half": "student's half",
-    "test": "test",
-    "p_ik": "P(IK)",
-    "p_ik_test": "P(IK) test",
-}
 
 
 def _once(make_stage: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +60,13 @@ class Experiment:
                 if self.has_answers(split_name)
             ]
         ]
+        chosen.append(
+            [
+                self._embeddings_by_name(name, s)
+                for name in self._config.analysis.embeddings
+                for s in self._config.seeds
+            ]
+        )
         for seed in self._config.seeds:
             for name in self.classifiers():
                 # The labels are asked for beside the weak model, which is then still on the devices.
@@ -287,7 +287,7 @@ class Experiment:
                 seed=self._seed(seed, "sampling") if temperature else 0,
             )
         return answer.Answer(
-            f"few-shot answers on {split.task.name} ({_SPLITS[split_name]}), seed {seed}",
+            f"few-shot answers on {split.task.name} ({splits.NAMES[split_name]}), seed {seed}",
             self.settings,
             self.inputs.strong,
             split,
@@ -304,9 +304,7 @@ class Experiment:
         split = getattr(self.inputs.by_seed[seed], split_name)
         earlier = self._config.seeds[: tuple(self._config.seeds).index(seed)]
         others = dict.fromkeys(
-            stage
-            for (name, *of), stage in self._stages.items()
-            if name == "embeddings" and of[0] == role and of[1] in earlier
+            stage for (of, base, _), stage in self.all_embeddings().items() if of == role and base in earlier
         )
         texts = set(split.texts)
         shares = [other for other in others if not texts.isdisjoint(other.split.texts)]
@@ -316,13 +314,25 @@ class Experiment:
         # Where no example is at hand, the label alone tells stages apart.
         of_seed = "" if split_name == "test" and split.prompt != "fewshot" else f", seed {seed}"
         return embed.Embed(
-            f"embeddings by the {role} model of {split.task.name} ({_SPLITS[split_name]}){of_seed}",
+            f"embeddings by the {role} model of {split.task.name} ({splits.NAMES[split_name]}){of_seed}",
             self.settings,
             model,
             split,
             self._pretraining(role),
             tuple(shares),
         )
+
+    def _embeddings_by_name(self, name: str, seed: int) -> embed.Embed:
+        """Those that `analysis.embeddings` names, as "strong.test"."""
+        role, _, split_name = name.partition(".")
+        has_model = role in [model.role for model in self.inputs.models]
+        if not has_model or getattr(self.inputs.by_seed[seed], split_name) is None:
+            raise UserError(f"config.analysis.embeddings: this run has no {name}; leave it out")
+        return self.embeddings(role, seed, split_name)
+
+    def all_embeddings(self) -> dict[tuple[str, int, str], embed.Embed]:
+        """Those that the stages asked for so far need, by role, seed and split."""
+        return {tuple(of): stage for (name, *of), stage in self._stages.items() if name == "embeddings"}
 
     # What examples carry.
 

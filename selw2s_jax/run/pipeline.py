@@ -359,6 +359,7 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         "config": config_lib.to_json(config),
         "models": {model.role: describe.describe_model(model, workdir) for model in experiment.inputs.models},
         "students": describe.list_students(config, experiment),
+        "embeddings": describe.list_embeddings(experiment),
         "methods": methods.to_json(dict.fromkeys((*experiment.classifiers(), *config.methods))),
         "test": collect.describe_test(experiment),
         "examples": preview.describe(experiment),
