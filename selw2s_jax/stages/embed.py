@@ -86,14 +86,21 @@ class Embed(stage_lib.Stage):
 
     def _embed(self, texts: list[str], bench: workbench.Workbench) -> np.ndarray:
         tokens = dict(zip(self.split.texts, self.split.tokens(self.model), strict=True))
-        return classify.embed(
-            bench.hold_untouched(self.settings, self.model),
-            [tokens[text] for text in texts],
-            batch_tokens=self.settings.execution.score_tokens,
-            label=self.label,
-            openai_pooling=self.settings.openai_pooling,
-            partial=bench.partial(self),
+        ids = dict(zip(self.split.texts, self.split.ids, strict=True))
+        named = classify.naming(
+            f"the embeddings by {self.model.name}",
+            [ids[text] for text in texts],
+            "use other weights, or precision.compute_dtype=float32",
         )
+        with named:
+            return classify.embed(
+                bench.hold_untouched(self.settings, self.model),
+                [tokens[text] for text in texts],
+                batch_tokens=self.settings.execution.score_tokens,
+                label=self.label,
+                openai_pooling=self.settings.openai_pooling,
+                partial=bench.partial(self),
+            )
 
 
 def read(store: artifacts.Store, stages: Sequence[Embed], split: splits.Split) -> np.ndarray:

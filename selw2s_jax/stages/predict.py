@@ -56,7 +56,14 @@ class Predict(stage_lib.Stage):
     def write(self, folder, bench: workbench.Workbench) -> None:
         """Writes `FILE`: example_id, prob_0, prob_1, and p_ik where the model has that head."""
         split = self.split
-        probs, p_ik = self._predict(bench)
+        named = classify.naming(
+            f"{self.label}: the predictions of {self.trained.model.name}",
+            split.ids,
+            f"its training has overflowed in {self.settings.precision.compute_dtype}; lower the learning rate, or set "
+            "precision.compute_dtype=float32",
+        )
+        with named:
+            probs, p_ik = self._predict(bench)
         columns = {"example_id": split.ids, "prob_0": probs[:, 0], "prob_1": probs[:, 1]}
         if p_ik is not None:
             columns["p_ik"] = p_ik
