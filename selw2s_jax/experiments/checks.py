@@ -108,6 +108,12 @@ def choices() -> dict[str, tuple[str, ...]]:
 def _check_choices(config) -> None:
     for key, options in choices().items():
         check_one_of(key, config_lib.get(config, key), options)
+    for role in ("weak", "strong"):
+        if config[role].trained is not None:
+            check_one_of(f"{role}.trained", config[role].trained, state.TRAINED)
+    embedded = [f"{role}.{name}" for role in ("weak", "strong") for name in splits.NAMES]
+    for name in config.analysis.embeddings:
+        check_one_of("analysis.embeddings", name, embedded)
 
 
 # By key; those of the generated world that have narrower limits are in `worlds.world`.

@@ -39,6 +39,14 @@ def describe_model(model: pretrained.Model, workdir: epath.PathLike) -> dict[str
     }
 
 
+def list_embeddings(experiment: selective.Experiment) -> list[dict[str, Any]]:
+    """The embeddings of an experiment, finished or not, as the manifest lists them."""
+    return [
+        {"model": role, "seed": seed, "split": split, "task": stage.split.task.name, "key": stage.key}
+        for (role, seed, split), stage in experiment.all_embeddings().items()
+    ]
+
+
 def list_students(
     config: ml_collections.ConfigDict, experiment: selective.Experiment
 ) -> list[dict[str, Any]]:

@@ -167,7 +167,7 @@ def _choose(workdir: epath.Path, candidates: list[dict[str, Any]], named: dict[s
 def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_head: bool) -> Facts:
     """Of a trained model's entry in the manifest of its run, which may be of an earlier version."""
     config, models = manifest["config"], manifest["models"]
-    trained = config["training"].get("trained", "all")
+    trained = config.get(entry["role"], {}).get("trained") or config["training"].get("trained", "all")
     changed = {
         "shots": tuple((text, label) for text, label in entry["shots"]),
         "few_shot": prompts.FewShot.from_json(entry.get("few_shot")),
