@@ -9,6 +9,7 @@ from absl import flags
 
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import output
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -47,6 +48,8 @@ def _run(values: flags.FlagValues) -> None:
 
     workdir = values.workdir or _default_workdir(values["config"].config_filename)
     start = pipeline.show if values.dry_run else pipeline.run
+    if values.dry_run:
+        output.end_with_reader()
     start(values.config, workdir, shard=shard)
 
 

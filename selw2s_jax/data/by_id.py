@@ -71,11 +71,17 @@ def join(values: dict[str, float], ids: Sequence[str], where: str) -> np.ndarray
     """Values in the order of the ids, float32.
 
     Raises:
-        UserError: an id without a value.
+        UserError: an id without a value, or a value that is not finite.
     """
     missing = [name for name in ids if name not in values]
     if missing:
         raise UserError(
             f"{where} lacks {len(missing)} of {len(ids)} example_ids (first: {missing[0]}); make it for this split"
         )
-    return np.array([values[name] for name in ids], np.float32)
+    joined = np.array([values[name] for name in ids], np.float32)
+    if len(wrong := np.flatnonzero(~np.isfinite(joined))):
+        raise UserError(
+            f"{where} holds {joined[wrong[0]]} for {ids[wrong[0]]}, which is no finite number; delete it, and run "
+            "again to make it anew"
+        )
+    return joined

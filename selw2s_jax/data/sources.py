@@ -154,6 +154,10 @@ def _read_hub(task: tasks.Task, subset: tasks.Subset, split: str) -> list[tasks.
     except (
         Exception
     ) as error:  # the hub's libraries raise kinds of their own, of OSError, ValueError and httpx
+        if fault := errors.disk_fault(error):
+            raise errors.UserError(
+                f"cannot keep {where} ({fault}); or set HF_HOME to another folder"
+            ) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise errors.UserError(
             f"cannot load {where} from the hub: {reason} - connect to the network, or put the split "

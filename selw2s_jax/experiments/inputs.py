@@ -1,6 +1,7 @@
 """Everything a run reads, found and checked before any device work: models, tokenizers, tasks, splits."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import ml_collections
 
@@ -49,8 +50,11 @@ class Inputs:
         return next(iter(self.by_seed.values())).test
 
 
-def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
+def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] = ()) -> Inputs:
     """Finds, reads and checks every input.
+
+    Args:
+        notes: of the config, which come before those of what is read.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -58,7 +62,7 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
     # The data first: models can be long downloads.
     reader = data.DataReader(config, workdir)
     by_seed = reader.read()
-    notes = reader.notes
+    notes = [*notes, *reader.notes]
     is_p_ik_alone = method_registry.is_p_ik_alone(config.methods)
     recipes = make_recipes(config, workdir)
     weak = None if is_p_ik_alone else _find_model(config, "weak", recipes, workdir)

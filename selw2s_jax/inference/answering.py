@@ -1,5 +1,6 @@
 """The untouched strong language model answers questions, with 0 or 1 or at length."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -11,7 +12,7 @@ import numpy as np
 from selw2s_jax.data import lengths, splits, tasks
 from selw2s_jax.data import prompts as prompts_lib
 from selw2s_jax.hf import pretrained, tokenizers
-from selw2s_jax.inference import fewshot, generate, partials
+from selw2s_jax.inference import classify, fewshot, generate, partials
 from selw2s_jax.models import decoder
 from selw2s_jax.runtime import artifacts
 
@@ -125,15 +126,18 @@ def solve(
     left = np.setdiff1d(np.arange(len(questions)), index)
     for first in range(0, len(left), _BLOCK):
         chosen = left[first : first + _BLOCK]
-        written = generate.generate(
-            language_model,
-            tokenizer,
-            [prompts.tokens[i] for i in chosen],
-            [questions[i].example_id for i in chosen],
-            settings,
-            batch_tokens=batch_tokens,
-            label=f"{label}, from question {len(index) + 1} of {len(questions)}",
-        )
+        try:
+            written = generate.generate(
+                language_model,
+                tokenizer,
+                [prompts.tokens[i] for i in chosen],
+                [questions[i].example_id for i in chosen],
+                settings,
+                batch_tokens=batch_tokens,
+                label=f"{label}, from question {len(index) + 1} of {len(questions)}",
+            )
+        except classify.NotFiniteError as error:
+            raise classify.NotFiniteError(int(chosen[error.index])) from error
         marked = [_mark(task, questions[i], of_one) for i, of_one in zip(chosen, written, strict=True)]
         index = np.concatenate([index, chosen])
         right, unfinished, text = (
@@ -168,22 +172,25 @@ def answer_split(
         language_model, batch_tokens, label, partial: as `judge`.
 
     Raises:
-        UserError: as `make_prompts`.
+        UserError: as `make_prompts`; or an answer is no finite number.
     """
     common = {"batch_tokens": batch_tokens, "label": label, "partial": partial}
     room = 0 if sampling is None else sampling.max_new_tokens
     max_length = model.config.max_seq_len - room
     prompts = make_prompts(model.tokenizer, split.few_shot, split.examples, max_length=max_length)
     cut = dict(prompts.cut)
+    named = naming(model.name, split.ids, language_model)
     if sampling is None:
-        log_odds = judge(language_model, prompts, **common)
+        with named:
+            log_odds = judge(language_model, prompts, **common)
         probs = fewshot.to_probs(log_odds)
         columns = {"prob_1": probs, "log_odds": log_odds}
         right = (probs > 0.5) == split.labels
     else:
-        found = solve(
-            language_model, model.tokenizer, prompts, split.examples, split.task, sampling, **common
-        )
+        with named:
+            found = solve(
+                language_model, model.tokenizer, prompts, split.examples, split.task, sampling, **common
+            )
         right = found.right
         columns = {"right": right, "text": found.text.tolist()}
         cut["unfinished"] = int(found.unfinished.sum())
@@ -195,6 +202,22 @@ def answer_split(
         f"  few-shot accuracy {right.mean():.4f} on {len(right)} questions",
         described,
         sep="; " if described else "",
+    )
+
+
+def naming(
+    name: str, example_ids: Sequence[str], language_model: decoder.Decoder
+) -> contextlib.AbstractContextManager[None]:
+    """`classify.naming` of answers of a language model.
+
+    Args:
+        name: of the model.
+    """
+    return classify.naming(
+        f"the answers of the language model {name}",
+        example_ids,
+        f"its weights hold such values, or overflow in {language_model.settings.compute_dtype.name}; use other "
+        "weights, or precision.compute_dtype=float32",
     )
 
 

@@ -180,6 +180,7 @@ def answer_log_odds(
 
     Raises:
         UserError: the model has no language-model head.
+        NotFiniteError: an answer is no finite number (`classify.NotFiniteError`).
         Preempted: the run was told to stop.
     """
     require_lm_head(decoder)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from selw2s_jax import errors
-from selw2s_jax.models import family, gpt2, llama, mistral, qwen, qwen2, qwen3
+from selw2s_jax.models import family, gpt2, gpt_neox, llama, mistral, olmo2, qwen, qwen2, qwen3
 
 ModelConfig = family.ModelConfig
 
@@ -28,8 +28,8 @@ def get_family(name: str) -> family.Family:
     return FAMILIES[name]
 
 
-for _entry in (gpt2.FAMILY, qwen.FAMILY, llama.FAMILY, mistral.FAMILY, qwen2.FAMILY, qwen3.FAMILY):
-    register_family(_entry)
+for _module in (gpt2, qwen, llama, mistral, qwen2, qwen3, gpt_neox, olmo2):
+    register_family(_module.FAMILY)
 
 
 @dataclasses.dataclass(frozen=True)

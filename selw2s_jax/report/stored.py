@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from selw2s_jax import errors
 from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
@@ -304,7 +305,7 @@ def _read_truth(workdir: epath.Path, test: Mapping[str, Any]) -> tuple[list[str]
         return [], np.zeros(0, bool)
 
     def read_columns() -> tuple[list[str], list[int]]:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = errors.parse_json(path.read_text(encoding="utf-8"))
         return table["example_id"], table["label"]
 
     ids, labels = _checked(path, workdir, read_columns)
@@ -346,7 +347,7 @@ def _read_results(
         return nothing, [unfinished]
 
     def parse() -> dict[str, Any]:
-        stored_results = json.loads(content)
+        stored_results = errors.parse_json(content)
         if any(stored_results["manifest"][key] != manifest[key] for key in ("config", "stages")):
             return {}
         return {
@@ -413,7 +414,7 @@ def _read_log(path: epath.Path) -> list[dict[str, float]]:
     steps = []
     for line in (storage.read_bytes(path) or b"").splitlines():
         try:
-            record = json.loads(line)
+            record = errors.parse_json(line)
             numbers = {name: float(value) for name, value in record.items() if value is not None}
         except (ValueError, TypeError, AttributeError):
             break  # half a line of a training that is under way or was killed

@@ -172,7 +172,8 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
 def _of_smoothing(run: stored.Run) -> Iterator[Finding]:
     batch_size = run.config["training"]["batch_size"]
     for method, entries in _by_method(_smoothing(run)):
-        smoothed = [entry for entry in entries if entry["self_weight"] is not None]
+        measured = ("self_weight", "effective_neighbours")
+        smoothed = [entry for entry in entries if all(entry[name] is not None for name in measured)]
         if there := [entry for entry in smoothed if entry["self_weight"] > _LONELY]:
             yield _of_entries(
                 method,
