@@ -119,6 +119,7 @@ class DataReader:
             and self._config.data.source not in (smoke.GENERATED, world.NAME)
             and (self._config.data.num_train, self._config.data.num_test) == (20_000, None)
             and self._config.data.conversion == "coin"
+            and self._config.data.overlap != "drop"
             and not self._config.weak.label_noise
             and not any(sources.is_divided(one, source=self._source) for one in self._tasks(task))
         )
@@ -171,9 +172,8 @@ class DataReader:
         examples = self._convert(task, train_questions, config_lib.seed_for(self._config, base, "conversion"))
         if method_registry.is_p_ik_alone(self._config.methods):
             halves, read = (None, None), test
-            shot_source = [
-                example for example in examples if not example.is_of_any(overlap.questions_of(test))
-            ]
+            tested = overlap.questions_of(test)
+            shot_source = [example for example in examples if not example.is_of_any(tested)]
         else:
             examples, dropped = overlap.settle(examples, test, self._config.data.overlap)
             if dropped:

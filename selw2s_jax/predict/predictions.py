@@ -18,7 +18,7 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import errors, sharding
+from selw2s_jax import sharding
 from selw2s_jax.data import batches, lengths, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
@@ -130,7 +130,7 @@ def write(
         notes += weak.notes
     asked, notes_of_prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base)
     for note in notes + notes_of_prompts:
-        print(f"note: {errors.printable(note)}", flush=True)
+        print(f"note: {note}", flush=True)
 
     compilation_cache.enable()
     ids = [example.example_id for example in examples]

@@ -297,7 +297,7 @@ def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict,
 
 def _print_plan(plans: list[_Plan], stages, missing: set[str], todo, workdir: epath.Path) -> None:
     for note in dict.fromkeys(note for plan in plans for note in plan.experiment.inputs.notes):
-        print(f"note: {errors.printable(note)}")
+        print(f"note: {note}")
     ours = {stage.key for stage in todo}
     runs = f" of {len(plans)} runs" if len(plans) > 1 else ""
     print(f"{len(stages)} stages{runs} in {workdir}, {len(ours)} to run:")
