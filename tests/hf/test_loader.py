@@ -1,6 +1,8 @@
 """Checkpoint files: what is read where, every layout alike, and one clear line for every damaged folder."""
 
+import errno
 import json
+import os
 import pathlib
 import shutil
 
@@ -264,6 +266,21 @@ def test_hub_names_and_revisions(monkeypatch, tmp_path, name, revision, asked):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert loader.resolve(name, revision) == pathlib.Path(tmp_path)
     assert calls == [asked]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS])
+def test_a_cache_of_the_hub_that_cannot_be_written_is_no_matter_of_network(monkeypatch, number):
+    import huggingface_hub
+
+    def download(*_, **__):
+        raise OSError(number, os.strerror(number), "/cache/models--org--name")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(
+        errors.UserError, match=r"cannot keep org/name .*/cache/models.*set HF_HOME to another"
+    ) as told:
+        loader.resolve("org/name")
+    assert "network" not in str(told.value)
 
 
 def test_hub_without_network_or_cache(monkeypatch, tmp_path):
