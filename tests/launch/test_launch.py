@@ -323,6 +323,17 @@ def test_forms_of_lines_in_a_file_of_variables(place):
     }
 
 
+def test_a_traced_script_does_not_show_the_values(place):
+    flag = environment_file(place, "export TOKEN='hf_SECRET'")
+    for script, more in (("host.sh", ["--accelerator=none"]), ("jobset.sh", [*SCRIPTS["jobset.sh"]])):
+        command = ["bash", "-x", str(LAUNCH / script), *more, flag, "--", *MAIN]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=place.folder, env=place.environment
+        )
+        assert done.returncode == 0 and "read_env_file" in done.stderr
+        assert "SECRET" not in done.stdout + done.stderr
+
+
 def test_the_clusters_secret_has_the_values_alone(place):
     done = place.launch("jobset.sh", environment_file(place, "# x", 'export TOKEN="hf_SECRET"\r', "A=b c"))
     assert done.returncode == 0 and "hf_SECRET" not in done.stdout + done.stderr
