@@ -45,7 +45,7 @@ def test_a_pipe_or_device_in_a_folder_is_not_read(tmp_path, name, kind):
 def test_numbers_are_not_read_from_a_pipe_or_device(tmp_path):
     os.mkfifo(tmp_path / "scores")
     for path in (tmp_path / "scores", "/dev/zero", tmp_path):
-        with pytest.raises(UserError, match="is no file; give a file of JSON lines of example_id and p_ik"):
+        with pytest.raises(UserError, match="is missing or not a file; give JSON lines of example_id"):
             by_id.read_values(str(path), "p_ik", 0, 1)
 
 
