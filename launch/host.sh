@@ -16,11 +16,11 @@ parse "launch/host.sh [--flag=value ...] -- MAIN JOB'S FLAGS" run "$@"
 require ACCELERATOR PYTHON
 
 # Before the file, which may name variables of this script.
-command=("$PYTHON" -m selw2s_jax.main "${MAIN_ARGUMENTS[@]}") accelerator=$ACCELERATOR start=exec
+command=("$PYTHON" -m selw2s_jax.main "${MAIN_ARGUMENTS[@]}") flags_for=$ACCELERATOR start=exec
 [[ $DRY_RUN == false ]] || start=run
 if [[ -n $ENV_FILE ]]; then
   read_env_file "$ENV_FILE"
   export_env
 fi
-set_xla_flags "$accelerator"
+set_xla_flags "$flags_for"
 "$start" "${command[@]}"

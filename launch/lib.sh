@@ -129,9 +129,8 @@ require_main_arguments() {
 # read_env_file FILE: its variables into ENV_NAMES and ENV_VALUES. Its lines are NAME=VALUE, with export before and quotes
 # around the value as in a shell's file, but nothing is expanded. Values are tokens: of a wrong line only the number is told.
 read_env_file() {
-  local line number=0 where
-  local -
-  set +x # what a traced shell prints is in the log, too
+  local line number=0 where key
+  set +x # from here on: what a traced shell prints is in the log, too
   ENV_NAMES=() ENV_VALUES=()
   [[ -r $1 && ! -d $1 ]] || die "--env_file=$1 cannot be read (SELW2S_ENV_FILE)"
   [[ -z $(find -L "$1" -maxdepth 0 -perm -004 2>/dev/null) ]] ||
@@ -142,9 +141,10 @@ read_env_file() {
     line=${line%$'\r'}
     [[ $line =~ ^[[:blank:]]*(#.*)?$ ]] && continue
     [[ $line =~ ^[[:blank:]]*(export[[:blank:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] || die "$where is not NAME=VALUE"
-    ENV_NAMES+=("${BASH_REMATCH[2]}")
+    key=${BASH_REMATCH[2]}
+    ENV_NAMES+=("$key")
     _read_value "${BASH_REMATCH[3]}" "$where"
-    [[ ! $(declare -p "${ENV_NAMES[-1]}" 2>/dev/null) =~ ^declare\ -[A-Za-z]*r ]] || die "$where sets what no shell lets be set"
+    [[ ! $(declare -p "$key" 2>/dev/null) =~ ^declare\ -[A-Za-z]*r ]] || die "$where sets what no shell lets be set"
   done <"$1"
 }
 
@@ -162,15 +162,13 @@ _read_value() {
 
 # export_env: puts what read_env_file read into the environment.
 export_env() {
-  local _i -
-  set +x
+  local _i
   for ((_i = 0; _i < ${#ENV_NAMES[@]}; _i++)); do export "${ENV_NAMES[_i]}=${ENV_VALUES[_i]}"; done
 }
 
 # env_lines: what read_env_file read, without export and quotes.
 env_lines() {
-  local i -
-  set +x
+  local i
   for ((i = 0; i < ${#ENV_NAMES[@]}; i++)); do printf '%s=%s\n' "${ENV_NAMES[i]}" "${ENV_VALUES[i]}"; done
 }
 

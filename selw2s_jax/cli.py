@@ -98,6 +98,7 @@ def student_name(values: flags.FlagValues) -> dict[str, Any]:
 
 def start_processes(values: flags.FlagValues) -> None:
     """Joins the other processes as the flags say, and from then on answers to being told to stop."""
+    places.check_compilation_cache()
     distributed.start(
         values.distributed,
         coordinator_address=values.coordinator_address,

@@ -1,5 +1,6 @@
 """The command line: every key of the config on it, and one line for every mistake."""
 
+import os
 import subprocess
 import sys
 
@@ -10,12 +11,15 @@ from support import commands, paths
 from selw2s_jax import cli
 from selw2s_jax import config as config_lib
 from selw2s_jax import main as main_command
+from selw2s_jax.benchmark import __main__ as benchmark_command
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
 from selw2s_jax.export import __main__ as export_command
 from selw2s_jax.method import registry
+from selw2s_jax.plan import __main__ as plan_command
+from selw2s_jax.predict import __main__ as predict_command
 from selw2s_jax.report import __main__ as report_command
-from selw2s_jax.runtime import preemption
+from selw2s_jax.runtime import output, preemption
 
 # What the command line gives for every key of the contract: text and parsed value.
 COMMAND_LINE = {
@@ -362,3 +366,136 @@ def test_what_ends_a_run_has_a_status_and_a_line_of_its_own(capsys, error, statu
     with pytest.raises(SystemExit) as ended:
         cli.guard(fail)
     assert ended.value.code == status and capsys.readouterr().err == line
+
+
+def test_a_mistake_of_this_package_shows_its_traceback():
+    def fail():
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError):
+        cli.guard(fail)
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(capsys):
+    def fail():
+        raise output.ReaderGone
+
+    with pytest.raises(SystemExit) as ended:
+        cli.guard(fail)
+    assert ended.value.code == 141 and capsys.readouterr() == ("", "")
+
+
+def test_the_line_of_an_error_is_obeyed_by_no_terminal(capsys):
+    def fail():
+        raise UserError("no folder \x1b[2J\x1b]0;x\x07\nerror: \u202egnp")
+
+    with pytest.raises(SystemExit):
+        cli.guard(fail)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: no folder \\x1b[2J\\x1b]0;x\\x07 error: \\u202egnp"
+
+
+HERE = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(paths.REPO), "HF_HUB_OFFLINE": "1"}
+SMOKE = f"--config={paths.CONFIGS / 'gpt2.py'}:smoke"
+COMMANDS = {
+    "main": (main_command, [SMOKE]),
+    "report": (report_command, []),
+    "predict": (predict_command, ["--task=a", "--method=b", "--seed=0"]),
+    "export": (export_command, ["--task=a", "--method=b", "--seed=0"]),
+    "plan": (plan_command, [SMOKE, "--target=cpu:1"]),
+    "benchmark": (benchmark_command, [SMOKE]),
+}
+FLAGS = {
+    "main": ["workdir"],
+    "report": ["workdir", "output"],
+    "predict": ["workdir", "input", "output", "base", "tokenizer", "weak_base", "weak_tokenizer"],
+    "export": ["workdir", "output", "base", "tokenizer"],
+    "plan": ["workdir"],
+    "benchmark": ["output", "profile_dir"],
+}
+
+
+@pytest.mark.parametrize(("command", "flag"), [(name, flag) for name, of in FLAGS.items() for flag in of])
+@pytest.mark.parametrize("place", ["https://huggingface.co/org/name", "file:///data/x", "hf://org/name", ""])
+def test_every_flag_of_a_place_refuses_an_address(tmp_path, command, flag, place):
+    module, arguments = COMMANDS[command]
+    ended = commands.call(module.main, *arguments, f"--{flag}={place}", cwd=tmp_path)
+    commands.assert_refused(ended, f"--{flag}={place} is not taken" if place else f"--{flag} is empty")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_arguments_that_are_no_text_are_refused(tmp_path, command):
+    module, arguments = COMMANDS[command]
+    ended = commands.call(module.main, *arguments, "--workdir=run\udcff", cwd=tmp_path)
+    commands.assert_refused(ended, "argument '--workdir=run\\udcff' is not UTF-8 text")
+
+
+@pytest.mark.parametrize("key", checks._PLACES)
+@pytest.mark.parametrize(
+    "place",
+    ["https://hf.co/datasets/a/b", "file:///data", "hf://a/b", "gs:/a", "", "a\0b", "~nobody-of-it/a"],
+)
+def test_every_key_of_a_place_refuses_what_is_none(key, place):
+    config = config_lib.default_config()
+    config.weak.model = config.strong.model = "gpt2"
+    section, _, leaf = key.rpartition(".")
+    config_lib.get(config, section)[leaf] = place
+    with pytest.raises(UserError, match=rf"config\.{key}[= ]"):
+        checks.validate(config, students=registry.students())
+
+
+def test_all_keys_of_places_are_known():
+    """A new key of a file or folder is one that is checked."""
+    names = {"model", "tokenizer", "file", "train_file", "test_file", "scores_file"}
+    keys = config_lib.dotted_keys(config_lib.default_config())
+    assert {key for key in keys if key.rpartition(".")[2] in names} | {"data.source"} == set(checks._PLACES)
+
+
+def test_a_home_that_is_not_known_is_missed_only_where_it_is_needed(parse, monkeypatch):
+    monkeypatch.setattr(cli.os.path, "expanduser", lambda path: path)
+    parse(f"--config={paths.CONFIGS / 'gpt2.py'}")
+    with pytest.raises(UserError, match=r"--config=~/mine.py: no home folder is known"):
+        parse("--config=~/mine.py")
+
+
+def test_a_link_that_is_no_folder_is_refused_as_a_folder_to_write(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    ended = commands.call(report_command.main, "--workdir=loop/run", cwd=tmp_path)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1
+
+
+DRY_RUN = (sys.executable, "-m", "selw2s_jax.main", SMOKE, "--dry_run", "--workdir=run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shell", "status"),
+    [
+        pytest.param("2>&1 | head -1", 0, marks=pytest.mark.ci),
+        ("| head -1", 0),
+        ("| true", 0),
+        (">&-", 0),
+        (">&- 2>&-", 0),
+        (">/dev/full", 2),
+    ],
+)
+def test_readers_go_away_in_many_ways(tmp_path, shell, status):
+    command = f"{' '.join(DRY_RUN)} {shell}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, env=HERE)
+    assert ended.returncode in ({0: (0, 141), 2: (2,)}[status]), ended
+    assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
+    assert ended.stderr.startswith("error: [Errno 28]") if status else ended.stderr == "", ended
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_run_whose_reader_goes_away_goes_on(tmp_path):
+    few = ("methods=finetune", "data.num_train=32", "training.batch_size=8", "training.epochs=1")
+    command = [*DRY_RUN[:4], "--workdir=run", *(f"--config.{setting}" for setting in few)]
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path, env=HERE, text=True
+    )
+    run.stdout.readline()
+    run.stdout.close()
+    assert run.wait() == 0 and (tmp_path / "run" / "results.json").is_file()

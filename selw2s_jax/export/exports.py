@@ -181,6 +181,8 @@ def _check_output(folder: pathlib.Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"--output={folder} is not empty; choose another folder, or remove it")
     places.check_output_folder(folder, "--output")
+    if folder.is_dir():  # which is replaced as a whole
+        places.check_output_folder(folder.parent, "--output")
 
 
 def read_facts(folder: pathlib.Path) -> students.Facts:

@@ -5,6 +5,8 @@ import pathlib
 
 import jax
 
+from selw2s_jax.runtime import places
+
 MAX_BYTES = 8 * 2**30  # the least recently used are deleted above
 _MIN_COMPILE_S = 0.3
 
@@ -14,7 +16,11 @@ def enable() -> None:
 
     JAX_COMPILATION_CACHE_DIR names another folder, also `gs://...`; JAX_ENABLE_COMPILATION_CACHE=false turns it off.
     Called once the devices are known.
+
+    Raises:
+        UserError: JAX_COMPILATION_CACHE_DIR names no place.
     """
+    places.check_compilation_cache()
     if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
     if jax.default_backend() == "cpu" and jax.device_count() > 1:

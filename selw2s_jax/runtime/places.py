@@ -50,6 +50,12 @@ def check(place: str | os.PathLike | None, name: str, wanted: str) -> None:
         _check_store(text, name)
 
 
+def check_compilation_cache() -> None:
+    """`check` of the folder that JAX keeps compiled programs in, where the environment names one."""
+    name = "JAX_COMPILATION_CACHE_DIR"
+    check(os.environ.get(name) or None, name, FOLDER)
+
+
 def check_workdir(place: str | os.PathLike) -> None:
     """`check` of a folder that a run is to write to.
 

@@ -13,6 +13,7 @@ from selw2s_jax.runtime import places, storage
 
 # Weights in formats that nothing here reads.
 _SKIPPED = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf")
+_READ = (".json", ".jsonl", ".csv", ".parquet", ".safetensors", ".model", ".tiktoken", ".txt")
 
 
 def cache_folder() -> pathlib.Path:
@@ -35,7 +36,9 @@ def local_copy(path) -> pathlib.Path:
     """
     places.check(path, "the path", "a file or folder, or gs://")
     if storage.is_local(path):
-        return pathlib.Path(path).expanduser()
+        local = pathlib.Path(path).expanduser()
+        _check_files(local)
+        return local
     source = epath.Path(path)
     try:
         files = _files(source)
@@ -64,6 +67,17 @@ def local_copy(path) -> pathlib.Path:
         except Exception as error:
             raise _unreadable(path, error) from error
     return target
+
+
+def _check_files(folder: pathlib.Path) -> None:
+    """Checks that what would be read of a folder is files: a pipe would be waited for, a device read for ever."""
+    try:
+        inside = [path for path in folder.iterdir() if path.suffix in _READ] if folder.is_dir() else []
+    except PermissionError:  # those of known names may be readable all the same
+        return
+    for path in inside:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(f"{path} is a pipe or device, not a file; put the file there")
 
 
 def _unreadable(path, error: Exception) -> UserError:

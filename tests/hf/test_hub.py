@@ -139,3 +139,16 @@ def test_what_is_not_pinned_is_noted(monkeypatch, tmp_path, name, revision, is_n
     model.name = name
     note = inputs._note_on_revision(config, model)
     assert (note == f"strong.model={name}: no revision is pinned, the hub's newest was taken") == is_noted
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS])
+def test_a_cache_of_the_hub_that_cannot_be_written_is_no_matter_of_network(monkeypatch, number):
+    def download(*_, **__):
+        raise OSError(number, os.strerror(number), "/cache/models--org--name")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(
+        errors.UserError, match=r"cannot keep org/name .*/cache/models.*set HF_HOME to another"
+    ) as told:
+        loader.resolve("org/name")
+    assert "network" not in str(told.value)

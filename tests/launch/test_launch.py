@@ -289,6 +289,8 @@ def test_tokens_are_on_no_command_line(place, script):
     (place.folder / "env").write_text("# for the hub\nTOKEN=pass'word 1\n")
     assert place.launch(script, f"--env_file={place.folder / 'env'}").returncode == 0
     assert "word 1" not in json.dumps(place.calls())
+    if script == "tpu_vm.sh":
+        check_that_nobody_else_reads_it(place)
     if script != "jobset.sh":  # there a secret of the cluster brings it
         assert {job["environment"]["TOKEN"] for job in place.jobs()} == {"pass'word 1"}
     else:
@@ -321,6 +323,17 @@ def test_forms_of_lines_in_a_file_of_variables(place):
         "CUDA_DEVICE_MAX_CONNECTIONS": "7 # 8",
         "XLA_FLAGS": "--a=1 --b",
     }
+
+
+def test_a_traced_script_does_not_show_the_values(place):
+    flag = environment_file(place, "export TOKEN='hf_SECRET'")
+    for script, more in (("host.sh", ["--accelerator=none"]), ("jobset.sh", [*SCRIPTS["jobset.sh"]])):
+        command = ["bash", "-x", str(LAUNCH / script), *more, flag, "--", *MAIN]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=place.folder, env=place.environment
+        )
+        assert done.returncode == 0 and "read_env_file" in done.stderr
+        assert "SECRET" not in done.stdout + done.stderr
 
 
 def test_the_clusters_secret_has_the_values_alone(place):
@@ -357,9 +370,8 @@ def test_a_file_of_tokens_that_all_may_read_is_noted(place):
     assert done.returncode == 0 and "note: everyone on this machine may read" in done.stderr
 
 
-def test_nobody_else_reads_the_file_of_tokens_on_a_tpu(place):
-    """The copy is made over an empty file of this user's alone."""
-    assert place.launch("tpu_vm.sh", environment_file(place, "TOKEN=hf_SECRET", mode=0o644)).returncode == 0
+def check_that_nobody_else_reads_it(place):
+    """On a TPU's hosts the copy is made over an empty file of this user's alone."""
     calls = [" ".join(call) for call in place.calls(*gcloud("tpu-vm"))]
     (copied,) = [
         i for i, call in enumerate(calls) if "selw2s_jax.env --worker=all" in call and " scp " in call

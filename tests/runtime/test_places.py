@@ -121,6 +121,15 @@ def test_a_folder_that_is_called_like_an_address_is_one(tmp_path, monkeypatch):
         places.check(name, "config.strong.model", "a folder")
 
 
+@pytest.mark.parametrize("place", ["https://a/b", "file:///cache", "gs:/bucket"])
+def test_a_cache_of_programs_that_is_no_place_is_refused(monkeypatch, place):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", place)
+    with pytest.raises(UserError, match="JAX_COMPILATION_CACHE_DIR="):
+        places.check_compilation_cache()
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    places.check_compilation_cache()
+
+
 @pytest.mark.parametrize("name", ["run[1]", "run*", "wh?t", "a\\b"])
 def test_a_workdir_of_which_libraries_would_make_another_is_refused(name, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="choose another --workdir"):

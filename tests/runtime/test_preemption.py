@@ -17,11 +17,12 @@ from selw2s_jax.runtime import preemption
 @pytest.fixture(autouse=True)
 def untold():
     """Every test starts without having been told, and leaves the signal as it was."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     preemption._told.clear()
     yield
     preemption._told.clear()
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_a_signal_is_an_answer_that_stays(untold):
@@ -32,6 +33,19 @@ def test_a_signal_is_an_answer_that_stays(untold):
     assert preemption.reached() and preemption.reached()
     with pytest.raises(preemption.Preempted, match="stopped before the end of the test"):
         preemption.check("the test")
+
+
+def test_a_terminal_that_is_closed_is_an_answer_too(untold):
+    preemption.watch()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert preemption.reached()
+
+
+def test_what_nohup_started_outlives_its_terminal(untold):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    preemption.watch()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not preemption.reached()
 
 
 def serve(answers: list[str]):

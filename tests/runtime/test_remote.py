@@ -1,5 +1,6 @@
 """Local copies of what lies on gs://: whole, one for each version, and local paths left alone."""
 
+import os
 import pathlib
 import urllib.parse
 
@@ -25,6 +26,27 @@ def bucket(tmp_path, monkeypatch):
 def test_a_local_path_is_itself(tmp_path):
     assert remote.local_copy(tmp_path / "none") == tmp_path / "none"
     assert remote.local_copy("~/data") == pathlib.Path("~/data").expanduser()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "train.parquet", "merges.txt"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_device_in_a_folder_is_not_read(tmp_path, name, kind):
+    (tmp_path / "other.sock").mkdir()
+    (tmp_path / "gone.json").symlink_to("none")
+    assert remote.local_copy(tmp_path) == tmp_path
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=f"{name} is a pipe or device, not a file"):
+        remote.local_copy(tmp_path)
+
+
+def test_numbers_are_not_read_from_a_pipe_or_device(tmp_path):
+    os.mkfifo(tmp_path / "scores")
+    for path in (tmp_path / "scores", "/dev/zero", tmp_path):
+        with pytest.raises(UserError, match="is missing or not a file; give JSON lines of example_id"):
+            by_id.read_values(str(path), "p_ik", 0, 1)
 
 
 def test_a_file_is_copied_once_and_again_when_it_changes(bucket, capsys):

@@ -34,7 +34,7 @@ class Ended(NamedTuple):
 def call(main: Callable[[list[str]], None], *arguments: str, cwd: pathlib.Path, **environment: str) -> Ended:
     """Calls the `main` of a command in that folder; the environment and the handlers of signals are kept."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     with (
         contextlib.chdir(cwd),
         contextlib.redirect_stdout(out),
