@@ -15,9 +15,9 @@ from selw2s_jax.worlds import smoke, world
 def check(configs: Sequence[ml_collections.ConfigDict]) -> list[str]:
     """Looks for values that none of the runs of a sweep reads.
 
-    A value counts where it is another than by default. One that says what a run is to be made of, or that belongs to
-    a setting that is off, is refused; one that goes with some methods and not with those of the run is noted, unless
-    it is that of smoke or world settings, which are for any methods.
+    A value counts where it is another than by default. One that says what a run is to be made of is refused; one that
+    goes with some methods or trainings, which are compared, and not with those of the run is noted, unless it is that of
+    smoke or world settings, which are for any methods.
 
     Args:
         configs: of the runs, each validated.
@@ -82,7 +82,7 @@ def _methods(config: ml_collections.ConfigDict) -> list[registry.Method]:
 
 
 def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
-    """Values that only count where another key says so."""
+    """What a run is to be made of, where another key says that it is not."""
     p_ik, methods = config.p_ik, _methods(config)
     takes_labels = any(method.uses_self_labels for method in methods)
     takes_scores = any(m.uses_p_ik and m.task_weight > 0 and m.mask_of is None for m in methods)
@@ -103,7 +103,6 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         trains_p_ik and p_ik.file is None,
         "P(IK) is not trained on p_ik.task's own data, whose parts it names",
     )
-    yield ("lora",), config.training.trained == "lora", "set training.trained=lora"
     yield ("world",), config.data.source == world.NAME, f"set data.source={world.NAME}"
     made = [role for role in ("weak", "strong") if config[role].model == world.NAME]
     for role in ("weak", "strong"):
@@ -112,16 +111,10 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         is_local = role in made or config[role].model in smoke.RANDOM_MODELS
         yield (f"{role}.revision",), not is_local, f"{role}.model={config[role].model} is not on the hub"
     yield ("pretraining",), bool(made), f"set weak.model={world.NAME} or strong.model={world.NAME}"
-    is_adam = config.training.optimizer != "adafactor"
-    yield (
-        ("training.b1", "training.b2", "training.eps", "precision.moment_dtype"),
-        is_adam,
-        "they are Adam's, and training.optimizer=adafactor has none of them",
-    )
 
 
 def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
-    """Values that count for some methods, tasks or runs, and not for these."""
+    """Values that count for some methods, trainings, tasks or runs, and not for these."""
     p_ik, methods = config.p_ik, _methods(config)
     is_alone = registry.is_p_ik_alone(config.methods)
     uses_p_ik = [method for method in methods if method.uses_p_ik]
@@ -175,6 +168,13 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         ("data.source",),
         config.data.train_file is None or (trains_p_ik and p_ik.file is None),
         "all questions are from files",
+    )
+    yield ("lora",), config.training.trained == "lora", "set training.trained=lora"
+    is_adam = config.training.optimizer != "adafactor"
+    yield (
+        ("training.b1", "training.b2", "training.eps", "precision.moment_dtype"),
+        is_adam,
+        "they are Adam's, and training.optimizer=adafactor has none of them",
     )
     yield from _of_sampling(config, methods, trains_p_ik)
 
