@@ -16,8 +16,8 @@ def check(configs: Sequence[ml_collections.ConfigDict]) -> list[str]:
     """Looks for values that none of the runs of a sweep reads.
 
     A value counts where it is another than by default. One that says what a run is to be made of is refused; one that
-    goes with some methods or trainings, which are compared, and not with those of the run is noted, unless it is that of
-    smoke or world settings, which are for any methods.
+    goes with some methods or trainings, which are compared, and not with those of the run is noted, unless it is that
+    of smoke or world settings, which are for any methods.
 
     Args:
         configs: of the runs, each validated.
@@ -83,25 +83,13 @@ def _methods(config: ml_collections.ConfigDict) -> list[registry.Method]:
 
 def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     """What a run is to be made of, where another key says that it is not."""
-    p_ik, methods = config.p_ik, _methods(config)
-    takes_labels = any(method.uses_self_labels for method in methods)
-    takes_scores = any(m.uses_p_ik and m.task_weight > 0 and m.mask_of is None for m in methods)
-    trains_p_ik = objectives.needs_p_ik_data(config)
-    yield (
-        ("self_label.file",),
-        config.self_label.source == "file" and takes_labels,
-        "set self_label.source=file, and a method that uses the strong model's own labels",
-    )
-    yield (
-        ("p_ik.scores_file",),
-        p_ik.mask == "file" and takes_scores,
-        "set p_ik.mask=file, and a method that selects by P(IK)",
-    )
-    yield ("p_ik.file",), trains_p_ik, "no method of the run trains P(IK) on examples"
+    p_ik = config.p_ik
+    yield ("self_label.file",), config.self_label.source == "file", "set self_label.source=file"
+    yield ("p_ik.scores_file",), p_ik.mask == "file", "set p_ik.mask=file"
     yield (
         ("p_ik.data",),
-        trains_p_ik and p_ik.file is None,
-        "P(IK) is not trained on p_ik.task's own data, whose parts it names",
+        p_ik.file is None,
+        "p_ik.file is another data set than p_ik.task's, whose parts it names",
     )
     yield ("world",), config.data.source == world.NAME, f"set data.source={world.NAME}"
     made = [role for role in ("weak", "strong") if config[role].model == world.NAME]
@@ -122,7 +110,7 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     trains_p_ik = objectives.needs_p_ik_data(config)
     own_labels = any(method.uses_self_labels for method in methods)
     is_tested = is_alone or (p_ik.num_test > 0 and trains_p_ik and bool(jointly))
-    without_p_ik = "no method of the run has P(IK)"
+    without_p_ik = "no method of the run is trained on examples of P(IK)"
     read = _options_read(config, methods)
     for section in ("loss", "graph", "selection"):
         for key in config[section]:
@@ -130,7 +118,10 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
             yield (name,), name in read, "no method of the run has such an option"
     yield ("compat.openai_ramp",), "compat.openai_ramp" in read, "no method of the run has such an option"
     yield ("p_ik.gamma",), "p_ik.gamma" in read or is_tested, "no method of the run selects by P(IK)"
-    yield ("p_ik.task", "p_ik.num_train", "p_ik.temperature"), trains_p_ik, without_p_ik
+    of_data = ("p_ik.task", "p_ik.file", "p_ik.data", "p_ik.num_train", "p_ik.temperature")
+    yield of_data, trains_p_ik, without_p_ik
+    takes_scores = any(m.task_weight > 0 and m.mask_of is None for m in uses_p_ik)
+    yield ("p_ik.scores_file",), takes_scores, "no method of the run selects by P(IK)"
     yield (
         ("p_ik.num_samples",),
         trains_p_ik and p_ik.temperature > 0,
@@ -150,7 +141,11 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         "P(IK) is not trained alone",
     )
     yield ("p_ik.num_test",), trains_p_ik, without_p_ik
-    yield ("self_label.source", "self_label.soft"), own_labels, "no method of the run uses own labels"
+    yield (
+        ("self_label.source", "self_label.soft", "self_label.file"),
+        own_labels,
+        "no method of the run uses own labels",
+    )
     asks = trains_p_ik or is_tested or p_ik.prompt == "fewshot"
     asks = asks or (own_labels and config.self_label.source == "fewshot")
     yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
