@@ -104,74 +104,52 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
 def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     """Values that count for some methods, trainings, tasks or runs, and not for these."""
     p_ik, methods = config.p_ik, _methods(config)
-    is_alone = registry.is_p_ik_alone(config.methods)
-    uses_p_ik = [method for method in methods if method.uses_p_ik]
-    jointly = [m for m in uses_p_ik if m.task_weight > 0 and objectives.trains_p_ik(config, m)]
-    trains_p_ik = objectives.needs_p_ik_data(config)
-    own_labels = any(method.uses_self_labels for method in methods)
-    is_tested = is_alone or (p_ik.num_test > 0 and trains_p_ik and bool(jointly))
-    without_p_ik = "no method of the run is trained on examples of P(IK)"
+    is_alone, trains_p_ik = registry.is_p_ik_alone(config.methods), objectives.needs_p_ik_data(config)
     read = _options_read(config, methods)
-    for section in ("loss", "graph", "selection"):
-        for key in config[section]:
-            name = f"{section}.{key}"
-            yield (name,), name in read, "no method of the run has such an option"
-    yield ("compat.openai_ramp",), "compat.openai_ramp" in read, "no method of the run has such an option"
-    yield ("p_ik.gamma",), "p_ik.gamma" in read or is_tested, "no method of the run selects by P(IK)"
-    of_data = ("p_ik.task", "p_ik.file", "p_ik.data", "p_ik.num_train", "p_ik.temperature")
-    yield of_data, trains_p_ik, without_p_ik
-    takes_scores = any(m.task_weight > 0 and m.mask_of is None for m in uses_p_ik)
-    yield ("p_ik.scores_file",), takes_scores, "no method of the run selects by P(IK)"
-    yield (
-        ("p_ik.num_samples",),
-        trains_p_ik and p_ik.temperature > 0,
-        "with p_ik.temperature=0 all answers to a question are alike" if trains_p_ik else without_p_ik,
-    )
-    yield ("p_ik.batch_size",), trains_p_ik, without_p_ik
-    yield ("p_ik.weight",), bool(jointly), "no method of the run trains P(IK) beside the task"
-    yield (
-        ("p_ik.stage", "p_ik.mask"),
-        any(method.task_weight > 0 for method in uses_p_ik),
-        "no method of the run has P(IK) beside the task",
-    )
-    is_trained_alone = p_ik.stage != "joint" or p_ik.mask == "frozen_scores"
-    yield (
-        ("p_ik.epochs",),
-        trains_p_ik and (is_trained_alone or any(method.task_weight == 0 for method in methods)),
-        "P(IK) is not trained alone",
-    )
-    yield ("p_ik.num_test",), trains_p_ik, without_p_ik
-    yield (
-        ("self_label.source", "self_label.soft", "self_label.file"),
-        own_labels,
-        "no method of the run uses own labels",
-    )
-    asks = trains_p_ik or is_tested or p_ik.prompt == "fewshot"
+    for name in _keys(config, ("loss", "graph", "selection", "compat.openai_ramp")):
+        yield (name,), name in read, "no method of the run has such an option"
+    own_labels = any(method.uses_self_labels for method in methods)
+    of_labels = ("self_label.source", "self_label.soft", "self_label.file")
+    yield of_labels, own_labels, "no method of the run uses own labels"
+    asks = trains_p_ik or is_alone or p_ik.prompt == "fewshot"
     asks = asks or (own_labels and config.self_label.source == "fewshot")
     yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
-    yield (
-        ("weak.label_noise", "weak.learning_rate", "weak.tokenizer", "weak.revision", "ceiling.split"),
-        not is_alone,
-        "P(IK) alone has no weak model and no ceiling",
-    )
-    yield (
-        ("training.epochs", "data.num_train"),
-        not is_alone,
-        "P(IK) alone has p_ik.epochs and p_ik.num_train",
-    )
-    yield (
-        ("data.source",),
-        config.data.train_file is None or (trains_p_ik and p_ik.file is None),
-        "all questions are from files",
-    )
+    of_weak = ("weak.label_noise", "weak.learning_rate", "weak.tokenizer", "weak.revision", "ceiling.split")
+    yield of_weak, not is_alone, "P(IK) alone has no weak model and no ceiling"
+    of_task = ("training.epochs", "data.num_train")
+    yield of_task, not is_alone, "P(IK) alone has p_ik.epochs and p_ik.num_train"
+    has_tasks = config.data.train_file is None or (trains_p_ik and p_ik.file is None)
+    yield ("data.source",), has_tasks, "all questions are from files"
     yield ("lora",), config.training.trained == "lora", "set training.trained=lora"
+    of_adam = ("training.b1", "training.b2", "training.eps", "precision.moment_dtype")
     is_adam = config.training.optimizer != "adafactor"
-    yield (
-        ("training.b1", "training.b2", "training.eps", "precision.moment_dtype"),
-        is_adam,
-        "they are Adam's, and training.optimizer=adafactor has none of them",
-    )
+    yield of_adam, is_adam, "they are Adam's, and training.optimizer=adafactor has none of them"
+    yield from _of_p_ik(config, methods, trains_p_ik, read)
     yield from _of_sampling(config, methods, trains_p_ik)
+
+
+def _of_p_ik(
+    config: ml_collections.ConfigDict, methods, trains_p_ik: bool, read: set[str]
+) -> Iterator[_Rule]:
+    """How P(IK) is trained, tested and used."""
+    section = config.p_ik
+    uses_p_ik = [method for method in methods if method.uses_p_ik]
+    beside_task = [method for method in uses_p_ik if method.task_weight > 0]
+    jointly = [method for method in beside_task if objectives.trains_p_ik(config, method)]
+    is_tested = registry.is_p_ik_alone(config.methods) or (section.num_test > 0 and bool(jointly))
+    yield ("p_ik.gamma",), "p_ik.gamma" in read or is_tested, "no method of the run selects by P(IK)"
+    names = ("task", "file", "data", "num_train", "temperature", "batch_size", "num_test", "num_samples")
+    of_data = tuple(f"p_ik.{name}" for name in names)
+    yield of_data, trains_p_ik, "no method of the run is trained on examples of P(IK)"
+    several = section.temperature > 0
+    yield ("p_ik.num_samples",), several, "with p_ik.temperature=0 all answers to a question are alike"
+    yield ("p_ik.weight",), bool(jointly), "no method of the run trains P(IK) beside the task"
+    yield ("p_ik.stage", "p_ik.mask"), bool(beside_task), "no method of the run has P(IK) beside the task"
+    takes_scores = any(method.mask_of is None for method in beside_task)
+    yield ("p_ik.scores_file",), takes_scores, "no method of the run selects by P(IK)"
+    is_first = section.stage != "joint" or section.mask == "frozen_scores"
+    is_trained_alone = is_first or len(beside_task) < len(uses_p_ik)
+    yield ("p_ik.epochs",), trains_p_ik and is_trained_alone, "P(IK) is not trained alone"
 
 
 def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) -> Iterator[_Rule]:
