@@ -1,5 +1,6 @@
 """What the commands share: the config flag, and errors as one line with exit status 2."""
 
+import contextlib
 import logging as std_logging
 import os
 import pathlib
@@ -13,12 +14,26 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from selw2s_jax import config as config_lib
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import distributed, preemption
+from selw2s_jax.runtime import distributed, faults, output, places, preemption
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells give it
+EXIT_READER_GONE = 141  # likewise, of a process that SIGPIPE ended
+_ENDS = (EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_READER_GONE, preemption.EXIT_STATUS)  # without a traceback
 _OVERRIDE = "config."
+# The flags of all commands that take a place, and what is taken.
+_PLACES = {
+    "workdir": places.FOLDER,
+    "input": places.FILE,
+    "output": "a file or folder, or gs://",
+    "base": places.FOLDER,
+    "tokenizer": places.FOLDER,
+    "weak_base": places.FOLDER,
+    "weak_tokenizer": places.FOLDER,
+    "profile_dir": "a folder of this machine",
+}
 _IN_CONFIG_FILE = "Error whilst parsing config file"  # ml_collections' words for an error of get_config
 
 
@@ -105,18 +120,19 @@ def run(
         work: does what their values say.
         argv: arguments, flags only; by default those of this process, which the command then is.
     """
-    if argv is None:
-        define_flags(flags.FLAGS)
-        _run_process(work)
-        return
-    values = flags.FlagValues()
-    define_flags(values)
-    sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides
-    try:
-        guard(lambda: _parse(values, sys.argv))
-    finally:
-        sys.argv = sys_argv
-    guard(lambda: work(values))
+    with output.standard_streams():
+        if argv is None:
+            define_flags(flags.FLAGS)
+            _run_process(work)
+            return
+        values = flags.FlagValues()
+        define_flags(values)
+        sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides
+        try:
+            guard(lambda: _parse(values, sys.argv))
+        finally:
+            sys.argv = sys_argv
+        guard(lambda: work(values))
 
 
 def _run_process(work: Callable[[flags.FlagValues], None]) -> None:
@@ -135,7 +151,7 @@ def _run_process(work: Callable[[flags.FlagValues], None]) -> None:
             flags_parser=lambda argv: guard(lambda: _parse(values, argv)),
         )
     except SystemExit as end:
-        if end.code in (EXIT_USER_ERROR, EXIT_INTERRUPTED, preemption.EXIT_STATUS) and "orbax" in sys.modules:
+        if end.code in _ENDS and "orbax" in sys.modules:
             # Orbax's threads would go on about the same error while the interpreter shuts down.
             _end_now(end.code)
         raise
@@ -149,7 +165,8 @@ def _run_process(work: Callable[[flags.FlagValues], None]) -> None:
 def _end_now(status: int) -> NoReturn:
     if status != 1:
         distributed.leave()
-    sys.stdout.flush()
+    with contextlib.suppress(output.ReaderGone):
+        sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
@@ -162,34 +179,36 @@ def _report_unraisable(unraisable) -> None:
 def guard(function: Callable[[], Any]) -> Any:
     """`function()`, or the process ends with one line on standard error.
 
-    Exit status 2 for a UserError and for errors of the file system, 75 when told to stop, 130 for an interrupt.
+    Exit status 2 for a UserError and for errors of the environment (`runtime.faults`), 75 when told to stop, 130 for an
+    interrupt; 141, without a line, where nobody reads what a command only shows.
     """
     try:
         return function()
     except UserError as error:
         _exit(str(error), EXIT_USER_ERROR)
-    except FileNotFoundError as error:
-        _exit(f"{error}; put the file there or correct its path in the config", EXIT_USER_ERROR)
-    except OSError as error:
-        _exit(
-            f"{error}; free space or correct permissions, then run the same command again: finished stages "
-            "are kept",
-            EXIT_USER_ERROR,
-        )
     except preemption.Preempted as stop:
         _exit(f"{stop}; the same command goes on from there", preemption.EXIT_STATUS, kind="stopped")
     except KeyboardInterrupt:
         _exit("interrupted; the same command goes on from what is saved", EXIT_INTERRUPTED)
+    except output.ReaderGone:
+        sys.exit(EXIT_READER_GONE)
+    except Exception as error:
+        explained = faults.explain(error)
+        if explained is None:
+            raise
+        _exit(explained, EXIT_USER_ERROR)
 
 
 def _exit(message: str, status: int, *, kind: str = "error") -> NoReturn:
-    sys.stdout.flush()
-    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(output.ReaderGone):
+        sys.stdout.flush()
+    print(f"{kind}: {errors.printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
-    argv = [re.sub(r"(?<=^--config=)~(?=/)", str(pathlib.Path.home()), argument) for argument in argv]
+    _check_text(argv)
+    argv = [_with_home(argument) for argument in argv]
     _check_override_keys(argv)
     argv, nulls = _take_nulls(argv)
     path = _config_path(argv)
@@ -211,6 +230,11 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
         raise UserError(_describe(error, path)) from error
     if len(rest) > 1:
         raise UserError(f"argument {rest[1]!r} is not understood; options start with --, see --help")
+    for flag, wanted in _PLACES.items():
+        if flag in values:
+            given = values[flag].value
+            for place in given if isinstance(given, list) else [given]:
+                places.check(place, f"--{flag}", wanted)
     if "config" not in values:  # a command that works on a finished run
         return rest
     if keys is None and path:
@@ -222,6 +246,24 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return rest
+
+
+def _check_text(argv: list[str]) -> None:
+    """Checks that the arguments are text: what is written of them is UTF-8."""
+    for argument in argv:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"argument {argument!a} is not UTF-8 text: rename what it names") from None
+
+
+def _with_home(argument: str) -> str:
+    """`--config=~/mine.py` with `~` written out, which shells do for other arguments alone."""
+    name, equals, path = argument.partition("=")
+    if name != "--config" or not path.startswith("~"):
+        return argument
+    places.check(path, name, "a config file")
+    return name + equals + os.path.expanduser(path)
 
 
 def _config_path(argv: list[str]) -> str | None:

@@ -30,6 +30,7 @@ GOLDEN = {
     "data.max_length": 1024,
     "data.num_test": int,
     "data.num_train": 20_000,
+    "data.overlap": "note",
     "data.overlong": "default",
     "data.reshuffle": True,
     "data.sample": "random",
@@ -308,6 +309,7 @@ POSITIVE = [
     *("loss.scale", "loss.adaptive_temperature"),
 ]
 ONE_OF = {
+    "data.overlap": ("refused", "refuse"),
     "data.overlong": ("trunc", "truncate"),
     "data.conversion": ("coins", "coin"),
     "data.sample": ("randm", "random"),

@@ -15,7 +15,7 @@ from support import mesh_models, paths
 
 from selw2s_jax import errors, sharding
 from selw2s_jax.hf import loader, random_checkpoint
-from selw2s_jax.models import decoder, heads
+from selw2s_jax.models import decoder, heads, kv_cache
 
 
 @pytest.mark.parametrize("family", mesh_models.CONFIGS)
@@ -65,9 +65,15 @@ def test_indivisible_sizes_are_named():
     )
 
 
+# CI has the training of one of the others, in training/test_sharded_training.py, and grouped queries with a window.
 @pytest.mark.slow
-@pytest.mark.ci
-@pytest.mark.parametrize("family", mesh_models.CONFIGS)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=() if name in ("qwen", "qwen2") else pytest.mark.ci)
+        for name in mesh_models.CONFIGS
+    ],
+)
 def test_eight_devices_equal_one(family, tmp_path):
     random_checkpoint.write_random_checkpoint(tmp_path, mesh_models.CONFIGS[family], max_shard_bytes=20000)
     environment = os.environ | {
@@ -118,12 +124,22 @@ def _run(folder, mesh):
         for path, variable in decoder.flatten_params(nnx.state(model, nnx.Param)).items()
     }
     arrays = {"loss": loss, "logits": logits, **outputs._asdict()}
+    if model.config.sliding_window is not None:  # over what is in a cache too
+        _, (keys, values) = model.extend(tokens[:, :5])
+        cache = kv_cache.empty(model.config, model.settings, num_rows, 7)
+        cache = kv_cache.append(cache, keys, values, np.full(num_rows, 5, np.int32))
+        arrays["behind a cache"] = model.hidden_states(tokens[:, 5:], segment_ids[:, 5:], cache=cache)
     arrays |= {f"grad/{path}": v.get_value() for path, v in decoder.flatten_params(gradients).items()}
     params = {path: v.get_value() for path, v in decoder.flatten_params(state).items()}
     return jax.device_get(arrays), jax.device_get(params), shards
 
 
 def _main(folder):
+    """Within 1e-5 of one device.
+
+    The gradient of the bias of k within 2e-5: its terms cancel, as what all keys have in common changes a softmax
+    through rotary positions alone. On one device rounding all weights anew changes it by 0.9e-5, the most of all.
+    """
     assert jax.device_count() == 8
     family = loader.read_model_config(folder).family
     expected, params, _ = _run(folder, sharding.make_mesh((1, 1, 1), jax.devices()[:1]))
@@ -133,7 +149,8 @@ def _main(folder):
         actual, loaded, shards = _run(folder, mesh)
         faults = [path for path in params if not np.array_equal(params[path], loaded[path])]
         for name, want in expected.items():
-            if not np.allclose(actual[name], want, atol=2e-5 * max(np.abs(want).max(), 1e-6), rtol=0):
+            tolerance = 2e-5 if name.endswith("k_bias") else 1e-5
+            if not np.allclose(actual[name], want, atol=tolerance * max(np.abs(want).max(), 1e-6), rtol=0):
                 faults.append(f"{name} {np.abs(actual[name] - want).max()} of {np.abs(want).max()}")
         for path, (spec, shard_shape, whole_shape) in shards.items():
             divided = [

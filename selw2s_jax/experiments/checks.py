@@ -9,10 +9,11 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import fitting, prompts, splits, tasks
+from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
+from selw2s_jax.runtime import places
 from selw2s_jax.training import state
 from selw2s_jax.worlds import world
 
@@ -33,6 +34,7 @@ def validate(
     Raises:
         UserError: the first thing that is wrong, with the remedy.
     """
+    _check_places(config)
     _check_choices(config)
     _check_numbers(config)
     _check_sizes(config)
@@ -58,6 +60,20 @@ def check_one_of(key: str, value: str, options: Collection[str]) -> None:
         raise UserError(f"config.{key}={value!r} is not one of: {', '.join(options)}{hint}")
 
 
+# By key, what is taken there.
+_PLACES = dict.fromkeys(("weak.model", "strong.model"), places.MODEL)
+_PLACES |= dict.fromkeys(("weak.tokenizer", "strong.tokenizer"), places.FOLDER)
+_PLACES |= {"data.source": f"hub, generated, world, {places.FOLDER}"}
+_PLACES |= dict.fromkeys(
+    ("data.train_file", "data.test_file", "p_ik.file", "p_ik.scores_file", "self_label.file"), places.FILE
+)
+
+
+def _check_places(config) -> None:
+    for key, wanted in _PLACES.items():
+        places.check(config_lib.get(config, key), f"config.{key}", wanted)
+
+
 # Weights and moments in float16 would need a scaled loss.
 _DTYPES = ("float32", "bfloat16")
 
@@ -65,6 +81,7 @@ _DTYPES = ("float32", "bfloat16")
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
+        "data.overlap": overlap.OVERLAPS,
         "data.overlong": fitting.OVERLONG,
         "data.conversion": tasks.CONVERSIONS,
         "data.sample": splits.SAMPLES,
@@ -214,7 +231,7 @@ def _is_seed(value) -> bool:
 
 def _check_lora(config) -> None:
     for target in config.lora.targets:
-        check_one_of("lora.targets", target, tuple(lora.TARGETS))
+        check_one_of("lora.targets", target, lora.TARGETS)
     if not config.lora.targets:
         raise UserError(f"config.lora.targets is empty: name one or more of {', '.join(lora.TARGETS)}")
 

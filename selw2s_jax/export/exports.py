@@ -18,7 +18,7 @@ from selw2s_jax.export import model_card
 from selw2s_jax.hf import loader, peft, pretrained, tokenizers, weight_files, writer
 from selw2s_jax.models import heads, lora, registry
 from selw2s_jax.run import manifests, student_models, students
-from selw2s_jax.runtime import artifacts
+from selw2s_jax.runtime import artifacts, places
 
 FACTS_NAME = "student.json"
 
@@ -69,7 +69,8 @@ def save(
     """
     if "://" in os.fspath(folder):
         raise UserError(f"--output={folder} is not on this machine; give a local folder and copy it there")
-    folder, facts = pathlib.Path(folder).expanduser(), student.facts
+    # Of a link to an empty folder the target is replaced.
+    folder, facts = pathlib.Path(os.path.realpath(pathlib.Path(folder).expanduser())), student.facts
     _check_output(folder)
     dtype = dtype or facts.param_dtype
     writer.check_dtype(dtype)
@@ -179,13 +180,7 @@ def _check_output(folder: pathlib.Path) -> None:
     """Before the student is read."""
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"--output={folder} is not empty; choose another folder, or remove it")
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output={folder} is a file; choose another folder")
-    parent = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(
-            f"--output={folder} cannot be written: {parent} is not a folder to write to; choose another"
-        )
+    places.check_output_folder(folder, "--output")
 
 
 def read_facts(folder: pathlib.Path) -> students.Facts:

@@ -1,6 +1,7 @@
 """From a Hugging Face folder or hub name to a decoder: found, checked whole, streamed into sharded arrays."""
 
 import dataclasses
+import difflib
 import math
 import pathlib
 import re
@@ -11,15 +12,14 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.hf import model_folders, weight_files
-from selw2s_jax.models import decoder, key_tables, registry
+from selw2s_jax.hf import hub, model_folders, weight_files
+from selw2s_jax.models import decoder, family, key_tables, registry
 from selw2s_jax.runtime import preemption, remote
 
 # The dtypes that weights may have in a file, and what their slices are read as. JAX has no float64 by
 # default, so those are narrowed on the host.
 READ_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILES = ["*.json", "*.safetensors", "*.tiktoken", "*.model", "merges.txt"]
 
 fingerprint = weight_files.fingerprint
 
@@ -34,7 +34,7 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
         revision: branch, tag or commit on the hub; default that of the registry.
 
     Raises:
-        UserError: no such folder, or the repository is neither cached nor to be downloaded.
+        UserError: no such folder, or as `hub.download`; a config.json that is not supported, before the weights come.
     """
     folder = remote.local_copy(name_or_path)
     try:
@@ -48,33 +48,22 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
             "or a hub name"
         ) from error
     name = str(name_or_path)
-    if name in registry.MODELS:
-        entry = registry.MODELS[name]
-        return _download(entry.hub_name, revision or entry.revision)
+    if entry := registry.find_model(name):
+        return hub.download(entry.hub_name, revision or entry.revision, check=read_model_config)
     if _HUB_NAME.fullmatch(name):
-        shipped = {entry.hub_name: entry.revision for entry in registry.MODELS.values()}
-        return _download(name, revision or shipped.get(name))
+        return hub.download(name, revision, check=read_model_config)
+    near = difflib.get_close_matches(name, registry.MODELS, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
     raise errors.UserError(
-        f"no checkpoint {name!r}: give an existing folder, a hub name org/name, or one of "
+        f"no checkpoint {name!r}{hint}: give an existing folder, a hub name org/name, or one of "
         f"{', '.join(registry.MODELS)}"
     )
 
 
-def _download(repo_id: str, revision: str | None) -> pathlib.Path:
-    import huggingface_hub
-
-    try:
-        folder = huggingface_hub.snapshot_download(
-            repo_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"]
-        )
-    except Exception as error:  # network, permission, unknown name, offline: every one has the same remedy
-        at = f" at revision {revision}" if revision else ""
-        raise errors.UserError(
-            f"cannot get {repo_id}{at} from the Hugging Face hub ({type(error).__name__}): on a machine with "
-            f"network run `hf download {repo_id}{f' --revision {revision}' if revision else ''}`, copy its "
-            "cache to $HF_HOME here, or pass the downloaded folder as weak.model / strong.model"
-        ) from error
-    return pathlib.Path(folder)
+def is_hub_name(name: str) -> bool:
+    """Whether `resolve` looks for that name on the hub: it is one of the registry or org/name, and no folder here."""
+    is_name = registry.find_model(name) is not None or _HUB_NAME.fullmatch(name) is not None
+    return is_name and not pathlib.Path(name).is_dir()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +92,11 @@ def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, di
     config = read_model_config(folder)
     table = registry.get_family(config.family).key_table
     infos = weight_files.read_tensor_infos(folder)
+    if config.num_layers > len(infos):  # before a tensor of each is listed
+        raise errors.UserError(
+            f"checkpoint {folder} does not fit its config.json ({config.num_layers} layers for {len(infos)} tensors): "
+            "download the folder again, or correct config.json"
+        )
     shapes = {path: v.shape for path, v in decoder.abstract_params(config, lm_head=lm_head).items()}
     wanted = {(tensor.param, tensor.layer): tensor for tensor in key_tables.tensors(table, shapes)}
 
@@ -156,9 +150,9 @@ def read_model_config(folder) -> registry.ModelConfig:
     path = pathlib.Path(folder) / weight_files.CONFIG_NAME
     config = weight_files.read_json(path)
     model_type = config.get("model_type")
-    if model_type not in registry.FAMILIES:
+    if not isinstance(model_type, str) or model_type not in registry.FAMILIES:
         raise errors.UserError(
-            f"{path} has model_type {model_type!r}: supported are {', '.join(registry.FAMILIES)}"
+            f"{path} has model_type {family.shown(model_type)}: supported are {', '.join(registry.FAMILIES)}"
         )
     try:
         return registry.FAMILIES[model_type].parse_config(config)

@@ -36,6 +36,8 @@ TRANSFORMERS_CLASSIFIERS = {
     "mistral": ("MistralForSequenceClassification", "score.weight"),
     "qwen2": ("Qwen2ForSequenceClassification", "score.weight"),
     "qwen3": ("Qwen3ForSequenceClassification", "score.weight"),
+    "gpt_neox": ("GPTNeoXForSequenceClassification", "score.weight"),
+    "olmo2": ("Olmo2ForSequenceClassification", "score.weight"),
 }
 
 

@@ -29,7 +29,7 @@ class Prompts:
     Attributes:
         tokens: ids of each.
         answer_ids: of the answers 0 and 1, None where answers are written.
-        cut: how many prompts have `fewer_shots` and a `shortened` passage.
+        cut: how many prompts have `fewer_shots`, a `shortened` passage and a `truncated` question.
     """
 
     tokens: list[np.ndarray]
@@ -64,7 +64,7 @@ def make_prompts(
         max_length: longest prompt, in tokens; a written answer needs room behind it.
 
     Raises:
-        UserError: a question alone is too long for the model, or its tokenizer has no tokens for the answers.
+        UserError: not even the instruction fits, or the tokenizer has no tokens for the answers.
     """
     answer_ids, encode = None, tokenizer.encode_batch
     if not few_shot.is_generated:
@@ -229,6 +229,20 @@ def _mark(
     return float(right), sum(one.finish == "length" for one in completions), completions[0].text
 
 
+def is_too_long(model: pretrained.Model, split: splits.Split, max_new_tokens: int) -> np.ndarray:
+    """Which questions of a split a model can be asked only after cutting into the question itself, `[N]` bool.
+
+    Args:
+        max_new_tokens: room for answers that are written.
+    """
+    few_shot, room, encode = split.few_shot, model.config.max_seq_len, model.tokenizer.encode_batch
+    if few_shot.is_generated:
+        room -= max_new_tokens
+    else:
+        encode = lambda texts: fewshot.encode_prompts(model.tokenizer, texts)[0]  # noqa: E731
+    return fewshot.is_too_long(encode, few_shot.build, split.examples, max_length=room)
+
+
 def check_prompts(model: pretrained.Model, split: splits.Split, max_new_tokens: int) -> None:
     """Checks, before any device work, that a model can be asked the questions of a split.
 
@@ -236,7 +250,7 @@ def check_prompts(model: pretrained.Model, split: splits.Split, max_new_tokens: 
         max_new_tokens: room for answers that are written.
 
     Raises:
-        UserError: a question alone is too long, or the model's tokenizer has no tokens for the answers.
+        UserError: not even the instruction fits, or the model's tokenizer has no tokens for the answers.
     """
     max_length, few_shot = model.config.max_seq_len - max_new_tokens, split.few_shot
     if not few_shot.is_generated:
@@ -258,6 +272,7 @@ def describe_cut(cut: dict[str, int]) -> str:
     parts = (
         ("fewer_shots", "prompts with fewer shots to fit the context"),
         ("shortened", "with a shortened passage"),
+        ("truncated", "with the question truncated from the left"),
         ("unfinished", "answers cut off at generation.max_new_tokens"),
     )
     return ", ".join(f"{cut[name]} {text}" for name, text in parts if cut.get(name))

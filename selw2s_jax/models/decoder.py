@@ -203,7 +203,7 @@ def _forward(
         x += jnp.take(model.wpe[...], positions, axis=0, mode="clip").astype(settings.compute_dtype)
         rotary = None
     else:
-        rotary = layers.rotary_tables(positions, config.head_dim, config.rope_base, config.rope_scaling)
+        rotary = layers.rotary_tables(positions, config.rotary_dim, config.rope_base, config.rope_scaling)
     context = layers.Context(mask, rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)

@@ -84,9 +84,9 @@ def parse_config(config: dict) -> family.ModelConfig:
         mlp_dim=4 * embed_dim if config.get("n_inner") is None else family.require(config, "n_inner"),
         vocab_size=family.require(config, "vocab_size"),
         max_seq_len=family.require(config, "n_positions"),
-        norm_eps=family.require({"layer_norm_epsilon": 1e-5} | config, "layer_norm_epsilon", float),
+        norm_eps=family.require({"layer_norm_epsilon": 1e-5} | config, "layer_norm_epsilon", float, most=1.0),
         rope_base=None,
-        tie_embeddings=bool(config.get("tie_word_embeddings", True)),
+        tie_embeddings=family.flag(config, "tie_word_embeddings", True),
     )
 
 

@@ -67,17 +67,19 @@ class RMSNorm(nnx.Module):
     """Root-mean-square normalisation with a scale, of one norm or of a stack of them.
 
     Args:
-        size: of what is normed, default the width of the model.
+        sizes: of the last axes of its input, which are normed as one, by logical axis; default the width of the model.
     """
 
-    def __init__(self, config, settings, rngs, num_layers=None, size=None):
+    def __init__(self, config, settings, rngs, num_layers=None, sizes=None):
         self.eps = config.norm_eps
-        shape, axes = (size or config.embed_dim,), ("features",)
+        sizes = {"features": config.embed_dim} if sizes is None else sizes
+        shape, axes = tuple(sizes.values()), tuple(sizes)
+        self.axes = tuple(range(-len(sizes), 0))
         self.scale = param(rngs, ones_init, shape, axes, settings.param_dtype, num_layers)
 
     def __call__(self, x):
         h = x.astype(jnp.float32)
-        h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=-1, keepdims=True) + self.eps)
+        h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=self.axes, keepdims=True) + self.eps)
         return (h * self.scale[...]).astype(x.dtype)
 
 
@@ -160,13 +162,13 @@ def window_mask(positions, num_slots, window):
     return (positions[:, :, None] - jnp.arange(num_slots) < window)[:, None]
 
 
-def rotary_tables(positions, head_dim, base, scaling=None):
-    """Cosines and sines [R, T, 1, H] float32 of the half-split rotary embedding.
+def rotary_tables(positions, rotary_dim, base, scaling=None):
+    """Cosines and sines [R, T, 1, rotary_dim] float32 of the half-split rotary embedding.
 
     Args:
         scaling: a `family.RopeScaling`, or None.
     """
-    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+    exponents = jnp.arange(0, rotary_dim, 2, dtype=jnp.float32) / rotary_dim
     periods = base**exponents  # over 2 pi, in tokens
     if scaling is not None:
         periods = _scale_periods(periods, scaling)
@@ -187,8 +189,15 @@ def _scale_periods(periods, scaling):
 
 
 def apply_rotary(x, rotary):
-    """Rotates x [R, T, N, H], pairing each entry of the first half of H with its fellow in the second."""
+    """Rotates x [R, T, N, H], pairing each entry of the first half of H with its fellow in the second.
+
+    Of tables narrower than H, the first so many entries of each head; the others stay as they are.
+    """
     cos, sin = rotary
+    rotary_dim = cos.shape[-1]
+    if rotary_dim < x.shape[-1]:
+        rotated, kept = jnp.split(x, [rotary_dim], axis=-1)
+        return jnp.concatenate([apply_rotary(rotated, rotary), kept], axis=-1)
     h = x.astype(jnp.float32)
     first, second = jnp.split(h, 2, axis=-1)
     return (h * cos + jnp.concatenate([-second, first], axis=-1) * sin).astype(x.dtype)
@@ -286,7 +295,13 @@ class Block(nnx.Module):
     Args:
         norm, mlp: classes of the family's parts.
         attention: likewise; it also returns the keys and values of its input.
+
+    Attributes:
+        last_products: the weights, by name in the layer, whose products are only added to the layer's output: the
+            backward pass does not need them, so remat "full" does not make them again.
     """
+
+    last_products = ("mlp.down",)
 
     def __init__(self, norm, attention, mlp, config, settings, rngs):
         self.attn_norm = norm(config, settings, rngs, config.num_layers)

@@ -8,9 +8,7 @@ import functools
 
 from flax import nnx
 
-from selw2s_jax.models import family, key_tables, layers, qwen
-
-_ROPE_DEFAULTS = {"rope_theta": 10000.0, "partial_rotary_factor": 1.0}
+from selw2s_jax.models import family, key_tables, layers, qwen, rope_config
 
 
 class Attention(nnx.Module):
@@ -18,11 +16,12 @@ class Attention(nnx.Module):
 
     Args:
         has_bias: whether the products of q, k and v have one.
-        has_norms: whether each head of q and of k is normed before it is rotated.
+        norms: what of q and of k is normed before it is rotated: "heads" for each head, "tokens" for all heads of a
+            token as one, None for nothing.
     """
 
-    def __init__(self, config, settings, rngs, *, has_bias, has_norms):
-        self.settings, self.has_bias, self.has_norms = settings, has_bias, has_norms
+    def __init__(self, config, settings, rngs, *, has_bias, norms):
+        self.settings, self.has_bias, self.has_norms = settings, has_bias, norms is not None
         D, N, K, H = config.embed_dim, config.num_heads, config.kv_heads, config.head_dim
         stack = (settings.param_dtype, config.num_layers)
         for name, num_heads, heads in (("q", N, "heads"), ("k", K, "kv_heads"), ("v", K, "kv_heads")):
@@ -31,9 +30,12 @@ class Attention(nnx.Module):
             if has_bias:
                 bias = layers.param(rngs, layers.zeros_init, shape[:2], axes[:2], *stack)
                 setattr(self, f"{name}_bias", bias)
-        if has_norms:
-            self.q_norm = layers.RMSNorm(config, settings, rngs, config.num_layers, size=H)
-            self.k_norm = layers.RMSNorm(config, settings, rngs, config.num_layers, size=H)
+        if self.has_norms:
+            of_q, of_k = {"head_dim": H}, {"head_dim": H}
+            if norms == "tokens":
+                of_q, of_k = {"heads": N} | of_q, {"kv_heads": K} | of_k
+            self.q_norm = layers.RMSNorm(config, settings, rngs, config.num_layers, of_q)
+            self.k_norm = layers.RMSNorm(config, settings, rngs, config.num_layers, of_k)
         axes = ("embed", "heads", "head_dim")
         self.out = layers.param(rngs, layers.weight_init, (D, N, H), axes, *stack, inputs=axes[1:])
 
@@ -52,35 +54,51 @@ class Attention(nnx.Module):
         return h + getattr(self, f"{name}_bias")[...].astype(x.dtype) if self.has_bias else h
 
 
-def make_family(name, parse_config, format_config, *, has_bias=False, has_norms=False) -> family.Family:
-    """A family of these layers."""
-    attention = functools.partial(Attention, has_bias=has_bias, has_norms=has_norms)
+def make_family(
+    name,
+    parse_config,
+    format_config,
+    *,
+    has_bias=False,
+    norms=None,
+    block=layers.Block,
+    norm_keys=("input_layernorm", "post_attention_layernorm"),
+) -> family.Family:
+    """A family of these layers.
+
+    Args:
+        has_bias, norms: as for `Attention`.
+        block: the `layers.Block`.
+        norm_keys: what checkpoints call its norms of attention and of MLP.
+    """
+    attention = functools.partial(Attention, has_bias=has_bias, norms=norms)
     return family.Family(
         name=name,
-        block=functools.partial(layers.Block, layers.RMSNorm, attention, qwen.MLP),
+        block=functools.partial(block, layers.RMSNorm, attention, qwen.MLP),
         norm=layers.RMSNorm,
         parse_config=parse_config,
         format_config=format_config,
-        key_table=key_tables.KeyTable(rows=_rows(has_bias, has_norms), prefix="model."),
+        key_table=key_tables.KeyTable(rows=_rows(has_bias, norms, norm_keys), prefix="model."),
     )
 
 
-def _rows(has_bias, has_norms) -> tuple[key_tables.Row, ...]:
+def _rows(has_bias, norms, norm_keys) -> tuple[key_tables.Row, ...]:
     layer, row = "{prefix}layers.{layer}.", key_tables.Row
     rows = [
         row("{prefix}embed_tokens.weight", "wte"),
-        row(f"{layer}input_layernorm.weight", "layers.attn_norm.scale"),
+        row(f"{layer}{norm_keys[0]}.weight", "layers.attn_norm.scale"),
     ]
     for name in "qkv":
         rows.append(row(f"{layer}self_attn.{name}_proj.weight", f"layers.attn.{name}", unfold=(2, 1)))
         if has_bias:
             rows.append(row(f"{layer}self_attn.{name}_proj.bias", f"layers.attn.{name}_bias", unfold=(2,)))
-    if has_norms:
-        rows += [row(f"{layer}self_attn.{n}_norm.weight", f"layers.attn.{n}_norm.scale") for n in "qk"]
+    for name in "qk" if norms else "":
+        unfold = (2,) if norms == "tokens" else (1,)
+        rows.append(row(f"{layer}self_attn.{name}_norm.weight", f"layers.attn.{name}_norm.scale", unfold))
     return (
         *rows,
         row(f"{layer}self_attn.o_proj.weight", "layers.attn.out", unfold=(1, 2)),
-        row(f"{layer}post_attention_layernorm.weight", "layers.mlp_norm.scale"),
+        row(f"{layer}{norm_keys[1]}.weight", "layers.mlp_norm.scale"),
         row(f"{layer}mlp.gate_proj.weight", "layers.mlp.gate"),
         row(f"{layer}mlp.up_proj.weight", "layers.mlp.up"),
         row(f"{layer}mlp.down_proj.weight", "layers.mlp.down"),
@@ -109,13 +127,11 @@ def parse_config(config: dict, name: str, *, supported: dict[str, tuple], **size
             "hidden_act": ("silu",),
             "attention_bias": (False, None),
             "mlp_bias": (False, None),
-            "partial_rotary_factor": (1.0, None),
             "quantization_config": (None,),
             **supported,
         },
     )
-    if others := set(config.get("layer_types") or ()) - {"full_attention"}:
-        raise ValueError(f"unsupported layer_types {', '.join(sorted(others))} (supported: full_attention)")
+    _check_layer_types(config.get("layer_types"))
     embed_dim = family.require(config, "hidden_size")
     num_heads = family.require(config, "num_attention_heads")
     num_kv_heads = family.require(_given(config, num_key_value_heads=num_heads), "num_key_value_heads")
@@ -128,7 +144,9 @@ def parse_config(config: dict, name: str, *, supported: dict[str, tuple], **size
     head_dim = family.require(_given(config, head_dim=embed_dim // num_heads), "head_dim")
     if head_dim % 2:
         raise ValueError(f"head_dim {head_dim} must be even")
-    rope = _parse_rope(config)
+    rope = rope_config.parse(config)
+    if rope.fraction != 1.0:
+        raise ValueError(f"unsupported partial_rotary_factor {rope.fraction} (supported: 1.0)")
     return family.ModelConfig(
         family=name,
         num_layers=family.require(config, "num_hidden_layers"),
@@ -138,51 +156,25 @@ def parse_config(config: dict, name: str, *, supported: dict[str, tuple], **size
         mlp_dim=family.require(config, "intermediate_size"),
         vocab_size=family.require(config, "vocab_size"),
         max_seq_len=family.require(config, "max_position_embeddings"),
-        norm_eps=family.require(config, "rms_norm_eps", float),
-        rope_base=family.require(rope, "rope_theta", float),
-        tie_embeddings=bool(config.get("tie_word_embeddings", False)),
+        norm_eps=family.require(config, "rms_norm_eps", float, most=1.0),
+        rope_base=rope.base,
+        tie_embeddings=family.flag(config, "tie_word_embeddings", False),
         num_kv_heads=None if num_kv_heads == num_heads else num_kv_heads,
-        rope_scaling=_parse_scaling(rope),
+        rope_scaling=rope.scaling,
         **sizes,
     )
+
+
+def _check_layer_types(kinds) -> None:
+    if not isinstance(kinds, list | None):
+        raise ValueError(f"layer_types must be a list or null, not {family.shown(kinds)}")
+    if others := {str(kind) for kind in kinds or ()} - {"full_attention"}:
+        raise ValueError(f"unsupported layer_types {', '.join(sorted(others))} (supported: full_attention)")
 
 
 def _given(config: dict, **defaults) -> dict:
     """The fields that are not null, with defaults of those that are or that are missing."""
     return defaults | {field: value for field, value in config.items() if value is not None}
-
-
-def _parse_rope(config: dict) -> dict:
-    """What config.json says of rotary positions, in `rope_parameters` or, before transformers 5, apart."""
-    rope = _given({"rope_theta": config.get("rope_theta")}, **_ROPE_DEFAULTS)
-    for field in ("rope_scaling", "rope_parameters"):
-        part = config.get(field)
-        if not isinstance(part, dict | None):
-            raise ValueError(f"{field} must be an object or null, not {part!r}")
-        rope |= _given(part or {})
-    if rope["partial_rotary_factor"] != 1.0:
-        raise ValueError(
-            f"unsupported partial_rotary_factor {rope['partial_rotary_factor']} (supported: 1.0)"
-        )
-    return rope
-
-
-def _parse_scaling(rope: dict) -> family.RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind == "linear":
-        return family.RopeScaling(kind, family.require(rope, "factor", float))
-    if kind != "llama3":
-        raise ValueError(f"unsupported rope_type {kind!r} (supported: default, linear, llama3)")
-    factor, low, high = (
-        family.require(rope, field, float) for field in ("factor", "low_freq_factor", "high_freq_factor")
-    )
-    if high <= low:
-        raise ValueError(f"high_freq_factor {high} must be more than low_freq_factor {low}")
-    return family.RopeScaling(
-        kind, factor, low, high, family.require(rope, "original_max_position_embeddings")
-    )
 
 
 def format_config(config: family.ModelConfig, architecture: str) -> dict:
@@ -201,22 +193,9 @@ def format_config(config: family.ModelConfig, architecture: str) -> dict:
         "num_hidden_layers": config.num_layers,
         "num_key_value_heads": config.kv_heads,
         "rms_norm_eps": config.norm_eps,
-        "rope_scaling": _format_scaling(config.rope_scaling),
+        "rope_scaling": rope_config.format_scaling(config.rope_scaling),
         "rope_theta": config.rope_base,
         "tie_word_embeddings": config.tie_embeddings,
         "use_cache": True,
         "vocab_size": config.vocab_size,
     }
-
-
-def _format_scaling(scaling: family.RopeScaling | None) -> dict | None:
-    if scaling is None:
-        return None
-    fields = {
-        "factor": scaling.factor,
-        "rope_type": scaling.kind,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_max_seq_len,
-    }
-    return {field: value for field, value in fields.items() if value is not None}

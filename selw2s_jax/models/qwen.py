@@ -87,9 +87,9 @@ def parse_config(config: dict) -> family.ModelConfig:
         mlp_dim=mlp_width // 2,
         vocab_size=family.require(config, "vocab_size"),
         max_seq_len=family.require(config, "seq_length"),
-        norm_eps=family.require(config, "layer_norm_epsilon", float),
+        norm_eps=family.require(config, "layer_norm_epsilon", float, most=1.0),
         rope_base=family.require({"rotary_emb_base": 10000} | config, "rotary_emb_base", float),
-        tie_embeddings=bool(config.get("tie_word_embeddings", False)),
+        tie_embeddings=family.flag(config, "tie_word_embeddings", False),
     )
 
 

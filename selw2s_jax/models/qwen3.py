@@ -19,4 +19,4 @@ def format_config(config: family.ModelConfig) -> dict:
     return fields | {"attention_bias": False, "use_sliding_window": False}
 
 
-FAMILY = llama_layers.make_family("qwen3", parse_config, format_config, has_norms=True)
+FAMILY = llama_layers.make_family("qwen3", parse_config, format_config, norms="heads")

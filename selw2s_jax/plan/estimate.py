@@ -60,6 +60,13 @@ def layer_weights(config: registry.ModelConfig) -> dict[str, tuple[int, int, int
     return found
 
 
+def _last_params(config: registry.ModelConfig) -> int:
+    """The parameters of one layer's weights whose products are not made again (`layers.Block.last_products`)."""
+    names = decoder.abstract_decoder(config).layers.last_products
+    weights = layer_weights(config)
+    return sum(weights[f"layers.{name}"][2] for name in names)
+
+
 def step_flops(
     config: registry.ModelConfig,
     *,
@@ -84,13 +91,14 @@ def step_flops(
 
     The backward pass is twice that, once for gradients of inputs and once for those of weights, which frozen weights do
     not have; with `trained="heads"` no gradient enters the backbone at all. Remat "full" adds the forward pass of the
-    layers, but for the last product of each, whose result nothing needs; "dots" that of attention alone. More than one
-    micro-batch adds one forward pass, whose outputs the loss of the whole batch is taken of (`training.step`).
+    layers, but for products whose results are only added up (`layers.Block`); "dots" that of attention alone. More than
+    one micro-batch adds one forward pass, whose outputs the loss of the whole batch is taken of (`training.step`).
     Elementwise work is left out.
 
     Args:
         num_tokens: of all rows, padding included.
-        mean_length: tokens of an example, which attention needs to see; causal masks are not subtracted.
+        mean_length: tokens of an example, which attention needs to see, no more than its window; causal masks are not
+            subtracted.
         row_length: of packed rows, which attention computes in full; default `mean_length`.
         trained: as `training.state.TRAINED`.
         remat: as `decoder.REMAT_POLICIES`.
@@ -102,7 +110,7 @@ def step_flops(
     num_layers, width = config.num_layers, config.num_heads * config.head_dim
     params = num_layers * sum(num_params for *_, num_params in layer_weights(config).values())
     frozen, adapters = 2 * num_tokens * params, 2 * num_tokens * adapter_params
-    last = 2 * num_tokens * num_layers * config.mlp_dim * config.embed_dim
+    last = 2 * num_tokens * num_layers * _last_params(config)
     attention = 4 * num_tokens * num_layers * width
     if lm_head:
         head = 2 * num_tokens * config.vocab_size * config.embed_dim
@@ -121,7 +129,8 @@ def step_flops(
     matmul += passes.recomputed_matmul * (frozen + adapters - last)
     attention_passes = passes.forward + passes.recomputed_attention + 2 * passes.inputs
     attention_total = attention * row_length * attention_passes
-    model = model_matmul + attention * mean_length * (1 + 2 * passes.inputs)
+    seen = mean_length if config.sliding_window is None else min(mean_length, config.sliding_window)
+    model = model_matmul + attention * seen * (1 + 2 * passes.inputs)
     return Flops(int(matmul), int(attention_total), int(matmul + attention_total), int(model))
 
 

@@ -18,7 +18,7 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import sharding
+from selw2s_jax import errors, sharding
 from selw2s_jax.data import batches, lengths, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
@@ -27,7 +27,7 @@ from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import label_sources, registry
 from selw2s_jax.predict import label_choice
 from selw2s_jax.run import student_models, students
-from selw2s_jax.runtime import artifacts, compilation_cache, storage
+from selw2s_jax.runtime import artifacts, compilation_cache, places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def write(
         notes += weak.notes
     asked, notes_of_prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base)
     for note in notes + notes_of_prompts:
-        print(f"note: {note}", flush=True)
+        print(f"note: {errors.printable(note)}", flush=True)
 
     compilation_cache.enable()
     ids = [example.example_id for example in examples]
@@ -191,26 +191,12 @@ def _expand(path: os.PathLike | str) -> epath.Path:
 
 
 def _check_output(input_path: os.PathLike | str, output_path: os.PathLike | str) -> None:
-    output = _expand(output_path)
-    if not storage.is_local(output):
-        if os.fspath(output_path) == os.fspath(input_path):
-            raise UserError(f"--output={output_path} is the input; choose another file")
-        return
-    output = pathlib.Path(output)
-    if output.is_dir():
-        raise UserError(f"--output={output_path} is a folder; give a file in it")
-    if not output.absolute().parent.is_dir():
-        raise UserError(
-            f"--output={output_path}: there is no folder {output.parent}; make it, or choose another"
-        )
-    if not os.access(output.absolute().parent, os.W_OK | os.X_OK):
-        raise UserError(
-            f"--output={output_path} cannot be written: no permission in {output.parent}; choose another"
-        )
-    if storage.is_local(input_path) and output.exists():
-        source = pathlib.Path(input_path).expanduser()
-        if source.exists() and output.samefile(source):
-            raise UserError(f"--output={output_path} is the input; choose another file")
+    places.check_output_file(output_path, "--output")
+    output, source = (os.path.expanduser(path) for path in (output_path, input_path))
+    if output == source or (
+        os.path.isfile(output) and os.path.isfile(source) and os.path.samefile(output, source)
+    ):
+        raise UserError(f"--output={output_path} is the input; choose another file")
 
 
 def _read_config(student: students.Student) -> ml_collections.ConfigDict:

@@ -33,6 +33,7 @@ class Finding:
 def find(run: stored.Run) -> list[Finding]:
     """Everything that the run has to be read with."""
     return [
+        *_of_data(run),
         *_of_seeds(run),
         *_of_the_gap(run),
         *_of_references(run),
@@ -42,6 +43,11 @@ def find(run: stored.Run) -> list[Finding]:
         *_of_p_ik(run),
         *_of_controls(run),
     ]
+
+
+def _of_data(run: stored.Run) -> Iterator[Finding]:
+    for observation, remedy in run.warnings:
+        yield Finding("all", _join(run.config["seeds"]), observation, remedy)
 
 
 def _of_seeds(run: stored.Run) -> Iterator[Finding]:

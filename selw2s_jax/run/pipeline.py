@@ -22,7 +22,15 @@ from selw2s_jax.experiments import checks, inputs, plugins, selective, unread
 from selw2s_jax.method import registry
 from selw2s_jax.run import collect, describe, outcome, preview, schedule, sweep
 from selw2s_jax.run import manifests as manifests_lib
-from selw2s_jax.runtime import artifacts, compilation_cache, distributed, preemption, provenance, storage
+from selw2s_jax.runtime import (
+    artifacts,
+    compilation_cache,
+    distributed,
+    places,
+    preemption,
+    provenance,
+    storage,
+)
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import workbench
 
@@ -47,7 +55,7 @@ def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] =
 
     Nothing is run or kept, but for generated inputs. Args and errors are those of `run`.
     """
-    workdir = epath.Path(workdir).expanduser()
+    workdir = _workdir(workdir)
     config, cells, notes = _check_config(config)
     print("reading and checking data, models and tokenizers", flush=True)
     store = artifacts.Store(workdir)
@@ -79,7 +87,7 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         Preempted: the run was told to stop.
     """
     start = time.monotonic()
-    workdir = epath.Path(workdir).expanduser()
+    workdir = _workdir(workdir)
     config, cells, notes = _check_config(config)
     config_hash = artifacts.content_hash(config_lib.to_json(config))[:16]
     _check_same({"config": config_hash, "code": provenance.code()["source"], **provenance.libraries()})
@@ -110,6 +118,11 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         print(f"{time.monotonic() - start:.0f} s", flush=True)
         distributed.barrier("the reports are written")
     return reports[""] if list(reports) == [""] else reports
+
+
+def _workdir(workdir) -> epath.Path:
+    places.check_workdir(workdir)
+    return epath.Path(workdir).expanduser()
 
 
 def _check_config(
@@ -284,7 +297,7 @@ def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict,
 
 def _print_plan(plans: list[_Plan], stages, missing: set[str], todo, workdir: epath.Path) -> None:
     for note in dict.fromkeys(note for plan in plans for note in plan.experiment.inputs.notes):
-        print(f"note: {note}")
+        print(f"note: {errors.printable(note)}")
     ours = {stage.key for stage in todo}
     runs = f" of {len(plans)} runs" if len(plans) > 1 else ""
     print(f"{len(stages)} stages{runs} in {workdir}, {len(ours)} to run:")

@@ -342,10 +342,9 @@ def _fill_local(path: epath.Path, write: Callable[[pathlib.Path], None]) -> None
     if path.is_dir():
         return
     storage.make_folder(path.parent)
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = pathlib.Path(storage.new_folder(path))
     try:
         write(temporary)
-        temporary.chmod(0o755)
         storage.sync_tree(temporary)
         try:
             temporary.rename(path)

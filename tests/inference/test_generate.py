@@ -9,14 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import inference_worker, llama_like, mesh_models, paths
+from support import families, inference_worker, mesh_models, paths
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, random_checkpoint
 from selw2s_jax.inference import generate, prefix
 
 MAX_SEQ_LEN = 19  # of the fixtures
-MODELS = ["gpt2", "qwen", "mistral"]  # the last with grouped queries and a short window
+# All mechanisms of attention: the third has grouped queries and a short window.
+MODELS = [
+    "gpt2",
+    "qwen",
+    "mistral",
+    *(pytest.param(name, marks=(pytest.mark.slow, pytest.mark.ci)) for name in ("gpt_neox", "olmo2")),
+]
 FLOAT32 = {"param_dtype": "float32", "compute_dtype": "float32"}
 
 
@@ -30,9 +36,9 @@ class LetterTokenizer:
 @pytest.fixture(scope="module", params=["gpt2", "qwen"])
 def model(request, tmp_path_factory):
     folder = paths.FIXTURES / f"parity_{request.param}"
-    if request.param == "mistral":
-        folder = tmp_path_factory.mktemp("mistral")
-        random_checkpoint.write_random_checkpoint(folder, llama_like.CONFIGS["mistral"])
+    if request.param in families.CONFIGS:
+        folder = tmp_path_factory.mktemp(request.param)
+        random_checkpoint.write_random_checkpoint(folder, families.CONFIGS[request.param])
     model = loader.load_decoder(folder, lm_head=True, **FLOAT32)
     if request.param == "gpt2":  # its output is nearly the same everywhere otherwise
         model.final_norm.bias[...] *= 0

@@ -9,12 +9,12 @@ import pytest
 from fixtures import make_parity, make_training_run
 from flax import nnx
 from safetensors.numpy import load_file
-from support import training_parts
+from support import families, training_parts
 
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
-from selw2s_jax.hf import loader
+from selw2s_jax.hf import loader, random_checkpoint
 from selw2s_jax.inference import classify
 from selw2s_jax.method import registry
 from selw2s_jax.models import heads
@@ -147,10 +147,15 @@ def test_a_weight_is_as_if_the_example_were_there_so_often(name):
         assert (weighed[key] > 0) == (name != "p_ik_only" or key == "loss_ik")
 
 
-def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
-    """16 steps of `finetune` on the fixture's examples: losses and final class logits."""
-    config = make_parity.CONFIGS[family]
+def train_fixture(fixtures, family: str, tmp_path, **options):
+    """`train_run` from a committed checkpoint."""
     seed = list(make_parity.CONFIGS).index(family)
+    return train_run(fixtures / f"parity_{family}", seed, tmp_path, **options)
+
+
+def train_run(folder, seed: int, tmp_path, *, num_micro: int = 1):
+    """16 steps of `finetune` on generated examples: losses and final class logits."""
+    config = loader.read_model_config(folder)
     tokens, soft_labels = make_training_run.make_examples(config, seed)
     ids = [f"toy/{i}" for i in range(len(tokens))]
     num_steps, rate = make_training_run.NUM_STEPS, make_training_run.LEARNING_RATE
@@ -162,13 +167,8 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
         seed=make_training_run.ORDER_SEED,
     )
     mesh = sharding.single_device_mesh()
-    backbone = loader.load_decoder(
-        fixtures / f"parity_{family}",
-        param_dtype="float32",
-        compute_dtype="float32",
-        lm_head=False,
-        mesh=mesh,
-    )
+    options = {"param_dtype": "float32", "compute_dtype": "float32"}
+    backbone = loader.load_decoder(folder, lm_head=False, mesh=mesh, **options)
     settings = state.OptimizerSettings(rate, num_steps)
     graphdef, start, shardings = state.start(heads.Classifier(backbone, p_ik_head=False), settings, mesh)
     train_step = step.make_train_step(
@@ -179,12 +179,12 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
         start,
         data,
         mesh=mesh,
-        log=metrics_log.MetricsLog(tmp_path / f"{family}-{num_micro}.jsonl"),
+        log=metrics_log.MetricsLog(tmp_path / "metrics.jsonl"),
         label="test",
         history=loop.History(keep_trace=False),
         failure_path=tmp_path / "failures" / "test.json",
     )
-    lines = (tmp_path / f"{family}-{num_micro}.jsonl").read_text().splitlines()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     model = nnx.merge(graphdef, final.params, final.frozen)
     probs, _ = classify.predict(model, tokens, mesh=mesh, batch_tokens=777, label="test")
     losses_seen = [json.loads(line)["train/loss"] for line in lines]
@@ -195,18 +195,31 @@ def train_run(fixtures, family: str, tmp_path, *, num_micro: int = 1):
 @pytest.mark.parametrize("family", ["gpt2", "qwen"])
 def test_sixteen_steps_follow_torch(fixtures, tmp_path, family):
     expected = load_file(fixtures / "training_run" / f"{family}.safetensors")
-    seen, log_odds, indices, data = train_run(fixtures, family, tmp_path)
+    seen, log_odds, indices, data = train_fixture(fixtures, family, tmp_path)
     for k, batch in enumerate(indices):
         np.testing.assert_array_equal(np.sort(data.batch_at(k).index.reshape(-1)), np.sort(batch))
-    assert np.abs(expected["logits"]).max() > 0.1, "the fixture should have learned something"
-    np.testing.assert_allclose(seen, expected["losses"], atol=1e-5)
+    assert_follows(seen, log_odds, expected)
+
+
+def assert_follows(losses, log_odds, expected: dict) -> None:
+    assert np.abs(expected["logits"]).max() > 0.1, "torch should have learned something"
+    np.testing.assert_allclose(losses, expected["losses"], atol=1e-5)
     logits = expected["logits"].astype(np.float64)
     np.testing.assert_allclose(log_odds, logits[:, 1] - logits[:, 0], atol=1e-4)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("name", families.QUICK)
+def test_sixteen_steps_of_other_families_follow_torch(tmp_path, name):
+    pytest.importorskip("torch", reason="torch is not installed")
+    random_checkpoint.write_random_checkpoint(tmp_path, families.CONFIGS[name], seed=19)
+    seen, log_odds, indices, _ = train_run(tmp_path, 19, tmp_path)
+    assert_follows(seen, log_odds, make_training_run.run_torch(tmp_path, families.CONFIGS[name], 19, indices))
+
+
 def test_sixteen_micro_batched_steps_follow_torch(fixtures, tmp_path):
     expected = load_file(fixtures / "training_run" / "gpt2.safetensors")
-    seen, _, _, _ = train_run(fixtures, "gpt2", tmp_path, num_micro=4)
+    seen, _, _, _ = train_fixture(fixtures, "gpt2", tmp_path, num_micro=4)
     np.testing.assert_allclose(seen, expected["losses"], atol=1e-5)
 
 
@@ -227,7 +240,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_examples(fixtures
     with pytest.raises(
         UserError, match=r"test: loss .* at step \d+ of 16 \(first examples: toy/\d+.* all in "
     ):
-        train_run(fixtures, "gpt2", tmp_path)
+        train_fixture(fixtures, "gpt2", tmp_path)
     failure = json.loads((tmp_path / "failures" / "test.json").read_text())
     assert len(failure["example_ids"]) == make_training_run.BATCH_SIZE
     assert not np.isfinite(float(failure["metrics"]["grad_norm"])) and failure["step"] < 16
