@@ -81,6 +81,12 @@ def _methods(config: ml_collections.ConfigDict) -> list[registry.Method]:
     return [registry.METHODS[name] for name in config.methods]
 
 
+def _trained(config: ml_collections.ConfigDict) -> set[str]:
+    """What is trained of the models of the run."""
+    roles = ("strong",) if registry.is_p_ik_alone(config.methods) else ("weak", "strong")
+    return {config[role].trained or config.training.trained for role in roles}
+
+
 def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     """What a run is to be made of, where another key says that it is not."""
     p_ik = config.p_ik
@@ -114,13 +120,16 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     asks = trains_p_ik or is_alone or p_ik.prompt == "fewshot"
     asks = asks or (own_labels and config.self_label.source == "fewshot")
     yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
-    of_weak = ("weak.label_noise", "weak.learning_rate", "weak.tokenizer", "weak.revision", "ceiling.split")
+    names = ("label_noise", "learning_rate", "tokenizer", "revision", "trained")
+    of_weak = (*(f"weak.{name}" for name in names), "ceiling.split")
     yield of_weak, not is_alone, "P(IK) alone has no weak model and no ceiling"
     of_task = ("training.epochs", "data.num_train")
     yield of_task, not is_alone, "P(IK) alone has p_ik.epochs and p_ik.num_train"
     has_tasks = config.data.train_file is None or (trains_p_ik and p_ik.file is None)
     yield ("data.source",), has_tasks, "all questions are from files"
-    yield ("lora",), config.training.trained == "lora", "set training.trained=lora"
+    trained = _trained(config)
+    yield ("lora",), "lora" in trained, "set training.trained=lora"
+    yield ("training.embed_once",), "heads" in trained, "set training.trained=heads"
     of_adam = ("training.b1", "training.b2", "training.eps", "precision.moment_dtype")
     is_adam = config.training.optimizer != "adafactor"
     yield of_adam, is_adam, "they are Adam's, and training.optimizer=adafactor has none of them"
@@ -155,7 +164,7 @@ def _of_p_ik(
 def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) -> Iterator[_Rule]:
     """Seeds, and how answers are written at length."""
     p_ik = config.p_ik
-    yield ("seed.init",), config.training.trained == "lora", "only low-rank adapters start at random"
+    yield ("seed.init",), "lora" in _trained(config), "only low-rank adapters start at random"
     draws = (
         config.weak.label_noise > 0
         or (trains_p_ik and p_ik.temperature > 0)
