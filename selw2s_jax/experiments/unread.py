@@ -15,9 +15,9 @@ from selw2s_jax.worlds import smoke, world
 def check(configs: Sequence[ml_collections.ConfigDict]) -> list[str]:
     """Looks for values that none of the runs of a sweep reads.
 
-    A value counts where it is another than by default. One that says what a run is to be made of, or that belongs to
-    a setting that is off, is refused; one that goes with some methods and not with those of the run is noted, unless
-    it is that of smoke or world settings, which are for any methods.
+    A value counts where it is another than by default. One that says what a run is to be made of is refused; one that
+    goes with some methods or trainings, which are compared, and not with those of the run is noted, unless it is that
+    of smoke or world settings, which are for any methods.
 
     Args:
         configs: of the runs, each validated.
@@ -88,29 +88,15 @@ def _trained(config: ml_collections.ConfigDict) -> set[str]:
 
 
 def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
-    """Values that only count where another key says so."""
-    p_ik, methods = config.p_ik, _methods(config)
-    takes_labels = any(method.uses_self_labels for method in methods)
-    takes_scores = any(m.uses_p_ik and m.task_weight > 0 and m.mask_of is None for m in methods)
-    trains_p_ik = objectives.needs_p_ik_data(config)
-    yield (
-        ("self_label.file",),
-        config.self_label.source == "file" and takes_labels,
-        "set self_label.source=file, and a method that uses the strong model's own labels",
-    )
-    yield (
-        ("p_ik.scores_file",),
-        p_ik.mask == "file" and takes_scores,
-        "set p_ik.mask=file, and a method that selects by P(IK)",
-    )
-    yield ("p_ik.file",), trains_p_ik, "no method of the run trains P(IK) on examples"
+    """What a run is to be made of, where another key says that it is not."""
+    p_ik = config.p_ik
+    yield ("self_label.file",), config.self_label.source == "file", "set self_label.source=file"
+    yield ("p_ik.scores_file",), p_ik.mask == "file", "set p_ik.mask=file"
     yield (
         ("p_ik.data",),
-        trains_p_ik and p_ik.file is None,
-        "P(IK) is not trained on p_ik.task's own data, whose parts it names",
+        p_ik.file is None,
+        "p_ik.file is another data set than p_ik.task's, whose parts it names",
     )
-    yield ("lora",), "lora" in _trained(config), "set training.trained=lora"
-    yield ("training.embed_once",), "heads" in _trained(config), "set training.trained=heads"
     yield ("world",), config.data.source == world.NAME, f"set data.source={world.NAME}"
     made = [role for role in ("weak", "strong") if config[role].model == world.NAME]
     for role in ("weak", "strong"):
@@ -119,74 +105,60 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         is_local = role in made or config[role].model in smoke.RANDOM_MODELS
         yield (f"{role}.revision",), not is_local, f"{role}.model={config[role].model} is not on the hub"
     yield ("pretraining",), bool(made), f"set weak.model={world.NAME} or strong.model={world.NAME}"
-    is_adam = config.training.optimizer != "adafactor"
-    yield (
-        ("training.b1", "training.b2", "training.eps", "precision.moment_dtype"),
-        is_adam,
-        "they are Adam's, and training.optimizer=adafactor has none of them",
-    )
 
 
 def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
-    """Values that count for some methods, tasks or runs, and not for these."""
+    """Values that count for some methods, trainings, tasks or runs, and not for these."""
     p_ik, methods = config.p_ik, _methods(config)
-    is_alone = registry.is_p_ik_alone(config.methods)
-    uses_p_ik = [method for method in methods if method.uses_p_ik]
-    jointly = [m for m in uses_p_ik if m.task_weight > 0 and objectives.trains_p_ik(config, m)]
-    trains_p_ik = objectives.needs_p_ik_data(config)
-    own_labels = any(method.uses_self_labels for method in methods)
-    is_tested = is_alone or (p_ik.num_test > 0 and trains_p_ik and bool(jointly))
-    without_p_ik = "no method of the run has P(IK)"
+    is_alone, trains_p_ik = registry.is_p_ik_alone(config.methods), objectives.needs_p_ik_data(config)
     read = _options_read(config, methods)
-    for section in ("loss", "graph", "selection"):
-        for key in config[section]:
-            name = f"{section}.{key}"
-            yield (name,), name in read, "no method of the run has such an option"
-    yield ("compat.openai_ramp",), "compat.openai_ramp" in read, "no method of the run has such an option"
-    yield ("p_ik.gamma",), "p_ik.gamma" in read or is_tested, "no method of the run selects by P(IK)"
-    yield ("p_ik.task", "p_ik.num_train", "p_ik.temperature"), trains_p_ik, without_p_ik
-    yield (
-        ("p_ik.num_samples",),
-        trains_p_ik and p_ik.temperature > 0,
-        "with p_ik.temperature=0 all answers to a question are alike" if trains_p_ik else without_p_ik,
-    )
-    yield ("p_ik.batch_size",), trains_p_ik, without_p_ik
-    yield ("p_ik.weight",), bool(jointly), "no method of the run trains P(IK) beside the task"
-    yield (
-        ("p_ik.stage", "p_ik.mask"),
-        any(method.task_weight > 0 for method in uses_p_ik),
-        "no method of the run has P(IK) beside the task",
-    )
-    is_trained_alone = p_ik.stage != "joint" or p_ik.mask == "frozen_scores"
-    yield (
-        ("p_ik.epochs",),
-        trains_p_ik and (is_trained_alone or any(method.task_weight == 0 for method in methods)),
-        "P(IK) is not trained alone",
-    )
-    yield ("p_ik.num_test",), trains_p_ik, without_p_ik
-    yield ("self_label.source", "self_label.soft"), own_labels, "no method of the run uses own labels"
-    asks = trains_p_ik or is_tested or p_ik.prompt == "fewshot"
+    for name in _keys(config, ("loss", "graph", "selection", "compat.openai_ramp")):
+        yield (name,), name in read, "no method of the run has such an option"
+    own_labels = any(method.uses_self_labels for method in methods)
+    of_labels = ("self_label.source", "self_label.soft", "self_label.file")
+    yield of_labels, own_labels, "no method of the run uses own labels"
+    asks = trains_p_ik or is_alone or p_ik.prompt == "fewshot"
     asks = asks or (own_labels and config.self_label.source == "fewshot")
     yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
-    yield (
-        (
-            *("weak.label_noise", "weak.learning_rate", "weak.tokenizer", "weak.revision", "weak.trained"),
-            "ceiling.split",
-        ),
-        not is_alone,
-        "P(IK) alone has no weak model and no ceiling",
-    )
-    yield (
-        ("training.epochs", "data.num_train"),
-        not is_alone,
-        "P(IK) alone has p_ik.epochs and p_ik.num_train",
-    )
-    yield (
-        ("data.source",),
-        config.data.train_file is None or (trains_p_ik and p_ik.file is None),
-        "all questions are from files",
-    )
+    names = ("label_noise", "learning_rate", "tokenizer", "revision", "trained")
+    of_weak = (*(f"weak.{name}" for name in names), "ceiling.split")
+    yield of_weak, not is_alone, "P(IK) alone has no weak model and no ceiling"
+    of_task = ("training.epochs", "data.num_train")
+    yield of_task, not is_alone, "P(IK) alone has p_ik.epochs and p_ik.num_train"
+    has_tasks = config.data.train_file is None or (trains_p_ik and p_ik.file is None)
+    yield ("data.source",), has_tasks, "all questions are from files"
+    trained = _trained(config)
+    yield ("lora",), "lora" in trained, "set training.trained=lora"
+    yield ("training.embed_once",), "heads" in trained, "set training.trained=heads"
+    of_adam = ("training.b1", "training.b2", "training.eps", "precision.moment_dtype")
+    is_adam = config.training.optimizer != "adafactor"
+    yield of_adam, is_adam, "they are Adam's, and training.optimizer=adafactor has none of them"
+    yield from _of_p_ik(config, methods, trains_p_ik, read)
     yield from _of_sampling(config, methods, trains_p_ik)
+
+
+def _of_p_ik(
+    config: ml_collections.ConfigDict, methods, trains_p_ik: bool, read: set[str]
+) -> Iterator[_Rule]:
+    """How P(IK) is trained, tested and used."""
+    section = config.p_ik
+    uses_p_ik = [method for method in methods if method.uses_p_ik]
+    beside_task = [method for method in uses_p_ik if method.task_weight > 0]
+    jointly = [method for method in beside_task if objectives.trains_p_ik(config, method)]
+    is_tested = registry.is_p_ik_alone(config.methods) or (section.num_test > 0 and bool(jointly))
+    yield ("p_ik.gamma",), "p_ik.gamma" in read or is_tested, "no method of the run selects by P(IK)"
+    names = ("task", "file", "data", "num_train", "temperature", "batch_size", "num_test", "num_samples")
+    of_data = tuple(f"p_ik.{name}" for name in names)
+    yield of_data, trains_p_ik, "no method of the run is trained on examples of P(IK)"
+    several = section.temperature > 0
+    yield ("p_ik.num_samples",), several, "with p_ik.temperature=0 all answers to a question are alike"
+    yield ("p_ik.weight",), bool(jointly), "no method of the run trains P(IK) beside the task"
+    yield ("p_ik.stage", "p_ik.mask"), bool(beside_task), "no method of the run has P(IK) beside the task"
+    takes_scores = any(method.mask_of is None for method in beside_task)
+    yield ("p_ik.scores_file",), takes_scores, "no method of the run selects by P(IK)"
+    is_first = section.stage != "joint" or section.mask == "frozen_scores"
+    is_trained_alone = is_first or len(beside_task) < len(uses_p_ik)
+    yield ("p_ik.epochs",), trains_p_ik and is_trained_alone, "P(IK) is not trained alone"
 
 
 def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) -> Iterator[_Rule]:

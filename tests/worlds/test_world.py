@@ -2,13 +2,14 @@
 
 import pytest
 
+import selw2s_jax
 from configs import quickstart
 from configs import world as world_study
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
 from selw2s_jax.method import registry
-from selw2s_jax.worlds import world
+from selw2s_jax.worlds import smoke, world
 
 
 def test_shipped_worlds_are_valid():
@@ -79,3 +80,9 @@ def test_a_recipe_names_what_its_weights_are_a_function_of_and_nothing_else(tmp_
     for changes in ({"pretraining__weak__num_steps": 7}, {"execution__remat": "full"}, {"p_ik__gamma": 0.1}):
         assert recipe_inputs(tmp_path, **changes) == first
     assert recipe_inputs(tmp_path, "weak")["model"] != first["model"]
+
+
+def test_toy_models_are_offered_to_users():
+    assert selw2s_jax.smoke is smoke
+    with pytest.raises(AttributeError, match="no attribute 'smok'"):
+        selw2s_jax.smok  # noqa: B018
