@@ -15,18 +15,12 @@ flag PYTHON python "interpreter that has selw2s_jax"
 parse "launch/host.sh [--flag=value ...] -- MAIN JOB'S FLAGS" run "$@"
 require ACCELERATOR PYTHON
 
+# Before the file, which may name variables of this script.
+command=("$PYTHON" -m selw2s_jax.main "${MAIN_ARGUMENTS[@]}") accelerator=$ACCELERATOR start=exec
+[[ $DRY_RUN == false ]] || start=run
 if [[ -n $ENV_FILE ]]; then
-  [[ -r $ENV_FILE ]] || die "--env_file=$ENV_FILE cannot be read (SELW2S_ENV_FILE)"
-  while IFS= read -r line || [[ -n $line ]]; do
-    [[ -z $line || $line == \#* ]] && continue
-    [[ $line == [A-Za-z_]*=* ]] || die "$ENV_FILE: a line is not NAME=VALUE"
-    export "${line?}"
-  done <"$ENV_FILE"
+  read_env_file "$ENV_FILE"
+  export_env
 fi
-set_xla_flags "$ACCELERATOR"
-command=("$PYTHON" -m selw2s_jax.main "${MAIN_ARGUMENTS[@]}")
-if [[ $DRY_RUN == true ]]; then
-  run "${command[@]}"
-else
-  exec "${command[@]}"
-fi
+set_xla_flags "$accelerator"
+"$start" "${command[@]}"

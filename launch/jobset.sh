@@ -109,16 +109,17 @@ manifest() {
 }
 
 create() {
-  local text secret=("${kubectl[@]}" create secret generic "$NAME-env" "--from-env-file=$ENV_FILE" --dry-run=client)
+  local text secret=("${kubectl[@]}" create secret generic "$NAME-env" --dry-run=client --output=yaml)
   local apply=("${kubectl[@]}" apply --filename=-)
   text=$(manifest)
   if [[ -n $(query "${kubectl[@]}" get jobset "$NAME" --ignore-not-found --output=name) ]]; then
     say "$NAME: there already"
   elif [[ $DRY_RUN == true ]]; then
-    [[ -z $ENV_FILE ]] || echo "$(quoted "${secret[@]}" --output=yaml) | $(quoted "${apply[@]}")"
+    [[ -z $ENV_FILE ]] || echo "$(quoted "${secret[@]}" "--from-env-file=$ENV_FILE") | $(quoted "${apply[@]}")"
     printf "%s <<'END'\n%s\nEND\n" "$(quoted "${apply[@]}")" "$text"
   else
-    [[ -z $ENV_FILE ]] || "${secret[@]}" --output=yaml | run "${apply[@]}"
+    # As it was read: kubectl would take export for a part of the name and quotes for parts of the value.
+    [[ -z $ENV_FILE ]] || env_lines | "${secret[@]}" --from-env-file=/dev/stdin | run "${apply[@]}"
     run "${apply[@]}" <<<"$text"
   fi
 }

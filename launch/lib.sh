@@ -123,7 +123,55 @@ require_main_arguments() {
       die "--$option is missing among the main job's flags: ... -- --config=configs/qwen.py --workdir=PLACE"
   done
   [[ "${MAIN_ARGUMENTS[*]}" != *$'\n'* ]] || die "a flag of the main job has a line break"
-  [[ -z ${ENV_FILE-} || -r $ENV_FILE ]] || die "--env_file=$ENV_FILE cannot be read (SELW2S_ENV_FILE)"
+  [[ -z ${ENV_FILE-} ]] || read_env_file "$ENV_FILE"
+}
+
+# read_env_file FILE: its variables into ENV_NAMES and ENV_VALUES. Its lines are NAME=VALUE, with export before and quotes
+# around the value as in a shell's file, but nothing is expanded. Values are tokens: of a wrong line only the number is told.
+read_env_file() {
+  local line number=0 where
+  local -
+  set +x # what a traced shell prints is in the log, too
+  ENV_NAMES=() ENV_VALUES=()
+  [[ -r $1 && ! -d $1 ]] || die "--env_file=$1 cannot be read (SELW2S_ENV_FILE)"
+  [[ -z $(find -L "$1" -maxdepth 0 -perm -004 2>/dev/null) ]] ||
+    say "note: everyone on this machine may read $1: chmod 600 $(quoted "$1")"
+  while IFS= read -r line || [[ -n $line ]]; do
+    where="$1: line $((++number))"
+    ((number > 1)) || line=${line#$'\xef\xbb\xbf'} # a byte order mark
+    line=${line%$'\r'}
+    [[ $line =~ ^[[:blank:]]*(#.*)?$ ]] && continue
+    [[ $line =~ ^[[:blank:]]*(export[[:blank:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] || die "$where is not NAME=VALUE"
+    ENV_NAMES+=("${BASH_REMATCH[2]}")
+    _read_value "${BASH_REMATCH[3]}" "$where"
+    [[ ! $(declare -p "${ENV_NAMES[-1]}" 2>/dev/null) =~ ^declare\ -[A-Za-z]*r ]] || die "$where sets what no shell lets be set"
+  done <"$1"
+}
+
+# _read_value TEXT WHERE: the value that a line of an environment file has behind its =.
+_read_value() {
+  case $1 in
+    \"*) [[ $1 =~ ^\"([^\"]*)\"[[:blank:]]*(#.*)?$ ]] || die "$2: its quotes do not close, or text follows them" ;;
+    \'*) [[ $1 =~ ^\'([^\']*)\'[[:blank:]]*(#.*)?$ ]] || die "$2: its quotes do not close, or text follows them" ;;
+    [[:blank:]]*) die "$2 has a blank behind =; remove it, or put the value in quotes" ;;
+    *[[:blank:]]\#*) die "$2 has a comment behind the value; give it a line of its own, or put the value in quotes" ;;
+    *) [[ $1 =~ ^(.*[^[:blank:]])?[[:blank:]]*$ ]] ;;
+  esac
+  ENV_VALUES+=("${BASH_REMATCH[1]}")
+}
+
+# export_env: puts what read_env_file read into the environment.
+export_env() {
+  local _i -
+  set +x
+  for ((_i = 0; _i < ${#ENV_NAMES[@]}; _i++)); do export "${ENV_NAMES[_i]}=${ENV_VALUES[_i]}"; done
+}
+
+# env_lines: what read_env_file read, without export and quotes.
+env_lines() {
+  local i -
+  set +x
+  for ((i = 0; i < ${#ENV_NAMES[@]}; i++)); do printf '%s=%s\n' "${ENV_NAMES[i]}" "${ENV_VALUES[i]}"; done
 }
 
 # Other hosts have another working directory, and their own disks go with them.

@@ -126,6 +126,8 @@ install() {
 start() {
   local host=(launch/host.sh "--accelerator=$generation" "--python=$PYTHON")
   if [[ -n $ENV_FILE ]]; then
+    # Nobody else may read it, not for a moment: a file that is there keeps its permissions when it is copied over.
+    on_all_hosts "rm -f selw2s_jax.env && (umask 077 && : >selw2s_jax.env)" || return
     tpu tpu-vm scp "$ENV_FILE" "$NAME:selw2s_jax.env" --worker=all || return
     on_all_hosts "chmod 600 selw2s_jax.env && mv selw2s_jax.env $FOLDER/run.env" || return
     host+=(--env_file=run.env)

@@ -1,6 +1,6 @@
 """What the commands share: the config flag, and errors as one line with exit status 2."""
 
-import difflib
+import contextlib
 import logging as std_logging
 import os
 import pathlib
@@ -14,12 +14,26 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from selw2s_jax import config as config_lib
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import distributed, preemption
+from selw2s_jax.runtime import distributed, faults, output, places, preemption
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells give it
+EXIT_READER_GONE = 141  # likewise, of a process that SIGPIPE ended
+_ENDS = (EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_READER_GONE, preemption.EXIT_STATUS)  # without a traceback
 _OVERRIDE = "config."
+# The flags of all commands that take a place, and what is taken.
+_PLACES = {
+    "workdir": places.FOLDER,
+    "input": places.FILE,
+    "output": "a file or folder, or gs://",
+    "base": places.FOLDER,
+    "tokenizer": places.FOLDER,
+    "weak_base": places.FOLDER,
+    "weak_tokenizer": places.FOLDER,
+    "profile_dir": "a folder of this machine",
+}
 _IN_CONFIG_FILE = "Error whilst parsing config file"  # ml_collections' words for an error of get_config
 
 
@@ -106,18 +120,19 @@ def run(
         work: does what their values say.
         argv: arguments, flags only; by default those of this process, which the command then is.
     """
-    if argv is None:
-        define_flags(flags.FLAGS)
-        _run_process(work)
-        return
-    values = flags.FlagValues()
-    define_flags(values)
-    sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides
-    try:
-        guard(lambda: _parse(values, sys.argv))
-    finally:
-        sys.argv = sys_argv
-    guard(lambda: work(values))
+    with output.standard_streams():
+        if argv is None:
+            define_flags(flags.FLAGS)
+            _run_process(work)
+            return
+        values = flags.FlagValues()
+        define_flags(values)
+        sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides
+        try:
+            guard(lambda: _parse(values, sys.argv))
+        finally:
+            sys.argv = sys_argv
+        guard(lambda: work(values))
 
 
 def _run_process(work: Callable[[flags.FlagValues], None]) -> None:
@@ -136,7 +151,7 @@ def _run_process(work: Callable[[flags.FlagValues], None]) -> None:
             flags_parser=lambda argv: guard(lambda: _parse(values, argv)),
         )
     except SystemExit as end:
-        if end.code in (EXIT_USER_ERROR, EXIT_INTERRUPTED, preemption.EXIT_STATUS) and "orbax" in sys.modules:
+        if end.code in _ENDS and "orbax" in sys.modules:
             # Orbax's threads would go on about the same error while the interpreter shuts down.
             _end_now(end.code)
         raise
@@ -150,7 +165,8 @@ def _run_process(work: Callable[[flags.FlagValues], None]) -> None:
 def _end_now(status: int) -> NoReturn:
     if status != 1:
         distributed.leave()
-    sys.stdout.flush()
+    with contextlib.suppress(output.ReaderGone):
+        sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
@@ -163,35 +179,38 @@ def _report_unraisable(unraisable) -> None:
 def guard(function: Callable[[], Any]) -> Any:
     """`function()`, or the process ends with one line on standard error.
 
-    Exit status 2 for a UserError and for errors of the file system, 75 when told to stop, 130 for an interrupt.
+    Exit status 2 for a UserError and for errors of the environment (`runtime.faults`), 75 when told to stop, 130 for an
+    interrupt; 141, without a line, where nobody reads what a command only shows.
     """
     try:
         return function()
     except UserError as error:
         _exit(str(error), EXIT_USER_ERROR)
-    except FileNotFoundError as error:
-        _exit(f"{error}; put the file there or correct its path in the config", EXIT_USER_ERROR)
-    except OSError as error:
-        _exit(
-            f"{error}; free space or correct permissions, then run the same command again: finished stages "
-            "are kept",
-            EXIT_USER_ERROR,
-        )
     except preemption.Preempted as stop:
         _exit(f"{stop}; the same command goes on from there", preemption.EXIT_STATUS, kind="stopped")
     except KeyboardInterrupt:
         _exit("interrupted; the same command goes on from what is saved", EXIT_INTERRUPTED)
+    except output.ReaderGone:
+        sys.exit(EXIT_READER_GONE)
+    except Exception as error:
+        explained = faults.explain(error)
+        if explained is None:
+            raise
+        _exit(explained, EXIT_USER_ERROR)
 
 
 def _exit(message: str, status: int, *, kind: str = "error") -> NoReturn:
-    sys.stdout.flush()
-    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(output.ReaderGone):
+        sys.stdout.flush()
+    print(f"{kind}: {errors.printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
 
 
 def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
-    argv = [re.sub(r"(?<=^--config=)~(?=/)", str(pathlib.Path.home()), argument) for argument in argv]
+    _check_text(argv)
+    argv = [_with_home(argument) for argument in argv]
     _check_override_keys(argv)
+    argv, nulls = _take_nulls(argv)
     path = _config_path(argv)
     if path and not pathlib.Path(path).is_file():
         raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
@@ -201,22 +220,50 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
         config = values.config if "config" in values else None
         # A file that could not be read is reported at the first use of its config.
         keys = None if config is None else config_lib.dotted_keys(config)
+        for key in nulls if keys else ():
+            config_lib.put(config, key, None)
     except UserError:
         raise
     except Exception as error:
         if isinstance(error, flags.Error) and _IN_CONFIG_FILE not in str(error):
             raise UserError(f"{error}{_expected_type(str(error))}; see --help") from error
-        raise UserError(f"config {path} could not be read: {_describe(error, path)}") from error
+        raise UserError(_describe(error, path)) from error
     if len(rest) > 1:
         raise UserError(f"argument {rest[1]!r} is not understood; options start with --, see --help")
+    for flag, wanted in _PLACES.items():
+        if flag in values:
+            given = values[flag].value
+            for place in given if isinstance(given, list) else [given]:
+                places.check(place, f"--{flag}", wanted)
     if "config" not in values:  # a command that works on a finished run
         return rest
     if keys is None and path:
         raise UserError(f"config {path} could not be read: get_config() returned nothing")
     if keys is None:
         raise UserError("no config given; pass --config=configs/qwen.py or another config file")
-    _check_file_keys(keys, path)
+    try:
+        config_lib.validate(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return rest
+
+
+def _check_text(argv: list[str]) -> None:
+    """Checks that the arguments are text: what is written of them is UTF-8."""
+    for argument in argv:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"argument {argument!a} is not UTF-8 text: rename what it names") from None
+
+
+def _with_home(argument: str) -> str:
+    """`--config=~/mine.py` with `~` written out, which shells do for other arguments alone."""
+    name, equals, path = argument.partition("=")
+    if name != "--config" or not path.startswith("~"):
+        return argument
+    places.check(path, name, "a config file")
+    return name + equals + os.path.expanduser(path)
 
 
 def _config_path(argv: list[str]) -> str | None:
@@ -240,48 +287,70 @@ def _describe(error: BaseException, path: str | None) -> str:
             f.lineno for f in frames if path and pathlib.Path(f.filename).name == pathlib.Path(path).name
         ]
         if lines:
-            return f"{type(candidate).__name__}: {candidate} (line {lines[-1]})"
-    return f"{type(chain[-1]).__name__}: {chain[-1]}"
+            if unknown := _unknown_key(candidate):
+                return f"{path}: {unknown} (line {lines[-1]})"
+            return (
+                f"config {path} could not be read: {type(candidate).__name__}: {candidate} (line {lines[-1]})"
+            )
+    return f"config {path} could not be read: {type(chain[-1]).__name__}: {chain[-1]}"
 
 
-def _unknown_key(key: str, known: list[str]) -> UserError:
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    return UserError(f"config key {key!r} is not known; did you mean config.{nearest[0]}?")
+def _unknown_key(error: BaseException) -> str | None:
+    """What is wrong where a file sets a key that a locked config does not have; None of other errors.
+
+    ml_collections names the key without its section, and all that is in the section.
+    """
+    found = re.search(r'^.?Key "(.+?)" does not exist and cannot be added', str(error))
+    if found is None or error.__traceback__ is None:
+        return None
+    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    inside, default = set(frame.f_locals.get("self", ())), config_lib.default_config()
+    sections = {key.rpartition(".")[0] for key in config_lib.dotted_keys(default)} - {""}
+    section = next((name for name in sections if set(config_lib.get(default, name)) == inside), "")
+    try:
+        config_lib.check_key(f"{section}.{found[1]}".lstrip("."))
+    except UserError as unknown:
+        return str(unknown)
+    return None
 
 
 def _check_override_keys(argv: list[str]) -> None:
-    known = config_lib.dotted_keys(config_lib.default_config())
-    sections = {key.rpartition(".")[0] for key in known} - {""}
     for argument in argv[1:]:
-        name = argument.lstrip("-")  # one dash is as good as two
-        if not argument.startswith("-") or not name.startswith(_OVERRIDE):
-            continue
-        key = name.removeprefix(_OVERRIDE).partition("=")[0]
-        if key in sections:
-            inside = ", ".join(name for name in known if name.startswith(f"{key}."))
-            raise UserError(f"config.{key} is a section, not a value; set one of: {inside}")
-        if key not in known:
-            raise _unknown_key(key, known)
+        if key := _overridden(argument):
+            config_lib.check_key(key)
 
 
-def _check_file_keys(found: list[str], path: str | None) -> None:
-    """A config file can set a key that nothing reads, or lack one that it did not take from the defaults."""
-    known = config_lib.dotted_keys(config_lib.default_config())
-    for key in found:
-        if key not in known:
-            raise UserError(f"{path}: {_unknown_key(key, known)}")
-    missing = [key for key in known if key not in found]
-    if missing:
-        raise UserError(
-            f"{path}: config.{missing[0]} is missing; start from selw2s_jax.config.default_config()"
-        )
+def _overridden(argument: str) -> str | None:
+    """The key that an argument `--config.KEY` or `--config.KEY=VALUE` sets; one dash is as good as two."""
+    name = argument.lstrip("-")
+    if not argument.startswith("-") or not name.startswith(_OVERRIDE):
+        return None
+    return name.removeprefix(_OVERRIDE).partition("=")[0]
+
+
+def _take_nulls(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Takes `--config.KEY=None` out of the arguments, for keys that may be null: the flags know no such value.
+
+    Returns:
+        The other arguments, and the keys that have no value in the end: the last of several counts.
+    """
+    rest, nulls, index = [], {}, 0
+    while index < len(argv):
+        argument, key = argv[index], _overridden(argv[index])
+        taken = 1
+        if key and config_lib.may_be_null(key):
+            _, equals, value = argument.partition("=")
+            if not equals and index + 1 < len(argv):
+                value, taken = argv[index + 1], 2
+            nulls[key] = config_lib.is_null(value)
+            if nulls[key]:
+                index += taken
+                continue
+        rest += argv[index : index + taken]
+        index += taken
+    return rest, [key for key, is_null in nulls.items() if is_null]
 
 
 def _expected_type(message: str) -> str:
     key = message.partition("flag --config.")[2].partition("=")[0]
-    if not key:
-        return ""
-    config, _, leaf = key.rpartition(".")
-    section = config_lib.default_config()
-    section = config_lib.get(section, config) if config else section
-    return f" (config.{key} takes a value of type {section.get_type(leaf).__name__})"
+    return f" (config.{key} takes a value of type {config_lib.type_of(key).__name__})" if key else ""

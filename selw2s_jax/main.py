@@ -9,6 +9,7 @@ from absl import flags
 
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import output
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -37,7 +38,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _default_workdir(config_argument: str) -> pathlib.Path:
     path, _, arguments = config_argument.partition(":")
     parts = [pathlib.Path(path).stem, *filter(None, arguments.split(","))]
-    return pathlib.Path("runs") / "-".join(parts)
+    return pathlib.Path("runs") / "-".join(parts).replace("/", "_")  # one folder, also for names on the hub
 
 
 def _run(values: flags.FlagValues) -> None:
@@ -47,6 +48,8 @@ def _run(values: flags.FlagValues) -> None:
 
     workdir = values.workdir or _default_workdir(values["config"].config_filename)
     start = pipeline.show if values.dry_run else pipeline.run
+    if values.dry_run:
+        output.end_with_reader()
     start(values.config, workdir, shard=shard)
 
 

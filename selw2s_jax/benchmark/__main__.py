@@ -15,6 +15,7 @@ from absl import flags
 
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import output
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -81,6 +82,8 @@ def _parse_range(text: str) -> tuple[int, int]:
 def _run(values: flags.FlagValues) -> None:
     mean_length = _parse_lengths(values.lengths)
     window = None if values.profile is None else _parse_range(values.profile)
+    if values.output is None:
+        output.end_with_reader()
     # What a cache holds would be read in no time.
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     from selw2s_jax.benchmark import measure, runner

@@ -3,6 +3,7 @@
 import functools
 import gc
 import json
+import os
 import pathlib
 import re
 import sys
@@ -19,6 +20,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
 from selw2s_jax.plan import planner, workload
 from selw2s_jax.run import sweep
+from selw2s_jax.runtime import places, storage
 
 PROGRAMS = ("train", "score", "answer", "load")
 
@@ -161,8 +163,12 @@ def run(
     cells = _cells(config, options)
     # What cannot be written is known before anything is measured.
     if output is not None:
-        pathlib.Path(output).parent.mkdir(parents=True, exist_ok=True)
+        output = os.path.expanduser(output)
+        storage.make_folder(epath.Path(output).parent)
+        places.check_output_file(output, "--output")
     if options.profile is not None:
+        if not storage.is_local(options.profile.folder):
+            raise UserError(f"--profile_dir={options.profile.folder} must be a folder of this machine")
         pathlib.Path(options.profile.folder).mkdir(parents=True, exist_ok=True)
     say = functools.partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
     benchmark = Benchmark(options, say)
@@ -173,7 +179,7 @@ def run(
     text = json.dumps(found, indent=1)
     print(text if as_json else report.text(found), flush=True)
     if output is not None:
-        pathlib.Path(output).write_text(text + "\n", encoding="utf-8")
+        storage.write_bytes(output, f"{text}\n".encode())
     if benchmark.rows and all("error" in row for row in benchmark.rows):
         raise UserError(
             "out of device memory, in every row: take a larger mesh, config.execution.remat=full or a smaller "

@@ -9,10 +9,11 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import fitting, prompts, splits, tasks
+from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
+from selw2s_jax.runtime import places
 from selw2s_jax.training import state
 from selw2s_jax.worlds import world
 
@@ -33,8 +34,10 @@ def validate(
     Raises:
         UserError: the first thing that is wrong, with the remedy.
     """
+    _check_places(config)
     _check_choices(config)
     _check_numbers(config)
+    _check_sizes(config)
     _check_methods(config, students)
     _check_seeds(config)
     _check_lora(config)
@@ -57,6 +60,20 @@ def check_one_of(key: str, value: str, options: Collection[str]) -> None:
         raise UserError(f"config.{key}={value!r} is not one of: {', '.join(options)}{hint}")
 
 
+# By key, what is taken there.
+_PLACES = dict.fromkeys(("weak.model", "strong.model"), places.MODEL)
+_PLACES |= dict.fromkeys(("weak.tokenizer", "strong.tokenizer"), places.FOLDER)
+_PLACES |= {"data.source": f"hub, generated, world, {places.FOLDER}"}
+_PLACES |= dict.fromkeys(
+    ("data.train_file", "data.test_file", "p_ik.file", "p_ik.scores_file", "self_label.file"), places.FILE
+)
+
+
+def _check_places(config) -> None:
+    for key, wanted in _PLACES.items():
+        places.check(config_lib.get(config, key), f"config.{key}", wanted)
+
+
 # Weights and moments in float16 would need a scaled loss.
 _DTYPES = ("float32", "bfloat16")
 
@@ -64,6 +81,7 @@ _DTYPES = ("float32", "bfloat16")
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
+        "data.overlap": overlap.OVERLAPS,
         "data.overlong": fitting.OVERLONG,
         "data.conversion": tasks.CONVERSIONS,
         "data.sample": splits.SAMPLES,
@@ -134,6 +152,60 @@ def _check_numbers(config) -> None:
             raise UserError(f"config.{key}={config_lib.get(config, key)} must lie in [0, 1)")
 
 
+_FLOAT32 = (1.17549435e-38, 3.4028235e38)  # the smallest normal number and the largest
+_INT32 = 2**31 - 1
+_SEEDS = ("seeds", "seed.", "world.seed", "pretraining.seed")  # of 32 bits and checked as such
+# More than can be made in any time, or held in any memory.
+_AT_MOST = {
+    "training.batch_size": 65_536,
+    "p_ik.batch_size": 65_536,
+    "p_ik.num_samples": 10_000,
+    "lora.rank": 65_536,
+    **{f"pretraining.{role}.num_layers": 1_000 for role in ("weak", "strong")},
+    **{
+        f"pretraining.{role}.{size}": 65_536
+        for role in ("weak", "strong")
+        for size in ("embed_dim", "num_heads", "mlp_dim")
+    },
+}
+_MOST_PRETRAINING_TOKENS = 2**31
+
+
+def _check_sizes(config) -> None:
+    """Numbers go into arrays of int32 and float32, and the work they ask for has to end."""
+    for key in config_lib.dotted_keys(config):
+        value = config_lib.get(config, key)
+        if not key.startswith(_SEEDS):
+            for one in value if isinstance(value, tuple) else (value,):
+                _check_size(key, one)
+    for key, most in _AT_MOST.items():
+        value = config_lib.get(config, key)
+        if value is not None and value > most:
+            raise UserError(f"config.{key}={value} is more than a run can work on: at most {most}")
+    section = config.pretraining
+    for role in ("weak", "strong"):
+        num_tokens = section[role].num_steps * section.batch_rows * section.row_length
+        if num_tokens > _MOST_PRETRAINING_TOKENS:
+            raise UserError(
+                f"config.pretraining.{role}.num_steps={section[role].num_steps} of batch_rows={section.batch_rows} and "
+                f"row_length={section.row_length} are {num_tokens} tokens, at most {_MOST_PRETRAINING_TOKENS}: lower "
+                "one of them"
+            )
+
+
+def _check_size(key: str, value) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise UserError(f"config.{key}={value} must be a finite number")
+        if value and not _FLOAT32[0] <= abs(value) <= _FLOAT32[1]:
+            kind = "0" if abs(value) < 1 else "infinite"
+            raise UserError(
+                f"config.{key}={value} is {kind} in float32, in which runs compute: choose another"
+            )
+    elif isinstance(value, int) and abs(value) > _INT32:
+        raise UserError(f"config.{key}={value} is more than a 32-bit number holds: at most {_INT32}")
+
+
 def _check_methods(config, students: tuple[str, ...]) -> None:
     for method in config.methods:
         check_one_of("methods", method, students)
@@ -159,7 +231,7 @@ def _is_seed(value) -> bool:
 
 def _check_lora(config) -> None:
     for target in config.lora.targets:
-        check_one_of("lora.targets", target, tuple(lora.TARGETS))
+        check_one_of("lora.targets", target, lora.TARGETS)
     if not config.lora.targets:
         raise UserError(f"config.lora.targets is empty: name one or more of {', '.join(lora.TARGETS)}")
 

@@ -1,6 +1,7 @@
 """From a Hugging Face folder or hub name to a decoder: found, checked whole, streamed into sharded arrays."""
 
 import dataclasses
+import difflib
 import math
 import pathlib
 import re
@@ -11,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.hf import weight_files
+from selw2s_jax.hf import hub, model_folders, weight_files
 from selw2s_jax.models import decoder, family, key_tables, registry
 from selw2s_jax.runtime import preemption, remote
 
@@ -19,7 +20,6 @@ from selw2s_jax.runtime import preemption, remote
 # default, so those are narrowed on the host.
 READ_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILES = ["*.json", "*.safetensors", "*.tiktoken", "*.model", "merges.txt"]
 
 fingerprint = weight_files.fingerprint
 
@@ -28,46 +28,42 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
     """The local folder of a checkpoint.
 
     Args:
-        name_or_path: an existing folder (a gs:// one is copied), a name of `registry.MODELS`, or a hub repository
-            "org/name", which is downloaded (or found in the cache: HF_HOME and HF_HUB_OFFLINE are honoured).
+        name_or_path: an existing folder (a gs:// one is copied; of one of the hub's cache, `models--org--name`, the
+            snapshot is taken), a name of `registry.MODELS`, or a hub repository "org/name", which is downloaded (or
+            found in the cache: HF_HOME and HF_HUB_OFFLINE are honoured).
         revision: branch, tag or commit on the hub; default that of the registry.
 
     Raises:
-        UserError: no such folder, or the repository is neither cached nor to be downloaded.
+        UserError: no such folder, or as `hub.download`; a config.json that is not supported, before the weights come.
     """
     folder = remote.local_copy(name_or_path)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise errors.UserError(f"{folder} is a file: give the checkpoint's folder")
+    try:
+        if folder.is_dir():
+            return model_folders.step_into(folder, revision)
+        if folder.exists():
+            raise errors.UserError(f"{folder} is a file: give the checkpoint's folder")
+    except OSError as error:  # a name that no file can have, or a folder that is not to be looked into
+        raise errors.UserError(
+            f"checkpoint {str(folder)[:100]} cannot be looked at ({error.strerror}): give an existing folder "
+            "or a hub name"
+        ) from error
     name = str(name_or_path)
-    if name in registry.MODELS:
-        entry = registry.MODELS[name]
-        return _download(entry.hub_name, revision or entry.revision)
+    if entry := registry.find_model(name):
+        return hub.download(entry.hub_name, revision or entry.revision, check=read_model_config)
     if _HUB_NAME.fullmatch(name):
-        shipped = {entry.hub_name: entry.revision for entry in registry.MODELS.values()}
-        return _download(name, revision or shipped.get(name))
+        return hub.download(name, revision, check=read_model_config)
+    near = difflib.get_close_matches(name, registry.MODELS, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
     raise errors.UserError(
-        f"no checkpoint {name!r}: give an existing folder, a hub name org/name, or one of "
+        f"no checkpoint {name!r}{hint}: give an existing folder, a hub name org/name, or one of "
         f"{', '.join(registry.MODELS)}"
     )
 
 
-def _download(repo_id: str, revision: str | None) -> pathlib.Path:
-    import huggingface_hub
-
-    try:
-        folder = huggingface_hub.snapshot_download(
-            repo_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"]
-        )
-    except Exception as error:  # network, permission, unknown name, offline: every one has the same remedy
-        at = f" at revision {revision}" if revision else ""
-        raise errors.UserError(
-            f"cannot get {repo_id}{at} from the Hugging Face hub ({type(error).__name__}): on a machine with "
-            f"network run `hf download {repo_id}{f' --revision {revision}' if revision else ''}`, copy its "
-            "cache to $HF_HOME here, or pass the downloaded folder as weak.model / strong.model"
-        ) from error
-    return pathlib.Path(folder)
+def is_hub_name(name: str) -> bool:
+    """Whether `resolve` looks for that name on the hub: it is one of the registry or org/name, and no folder here."""
+    is_name = registry.find_model(name) is not None or _HUB_NAME.fullmatch(name) is not None
+    return is_name and not pathlib.Path(name).is_dir()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,14 +102,17 @@ def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, di
 
     faults = {"missing": [], "unknown": [], "given twice": [], "of a wrong shape": [], "of a wrong dtype": []}
     found: dict[tuple[str, int | None], _Source] = {}
+    head = None
     for key, info in infos.items():
-        matched = key_tables.match(table, key)
+        matched = key_tables.match(table, key) or key_tables.match(table, weight_files.plain_key(key))
         in_range = matched and (matched[1] is None or matched[1] < config.num_layers)
         if not in_range:
             faults["unknown"].append(key)
             continue
         row, layer = matched
         if row.param not in shapes:  # a deliberate skip, or a head that is tied or not asked for
+            if row.param == "lm_head" and config.tie_embeddings:
+                head = key, info
             continue
         tensor = wanted[row.param, layer]
         if (row.param, layer) in found:
@@ -123,6 +122,11 @@ def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, di
         elif info.dtype not in READ_DTYPES:
             faults["of a wrong dtype"].append(f"{key} {info.dtype}")
         found.setdefault((row.param, layer), _Source(tensor, key, info))
+    # Of tensors that share memory safetensors keeps one name, which may be the head's.
+    embedding = wanted["wte", None]
+    if head is not None and ("wte", None) not in found and head[1].shape == embedding.shape:
+        found["wte", None] = _Source(embedding, *head)
+        faults["of a wrong dtype"] += [f"{head[0]} {head[1].dtype}"] * (head[1].dtype not in READ_DTYPES)
     faults["missing"] = [tensor.key for place, tensor in wanted.items() if place not in found]
 
     if any(faults.values()):

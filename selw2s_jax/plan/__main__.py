@@ -12,6 +12,7 @@ from absl import flags
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
 from selw2s_jax.plan import targets
+from selw2s_jax.runtime import output
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -60,6 +61,7 @@ def _parse_lengths(text: str | None) -> tuple[int, ...] | None:
 
 
 def _run(values: flags.FlagValues) -> None:
+    output.end_with_reader()
     lengths, target = _parse_lengths(values.lengths), targets.parse(values.target)
     targets.set_environment(target)
     from selw2s_jax.plan import planner

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from selw2s_jax.data import batches, fitting, splits, tasks
+from selw2s_jax.data import batches, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import data, inputs, selective
 from selw2s_jax.hf import loader, pretrained, tokenizers
@@ -47,13 +47,13 @@ def find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrai
         folder = smoke.model_folder(name, made)
         sizes = loader.read_model_config(folder)
     else:
+        entry = registry.find_model(name)
         try:
             folder = loader.resolve(name, section.revision)
         except UserError:
-            if name not in registry.MODELS:
+            if entry is None:
                 raise
-        in_folder = folder is not None and name not in registry.MODELS
-        sizes = loader.read_model_config(folder) if in_folder else registry.MODELS[name].config
+        sizes = loader.read_model_config(folder) if entry is None else entry.config
     tokenizer_folder = section.tokenizer or folder
     if tokenizer_folder is not None:
         try:
@@ -184,15 +184,8 @@ def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]
     reader = data.DataReader(config, workdir)
     by_seed, notes = reader.read(), reader.notes
     if all(model.tokenizer is not None for model in models.values()):
-        for base, of_seed in by_seed.items():
-            by_seed[base], dropped = fitting.fit(
-                of_seed,
-                models.get("weak"),
-                models["strong"],
-                overlong=config.data.overlong,
-                ceiling_split=config.ceiling.split,
-            )
-            notes += dropped
+        by_seed, dropped = inputs.fit(config, by_seed, models.get("weak"), models["strong"])
+        notes += dropped
     recipes = inputs.make_recipes(config, workdir)
     return inputs.Inputs(models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False)
 

@@ -18,7 +18,7 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import sharding
+from selw2s_jax import errors, sharding
 from selw2s_jax.data import batches, lengths, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
@@ -27,7 +27,7 @@ from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import label_sources, registry
 from selw2s_jax.predict import label_choice
 from selw2s_jax.run import student_models, students
-from selw2s_jax.runtime import artifacts, compilation_cache, storage
+from selw2s_jax.runtime import artifacts, compilation_cache, places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +82,9 @@ class _Scores(NamedTuple):
     embeddings: Any  # [N, D]
 
 
+_NOT_FINITE = "leave the question out, or train the model again with a lower learning rate or in float32"
+
+
 def write(
     student: students.Student,
     input_path: os.PathLike | str,
@@ -127,11 +130,14 @@ def write(
         notes += weak.notes
     asked, notes_of_prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base)
     for note in notes + notes_of_prompts:
-        print(f"note: {note}", flush=True)
+        print(f"note: {errors.printable(note)}", flush=True)
 
     compilation_cache.enable()
-    weak_probs = None if weak is None else _score_weak(weak, config)
-    scores = _score(reader, config)
+    ids = [example.example_id for example in examples]
+    with classify.naming("the predictions of the weak model", ids, _NOT_FINITE):
+        weak_probs = None if weak is None else _score_weak(weak, config)
+    with classify.naming(f"the predictions of {facts.method}", ids, _NOT_FINITE):
+        scores = _score(reader, config)
     few_shot = None if asked is None else _answer(asked, student, config, reader.tokenizer, examples)
     own = _own_labels(config, facts, few_shot, examples, reader.texts)
     records = _make_records(config, facts, examples, scores, weak_probs, few_shot, own)
@@ -185,26 +191,12 @@ def _expand(path: os.PathLike | str) -> epath.Path:
 
 
 def _check_output(input_path: os.PathLike | str, output_path: os.PathLike | str) -> None:
-    output = _expand(output_path)
-    if not storage.is_local(output):
-        if os.fspath(output_path) == os.fspath(input_path):
-            raise UserError(f"--output={output_path} is the input; choose another file")
-        return
-    output = pathlib.Path(output)
-    if output.is_dir():
-        raise UserError(f"--output={output_path} is a folder; give a file in it")
-    if not output.absolute().parent.is_dir():
-        raise UserError(
-            f"--output={output_path}: there is no folder {output.parent}; make it, or choose another"
-        )
-    if not os.access(output.absolute().parent, os.W_OK | os.X_OK):
-        raise UserError(
-            f"--output={output_path} cannot be written: no permission in {output.parent}; choose another"
-        )
-    if storage.is_local(input_path) and output.exists():
-        source = pathlib.Path(input_path).expanduser()
-        if source.exists() and output.samefile(source):
-            raise UserError(f"--output={output_path} is the input; choose another file")
+    places.check_output_file(output_path, "--output")
+    output, source = (os.path.expanduser(path) for path in (output_path, input_path))
+    if output == source or (
+        os.path.isfile(output) and os.path.isfile(source) and os.path.samefile(output, source)
+    ):
+        raise UserError(f"--output={output_path} is the input; choose another file")
 
 
 def _read_config(student: students.Student) -> ml_collections.ConfigDict:
@@ -377,13 +369,14 @@ def _answer(
     dtype = student.facts.compute_dtype
     language_model = pretrained.load_language_model(asked.folder, dtype=dtype, mesh=mesh)
     common = {"batch_tokens": config.execution.score_tokens, "label": "few-shot answers"}
-    if asked.generation is None:
-        log_odds = answering.judge(language_model, asked.prompts, **common)
-        return [{"prob_1": float(prob), "answer": int(prob > 0.5)} for prob in fewshot.to_probs(log_odds)]
     ids = [example.example_id for example in examples]
-    found = generate.generate(
-        language_model, tokenizer, asked.prompts.tokens, ids, asked.generation, **common
-    )
+    with answering.naming(student.facts.strong, ids, language_model):
+        if asked.generation is None:
+            log_odds = answering.judge(language_model, asked.prompts, **common)
+            return [{"prob_1": float(prob), "answer": int(prob > 0.5)} for prob in fewshot.to_probs(log_odds)]
+        found = generate.generate(
+            language_model, tokenizer, asked.prompts.tokens, ids, asked.generation, **common
+        )
     return [{"prob_1": None, "answer": completions[0].text} for completions in found]
 
 

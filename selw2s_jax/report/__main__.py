@@ -23,7 +23,7 @@ def _run(values: flags.FlagValues) -> None:
     if not values.workdir:
         raise UserError("--workdir is missing; give the folder of a run")
     from selw2s_jax.report import document, stored
-    from selw2s_jax.runtime import storage
+    from selw2s_jax.runtime import places, storage
 
     workdirs = [epath.Path(workdir).expanduser() for workdir in dict.fromkeys(values.workdir)]
     contents = [stored.read(workdir) for workdir in workdirs]
@@ -35,8 +35,7 @@ def _run(values: flags.FlagValues) -> None:
         nothing = f"no evaluation is finished in {', '.join(map(str, workdirs))}"
         raise UserError(unread if damaged else f"{nothing}; run the same config again, it continues")
     output = epath.Path(values.output).expanduser() if values.output else workdirs[0] / "report"
-    if output.is_file():
-        raise UserError(f"--output={output} is a file; choose another folder")
+    places.check_output_folder(output, "--output")
     files = document.files(runs, absent=[*waiting, *damaged])
     storage.make_folder(output)
     for name, content in files.items():

@@ -7,10 +7,10 @@ import jax
 
 from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
-from selw2s_jax.hf import pretrained, tokenizers, weight_files
+from selw2s_jax.hf import model_folders, pretrained, tokenizers, weight_files
 from selw2s_jax.models import heads
 from selw2s_jax.run import students
-from selw2s_jax.runtime import artifacts
+from selw2s_jax.runtime import artifacts, remote
 from selw2s_jax.training import state
 
 
@@ -26,7 +26,7 @@ def load_tokenizer(
     Raises:
         UserError: they are not there, or are not those.
     """
-    folder = student.tokenizer_folder if folder is None else pathlib.Path(folder).expanduser()
+    folder = student.tokenizer_folder if folder is None else remote.local_copy(folder)
     remedy = f"give the folder of the model's tokenizer files with {flag}"
     if not folder.is_dir():
         raise UserError(f"the tokenizer folder {folder} of {student.facts.base} is gone; {remedy}")
@@ -55,12 +55,13 @@ def find_base(
     Raises:
         UserError: they are not there, or are not those.
     """
-    folder = student.base_folder if folder is None else pathlib.Path(folder).expanduser()
+    folder = student.base_folder if folder is None else remote.local_copy(folder)
     facts = student.facts
     if folder is None or not folder.is_dir():
         where = f"the folder {folder} of {facts.base}" if folder else f"the folder of {facts.base}"
         use = use or f"of which {facts.method} trained a part"
         raise UserError(f"{where}, {use}, is gone; give the folder of the pretrained model with {flag}")
+    folder = model_folders.step_into(folder)
     check_base(
         folder,
         facts.base_fingerprint,

@@ -81,7 +81,8 @@ def start(
     devices = f"{jax.local_device_count()} of {jax.device_count()} devices"
     print(f"process {_process_id} of {_num_processes} on {socket.gethostname()} with {devices}", flush=True)
     if not is_main():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process tells what all do
+        # One process tells what all do.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
 
 
 def _several_in_environment() -> bool:

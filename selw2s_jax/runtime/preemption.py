@@ -29,10 +29,13 @@ class Preempted(Exception):
 def watch() -> None:
     """From now on a SIGTERM is an answer to `reached` and no longer the end of the process; so is the cloud's notice.
 
-    With several processes JAX's coordination service has taken the signal already, and tells the others.
+    With several processes JAX's coordination service has taken the signal already, and tells the others. A terminal
+    that is closed (SIGHUP) tells likewise, unless the command was started by nohup.
     """
     if distributed.num_processes() == 1:
         signal.signal(signal.SIGTERM, lambda *_: _told.set())
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     if _is_on_google_cloud():
         watch_cloud_notice()
 

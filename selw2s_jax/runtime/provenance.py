@@ -52,7 +52,8 @@ def _commit() -> str | None:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(_PACKAGE), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        done = subprocess.run(command, capture_output=True, check=True, timeout=20)
+        return done.stdout.decode(errors="replace").strip()
 
     try:
         if not git("ls-files", "."):  # installed inside some other repository

@@ -4,27 +4,24 @@ import hashlib
 import os
 import pathlib
 import shutil
-import tempfile
 
 from etils import epath
 
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import storage
+from selw2s_jax.runtime import places, storage
 
-_SKIPPED = (
-    ".bin",
-    ".pt",
-    ".pth",
-    ".h5",
-    ".msgpack",
-    ".onnx",
-    ".gguf",
-)  # weights in formats that nothing here reads
+# Weights in formats that nothing here reads.
+_SKIPPED = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf")
 
 
 def cache_folder() -> pathlib.Path:
     """Where copies are kept: $SELW2S_CACHE, by default ~/.cache/selw2s_jax."""
-    return pathlib.Path(os.environ.get("SELW2S_CACHE", "~/.cache/selw2s_jax")).expanduser()
+    folder = os.environ.get("SELW2S_CACHE") or "~/.cache/selw2s_jax"
+    places.check(folder, "SELW2S_CACHE", "a folder of this machine")
+    if not storage.is_local(folder):
+        raise UserError(f"SELW2S_CACHE={folder} must be a folder of this machine")
+    return pathlib.Path(folder).expanduser()
 
 
 def local_copy(path) -> pathlib.Path:
@@ -33,42 +30,65 @@ def local_copy(path) -> pathlib.Path:
     Every host keeps its own. A copy belongs to the names, sizes and times of the files it was made of.
 
     Raises:
-        UserError: there is nothing at the path, or it cannot be read.
+        UserError: it is no place, there is nothing, it cannot be read, it has names that files may not have, or there
+            is no place for the copy.
     """
+    places.check(path, "the path", "a file or folder, or gs://")
     if storage.is_local(path):
         return pathlib.Path(path).expanduser()
     source = epath.Path(path)
     try:
         files = _files(source)
+        stats = [(name, file.stat()) for name, file in files.items()]
+    except UserError:
+        raise
     except (
         Exception
     ) as error:  # of whichever library speaks to the store: no permission, no bucket, no network
-        raise UserError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); check path and login"
-        ) from error
+        raise _unreadable(path, error) from error
     if not files:
         raise UserError(f"{path} is not there; correct its path in the config")
-    stats = [(name, file.stat()) for name, file in files.items()]
     version = [(name, stat.length, stat.mtime) for name, stat in stats]
     key = hashlib.sha256(f"{path}\n{version}".encode()).hexdigest()[:16]
     target = cache_folder() / key / source.name
     if not target.exists():
-        target.parent.parent.mkdir(parents=True, exist_ok=True)
-        temporary = pathlib.Path(tempfile.mkdtemp(dir=target.parent.parent, prefix=f".{key}."))
         try:
-            print(f"copying {path} to {target}", flush=True)
-            for name, file in files.items():
-                copy = temporary / source.name / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                file.copy(copy)
-            try:
-                temporary.rename(target.parent)
-            except OSError:
-                if not target.exists():  # else another process was faster
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _copy(path, files, target)
+        except OSError as error:
+            if error.filename is None or not str(error.filename).startswith(os.fspath(cache_folder())):
+                raise _unreadable(path, error) from error
+            raise UserError(
+                f"{path} cannot be copied to {target} ({error.strerror}): {errors.os_remedy(error)}; or set "
+                "SELW2S_CACHE to another folder"
+            ) from error
+        except Exception as error:
+            raise _unreadable(path, error) from error
     return target
+
+
+def _unreadable(path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} cannot be read ({errors.one_line(error, with_type=True)}); check path and login"
+    )
+
+
+def _copy(path, files: dict[str, epath.Path], target: pathlib.Path) -> None:
+    """Copies the files to below `target`, which appears once all are there."""
+    target.parent.parent.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(storage.new_folder(target.parent))
+    try:
+        print(f"copying {path} to {target}", flush=True)
+        for name, file in files.items():
+            copy = temporary / target.name / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            file.copy(copy)
+        try:
+            temporary.rename(target.parent)
+        except OSError:
+            if not target.exists():  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _files(source: epath.Path) -> dict[str, epath.Path]:

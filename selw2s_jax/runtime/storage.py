@@ -6,12 +6,18 @@ ends, folders are only prefixes of names, and nothing can be renamed at once.
 """
 
 import contextlib
+import io
 import os
+import re
 import shutil
-import tempfile
+import stat
+import sys
+import uuid
 
 from etils import epath
 from etils.epath import backend
+
+from selw2s_jax.errors import UserError
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -31,12 +37,21 @@ def names(folder: epath.PathLike) -> list[str]:
 
 
 def files(folder: epath.PathLike) -> dict[str, int]:
-    """Bytes of every file below a folder, by relative path, sorted."""
+    """Bytes of every file below a folder, by relative path, sorted.
+
+    Raises:
+        UserError: an object's name is none that a file has, such as one with a part `..`.
+    """
     if not is_local(folder):
         _forget_listings(folder)
     found, folders = {}, [epath.Path(folder)]
     while folders:
-        for path in folders.pop().iterdir():
+        above = folders.pop()
+        for path in above.iterdir():
+            if not is_local(folder):
+                if path == above:  # an object "folder/", which stands for the folder
+                    continue
+                _check_object_name(path, folder)
             if path.is_dir():
                 folders.append(path)
             else:
@@ -56,8 +71,20 @@ def read_bytes(path: epath.PathLike) -> bytes | None:
         return None
 
 
+def _check_object_name(path: epath.Path, folder: epath.PathLike) -> None:
+    """Names of objects may hold anything: what is copied must not choose where it goes, or what a terminal does."""
+    name = os.fspath(path)[len(os.fspath(folder)) :].lstrip("/")
+    if path.name in ("", ".", "..") or re.search(r"[\x00-\x1f\x7f\\]", path.name):
+        raise UserError(
+            f"{os.fspath(folder)} has an object {name!a}, which no file may be called: rename or remove it"
+        )
+
+
 def write_bytes(path: epath.PathLike, data: bytes, *, durable: bool = True) -> None:
     """Replaces a file at once: readers see the old content or the new, never half.
+
+    A link stays, and its target is replaced. What is no file, as a pipe or a terminal, is written to. A new file has
+    the permissions that the umask leaves, a replaced one those that it had.
 
     Args:
         durable: return only when the new content outlives a loss of power.
@@ -66,14 +93,23 @@ def write_bytes(path: epath.PathLike, data: bytes, *, durable: bool = True) -> N
     if not is_local(path):
         path.write_bytes(data)
         return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if (file := _open_as_it_is(path)) is not None:
+        with file:
+            file.write(data)
+        return
+    if os.path.islink(path):
+        path = epath.Path(os.path.realpath(path))
+    temporary = _new_name(path)
     try:
+        # Not by tempfile, whose files have permissions of their own.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         with os.fdopen(handle, "wb") as file:
+            with contextlib.suppress(OSError):
+                os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode) & 0o777)
             file.write(data)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -81,6 +117,34 @@ def write_bytes(path: epath.PathLike, data: bytes, *, durable: bool = True) -> N
         raise
     if durable:
         _sync(path.parent)
+
+
+def _open_as_it_is(path: epath.Path) -> io.BufferedWriter | None:
+    """What is at a path, open for writing, where it cannot be replaced by a file; else None."""
+    own = {"/dev/stdout": "1", "/dev/stderr": "2"}.get(os.fspath(path))
+    if own is None and (found := re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", os.fspath(path))):
+        own = found[1]
+    if own is not None:  # at its place in the file that it may be, behind what was printed
+        sys.stdout.flush()
+        return os.fdopen(os.dup(int(own)), "wb")
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else open(path, "wb")
+
+
+def _new_name(path: epath.Path) -> epath.Path:
+    """A name beside a path that nothing has yet."""
+    # Of a name that is as long as names may be, a part.
+    return path.parent / f".{path.name[:40]}.{uuid.uuid4().hex[:8]}"
+
+
+def new_folder(path: epath.PathLike) -> epath.Path:
+    """Makes an empty folder beside a local path, to be renamed to it; with the permissions that the umask leaves."""
+    folder = _new_name(epath.Path(path))
+    os.mkdir(folder)
+    return folder
 
 
 def make_folder(path: epath.PathLike) -> None:

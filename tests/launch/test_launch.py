@@ -295,6 +295,80 @@ def test_tokens_are_on_no_command_line(place, script):
         assert "selw2s-env" in json.dumps(place.calls("kubectl", "--namespace=default", "create", "secret"))
 
 
+def environment_file(place, *lines: str, mode: int = 0o600) -> str:
+    (place.folder / "env").write_bytes("\n".join(lines).encode())
+    (place.folder / "env").chmod(mode)
+    return f"--env_file={place.folder / 'env'}"
+
+
+def test_forms_of_lines_in_a_file_of_variables(place):
+    """As shells' files have them; what the file sets does not reach into the script."""
+    lines = [
+        "\ufeff# of the team",
+        "export TOKEN=\"hf_SECRET 'a' $b\"  # mine",
+        "\tCUDA_DEVICE_MAX_CONNECTIONS='7 # 8'\r",
+        "export  XLA_FLAGS=--a=1 --b  ",
+        "",
+        "DRY_RUN=true",
+        "PYTHON=absent",
+        "EMPTY=",
+    ]
+    done = place.run("host.sh", environment_file(place, *lines), "--accelerator=none", "--", *MAIN)
+    assert done.returncode == 0 and not done.stderr
+    (job,) = place.jobs()
+    assert job["environment"] == {
+        "TOKEN": "hf_SECRET 'a' $b",
+        "CUDA_DEVICE_MAX_CONNECTIONS": "7 # 8",
+        "XLA_FLAGS": "--a=1 --b",
+    }
+
+
+def test_the_clusters_secret_has_the_values_alone(place):
+    done = place.launch("jobset.sh", environment_file(place, "# x", 'export TOKEN="hf_SECRET"\r', "A=b c"))
+    assert done.returncode == 0 and "hf_SECRET" not in done.stdout + done.stderr
+    assert (place.folder / "secret").read_text() == "TOKEN=hf_SECRET\nA=b c\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("hf_SECRET", "is not NAME=VALUE"),
+        ("HF_TOKEN: hf_SECRET", "is not NAME=VALUE"),
+        ("HF_TOKEN = hf_SECRET", "is not NAME=VALUE"),
+        ("export HF-TOKEN=hf_SECRET", "is not NAME=VALUE"),
+        ("HF_TOKEN= hf_SECRET", "has a blank behind ="),
+        ("HF_TOKEN=hf_SECRET # mine", "has a comment behind the value"),
+        ('HF_TOKEN="hf_SECRET', "its quotes do not close"),
+        ("HF_TOKEN='hf_'SECRET", "its quotes do not close, or text follows them"),
+        ("UID=hf_SECRET", "sets what no shell lets be set"),
+    ],
+)
+def test_a_wrong_line_is_told_by_its_number_alone(place, line, fault):
+    flag = environment_file(place, "A=b", line)
+    for script, more in (("host.sh", ("--accelerator=none",)), ("slurm.sh", ())):
+        done = place.run(script, *more, flag, "--", *MAIN)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert "line 2" in done.stderr and fault in done.stderr and "SECRET" not in done.stdout + done.stderr
+        assert not place.calls()
+
+
+def test_a_file_of_tokens_that_all_may_read_is_noted(place):
+    done = place.launch("slurm.sh", environment_file(place, "TOKEN=hf_SECRET", mode=0o644))
+    assert done.returncode == 0 and "note: everyone on this machine may read" in done.stderr
+
+
+def test_nobody_else_reads_the_file_of_tokens_on_a_tpu(place):
+    """The copy is made over an empty file of this user's alone."""
+    assert place.launch("tpu_vm.sh", environment_file(place, "TOKEN=hf_SECRET", mode=0o644)).returncode == 0
+    calls = [" ".join(call) for call in place.calls(*gcloud("tpu-vm"))]
+    (copied,) = [
+        i for i, call in enumerate(calls) if "selw2s_jax.env --worker=all" in call and " scp " in call
+    ]
+    assert "umask 077 && : >selw2s_jax.env" in calls[copied - 1]
+    kept = list(place.folder.rglob("run.env"))
+    assert kept and all(path.stat().st_mode & 0o077 == 0 for path in kept)
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_dry_run_prints_and_runs_nothing(place, script):
     done = place.launch(script, "--dry-run")

@@ -1,6 +1,7 @@
 """Local copies of what lies on gs://: whole, one for each version, and local paths left alone."""
 
 import pathlib
+import urllib.parse
 
 import pytest
 from etils import epath
@@ -68,3 +69,74 @@ def test_readers_take_gs_paths(bucket, tmp_path):
     assert len(task_files.load_user_questions("gs://bucket/mine.jsonl", "mine", "train")) == 2
     (bucket / "scores.jsonl").write_text('{"example_id": "a", "p_ik": 0.25}\n')
     assert by_id.read_values("gs://bucket/scores.jsonl", "p_ik", 0, 1) == {"a": 0.25}
+
+
+def put(store, name: str) -> None:
+    """An object of any name, which paths would not have."""
+    store.root.joinpath(urllib.parse.quote(name, safe="")).write_bytes(b"owned")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../evil.txt",
+        "sub/../../../../evil.txt",
+        "..",
+        "sub/..",
+        "..\\..\\evil.txt",
+        "evil\0.txt",
+        "evil\x1b[2J.txt",
+        "evil\n.txt",
+    ],
+)
+def test_an_object_whose_name_no_file_may_have_is_named_and_nothing_is_written(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("SELW2S_CACHE", str(tmp_path / "a" / "b" / "cache"))
+    with gs_stand_in.installed(tmp_path / "objects") as store:
+        (epath.Path("gs://bucket") / "model" / "config.json").write_text("{}")
+        put(store, f"bucket/model/{name}")
+        with pytest.raises(UserError, match=r"has an object .* which no file may be called") as refused:
+            remote.local_copy("gs://bucket/model")
+    line = str(refused.value)
+    assert "gs://bucket/model" in line and line.isprintable()
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("name", ["", "/etc/evil.txt", "/", "sub//evil.txt", "./evil.txt", "sub/./evil.txt"])
+def test_objects_without_a_name_stay_in_the_store(tmp_path, monkeypatch, name):
+    """As "model/", with which Google's console stands for a folder."""
+    monkeypatch.setenv("SELW2S_CACHE", str(tmp_path / "cache"))
+    with gs_stand_in.installed(tmp_path / "objects") as store:
+        (epath.Path("gs://bucket") / "model" / "config.json").write_text("{}")
+        put(store, f"bucket/model/{name}")
+        copy = remote.local_copy("gs://bucket/model")
+    assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == ["config.json"]
+    assert copy.parent.parent == tmp_path / "cache"
+
+
+def test_an_object_beside_a_folder_of_its_name_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELW2S_CACHE", str(tmp_path / "cache"))
+    with gs_stand_in.installed(tmp_path / "objects") as store:
+        for name in ("a", "a/b", "a/b/c"):
+            put(store, f"bucket/model/{name}")
+        try:
+            copy = remote.local_copy("gs://bucket/model")
+        except UserError as error:
+            assert "gs://bucket/model" in str(error)
+        else:
+            assert [path.name for path in copy.rglob("*") if path.is_file()] == ["c"]
+    assert not list(tmp_path.glob("cache/.*"))
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(bucket, tmp_path, monkeypatch):
+    (bucket / "mine.jsonl").write_text("one")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SELW2S_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match="set SELW2S_CACHE to another folder"):
+        remote.local_copy("gs://bucket/mine.jsonl")
+    monkeypatch.setenv("SELW2S_CACHE", "gs://bucket/cache")
+    with pytest.raises(UserError, match="SELW2S_CACHE"):
+        remote.local_copy("gs://bucket/mine.jsonl")
+    monkeypatch.setenv("SELW2S_CACHE", "")
+    monkeypatch.setattr(remote.places.os.path, "expanduser", lambda path: path)
+    with pytest.raises(UserError, match=r"SELW2S_CACHE=~/.cache/selw2s_jax: no home folder is known"):
+        remote.local_copy("gs://bucket/mine.jsonl")

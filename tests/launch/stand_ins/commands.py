@@ -193,6 +193,7 @@ def kubectl(arguments: list[str]) -> int:
                 state.write_text(run_jobset(manifest))
     elif verb == "create":
         assert given["dry-run"] == "client"
+        (HOME / "secret").write_bytes(pathlib.Path(given["from-env-file"]).read_bytes())
         print("kind: Secret")
     elif verb == "get" and state.is_file():
         print(state.read_text() if "jsonpath" in given["output"] else "jobset.jobset.x-k8s.io/selw2s")
