@@ -78,7 +78,13 @@ def _model_keys(config: ml_collections.ConfigDict) -> None:
             revision=placeholder(str),  # of a hub name; null: the registry's
             tokenizer=placeholder(str),  # a folder; null: the model's own
             learning_rate=placeholder(float),  # null: training.learning_rate, else the model's own default
+            trained=placeholder(str),  # null: training.trained
         )
+
+    # What holds for both models.
+    config.model = dict(
+        bos="auto",  # a beginning-of-text token before every text: auto (as the tokenizer's files say) | on | off
+    )
 
     # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
     config.weak.label_noise = 0.0
@@ -184,6 +190,7 @@ def _training_keys(config: ml_collections.ConfigDict) -> None:
         warmup_steps=0,
         clip_norm=placeholder(float),  # largest global norm of a gradient; null: not clipped
         trained="all",  # all | heads (a linear probe) | lora (heads and low-rank adapters); the rest stays as it was
+        embed_once=True,  # of trained=heads: the model reads every text once, before training; False: at every step
     )
     config.lora = dict(  # of training.trained=lora
         rank=8,
@@ -210,6 +217,7 @@ def _training_keys(config: ml_collections.ConfigDict) -> None:
         score_tokens=16_384,  # tokens in one scoring or evaluation batch
     )
     config.logging = dict(every_steps=1, tensorboard=False)
+    config.analysis = dict(embeddings=())  # that a run computes besides: "strong.test", a model and a split
 
 
 def smoke_settings(config: ml_collections.ConfigDict, *, weak: str, strong: str) -> None:
@@ -445,7 +453,7 @@ def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     for key in dotted_keys(config):
         put(normal, key, get(config, key))
     config = normal.copy_and_resolve_references()
-    for key in ("methods", "plugins", "lora.targets", "sweep.tasks", "sweep.pairs"):
+    for key in ("methods", "plugins", "lora.targets", "sweep.tasks", "sweep.pairs", "analysis.embeddings"):
         names = [name.strip() for item in get(config, key) for name in item.split(",")]
         put(config, key, tuple(name for name in names if name))
     config.sweep.settings = tuple(axis for axis in config.sweep.settings if axis.strip())

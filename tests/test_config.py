@@ -20,6 +20,7 @@ from selw2s_jax.training import state
 # Every key with its default; a type stands for a null default that takes a value of this type. A renamed key
 # or a changed default breaks the commands and the comparisons of users: change this table knowingly.
 GOLDEN = {
+    "analysis.embeddings": (),
     "ceiling.split": "student",
     "checkpoint.every_steps": 500,
     "checkpoint.keep": 2,
@@ -62,6 +63,7 @@ GOLDEN = {
     "loss.scale": 1.0,
     "mesh.num_groups": 1,
     "mesh.shape": tuple,
+    "model.bos": "auto",
     "methods": ("finetune", "selective"),
     "p_ik.batch_size": int,
     "p_ik.data": str,
@@ -119,6 +121,7 @@ GOLDEN = {
     "strong.model": str,
     "strong.revision": str,
     "strong.tokenizer": str,
+    "strong.trained": str,
     "sweep.pairs": (),
     "sweep.settings": (),
     "sweep.tasks": (),
@@ -127,6 +130,7 @@ GOLDEN = {
     "training.b2": 0.999,
     "training.batch_size": 32,
     "training.clip_norm": float,
+    "training.embed_once": True,
     "training.epochs": 2.0,
     "training.eps": 1e-08,
     "training.learning_rate": float,
@@ -141,6 +145,7 @@ GOLDEN = {
     "weak.model": str,
     "weak.revision": str,
     "weak.tokenizer": str,
+    "weak.trained": str,
     "world.judged_power": 0.5,
     "world.judged_share": 0.2,
     "world.num_entities": 1600,

@@ -38,7 +38,7 @@ class Counts(NamedTuple):
 
     @property
     def padding_efficiency(self) -> float:
-        return self.num_tokens / self.num_slots
+        return self.num_tokens / self.num_slots if self.num_slots else 1.0
 
     def plus(self, other: "Counts") -> "Counts":
         return Counts(*(mine + its for mine, its in zip(self, other, strict=True)))
@@ -46,11 +46,8 @@ class Counts(NamedTuple):
 
 def count(batch: batches.Batch) -> Counts:
     """Examples and tokens of a batch."""
-    lengths = [
-        np.unique(row[row > 0], return_counts=True)[1]
-        for row in batch.segment_ids.reshape(-1, batch.segment_ids.shape[-1])
-    ]
-    lengths = np.concatenate(lengths)
+    lengths = [np.unique(row[row > 0], return_counts=True)[1] for rows in batch.segment_ids for row in rows]
+    lengths = np.concatenate([np.zeros(0, np.int64), *lengths])  # no rows where embeddings stand for tokens
     num_examples = int(np.count_nonzero(batch.weight))
     return Counts(num_examples, int(lengths.sum()), batch.segment_ids.size, int((lengths**2).sum()))
 
@@ -182,7 +179,7 @@ def model_flops(work: workloads.Workload, counts: Counts) -> int:
 
     Every token attends to the tokens of its own example, and to the past that all of them share.
     """
-    mean_length = counts.squared_lengths / counts.num_tokens + work.past_length
+    mean_length = counts.squared_lengths / max(counts.num_tokens, 1) + work.past_length
     return programs.flops(
         work.program,
         num_tokens=counts.num_tokens,

@@ -136,14 +136,15 @@ class Workloads:
         first = min(sets)
         epochs = self._config.training.epochs if first == batches.TASK else self._config.p_ik.epochs
         # The shapes of rows are chosen for all steps of a run.
-        of_run = train.count_steps(len(sets[first].tokens), epochs, sizes[first], f"the run of {name}")
+        of_run = train.count_steps(len(sets[first].example_ids), epochs, sizes[first], f"the run of {name}")
         start = time.perf_counter()
         data = self._programs.train_batches(
             self._model, sets, sizes, max(of_run, self._num_steps), order_seed=_SEED
         )
         prepare_s = time.perf_counter() - start
         feed = Feed(self._num_steps, data.batch_at)
-        program = self._programs.train_step(self._model, name, int(np.mean(sets[first].lengths)))
+        mean_length = 0 if sets[first].tokens is None else int(np.mean(sets[first].lengths))
+        program = self._programs.train_step(self._model, name, mean_length)
         build = self._build(p_ik_head=batches.P_IK in sets)
 
         def start_training() -> state.TrainState:
@@ -162,10 +163,11 @@ class Workloads:
         return Workload("train", name, program, feed, start_training, drive, prepare_s)
 
     def score(self, p_ik_head: bool) -> Workload:
-        """Scoring or evaluation by a trained model, as `classify.predict` drives it."""
+        """Scoring or evaluation by a trained model, as `classify.predict` drives it; of a probe `classify.embed`."""
         feed, length, prepare_s = self._score_feed(self._found.test())
         program = self._programs.scores(self._model, length, p_ik_head=p_ik_head)
-        build = self._build(p_ik_head=p_ik_head)
+        is_probe = self.settings.is_probe(self._model)
+        build = self._language_model if is_probe else self._build(p_ik_head=p_ik_head)
         start = lambda: nnx.split(random_model(build, self._mesh))[1]  # noqa: E731
         return Workload("score", None, program, feed, start, self._drive_scoring, prepare_s)
 
@@ -202,7 +204,11 @@ class Workloads:
         for kind, names in columns.carried(self._config, method).items():
             tokens = self._found.task() if kind == batches.TASK else self._found.p_ik()
             values = {name: columns.random(name, len(tokens), generator) for name in names}
-            sets[kind] = batches.ExampleSet([""] * len(tokens), tokens, values)
+            ids = [""] * len(tokens)
+            if self.settings.is_probe(self._model):
+                shape = (len(tokens), self._model.config.embed_dim)
+                values[batches.EMBEDDINGS], tokens = generator.standard_normal(shape, np.float32), None
+            sets[kind] = batches.ExampleSet(ids, tokens, values)
         return sets, {kind: sizes[kind] for kind in sets}
 
     def _score_feed(self, tokens: example_texts.Tokens, past_slots: int = 0) -> tuple[Feed, int, float]:
@@ -230,14 +236,16 @@ class Workloads:
 
     def classifier_settings(self, *, p_ik_head: bool = False) -> pretrained.ClassifierSettings:
         """How a classifier is built on the model."""
-        return self.settings.classifier(self._mesh, p_ik_head=p_ik_head)
+        return self.settings.classifier(self._model, self._mesh, p_ik_head=p_ik_head)
 
     def _build(self, *, p_ik_head: bool) -> Callable[[], nnx.Module]:
         settings = self.classifier_settings(p_ik_head=p_ik_head)
+        if self.settings.is_probe(self._model):
+            return lambda: pretrained.probe(self._model.config, settings)
         return lambda: pretrained.random_classifier(self._model.config, settings)
 
     def _language_model(self) -> decoder.Decoder:
-        options = self.settings.language_model_options(self._mesh)
+        options = self.settings.language_model_options(self._model, self._mesh)
         return decoder.Decoder(self._model.config, rngs=nnx.Rngs(_SEED), **options)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from selw2s_jax import sharding
 from selw2s_jax.data import packing
 
 TASK, P_IK = 0, 1  # values of Batch.kind
+EMBEDDINGS = "embeddings"  # name of the column [N, D] that stands for the tokens of examples which have none
 # Fields of batches that are split over devices by rows: [M, R, T].
 _GRIDS = ("tokens", "positions", "segment_ids", "loss_weights")
 # What padding and other kinds of examples hold of a column, 0 where nothing is said: probabilities stay probabilities,
@@ -60,14 +61,14 @@ class ExampleSet:
 
     Attributes:
         example_ids: their names.
-        tokens: one int32 array of ids each, never empty.
+        tokens: one int32 array of ids each, never empty; None where the column `EMBEDDINGS` stands for them.
         columns: arrays `[N, ...]` by name. "example_weight" is each one's weight in the loss, the others are for label
             rules, but for "ik_target" `[N]`, the probability of IK that P(IK) examples are trained on.
         columns_by_step: the same for values that change from step to step, `[num_steps, N, ...]`.
     """
 
     example_ids: Sequence[str]
-    tokens: Sequence[np.ndarray]
+    tokens: Sequence[np.ndarray] | None
     columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     columns_by_step: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
@@ -186,7 +187,87 @@ class ExampleOrder:
         )
 
 
-class TrainBatches:
+class _Steps:
+    """Which examples each step of a training run takes, with everything about them but their tokens.
+
+    Args:
+        sets: the examples of each kind, with their labels in `columns`.
+        batch_sizes: examples of each kind in a step.
+        num_steps: steps of the run.
+        num_micro: micro-batches in a step; divides every batch size.
+        seed: of the order of batches; each kind draws a stream of its own.
+    """
+
+    def __init__(
+        self,
+        sets: dict[int, ExampleSet],
+        batch_sizes: dict[int, int],
+        *,
+        num_steps: int,
+        num_micro: int = 1,
+        seed: int = 0,
+        reshuffle: bool = True,
+    ):
+        self.num_steps = num_steps
+        self._sets = sets
+        self._orders = {
+            kind: ExampleOrder(
+                len(examples.example_ids),
+                batch_sizes[kind],
+                seed=stream_seed(seed, kind),
+                reshuffle=reshuffle,
+            )
+            for kind, examples in sets.items()
+        }
+        self._num_micro = num_micro
+        self._column_shapes = _joint_shapes(sets.values())
+
+    def example_ids(self, step: int) -> list[str]:
+        """Names of the examples of one step."""
+        return [self._sets[kind].example_ids[i] for micro in self._members(step) for kind, i in micro]
+
+    def _members(self, step: int) -> list[list[tuple[int, int]]]:
+        """(kind, index) of each slot of each micro-batch."""
+        members: list[list[tuple[int, int]]] = [[] for _ in range(self._num_micro)]
+        for kind, order in self._orders.items():
+            for micro, chunk in enumerate(np.split(order.indices(step), self._num_micro)):
+                members[micro].extend((kind, int(index)) for index in chunk)
+        return members
+
+    def _without_tokens(
+        self, step: int, members: list[list[tuple[int, int]]], num_rows: int, row_length: int
+    ) -> Batch:
+        """The batch of a step whose rows are still empty."""
+        batch = _empty(self._num_micro, num_rows, row_length, len(members[0]), self._column_shapes)
+        columns = {kind: examples.columns_at(step) for kind, examples in self._sets.items()}
+        for micro, slots in enumerate(members):
+            batch.kind[micro], batch.index[micro] = np.transpose(slots)
+            for kind, of_kind in columns.items():
+                chosen = batch.kind[micro] == kind
+                for name, column in of_kind.items():
+                    batch.columns[name][micro, chosen] = column[batch.index[micro, chosen]]
+        return batch
+
+
+class EmbeddedBatches(_Steps):
+    """The batches of one training run on embeddings, all of one shape: their examples are in no rows of tokens.
+
+    Args are those of `TrainBatches` but for rows; the sets have the column `EMBEDDINGS`.
+    """
+
+    def batch_at(self, step: int) -> Batch:
+        """The batch of one step, a pure function of the arguments of this object and the step."""
+        batch = self._without_tokens(step, self._members(step), 0, 0)
+        batch.weight[:] = 1.0
+        return batch
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How its rows are filled, for the summary of a run: there are none."""
+        return {}
+
+
+class TrainBatches(_Steps):
     """The batches of one training run, packed into few shapes of rows.
 
     Every step holds its own examples whatever the shapes; which one it takes is a function of all these arguments.
@@ -218,17 +299,11 @@ class TrainBatches:
         most_shapes: int = 6,
         openai_pooling: bool = False,
     ):
-        self.num_steps = num_steps
-        self._sets = sets
+        super().__init__(
+            sets, batch_sizes, num_steps=num_steps, num_micro=num_micro, seed=seed, reshuffle=reshuffle
+        )
         self._lengths = {kind: examples.lengths for kind, examples in sets.items()}
-        self._orders = {
-            kind: ExampleOrder(
-                len(examples.tokens), batch_sizes[kind], seed=stream_seed(seed, kind), reshuffle=reshuffle
-            )
-            for kind, examples in sets.items()
-        }
-        self._num_micro, self._openai_pooling = num_micro, openai_pooling
-        self._column_shapes = _joint_shapes(sets.values())
+        self._openai_pooling = openai_pooling
         counts = packing.row_counts(sum(batch_sizes[kind] for kind in sets) // num_micro, row_multiple)
         micros = [self._micro_lengths(step) for step in range(num_steps)]
         # All micro-batches of a step have one shape, as `lax.scan` over them needs: the longest row of any decides.
@@ -249,18 +324,6 @@ class TrainBatches:
         """The (rows, tokens) of a micro-batch that occur in the run."""
         return [tuple(shape) for shape in self._shapes]
 
-    def example_ids(self, step: int) -> list[str]:
-        """Names of the examples of one step."""
-        return [self._sets[kind].example_ids[i] for micro in self._members(step) for kind, i in micro]
-
-    def _members(self, step: int) -> list[list[tuple[int, int]]]:
-        """(kind, index) of each slot of each micro-batch."""
-        members: list[list[tuple[int, int]]] = [[] for _ in range(self._num_micro)]
-        for kind, order in self._orders.items():
-            for micro, chunk in enumerate(np.split(order.indices(step), self._num_micro)):
-                members[micro].extend((kind, int(index)) for index in chunk)
-        return members
-
     def _micro_lengths(self, step: int) -> list[list[int]]:
         """Tokens of the example in each slot of each micro-batch."""
         return [[int(self._lengths[k][i]) for k, i in micro] for micro in self._members(step)]
@@ -270,20 +333,19 @@ class TrainBatches:
         members = self._members(step)
         shape = self._shapes[self._taken[step]]
         packed = [packing.balance(lengths, shape.num_rows) for lengths in self._micro_lengths(step)]
-        batch = _empty(self._num_micro, *shape, len(members[0]), self._column_shapes)
-        columns = {kind: examples.columns_at(step) for kind, examples in self._sets.items()}
+        batch = self._without_tokens(step, members, *shape)
         for micro, (slots, rows) in enumerate(zip(members, packed, strict=True)):
             _place(batch, micro, rows, [self._sets[k].tokens[i] for k, i in slots], self._openai_pooling)
-            batch.kind[micro], batch.index[micro] = np.transpose(slots)
-            for kind, of_kind in columns.items():
-                chosen = batch.kind[micro] == kind
-                for name, column in of_kind.items():
-                    batch.columns[name][micro, chosen] = column[batch.index[micro, chosen]]
         return batch
 
     def padding_efficiency(self) -> float:
         """Share of token slots that hold a token, over the whole run."""
         return self.num_tokens / self.num_slots
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How its rows are filled, for the summary of a run."""
+        return {"shapes": self.shapes, "padding_efficiency": self.padding_efficiency()}
 
 
 def score_batches(

@@ -67,8 +67,8 @@ def _add_value(
     values[name] = value
 
 
-def join(values: dict[str, float], ids: Sequence[str], where: str) -> np.ndarray:
-    """Values in the order of the ids, float32.
+def join(values: dict[str, float | np.ndarray], ids: Sequence[str], where: str) -> np.ndarray:
+    """Values, or arrays of one shape, in the order of the ids: `[N, ...]` float32.
 
     Raises:
         UserError: an id without a value, or a value that is not finite.
@@ -79,9 +79,12 @@ def join(values: dict[str, float], ids: Sequence[str], where: str) -> np.ndarray
             f"{where} lacks {len(missing)} of {len(ids)} example_ids (first: {missing[0]}); make it for this split"
         )
     joined = np.array([values[name] for name in ids], np.float32)
-    if len(wrong := np.flatnonzero(~np.isfinite(joined))):
+    is_finite = np.isfinite(joined)
+    wrong = np.flatnonzero(~is_finite.all(axis=tuple(range(1, joined.ndim))))
+    if len(wrong):
+        first = wrong[0]
         raise UserError(
-            f"{where} holds {joined[wrong[0]]} for {ids[wrong[0]]}, which is no finite number; delete it, and run "
-            "again to make it anew"
+            f"{where} holds {joined[first][~is_finite[first]].flat[0]} for {ids[first]}, which is no finite number; "
+            "delete it, and run again to make it anew"
         )
     return joined

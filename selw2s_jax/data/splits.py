@@ -16,6 +16,14 @@ from selw2s_jax.data import by_id, lengths, prompts, tasks
 from selw2s_jax.runtime import artifacts
 
 SAMPLES = ("random", "first")
+# Fields of `SeedData`, with what they are called.
+NAMES = {
+    "weak_half": "weak half",
+    "student_half": "student's half",
+    "test": "test",
+    "p_ik": "P(IK)",
+    "p_ik_test": "P(IK) test",
+}
 CEILING_SPLITS = ("student", "weak", "both")  # that the ceiling may be trained on
 
 

@@ -11,6 +11,7 @@ import ml_collections
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.hf import bos
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import places
@@ -81,6 +82,7 @@ _DTYPES = ("float32", "bfloat16")
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
+        "model.bos": bos.POLICIES,
         "data.overlap": overlap.OVERLAPS,
         "data.overlong": fitting.OVERLONG,
         "data.conversion": tasks.CONVERSIONS,
@@ -106,6 +108,12 @@ def choices() -> dict[str, tuple[str, ...]]:
 def _check_choices(config) -> None:
     for key, options in choices().items():
         check_one_of(key, config_lib.get(config, key), options)
+    for role in ("weak", "strong"):
+        if config[role].trained is not None:
+            check_one_of(f"{role}.trained", config[role].trained, state.TRAINED)
+    embedded = [f"{role}.{name}" for role in ("weak", "strong") for name in splits.NAMES]
+    for name in config.analysis.embeddings:
+        check_one_of("analysis.embeddings", name, embedded)
 
 
 # By key; those of the generated world that have narrower limits are in `worlds.world`.

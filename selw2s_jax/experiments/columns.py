@@ -39,7 +39,7 @@ COLUMNS: dict[str, Column] = {
     "ik_target": Column(),  # of P(IK) examples: how often the strong model's answers are right
     "example_weight": Column(),  # what an example counts for in the loss
 }
-_OF_THE_EXPERIMENT = ("weak_probs", "self_labels", "given_p_ik", "ik_target")
+_OF_THE_EXPERIMENT = ("weak_probs", "self_labels", "given_p_ik", "ik_target", batches.EMBEDDINGS)
 
 
 def register(name: str, shape: tuple[int, ...] = ()):

@@ -8,12 +8,13 @@ import ml_collections
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits
+from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
 from selw2s_jax.method import objectives, registry
-from selw2s_jax.stages import answer, column, examples, label, predict, pretrain, train
+from selw2s_jax.stages import answer, column, embed, examples, label, predict, pretrain, probe, train
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
@@ -59,6 +60,13 @@ class Experiment:
                 if self.has_answers(split_name)
             ]
         ]
+        chosen.append(
+            [
+                self._embeddings_by_name(name, s)
+                for name in self._config.analysis.embeddings
+                for s in self._config.seeds
+            ]
+        )
         for seed in self._config.seeds:
             for name in self.classifiers():
                 # The labels are asked for beside the weak model, which is then still on the devices.
@@ -120,9 +128,8 @@ class Experiment:
 
     @_once
     def _scores_in_distribution(self, seed: int, name: str) -> predict.Predict:
-        split = self.inputs.by_seed[seed].p_ik_test
-        return predict.Predict(
-            f"P(IK) test of {name}, seed {seed}", self.settings, self.student(seed, name), split
+        return self._predict(
+            f"P(IK) test of {name}, seed {seed}", self.student(seed, name), seed, "p_ik_test"
         )
 
     # Models.
@@ -139,21 +146,23 @@ class Experiment:
     @_once
     def weak(self, seed: int) -> train.Train:
         """The weak model: fine-tuned on the ground truth of its half."""
-        return self._supervised("weak", seed, self.inputs.weak, self.inputs.by_seed[seed].weak_half)
+        return self._supervised("weak", seed, self.inputs.weak, "weak_half")
 
     @_once
     def ceiling(self, seed: int) -> train.Train:
         """The strong ceiling: the strong model on ground truth."""
-        data = self.inputs.by_seed[seed]
         halves = {
-            "student": data.student_half,
-            "weak": data.weak_half,
-            "both": data.student_half.joined(data.weak_half),
+            "student": ("student_half",),
+            "weak": ("weak_half",),
+            "both": ("student_half", "weak_half"),
         }
-        return self._supervised("ceiling", seed, self.inputs.strong, halves[self._config.ceiling.split])
+        return self._supervised("ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split])
 
-    def _supervised(self, name: str, seed: int, model: pretrained.Model, split: splits.Split) -> train.Train:
-        task = examples.Examples(split, {"weak_probs": examples.Truth(split)})
+    def _supervised(self, name: str, seed: int, model: pretrained.Model, *halves: str) -> train.Train:
+        parts = [getattr(self.inputs.by_seed[seed], half) for half in halves]
+        split = functools.reduce(splits.Split.joined, parts)
+        columns = {"weak_probs": examples.Truth(split)} | self._embedded(model, seed, *halves)
+        task = examples.Examples(split, columns)
         return self._train(f"{name}, seed {seed}", seed, name, model, "supervised", task=task)
 
     @_once
@@ -185,7 +194,9 @@ class Experiment:
             self.inputs.strong,
             name,
             task=examples.Examples(
-                self.inputs.by_seed[seed].student_half, self._student_columns(seed, name, method)
+                self.inputs.by_seed[seed].student_half,
+                self._student_columns(seed, name, method)
+                | self._embedded(self.inputs.strong, seed, "student_half"),
             ),
             p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
             starts_from=starts_from,
@@ -195,7 +206,8 @@ class Experiment:
         """A training by the method of that name; `kinds` of examples as `train.Train` has them."""
         method = registry.METHODS[name]
         is_p_ik_alone = method.task_weight == 0
-        return train.Train(
+        kind_of_stage = probe.Probe if self.settings.is_probe(model) else train.Train
+        return kind_of_stage(
             label,
             self.settings,
             role,
@@ -217,14 +229,12 @@ class Experiment:
     @_once
     def weak_labels(self, seed: int) -> predict.Predict:
         """The weak model's soft labels on the student's half."""
-        split = self.inputs.by_seed[seed].student_half
-        return predict.Predict(f"weak labels, seed {seed}", self.settings, self.weak(seed), split)
+        return self._predict(f"weak labels, seed {seed}", self.weak(seed), seed, "student_half")
 
     @_once
     def p_ik_scores(self, seed: int) -> predict.Predict:
         """P(IK) of the student's half by the model that was trained on P(IK) alone."""
-        split = self.inputs.by_seed[seed].student_half
-        return predict.Predict(f"P(IK) scores, seed {seed}", self.settings, self.p_ik_model(seed), split)
+        return self._predict(f"P(IK) scores, seed {seed}", self.p_ik_model(seed), seed, "student_half")
 
     def trained(self, seed: int, name: str) -> train.Train:
         """The training of "weak", "ceiling" or a student."""
@@ -234,13 +244,21 @@ class Experiment:
     @_once
     def evaluation(self, seed: int, name: str) -> predict.Predict:
         """Predictions on the test split of "weak", "ceiling" or a student."""
-        return predict.Predict(
+        return self._predict(
             f"evaluation of {name}, seed {seed}",
-            self.settings,
             self.trained(seed, name),
-            self.inputs.by_seed[seed].test,
+            seed,
+            "test",
             shows_accuracy=name not in registry.METHODS or registry.METHODS[name].task_weight > 0,
         )
+
+    def _predict(
+        self, label: str, trained: train.Train, seed: int, split_name: str, **options: bool
+    ) -> predict.Predict:
+        is_probe = self.settings.is_probe(trained.model)
+        embedded = self.embeddings(trained.model.role, seed, split_name) if is_probe else None
+        split = getattr(self.inputs.by_seed[seed], split_name)
+        return predict.Predict(label, self.settings, trained, split, embedded, **options)
 
     @_once
     def answers(self, seed: int, split_name: str) -> answer.Answer:
@@ -249,7 +267,6 @@ class Experiment:
         Those that are written at length are sampled where P(IK) is trained on them, and greedy where it is tested.
         """
         split, section = getattr(self.inputs.by_seed[seed], split_name), self._config.p_ik
-        of_split = {"student_half": "student's half", "p_ik": "P(IK)", "p_ik_test": "P(IK) test"}
         sampling = None
         if split.task.is_generated:
             temperature = section.temperature if split_name == "p_ik" else 0.0
@@ -261,7 +278,7 @@ class Experiment:
                 seed=self._seed(seed, "sampling") if temperature else 0,
             )
         return answer.Answer(
-            f"few-shot answers on {split.task.name} ({of_split.get(split_name, split_name)}), seed {seed}",
+            f"few-shot answers on {split.task.name} ({splits.NAMES[split_name]}), seed {seed}",
             self.settings,
             self.inputs.strong,
             split,
@@ -269,7 +286,53 @@ class Experiment:
             self._pretraining("strong"),
         )
 
+    @_once
+    def embeddings(self, role: str, seed: int, split_name: str) -> embed.Embed:
+        """What a model makes of the texts of a split, by its name in `splits.SeedData`.
+
+        Texts that an earlier seed has too are read once; a split that it has as it is, as the test, is one stage.
+        """
+        split = getattr(self.inputs.by_seed[seed], split_name)
+        earlier = self._config.seeds[: tuple(self._config.seeds).index(seed)]
+        others = dict.fromkeys(
+            stage for (of, base, _), stage in self.all_embeddings().items() if of == role and base in earlier
+        )
+        texts = set(split.texts)
+        shares = [other for other in others if not texts.isdisjoint(other.split.texts)]
+        if same := [other for other in shares if other.split.texts_hash == split.texts_hash]:
+            return same[0]
+        model = {"weak": self.inputs.weak, "strong": self.inputs.strong}[role]
+        # Where no example is at hand, the label alone tells stages apart.
+        of_seed = "" if split_name == "test" and split.prompt != "fewshot" else f", seed {seed}"
+        return embed.Embed(
+            f"embeddings by the {role} model of {split.task.name} ({splits.NAMES[split_name]}){of_seed}",
+            self.settings,
+            model,
+            split,
+            self._pretraining(role),
+            tuple(shares),
+        )
+
+    def _embeddings_by_name(self, name: str, seed: int) -> embed.Embed:
+        """Those that `analysis.embeddings` names, as "strong.test"."""
+        role, _, split_name = name.partition(".")
+        has_model = role in [model.role for model in self.inputs.models]
+        if not has_model or getattr(self.inputs.by_seed[seed], split_name) is None:
+            raise UserError(f"config.analysis.embeddings: this run has no {name}; leave it out")
+        return self.embeddings(role, seed, split_name)
+
+    def all_embeddings(self) -> dict[tuple[str, int, str], embed.Embed]:
+        """Those that the stages asked for so far need, by role, seed and split."""
+        return {tuple(of): stage for (name, *of), stage in self._stages.items() if name == "embeddings"}
+
     # What examples carry.
+
+    def _embedded(self, model: pretrained.Model, seed: int, *split_names: str) -> dict[str, examples.Column]:
+        """The column of a model's embeddings, where it is trained on them; of a split joined of those named."""
+        if not self.settings.is_probe(model):
+            return {}
+        stages = tuple(self.embeddings(model.role, seed, name) for name in split_names)
+        return {batches.EMBEDDINGS: examples.Embeddings(stages)}
 
     def _student_columns(self, seed: int, name: str, method: registry.Method) -> dict[str, examples.Column]:
         named = {"weak_probs": self.weak_column(seed)}
@@ -331,4 +394,6 @@ class Experiment:
             targets = examples.SampledAccuracy(
                 answers, section.num_samples, section.temperature, sampling_seed
             )
-        return examples.PIKExamples(split, {"ik_target": targets})
+        return examples.PIKExamples(
+            split, {"ik_target": targets} | self._embedded(self.inputs.strong, seed, "p_ik")
+        )

@@ -81,6 +81,12 @@ def _methods(config: ml_collections.ConfigDict) -> list[registry.Method]:
     return [registry.METHODS[name] for name in config.methods]
 
 
+def _trained(config: ml_collections.ConfigDict) -> set[str]:
+    """What is trained of the models of the run."""
+    roles = ("strong",) if registry.is_p_ik_alone(config.methods) else ("weak", "strong")
+    return {config[role].trained or config.training.trained for role in roles}
+
+
 def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     """Values that only count where another key says so."""
     p_ik, methods = config.p_ik, _methods(config)
@@ -103,7 +109,8 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         trains_p_ik and p_ik.file is None,
         "P(IK) is not trained on p_ik.task's own data, whose parts it names",
     )
-    yield ("lora",), config.training.trained == "lora", "set training.trained=lora"
+    yield ("lora",), "lora" in _trained(config), "set training.trained=lora"
+    yield ("training.embed_once",), "heads" in _trained(config), "set training.trained=heads"
     yield ("world",), config.data.source == world.NAME, f"set data.source={world.NAME}"
     made = [role for role in ("weak", "strong") if config[role].model == world.NAME]
     for role in ("weak", "strong"):
@@ -162,7 +169,10 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     asks = asks or (own_labels and config.self_label.source == "fewshot")
     yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
     yield (
-        ("weak.label_noise", "weak.learning_rate", "weak.tokenizer", "weak.revision", "ceiling.split"),
+        (
+            *("weak.label_noise", "weak.learning_rate", "weak.tokenizer", "weak.revision", "weak.trained"),
+            "ceiling.split",
+        ),
         not is_alone,
         "P(IK) alone has no weak model and no ceiling",
     )
@@ -182,7 +192,7 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
 def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) -> Iterator[_Rule]:
     """Seeds, and how answers are written at length."""
     p_ik = config.p_ik
-    yield ("seed.init",), config.training.trained == "lora", "only low-rank adapters start at random"
+    yield ("seed.init",), "lora" in _trained(config), "only low-rank adapters start at random"
     draws = (
         config.weak.label_noise > 0
         or (trains_p_ik and p_ik.temperature > 0)

@@ -108,6 +108,11 @@ def random_classifier(
     return add_heads(backbone, settings)
 
 
+def probe(config: registry.ModelConfig, settings: ClassifierSettings) -> heads.Probe:
+    """New heads of a classifier, to be trained on embeddings of the model without it."""
+    return heads.Probe(config.embed_dim, p_ik_head=settings.p_ik_head, param_dtype=settings.param_dtype)
+
+
 def add_heads(backbone: decoder.Decoder, settings: ClassifierSettings) -> heads.Classifier:
     """A classifier on a backbone, with new heads and adapters."""
     return heads.Classifier(

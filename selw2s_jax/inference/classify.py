@@ -12,8 +12,10 @@ from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import partials
-from selw2s_jax.models import heads
+from selw2s_jax.models import decoder, heads
 from selw2s_jax.runtime import preemption, progress
+
+_MOST_EMBEDDINGS = 4096  # that are scored at once
 
 
 class NotFiniteError(ArithmeticError):
@@ -89,6 +91,75 @@ def class_forward(graphdef, params, batch: batches.Batch):
     outputs = nnx.merge(graphdef, params)(
         batch.tokens[0], batch.segment_ids[0], batch.positions[0], batch.row[0], batch.last[0]
     )
+    return _probabilities(outputs)
+
+
+def embed(
+    model: decoder.Decoder,
+    tokens: Sequence[np.ndarray],
+    *,
+    batch_tokens: int,
+    label: str,
+    openai_pooling: bool = False,
+    partial: partials.Partial | None = None,
+) -> np.ndarray:
+    """Reads every example once; arguments and errors as for `predict`.
+
+    Returns:
+        What heads read of each example, `[N, D]` float32.
+    """
+    graphdef, params = nnx.split(model)
+    return score(
+        embed_forward,
+        graphdef,
+        params,
+        tokens,
+        mesh=model.mesh,
+        batch_tokens=batch_tokens,
+        label=label,
+        openai_pooling=openai_pooling,
+        partial=partial,
+    )
+
+
+def embed_forward(graphdef, params, batch: batches.Batch):
+    """What `score` runs on a batch for `embed`: [E, D] float32."""
+    return heads.embed(
+        nnx.merge(graphdef, params),
+        batch.tokens[0],
+        batch.segment_ids[0],
+        batch.positions[0],
+        batch.row[0],
+        batch.last[0],
+    )
+
+
+def predict_embedded(
+    probe: heads.Probe, embeddings: np.ndarray, *, mesh: jax.sharding.Mesh
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `predict`, of embeddings `[N, D]` as `embed` makes them; not to be stopped."""
+    graphdef, params = nnx.split(probe)
+    whole = sharding.replicated(mesh)
+    run = jax.jit(probe_forward, static_argnums=0, out_shardings=whole)
+    num_parts = -(-len(embeddings) // _MOST_EMBEDDINGS)
+    num_rows = -(-len(embeddings) // num_parts)  # the same in all parts, so that one program is compiled
+    padded = np.pad(embeddings, ((0, num_parts * num_rows - len(embeddings)), (0, 0)))
+    parts = [
+        jax.device_get(run(graphdef, params, sharding.put(part, whole)))
+        for part in np.split(padded, num_parts)
+    ]
+    scores = jax.tree.map(lambda *scores: np.concatenate(scores)[: len(embeddings)], *parts)
+    if (wrong := _first_not_finite(jax.tree.leaves(scores))) is not None:
+        raise NotFiniteError(wrong)
+    return scores
+
+
+def probe_forward(graphdef, params, embeddings: jax.Array):
+    """What `predict_embedded` runs on embeddings [E, D]: as `class_forward`."""
+    return _probabilities(nnx.merge(graphdef, params)(embeddings))
+
+
+def _probabilities(outputs: heads.Outputs):
     p_ik = None if outputs.p_ik_logits is None else jax.nn.softmax(outputs.p_ik_logits, axis=-1)[:, 1]
     return jax.nn.softmax(outputs.class_logits, axis=-1), p_ik
 

@@ -50,12 +50,8 @@ class Classifier(nnx.Module):
             None if adapters is None else lora.Adapters(backbone, adapters, seed=seed, param_dtype=dtype)
         )
 
-        def make_head():
-            shape = (NUM_CLASSES, backbone.config.embed_dim)
-            return layers.param(nnx.Rngs(0), layers.zeros_init, shape, ("classes", "embed"), dtype)
-
-        self.class_head = make_head()
-        self.p_ik_head = make_head() if p_ik_head else None
+        self.class_head = _make_head(backbone.config.embed_dim, dtype)
+        self.p_ik_head = _make_head(backbone.config.embed_dim, dtype) if p_ik_head else None
 
     def __call__(self, tokens, segment_ids, positions, row, last, *, dropout=None) -> Outputs:
         """Reads example e at (row[e], last[e]) of the packed rows.
@@ -65,13 +61,50 @@ class Classifier(nnx.Module):
             row, last: [E] int32, coordinates of each example's last token.
             dropout: `lora.Dropout` of the adapters, in training.
         """
-        hidden = self.backbone.hidden_states(
-            tokens, segment_ids, positions, adapters=self.adapters, dropout=dropout
-        )
-        embeddings = hidden[row, last].astype(jnp.float32)
-        embeddings = sharding.constrain(embeddings, ("examples", "features"), self.backbone.mesh)
-        p_ik_logits = None if self.p_ik_head is None else _apply_head(self.p_ik_head, embeddings)
-        return Outputs(_apply_head(self.class_head, embeddings), p_ik_logits, embeddings)
+        adapted = {"adapters": self.adapters, "dropout": dropout}
+        return _apply_heads(self, embed(self.backbone, tokens, segment_ids, positions, row, last, **adapted))
+
+
+class Probe(nnx.Module):
+    """The heads of a `Classifier` without the decoder, whose embeddings are given instead.
+
+    Its parameters are those of a classifier beside its backbone, by the same names.
+
+    Args:
+        embed_dim: width D of the decoder.
+        p_ik_head: whether it has the second head.
+        param_dtype: of the heads.
+    """
+
+    def __init__(self, embed_dim: int, *, p_ik_head: bool, param_dtype):
+        self.class_head = _make_head(embed_dim, jnp.dtype(param_dtype))
+        self.p_ik_head = _make_head(embed_dim, jnp.dtype(param_dtype)) if p_ik_head else None
+
+    def __call__(self, embeddings: jax.Array) -> Outputs:
+        """Outputs of embeddings [E, D] float32, as `embed` makes them."""
+        return _apply_heads(self, embeddings)
+
+
+def embed(
+    backbone: decoder.Decoder, tokens, segment_ids, positions, row, last, *, adapters=None, dropout=None
+) -> jax.Array:
+    """What heads read of each example: the final hidden state of its last token, [E, D] float32.
+
+    Arguments as for `Classifier`.
+    """
+    hidden = backbone.hidden_states(tokens, segment_ids, positions, adapters=adapters, dropout=dropout)
+    embeddings = hidden[row, last].astype(jnp.float32)
+    return sharding.constrain(embeddings, ("examples", "features"), backbone.mesh)
+
+
+def _make_head(embed_dim: int, dtype) -> nnx.Param:
+    shape = (NUM_CLASSES, embed_dim)
+    return layers.param(nnx.Rngs(0), layers.zeros_init, shape, ("classes", "embed"), dtype)
+
+
+def _apply_heads(model: Classifier | Probe, embeddings: jax.Array) -> Outputs:
+    p_ik_logits = None if model.p_ik_head is None else _apply_head(model.p_ik_head, embeddings)
+    return Outputs(_apply_head(model.class_head, embeddings), p_ik_logits, embeddings)
 
 
 def _apply_head(head, embeddings):

@@ -17,6 +17,7 @@ from selw2s_jax.experiments import checks, plugins, unread
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.plan import compiled, programs, report, search, targets, workload
 from selw2s_jax.run import sweep
+from selw2s_jax.stages import settings as settings_lib
 
 
 class Options(NamedTuple):
@@ -34,11 +35,14 @@ class Options(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """A program of the run, whose config a search may change: `make` takes the devices' programs."""
+    """A program of the run, whose config a search may change: `make` takes the devices' programs.
+
+    `is_main`: whether it decides the mesh, and what would help is looked for where it does not fit.
+    """
 
     role: str
     length: int
-    is_train: bool
+    is_main: bool
     make: Callable[[programs.Programs], programs.Program]
 
 
@@ -76,12 +80,12 @@ class Planner:
             for job in self._jobs(config, work, length, shape)
         ]
         if self._options.search_meshes:
-            config = self._choose_mesh(config, work, [job for job in jobs if job.is_train][-1])
+            config = self._choose_mesh(config, work, [job for job in jobs if job.is_main][-1])
         outcomes = [self._compile(config, job) for job in jobs]
         self._say(f"\nper device, in GiB\n{report.memory_table(outcomes)}")
         self._say(f"\n{report.cost_table(outcomes)}")
         for job, outcome in zip(jobs, outcomes, strict=True):
-            if job.is_train and not outcome.fits:
+            if job.is_main and not outcome.fits:
                 self._remedy(config, work, job, outcome)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,17 +125,23 @@ class Planner:
     def _jobs(
         self, config, work: workload.Workload, length: int, shape: tuple[int, int] | None
     ) -> list[_Job]:
+        settings = settings_lib.Settings.of(config)
+
+        # Of a probe, it is the pass that makes its embeddings which needs the devices.
         def train(role: str, method: str, shape: tuple[int, int] | None = None) -> _Job:
             model = work.models[role]
-            return _Job(role, length, True, lambda made: made.train_step(model, method, length, shape=shape))
+            make = lambda made: made.train_step(model, method, length, shape=shape)  # noqa: E731
+            return _Job(role, length, not settings.is_probe(model), make)
 
         def score(role: str, p_ik_head: bool) -> _Job:
             model = work.models[role]
-            return _Job(role, length, False, lambda made: made.scores(model, length, p_ik_head=p_ik_head))
+            make = lambda made: made.scores(model, length, p_ik_head=p_ik_head)  # noqa: E731
+            return _Job(role, length, settings.is_probe(model), make)
 
         student = largest_method(config)
         if not self._options.all_steps:
-            return [train("strong", student, shape)]
+            trained = train("strong", student, shape)
+            return [trained] if trained.is_main else [score("strong", False), trained]
         jobs = [_Job("strong", length, False, lambda made: made.answers(work.models["strong"], length))]
         if "weak" in work.models:
             jobs += [train("weak", "supervised"), score("weak", False), train("strong", "supervised")]
@@ -149,11 +159,11 @@ class Planner:
     def _choose_mesh(
         self, config: ml_collections.ConfigDict, work: workload.Workload, job: _Job
     ) -> ml_collections.ConfigDict:
-        """The config with the mesh that is best for a train step."""
+        """The config with the mesh that is best for a program."""
         shapes = search.mesh_shapes(
             work.models["strong"].config, len(self._devices) // config.mesh.num_groups
         )
-        self._say(f"trying {len(shapes)} meshes for the train step at {job.length} tokens")
+        self._say(f"trying {len(shapes)} meshes at {job.length} tokens")
         make = lambda config: job.make(programs.Programs(config, self._devices))  # noqa: E731
         trials = search.rank_meshes(config, make, self._target, shapes)
         if not trials:
@@ -174,7 +184,7 @@ class Planner:
         program = outcome.program
         self._say(f"\n{program.name} at {job.length} tokens does not fit; trying what would help")
         make = lambda config: job.make(programs.Programs(config, self._devices))  # noqa: E731
-        trial = search.find_remedy(config, make, self._target, program.model.config)
+        trial = search.find_remedy(config, make, self._target, program.model)
         if trial is None:
             least = search.fewest_devices(program, self._target.usable_bytes)
             self._say(

@@ -125,44 +125,60 @@ class Programs:
         if objectives.trains_p_ik(config, method):
             batch_sizes[batches.P_IK] = config.p_ik.batch_size or config.training.batch_size
         mesh, settings = self.mesh(model), self.settings.optimizer(model, self._num_steps())
-        computation = step.classification(objectives.make_objective(config, method))
+        forward = step.classify_embeddings if self.settings.is_probe(model) else step.classify
+        computation = step.classification(objectives.make_objective(config, method), forward)
         classifier = self._abstract_classifier(model, p_ik_head=batches.P_IK in batch_sizes)
         graphdef, abstract_state, shardings = state.abstract(classifier, settings, mesh)
         function = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
         batch = self._train_batch(model, columns.carried(config, method), batch_sizes, length, shape)
         num_params = count(abstract_state.params) + count(abstract_state.frozen)
         costs = self._costs(model, num_params=num_params, num_trained=count(abstract_state.params))
-        costs |= {"trained": config.training.trained, "remat": config.execution.remat}
+        costs |= {"trained": self.settings.trained[model.role], "remat": config.execution.remat}
         costs |= {"num_micro": batch.tokens.shape[0]}
         return self._program(
             f"train {method_name}", model, batch, length, costs, function, (abstract_state, batch)
         )
 
     def scores(self, model: pretrained.Model, length: int, *, p_ik_head: bool) -> Program:
-        """Scoring or evaluation by a trained model, of examples that all have `length` tokens."""
+        """Scoring or evaluation by a trained model, of examples that all have `length` tokens.
+
+        Of a probe, the pass that makes its embeddings: what the heads do with them is nothing beside it.
+        """
+        if self.settings.is_probe(model):
+            return self._embeddings(model, length)
         graphdef, params = self._with_shardings(model, self._abstract_classifier(model, p_ik_head=p_ik_head))
         batch = self._score_batch(model, length)
         costs = self._costs(model, num_params=count(params), num_trained=0) | {"backward": False}
         function = self._scoring(model, classify.class_forward)
         return self._program("score", model, batch, length, costs, function, (graphdef, params, batch))
 
+    def _embeddings(self, model: pretrained.Model, length: int) -> Program:
+        return self._untouched("embed", model, length, classify.embed_forward)
+
     def answers(self, model: pretrained.Model, length: int) -> Program:
         """Few-shot answers of the untouched model, of prompts that all have `length` tokens and share none of them."""
-        options = self.settings.language_model_options(self.mesh(model))
+        program = self._untouched("answer", model, length, fewshot.answer_forward)
+        graphdef, params, batch = program.arguments
+        return program._replace(arguments=((graphdef, (0, 1)), (params, None, ()), batch))
+
+    def _untouched(self, name: str, model: pretrained.Model, length: int, forward) -> Program:
+        """A program of the model as it was pretrained, which is called as `embed_forward` is."""
+        options = self.settings.language_model_options(model, self.mesh(model))
         language_model = decoder.abstract_decoder(model.config, **options)
         graphdef, params = self._with_shardings(model, language_model)
         batch = self._score_batch(model, length)
         costs = self._costs(model, num_params=count(params), num_trained=0) | {"backward": False}
         costs |= {"param_bytes": jax.numpy.dtype(options["param_dtype"]).itemsize}
-        function = self._scoring(model, fewshot.answer_forward)
-        arguments = ((graphdef, (0, 1)), (params, None, ()), batch)
-        return self._program("answer", model, batch, length, costs, function, arguments)
+        function = self._scoring(model, forward)
+        return self._program(name, model, batch, length, costs, function, (graphdef, params, batch))
 
     def _num_steps(self) -> int:
         return self._config.training.warmup_steps + _NUM_STEPS
 
     def _abstract_classifier(self, model: pretrained.Model, *, p_ik_head: bool) -> nnx.Module:
-        settings = self.settings.classifier(self.mesh(model), p_ik_head=p_ik_head)
+        settings = self.settings.classifier(model, self.mesh(model), p_ik_head=p_ik_head)
+        if self.settings.is_probe(model):
+            return nnx.eval_shape(lambda: pretrained.probe(model.config, settings))
         return pretrained.abstract_classifier(model.config, settings)
 
     def _with_shardings(self, model: pretrained.Model, module: nnx.Module):
@@ -187,10 +203,13 @@ class Programs:
         sets = {}
         for kind, size in batch_sizes.items():
             zeros = {name: np.zeros((size, *columns.COLUMNS[name].shape)) for name in carried[kind]}
-            sets[kind] = batches.ExampleSet([""] * size, [np.zeros(length, np.int32)] * size, zeros)
+            tokens = [np.zeros(length, np.int32)] * size
+            if self.settings.is_probe(model):
+                zeros[batches.EMBEDDINGS], tokens = np.zeros((size, model.config.embed_dim)), None
+            sets[kind] = batches.ExampleSet([""] * size, tokens, zeros)
         mesh = self.mesh(model)
         batch = self.train_batches(model, sets, batch_sizes, num_steps=1, order_seed=0).batch_at(0)
-        if shape is not None:
+        if shape is not None and not self.settings.is_probe(model):
             num_groups = sharding.num_row_groups(mesh)
             num_rows = packing.round_up(shape[0], num_groups)
             grid = np.zeros((batch.tokens.shape[0], num_rows, shape[1]), np.int32)
@@ -211,9 +230,10 @@ class Programs:
 
     def _costs(self, model: pretrained.Model, *, num_params: int, num_trained: int) -> dict[str, Any]:
         training, precision = self._config.training, self._config.precision
-        adapters = lora.make_settings(training.trained, self._config.lora)
+        adapters = self.settings.adapters(model)
+        held_whole = self.settings.trained[model.role] == "all" or self.settings.is_probe(model)
         itemsize = lambda name: jax.numpy.dtype(name).itemsize  # noqa: E731
-        held = precision.param_dtype if training.trained == "all" else precision.compute_dtype
+        held = precision.param_dtype if held_whole else precision.compute_dtype
         return {
             "num_params": num_params,
             "num_trained": num_trained,

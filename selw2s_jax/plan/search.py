@@ -8,6 +8,7 @@ import ml_collections
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
+from selw2s_jax.hf import pretrained
 from selw2s_jax.models import registry
 from selw2s_jax.plan import compiled, programs, targets
 
@@ -82,7 +83,7 @@ def rank_meshes(
 
 
 def find_remedy(
-    config: ml_collections.ConfigDict, make: Make, target: targets.Target, model_config: registry.ModelConfig
+    config: ml_collections.ConfigDict, make: Make, target: targets.Target, model: pretrained.Model
 ) -> Trial | None:
     """The first change with which a train step compiles and fits; None where none of those tried does.
 
@@ -91,8 +92,10 @@ def find_remedy(
 
     Args:
         make: the train step of a config.
+        model: that it trains.
     """
-    for overrides in _remedies(config, target.num_devices // config.mesh.num_groups, model_config):
+    num_devices = target.num_devices // config.mesh.num_groups
+    for overrides in _remedies(config, num_devices, model.config, model.role):
         try:
             program = make(with_overrides(config, overrides))
         except UserError:
@@ -109,7 +112,10 @@ def find_remedy(
 
 
 def _remedies(
-    config: ml_collections.ConfigDict, num_devices: int, model_config: registry.ModelConfig
+    config: ml_collections.ConfigDict,
+    num_devices: int,
+    model_config: registry.ModelConfig,
+    role: str = "strong",
 ) -> Iterator[Overrides]:
     remat = {} if config.execution.remat == "full" else {"execution.remat": "full"}
     batch = config.training.batch_size
@@ -133,8 +139,9 @@ def _remedies(
     exact += [{**remat, **least, **one} for one in meshes if least]
     changed = [{**remat, **moments}, {**remat, **moments, **least}]
     changed += [{**remat, **moments, **least, **one} for one in meshes]
-    if config.training.trained == "all":
-        lora = {"training.trained": "lora"}
+    own = config[role].trained
+    if (own or config.training.trained) == "all":
+        lora = {f"{role}.trained" if own else "training.trained": "lora"}
         changed += [{**remat, **lora}, {**remat, **lora, **least}]
     seen = [{}]
     for overrides in (*exact, *changed):

@@ -57,7 +57,7 @@ def find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrai
     tokenizer_folder = section.tokenizer or folder
     if tokenizer_folder is not None:
         try:
-            tokenizer = tokenizers.load_tokenizer(tokenizer_folder)
+            tokenizer = tokenizers.load_tokenizer(tokenizer_folder, bos=config.model.bos)
         except UserError:
             if section.tokenizer is not None:
                 raise
@@ -93,7 +93,7 @@ class Training(NamedTuple):
     Attributes:
         label: whose.
         num_examples: by kind, "task" and "p_ik".
-        num_tokens: that are trained on, over the whole run; None without a tokenizer, as the following.
+        num_tokens: that are trained on, over the whole run; None without a tokenizer, and of probes, as the following.
         num_slots: of tokens in all rows, padding included.
         shapes: (rows, tokens) of the micro-batches.
     """
@@ -245,7 +245,7 @@ def _training(label: str, stage: train.Train, make_batches: MakeBatches) -> Trai
     names = {batches.TASK: "task", batches.P_IK: "p_ik"}
     num_examples = {names[kind]: len(carried) for kind, carried in stage.by_kind.items()}
     listed = Training(label, stage.model.role, num_examples, stage.num_steps)
-    if stage.model.tokenizer is None:
+    if stage.model.tokenizer is None or batches.EMBEDDINGS in next(iter(stage.by_kind.values())).columns:
         return listed
     sets = {
         kind: batches.ExampleSet(carried.split.ids, carried.split.tokens(stage.model))

@@ -34,8 +34,17 @@ def describe_model(model: pretrained.Model, workdir: epath.PathLike) -> dict[str
         "tokenizer": {
             "folder": describe(model.tokenizer.files[0].parent),
             "fingerprint": model.tokenizer.fingerprint,
+            "bos_id": model.tokenizer.bos_id,
         },
     }
+
+
+def list_embeddings(experiment: selective.Experiment) -> list[dict[str, Any]]:
+    """The embeddings of an experiment, finished or not, as the manifest lists them."""
+    return [
+        {"model": role, "seed": seed, "split": split, "task": stage.split.task.name, "key": stage.key}
+        for (role, seed, split), stage in experiment.all_embeddings().items()
+    ]
 
 
 def list_students(

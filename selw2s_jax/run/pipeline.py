@@ -280,9 +280,9 @@ def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict,
     if not storage.is_local(workdir):
         return
     weights = sum(stage.num_bytes for stage in todo)
-    # Those kept and the one being written; weights and two moments each.
-    largest = sorted((stage.num_bytes for stage in todo), reverse=True)[: config.mesh.num_groups]
-    states = 3 * (config.checkpoint.keep + 1) * sum(largest)
+    # Those kept and the one being written.
+    largest = sorted((stage.state_bytes for stage in todo), reverse=True)[: config.mesh.num_groups]
+    states = (config.checkpoint.keep + 1) * sum(largest)
     folders = [workdir / "checkpoints" / stage.key for stage in todo]
     saved = sum(sum(storage.files(folder).values()) for folder in folders if folder.is_dir())
     needed = weights + max(states - saved, 0)
@@ -290,8 +290,8 @@ def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict,
     if free < needed:
         raise UserError(
             f"workdir {workdir} has {free / 1e9:.3f} GB free, and the stages to run need {needed / 1e9:.3f} GB "
-            f"({weights / 1e9:.3f} for weights, the rest for the states of a run under way); free space, "
-            "lower checkpoint.keep or choose another --workdir"
+            f"({weights / 1e9:.3f} for weights and embeddings, the rest for the states of a run under way); "
+            "free space, lower checkpoint.keep or choose another --workdir"
         )
 
 
@@ -376,6 +376,7 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         "config": config_lib.to_json(config),
         "models": {model.role: describe.describe_model(model, workdir) for model in experiment.inputs.models},
         "students": describe.list_students(config, experiment),
+        "embeddings": describe.list_embeddings(experiment),
         "methods": methods.to_json(dict.fromkeys((*experiment.classifiers(), *config.methods))),
         "test": collect.describe_test(experiment),
         "examples": preview.describe(experiment),

@@ -17,6 +17,7 @@ of one run share it: each stage is made by the one that claims it while the othe
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import pathlib
 import tempfile
@@ -75,6 +76,17 @@ def write_table(path: epath.PathLike, columns: dict[str, Any]) -> None:
     distributed.main_only(write)
 
 
+def write_array(path: epath.PathLike, array: np.ndarray) -> None:
+    """Writes an array as an .npy file, at once; all processes call this, process 0 writes."""
+
+    def write() -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        storage.write_bytes(path, buffer.getvalue())
+
+    distributed.main_only(write)
+
+
 @dataclasses.dataclass(frozen=True)
 class Artifact:
     """A finished stage's folder; what is read from it is compared with its manifest first.
@@ -118,6 +130,11 @@ class Artifact:
         with self.verified(name).open("rb") as content, pq.ParquetFile(content) as file:
             table = file.read()
         return {column: table[column].to_numpy() for column in table.column_names}
+
+    def read_array(self, name: str) -> np.ndarray:
+        """The array of an .npy file."""
+        with self.verified(name).open("rb") as content:
+            return np.load(content, allow_pickle=False)
 
 
 class Store:

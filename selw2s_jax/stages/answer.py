@@ -4,7 +4,7 @@ import dataclasses
 import functools
 
 from selw2s_jax.data import splits
-from selw2s_jax.hf import loader, pretrained
+from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
 from selw2s_jax.models import decoder
 from selw2s_jax.stages import own_code, workbench
@@ -85,8 +85,4 @@ class Answer(stage_lib.Stage):
 
     def hold(self, bench: workbench.Workbench) -> decoder.Decoder:
         """The language model on the devices."""
-        # Runs of a sweep may differ in what an answer's key has and in what it has not.
-        dtype, attention = self.settings.precision.compute_dtype, self.settings.execution.attention
-        key = f"language model {self.model.fingerprint} {dtype} {attention}"
-        options = self.settings.language_model_options(self.settings.mesh_for(self.model, bench.devices))
-        return bench.hold(key, lambda: loader.load_decoder(self.model.folder, **options))
+        return bench.hold_untouched(self.settings, self.model)

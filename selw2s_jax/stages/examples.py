@@ -14,7 +14,7 @@ from selw2s_jax.data import batches, by_id, splits
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, fewshot
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import column
+from selw2s_jax.stages import column, embed
 from selw2s_jax.stages import stage as stage_lib
 
 
@@ -224,6 +224,28 @@ class Made(Column):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Embeddings(Column):
+    """What an untouched model makes of the texts `[N, D]`, which stands for their tokens.
+
+    Attributes:
+        stages: that have them, one for each part that the split was joined of.
+    """
+
+    stages: tuple[embed.Embed, ...]
+
+    @property
+    def needs(self):
+        return self.stages
+
+    @property
+    def inputs(self):
+        return [stage.key for stage in self.stages]
+
+    def read(self, split, store):
+        return embed.read(store, self.stages, split)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class SampledAccuracy(Column):
     """Targets of P(IK) `[N]`: the share of sampled few-shot answers that are right.
 
@@ -293,25 +315,28 @@ class Examples:
         return {"texts": self.split.texts_hash, **named}
 
     def read(self, model: pretrained.Model, store: artifacts.Store) -> batches.ExampleSet:
-        """The examples, tokenised for a model, once the stages that they need have run."""
+        """The examples, once the stages that they need have run: tokenised for a model, or as their embeddings."""
         values = {name: column.read(self.split, store) for name, column in self.columns.items()}
         fixed = {name: value for name, value in values.items() if not self.columns[name].by_step}
         by_step = {name: value for name, value in values.items() if self.columns[name].by_step}
-        tokens = self.split.tokens(model)
+        tokens = None if batches.EMBEDDINGS in self.columns else self.split.tokens(model)
         return batches.ExampleSet(self.split.ids, tokens, fixed, by_step)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PIKExamples(Examples):
-    """Examples that P(IK) is trained on: the column `ik_target` alone."""
+    """Examples that P(IK) is trained on: the column `ik_target`, and embeddings where they stand for tokens."""
 
     @property
     def inputs(self) -> dict[str, Any]:
-        return {
+        named = {
             "p_ik_texts": self.split.texts_hash,
             "p_ik_labels": self.split.labels_hash,
             **self.columns["ik_target"].inputs,
         }
+        if embedded := self.columns.get(batches.EMBEDDINGS):
+            named["p_ik_embeddings"] = embedded.inputs
+        return named
 
 
 def turn_labels(probs: np.ndarray, ids: Sequence[str], share: float, *, seed: int) -> np.ndarray:

@@ -45,6 +45,10 @@ class Pretrain(stage_lib.Stage):
         return self._num_params * 4
 
     @property
+    def state_bytes(self):
+        return 3 * self.num_bytes
+
+    @property
     def _num_params(self) -> int:
         return decoder.num_params(self.model.config, lm_head=True)
 
@@ -54,7 +58,7 @@ class Pretrain(stage_lib.Stage):
         recipe, mesh = self.recipe, self.settings.mesh_for(self.model, bench.devices)
         print("  writing and packing the text", flush=True)
         data = recipe.text_batches(row_multiple=sharding.num_row_groups(mesh))
-        options = self.settings.classifier(mesh, p_ik_head=False).decoder_options
+        options = self.settings.classifier(self.model, mesh, p_ik_head=False).decoder_options
         options |= {"param_dtype": "float32", "compute_dtype": recipe.compute_dtype, "lm_head": True}
         fitted = fit.fit(
             data,

@@ -1,7 +1,7 @@
 """What stages read of a config besides what each is told of its own, and what follows from it for a model."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from selw2s_jax.training import state
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Settings:
-    """Sections and keys of the config, by their names there."""
+    """Sections and keys of the config, by their names there; but `trained`, what is trained of each model, by role."""
 
     training: ml_collections.ConfigDict
     lora: ml_collections.ConfigDict
@@ -28,6 +28,7 @@ class Settings:
     overlong: str
     reshuffle: bool
     openai_pooling: bool
+    trained: Mapping[str, str]
 
     @classmethod
     def of(cls, config: ml_collections.ConfigDict) -> "Settings":
@@ -43,6 +44,7 @@ class Settings:
             config.data.overlong,
             config.data.reshuffle,
             config.compat.openai_pooling,
+            {role: config[role].trained or config.training.trained for role in ("weak", "strong")},
         )
 
     def mesh_for(
@@ -66,12 +68,16 @@ class Settings:
             f"{precision.param_dtype} weights, {precision.compute_dtype} compute"
         )
 
-    def adapters(self) -> lora.Settings | None:
-        """Of training.trained=lora."""
-        return lora.make_settings(self.training.trained, self.lora)
+    def adapters(self, model: pretrained.Model) -> lora.Settings | None:
+        """Of a model whose adapters are trained, None of another."""
+        return lora.make_settings(self.trained[model.role], self.lora)
+
+    def is_probe(self, model: pretrained.Model) -> bool:
+        """Whether the heads of a model are trained on embeddings that a stage computes once."""
+        return self.trained[model.role] == "heads" and self.training.embed_once
 
     def classifier(
-        self, mesh: jax.sharding.Mesh, *, p_ik_head: bool, seed: int = 0
+        self, model: pretrained.Model, mesh: jax.sharding.Mesh, *, p_ik_head: bool, seed: int = 0
     ) -> pretrained.ClassifierSettings:
         """How a classifier is built.
 
@@ -79,32 +85,34 @@ class Settings:
             seed: of adapters and their dropout; nothing else is random.
         """
         return pretrained.ClassifierSettings(
-            trained=self.training.trained,
+            trained=self.trained[model.role],
             param_dtype=self.precision.param_dtype,
             compute_dtype=self.precision.compute_dtype,
             mesh=mesh,
-            adapters=self.adapters(),
+            adapters=self.adapters(model),
             p_ik_head=p_ik_head,
             seed=seed,
             remat=self.execution.remat,
             attention=self.execution.attention,
         )
 
-    def language_model_options(self, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-        """Of the decoder that answers, as `decoder.Decoder` takes them."""
-        return pretrained.language_model_options(
+    def language_model_options(self, model: pretrained.Model, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+        """Of a model that is only read, as `decoder.Decoder` takes them; the strong one answers, and has its head."""
+        options = pretrained.language_model_options(
             dtype=self.precision.compute_dtype, mesh=mesh, attention=self.execution.attention
         )
+        return options | {"lm_head": model.role == "strong"}
 
     def optimizer(self, model: pretrained.Model, num_steps: int) -> state.OptimizerSettings:
         """Those of a training run of so many steps."""
         same = (
-            "b1", "b2", "eps", "optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm", "trained",
+            "b1", "b2", "eps", "optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm",
         )  # fmt: skip
         return state.OptimizerSettings(
             learning_rate=model.learning_rate,
             num_steps=num_steps,
             moment_dtype=self.precision.moment_dtype,
+            trained=self.trained[model.role],
             **{name: self.training[name] for name in same},
         )
 
@@ -116,21 +124,26 @@ class Settings:
         num_steps: int,
         order_seed: int,
         mesh: jax.sharding.Mesh,
-    ) -> batches.TrainBatches:
-        """The batches of a training run, packed for a mesh.
+    ) -> batches.TrainBatches | batches.EmbeddedBatches:
+        """The batches of a training run, packed for a mesh where their examples have tokens.
 
         Args:
             sets, batch_sizes: examples of each kind, and how many of them a step takes.
             order_seed: of the order of batches.
         """
         micro = self.training.micro_batch_size or self.training.batch_size
+        order = {
+            "num_steps": num_steps,
+            "num_micro": self.training.batch_size // micro,
+            "seed": order_seed,
+            "reshuffle": self.reshuffle,
+        }
+        if all(examples.tokens is None for examples in sets.values()):
+            return batches.EmbeddedBatches(sets, batch_sizes, **order)
         return batches.TrainBatches(
             sets,
             batch_sizes,
-            num_steps=num_steps,
-            num_micro=self.training.batch_size // micro,
-            seed=order_seed,
-            reshuffle=self.reshuffle,
+            **order,
             row_multiple=sharding.num_row_groups(mesh),
             most_shapes=self.execution.train_shapes,
             openai_pooling=self.openai_pooling,

@@ -49,12 +49,17 @@ class Stage:
 
     @property
     def language_model(self) -> str | None:
-        """Fingerprint of the untouched model that it asks, None where it asks none."""
+        """Fingerprint of the untouched model that it asks or reads with, None where it needs none."""
         return None
 
     @property
     def num_bytes(self) -> int:
-        """Of the weights it writes."""
+        """Of the weights or arrays that it writes."""
+        return 0
+
+    @property
+    def state_bytes(self) -> int:
+        """Of one state that it saves under way."""
         return 0
 
     @functools.cached_property
@@ -87,8 +92,12 @@ def in_order(
         identity: equal for stages that are the same one.
     """
     ordered: dict[Hashable, Stage] = {}
+    visited: set[Stage] = set()  # stages that need one another's needs would be visited by every path
 
     def visit(stage: Stage) -> None:
+        if stage in visited:
+            return
+        visited.add(stage)
         for needed in stage.needs:
             visit(needed)
         ordered.setdefault(identity(stage), stage)

@@ -21,7 +21,7 @@ from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.training import checkpointing, fit, state, step
 
 # Settings that came later: at their defaults they are not named, so that older artifacts are still found.
-_LATER_SETTINGS = ("optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm", "trained")
+_LATER_SETTINGS = ("optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm")
 _DEFAULTS = state.OptimizerSettings._field_defaults
 _MAX_SELF_WEIGHT = 0.99  # mean self-weight above which a graph has no neighbours to speak of
 
@@ -45,6 +45,7 @@ class Train(stage_lib.Stage):
     """
 
     name = "train"
+    forward = staticmethod(step.classify)
     settings: settings_lib.Settings
     role: str
     model: pretrained.Model
@@ -90,11 +91,20 @@ class Train(stage_lib.Stage):
     def num_bytes(self):
         """Of the parameters that are trained and kept, with both heads."""
         num_params = 2 * heads.NUM_CLASSES * self.model.config.embed_dim
-        if self.settings.training.trained == "all":
+        if self.trained == "all":
             num_params += decoder.num_params(self.model.config, lm_head=False)
-        if adapters := self.settings.adapters():
+        if adapters := self.settings.adapters(self.model):
             num_params += lora.num_params(self.model.config, adapters)
         return num_params * jnp.dtype(self.settings.precision.param_dtype).itemsize
+
+    @property
+    def state_bytes(self):
+        return 3 * self.num_bytes  # with two moments
+
+    @property
+    def trained(self) -> str:
+        """What of the model is, of `state.TRAINED`."""
+        return self.settings.trained[self.model.role]
 
     def check(self):
         warmup = self.settings.training.warmup_steps
@@ -110,7 +120,7 @@ class Train(stage_lib.Stage):
                 f"config.p_ik.batch_size={of_p_ik} is more than the {len(self.p_ik)} examples of P(IK) of "
                 f"{self.label}: lower it, or give more examples"
             )
-        if adapters := self.settings.adapters():
+        if adapters := self.settings.adapters(self.model):
             lora.check_targets(self.model.config, adapters.targets)
 
     @functools.cached_property
@@ -139,6 +149,7 @@ class Train(stage_lib.Stage):
             "num_steps": self.num_steps,
             **{key: training[key] for key in ("batch_size", "b1", "b2", "eps")},
             **{key: training[key] for key in _LATER_SETTINGS if training[key] != _DEFAULTS[key]},
+            **({"trained": self.trained} if self.trained != _DEFAULTS["trained"] else {}),
             **self._parts_inputs(),
             **settings.precision.to_dict(),
             "order_seed": self.order_seed,
@@ -148,10 +159,10 @@ class Train(stage_lib.Stage):
 
     def _parts_inputs(self) -> dict[str, Any]:
         """What it is a function of where it does not train all."""
-        if self.settings.training.trained == "all":
+        if self.trained == "all":
             return {}
         named = {"keeps": "what is trained"}  # once a linear probe kept the backbone too
-        if adapters := self.settings.adapters():
+        if adapters := self.settings.adapters(self.model):
             named |= {"lora": dataclasses.asdict(adapters), "init_seed": self.init_seed}
         return named
 
@@ -178,7 +189,7 @@ class Train(stage_lib.Stage):
             self.abstract(mesh),
             lambda: self._before_training(bench, mesh),
             objective=self.objective,
-            computation=step.classification(self.objective),
+            computation=step.classification(self.objective, self.forward),
             optimizer=self.settings.optimizer(self.model, num_steps),
             mesh=mesh,
             files=bench.files(self, self.settings),
@@ -196,8 +207,7 @@ class Train(stage_lib.Stage):
             "num_steps": num_steps,
             "p_ik_head": self.p_ik is not None,
             **fitted.metrics,
-            "shapes": data.shapes,
-            "padding_efficiency": data.padding_efficiency(),
+            **data.summary,
             "devices": self.settings.describe(mesh),
             **fitted.times,
         }
@@ -206,7 +216,7 @@ class Train(stage_lib.Stage):
 
     def abstract(self, mesh: jax.sharding.Mesh) -> heads.Classifier:
         """The classifier, of shapes alone."""
-        return pretrained.abstract_classifier(self.model.config, self._built(mesh))
+        return self._abstract(self._built(mesh))
 
     def hold(self, bench: workbench.Workbench) -> heads.Classifier:
         """The trained classifier: as training left it on the devices, or from its files."""
@@ -222,20 +232,26 @@ class Train(stage_lib.Stage):
         built = self._built(mesh, p_ik_head=artifact.read_json("summary.json")["p_ik_head"], seed=seed)
         return state.load_trained(
             artifact.verified("params"),
-            pretrained.abstract_classifier(self.model.config, built),
-            self.settings.training.trained,
-            lambda: pretrained.load_classifier(self.model.folder, built),
+            self._abstract(built),
+            self.trained,
+            lambda: self._untrained(built),
             mesh,
         )
 
     def _before_training(self, bench: workbench.Workbench, mesh: jax.sharding.Mesh) -> heads.Classifier:
         if self.starts_from is not None:
             return self.starts_from.load(bench, seed=self.init_seed)
-        return pretrained.load_classifier(self.model.folder, self._built(mesh, seed=self.init_seed))
+        return self._untrained(self._built(mesh, seed=self.init_seed))
+
+    def _abstract(self, built: pretrained.ClassifierSettings) -> heads.Classifier:
+        return pretrained.abstract_classifier(self.model.config, built)
+
+    def _untrained(self, built: pretrained.ClassifierSettings) -> heads.Classifier:
+        return pretrained.load_classifier(self.model.folder, built)
 
     def _built(self, mesh, *, p_ik_head: bool | None = None, seed: int = 0) -> pretrained.ClassifierSettings:
         p_ik_head = self.p_ik is not None if p_ik_head is None else p_ik_head
-        return self.settings.classifier(mesh, p_ik_head=p_ik_head, seed=seed)
+        return self.settings.classifier(self.model, mesh, p_ik_head=p_ik_head, seed=seed)
 
 
 _MOST_STEPS = 1_000_000  # all of which are packed before the first

@@ -8,8 +8,9 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax.errors import UserError
-from selw2s_jax.hf import pretrained
+from selw2s_jax.hf import loader, pretrained
 from selw2s_jax.inference import partials
+from selw2s_jax.models import decoder
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
@@ -71,6 +72,13 @@ class Workbench:
             self.release()
             self._held = (key, load())
         return self._held[1]
+
+    def hold_untouched(self, settings: settings_lib.Settings, model: pretrained.Model) -> decoder.Decoder:
+        """A model as it was pretrained, for all that only read it; the strong one has its language-model head."""
+        options = settings.language_model_options(model, settings.mesh_for(model, self.devices))
+        # Runs of a sweep may differ in what a stage's key has and in what it has not.
+        named = [model.fingerprint, *(options[name] for name in ("compute_dtype", "attention", "lm_head"))]
+        return self.hold(f"untouched {named}", lambda: loader.load_decoder(model.folder, **options))
 
     def keep(self, key: str, module: nnx.Module) -> None:
         """Keeps a module on the devices for the stage that comes next."""

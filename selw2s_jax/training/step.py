@@ -35,11 +35,17 @@ class Computation(NamedTuple):
     loss: Callable[..., Any]
 
 
-def classification(objective: objectives.Objective) -> Computation:
-    """The computation of every method: both heads, a label rule and a loss."""
+def classification(objective: objectives.Objective, forward: Callable[..., Any] | None = None) -> Computation:
+    """The computation of every method: both heads, a label rule and a loss.
+
+    Args:
+        forward: `classify` (the default), or `classify_embeddings`.
+    """
     rule = label_rules.get(objective.label_rule, **dict(objective.rule_options))
     loss = losses.get(objective.loss, **dict(objective.loss_options))
-    return Computation(classify, functools.partial(batch_loss, rule=rule, loss=loss, objective=objective))
+    return Computation(
+        forward or classify, functools.partial(batch_loss, rule=rule, loss=loss, objective=objective)
+    )
 
 
 def classify(model: heads.Classifier, micro: batches.Batch, step: jax.Array) -> heads.Outputs:
@@ -48,6 +54,12 @@ def classify(model: heads.Classifier, micro: batches.Batch, step: jax.Array) -> 
     if model.adapters is not None and model.adapters.settings.dropout:
         dropout = lora.Dropout(step, _example_of_tokens(micro), micro.positions)
     return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last, dropout=dropout)
+
+
+def classify_embeddings(probe: heads.Probe, micro: batches.Batch, step: jax.Array) -> heads.Outputs:
+    """Outputs for the examples of one micro-batch, whose embeddings are a column of it."""
+    del step
+    return probe(micro.columns[batches.EMBEDDINGS])
 
 
 def _example_of_tokens(micro: batches.Batch) -> jax.Array:
@@ -163,7 +175,7 @@ def loss_and_grads(
         return computation.forward(nnx.merge(graphdef, params, state.frozen), micro, state.step)
 
     num_micro = batch.tokens.shape[0]
-    flatten = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    flatten = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])  # noqa: E731
     flat = jax.tree.map(flatten, batch)
     value_and_grad = jax.value_and_grad(computation.loss, has_aux=True)
     if num_micro == 1:

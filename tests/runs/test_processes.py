@@ -79,6 +79,17 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path, alone):
 
 
 @pytest.mark.slow
+def test_two_processes_train_probes_as_one_does(tmp_path):
+    probes = "--config.training.trained=heads"
+    ((status, *_),) = commands.endings([commands.start(tmp_path / "alone", probes)])
+    assert status == 0
+    workdir = tmp_path / "run"
+    for status, out, last in commands.endings(start_two((workdir, workdir), probes)):
+        assert status == 0, (out, last)
+    assert_close(workdir, tmp_path / "alone")
+
+
+@pytest.mark.slow
 def test_processes_that_do_not_go_together_are_refused(tmp_path):
     own = ((), ("--config.p_ik.gamma=0.6",))
     for status, _, last in commands.endings(start_two((tmp_path / "run", tmp_path / "run"), own=own)):

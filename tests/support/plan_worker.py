@@ -44,8 +44,9 @@ def start(config, model: pretrained.Model, mesh):
     of_stages = settings_lib.Settings.of(config)
     settings = of_stages.optimizer(model, 100)
     computation = step.classification(objectives.make_objective(config, methods.METHODS["selective"]))
-    built = of_stages.classifier(mesh, p_ik_head=True)
-    build = nnx.jit(lambda: pretrained.random_classifier(model.config, built))
+    built = of_stages.classifier(model, mesh, p_ik_head=True)
+    make = pretrained.probe if of_stages.is_probe(model) else pretrained.random_classifier
+    build = nnx.jit(lambda: make(model.config, built))
     graphdef, train_state, shardings = state.start(build(), settings, mesh)
     run = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     return run, train_state
@@ -74,7 +75,11 @@ def compare_states() -> list[dict]:
         ("qwen", {"mesh.shape": (1, 4, 2)}),
         ("gpt2", {"mesh.shape": (2, 4, 1), "precision.moment_dtype": "bfloat16"}),
         ("qwen", {"mesh.shape": (1, 8, 1), "training.trained": "lora", "lora.rank": 3}),
-        ("gpt2", {"training.trained": "heads", "training.optimizer": "adafactor"}),
+        (
+            "gpt2",
+            {"training.trained": "heads", "training.optimizer": "adafactor", "training.embed_once": False},
+        ),
+        ("gpt2", {"training.trained": "heads", "mesh.shape": (2, 4, 1)}),
     ]
     for family, overrides in cases:
         config = config_lib.default_config()

@@ -140,6 +140,20 @@ def train_adapters(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Arrays:
     return run_steps(model, make_data((batches.TASK, batches.P_IK), mesh), computation, mesh, trained="lora")
 
 
+def train_probe(mesh: jax.sharding.Mesh) -> Arrays:
+    """Two steps of `selective` on embeddings."""
+    rng, sets = np.random.default_rng(3), {}
+    for kind, one in training_parts.make_sets(CONFIG).items():
+        embeddings = rng.standard_normal((len(one.tokens), CONFIG.embed_dim)).astype(np.float32)
+        sets[kind] = batches.ExampleSet(one.example_ids, None, one.columns | {batches.EMBEDDINGS: embeddings})
+    data = batches.EmbeddedBatches(sets, BATCH_SIZES, num_steps=NUM_STEPS, num_micro=NUM_MICRO, seed=1)
+    probe = heads.Probe(CONFIG.embed_dim, p_ik_head=True, param_dtype="float32")
+    for head in (probe.class_head, probe.p_ik_head):
+        head[...] = jax.numpy.asarray(0.1 * rng.standard_normal(head.shape), np.float32)
+    computation = step.classification(make_objective(registry.METHODS["selective"]), step.classify_embeddings)
+    return run_steps(probe, data, computation, mesh, trained="heads")
+
+
 def pretrain(mesh: jax.sharding.Mesh) -> Arrays:
     """Two steps of pretraining, whose gradients are clipped."""
     data = text_rows.TextBatches(
@@ -187,7 +201,8 @@ def main() -> None:
         mesh = sharding.make_mesh(shape, jax.devices()[: math.prod(shape)])
         runs = {name: train(args.checkpoint, name, mesh) for name in args.methods}
         runs["lora"] = train_adapters(args.checkpoint, mesh)
-        runs |= {"pretraining": pretrain(mesh), "scoring": score(args.checkpoint, mesh)}
+        runs |= {"probe": train_probe(mesh), "pretraining": pretrain(mesh)}
+        runs |= {"scoring": score(args.checkpoint, mesh)}
         for run, arrays in runs.items():
             found |= {f"{text}/{run}/{name}": array for name, array in arrays.items()}
     if distributed.is_main():

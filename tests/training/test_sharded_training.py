@@ -41,7 +41,7 @@ CASES = [
     params_of(launch, mesh, run)
     for launch, (_, meshes, methods) in LAUNCHES.items()
     for mesh in meshes
-    for run in (*methods, "lora", "pretraining", "scoring")
+    for run in (*methods, "lora", "probe", "pretraining", "scoring")
     if mesh != ONE
 ]
 HEADS = {"class_head": (None, "fsdp"), "p_ik_head": (None, "fsdp")}
