@@ -272,6 +272,17 @@ def test_a_checkpoint_that_is_wrong_is_one_line(name, tmp_path):
     assert loader.check_checkpoint(tmp_path / "whole", lm_head=True) == config
 
 
+def test_buffers_and_heads_of_classifiers_are_not_read(tmp_path):
+    """As Pythia's and other older checkpoints hold them."""
+    random_checkpoint.write_random_checkpoint(tmp_path, families.CONFIGS["gpt_neox_serial"])
+    buffers = {"attention.bias": np.ones((1, 1, 19, 19), bool), "attention.masked_bias": np.float32(-1e9)}
+    buffers["attention.rotary_emb.inv_freq"] = np.ones(6, np.float32)
+    added = {f"gpt_neox.layers.1.{name}": np.asarray(value) for name, value in buffers.items()}
+    added |= {"score.weight": np.ones((2, 36), np.float32), "embed_out.weight": np.ones((67, 36), np.float32)}
+    edits.edit_weights(tmp_path, lambda tensors: tensors.update(added))
+    assert loader.check_checkpoint(tmp_path, lm_head=True) == families.CONFIGS["gpt_neox_serial"]
+
+
 PUBLISHED = (
     "hidden_size",
     "num_hidden_layers",
