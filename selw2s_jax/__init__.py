@@ -35,3 +35,12 @@ def load_tokenizer(path):
     from selw2s_jax.hf import loader, tokenizers
 
     return tokenizers.load_tokenizer(loader.resolve(path))
+
+
+def __getattr__(name):
+    """`selw2s_jax.smoke`: models and questions to try things on, made on the spot and offline."""
+    if name != "smoke":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from selw2s_jax.worlds import smoke
+
+    return smoke

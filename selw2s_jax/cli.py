@@ -1,10 +1,10 @@
 """What the commands share: the config flag, and errors as one line with exit status 2."""
 
 import contextlib
-import difflib
 import logging as std_logging
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -210,6 +210,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     _check_text(argv)
     argv = [_with_home(argument) for argument in argv]
     _check_override_keys(argv)
+    argv, nulls = _take_nulls(argv)
     path = _config_path(argv)
     if path and not pathlib.Path(path).is_file():
         raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
@@ -219,12 +220,14 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
         config = values.config if "config" in values else None
         # A file that could not be read is reported at the first use of its config.
         keys = None if config is None else config_lib.dotted_keys(config)
+        for key in nulls if keys else ():
+            config_lib.put(config, key, None)
     except UserError:
         raise
     except Exception as error:
         if isinstance(error, flags.Error) and _IN_CONFIG_FILE not in str(error):
             raise UserError(f"{error}{_expected_type(str(error))}; see --help") from error
-        raise UserError(f"config {path} could not be read: {_describe(error, path)}") from error
+        raise UserError(_describe(error, path)) from error
     if len(rest) > 1:
         raise UserError(f"argument {rest[1]!r} is not understood; options start with --, see --help")
     for flag, wanted in _PLACES.items():
@@ -238,7 +241,10 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
         raise UserError(f"config {path} could not be read: get_config() returned nothing")
     if keys is None:
         raise UserError("no config given; pass --config=configs/qwen.py or another config file")
-    _check_file_keys(keys, path)
+    try:
+        config_lib.validate(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     return rest
 
 
@@ -281,48 +287,70 @@ def _describe(error: BaseException, path: str | None) -> str:
             f.lineno for f in frames if path and pathlib.Path(f.filename).name == pathlib.Path(path).name
         ]
         if lines:
-            return f"{type(candidate).__name__}: {candidate} (line {lines[-1]})"
-    return f"{type(chain[-1]).__name__}: {chain[-1]}"
+            if unknown := _unknown_key(candidate):
+                return f"{path}: {unknown} (line {lines[-1]})"
+            return (
+                f"config {path} could not be read: {type(candidate).__name__}: {candidate} (line {lines[-1]})"
+            )
+    return f"config {path} could not be read: {type(chain[-1]).__name__}: {chain[-1]}"
 
 
-def _unknown_key(key: str, known: list[str]) -> UserError:
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    return UserError(f"config key {key!r} is not known; did you mean config.{nearest[0]}?")
+def _unknown_key(error: BaseException) -> str | None:
+    """What is wrong where a file sets a key that a locked config does not have; None of other errors.
+
+    ml_collections names the key without its section, and all that is in the section.
+    """
+    found = re.search(r'^.?Key "(.+?)" does not exist and cannot be added', str(error))
+    if found is None or error.__traceback__ is None:
+        return None
+    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    inside, default = set(frame.f_locals.get("self", ())), config_lib.default_config()
+    sections = {key.rpartition(".")[0] for key in config_lib.dotted_keys(default)} - {""}
+    section = next((name for name in sections if set(config_lib.get(default, name)) == inside), "")
+    try:
+        config_lib.check_key(f"{section}.{found[1]}".lstrip("."))
+    except UserError as unknown:
+        return str(unknown)
+    return None
 
 
 def _check_override_keys(argv: list[str]) -> None:
-    known = config_lib.dotted_keys(config_lib.default_config())
-    sections = {key.rpartition(".")[0] for key in known} - {""}
     for argument in argv[1:]:
-        name = argument.lstrip("-")  # one dash is as good as two
-        if not argument.startswith("-") or not name.startswith(_OVERRIDE):
-            continue
-        key = name.removeprefix(_OVERRIDE).partition("=")[0]
-        if key in sections:
-            inside = ", ".join(name for name in known if name.startswith(f"{key}."))
-            raise UserError(f"config.{key} is a section, not a value; set one of: {inside}")
-        if key not in known:
-            raise _unknown_key(key, known)
+        if key := _overridden(argument):
+            config_lib.check_key(key)
 
 
-def _check_file_keys(found: list[str], path: str | None) -> None:
-    """A config file can set a key that nothing reads, or lack one that it did not take from the defaults."""
-    known = config_lib.dotted_keys(config_lib.default_config())
-    for key in found:
-        if key not in known:
-            raise UserError(f"{path}: {_unknown_key(key, known)}")
-    missing = [key for key in known if key not in found]
-    if missing:
-        raise UserError(
-            f"{path}: config.{missing[0]} is missing; start from selw2s_jax.config.default_config()"
-        )
+def _overridden(argument: str) -> str | None:
+    """The key that an argument `--config.KEY` or `--config.KEY=VALUE` sets; one dash is as good as two."""
+    name = argument.lstrip("-")
+    if not argument.startswith("-") or not name.startswith(_OVERRIDE):
+        return None
+    return name.removeprefix(_OVERRIDE).partition("=")[0]
+
+
+def _take_nulls(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Takes `--config.KEY=None` out of the arguments, for keys that may be null: the flags know no such value.
+
+    Returns:
+        The other arguments, and the keys that have no value in the end: the last of several counts.
+    """
+    rest, nulls, index = [], {}, 0
+    while index < len(argv):
+        argument, key = argv[index], _overridden(argv[index])
+        taken = 1
+        if key and config_lib.may_be_null(key):
+            _, equals, value = argument.partition("=")
+            if not equals and index + 1 < len(argv):
+                value, taken = argv[index + 1], 2
+            nulls[key] = config_lib.is_null(value)
+            if nulls[key]:
+                index += taken
+                continue
+        rest += argv[index : index + taken]
+        index += taken
+    return rest, [key for key, is_null in nulls.items() if is_null]
 
 
 def _expected_type(message: str) -> str:
     key = message.partition("flag --config.")[2].partition("=")[0]
-    if not key:
-        return ""
-    config, _, leaf = key.rpartition(".")
-    section = config_lib.default_config()
-    section = config_lib.get(section, config) if config else section
-    return f" (config.{key} takes a value of type {section.get_type(leaf).__name__})"
+    return f" (config.{key} takes a value of type {config_lib.type_of(key).__name__})" if key else ""

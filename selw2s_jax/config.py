@@ -2,10 +2,14 @@
 
 Config files build on `default_config()`. A run takes every value from its config; parts that are useful without one
 (losses, smoothing, the decoder, `training.state.OptimizerSettings`) have the same defaults, to which
-tests/test_config.py holds them. What a key may be is checked in `experiments.checks`.
+tests/test_config.py holds them. That a config has these keys and values of their types is checked here (`validate`),
+what a value may be in `experiments.checks`.
 """
 
+import difflib
+import functools
 import json
+from typing import Any
 
 import ml_collections
 from ml_collections.config_dict import placeholder
@@ -17,11 +21,14 @@ TEST_CONVERSION_SEED = 20251114
 
 
 def default_config() -> ml_collections.ConfigDict:
-    """The paper's settings. Null (typed placeholder) means: chosen by the rule in the comment beside it."""
+    """The paper's settings, locked: a key that is not among them cannot be set.
+
+    Null (typed placeholder) means: chosen by the rule in the comment beside it.
+    """
     config = ml_collections.ConfigDict()
     for add_keys in (_experiment_keys, _model_keys, _method_keys, _training_keys):
         add_keys(config)
-    return config
+    return config.lock()
 
 
 def _experiment_keys(config: ml_collections.ConfigDict) -> None:
@@ -45,6 +52,7 @@ def _experiment_keys(config: ml_collections.ConfigDict) -> None:
         num_train=20_000,  # at most this many questions, halved
         num_test=placeholder(int),  # null: the whole test split
         max_length=1024,  # tokens
+        overlap="note",  # of test questions that are among the training questions: note | drop (of training) | refuse
         overlong="default",  # default (train: drop, test: truncate) | drop | truncate | error
         conversion="coin",  # coin | balanced_pair | all
         sample="random",  # random | first
@@ -304,6 +312,12 @@ def get(config: ml_collections.ConfigDict, key: str):
     return config
 
 
+def put(config: ml_collections.ConfigDict, key: str, value: Any) -> None:
+    """Sets the value at a dotted key."""
+    section, _, leaf = key.rpartition(".")
+    (get(config, section) if section else config)[leaf] = value
+
+
 def dotted_keys(config: ml_collections.ConfigDict) -> list[str]:
     """Every key that holds a value, as `section.key`, in order."""
     keys = []
@@ -315,18 +329,125 @@ def dotted_keys(config: ml_collections.ConfigDict) -> list[str]:
     return sorted(keys)
 
 
+_defaults = functools.cache(default_config)  # to be looked at alone
+
+
+def type_of(key: str) -> type:
+    """The type of the values that a dotted key takes: bool, int, float, str or tuple."""
+    section, _, leaf = key.rpartition(".")
+    default = _defaults()
+    return (get(default, section) if section else default).get_type(leaf)
+
+
+def may_be_null(key: str) -> bool:
+    """Whether a dotted key may have no value: those that have none by default, with a meaning of its own."""
+    return get(_defaults(), key) is None
+
+
+def is_null(text: str) -> bool:
+    """Whether a text of the command line stands for no value, where a key may have none."""
+    return text.strip() in ("None", "none", "null")
+
+
+def check_key(key: str) -> None:
+    """Checks that a dotted key is one that holds a value.
+
+    Raises:
+        UserError: it is not known, with the nearest that is, or a section of keys.
+    """
+    known = dotted_keys(_defaults())
+    if key in known:
+        return
+    if inside := [name for name in known if name.startswith(f"{key}.")]:
+        raise UserError(f"config.{key} is a section, not a value; set one of: {', '.join(inside)}")
+    meant = [name for name in known if _initials(name) == key] or difflib.get_close_matches(key, known, 1, 0)
+    raise UserError(f"config key {key!r} is not known; did you mean config.{meant[0]}?")
+
+
+def _initials(key: str) -> str:
+    """A dotted key as people shorten it: training.lr."""
+    section, dot, leaf = key.rpartition(".")
+    return section + dot + "".join(word[:1] for word in leaf.split("_"))
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Checks that a config has the keys of `default_config` and no others, with values of their types.
+
+    Raises:
+        UserError: the first key that is not known, is missing, has no value, or has one of another type.
+    """
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(
+            f"the config is a {type(config).__name__}: start from selw2s_jax.config.default_config()"
+        )
+    found, known = dotted_keys(config), dotted_keys(_defaults())
+    for key in found:
+        if key not in known:
+            check_key(key)
+    if missing := [key for key in known if key not in found]:
+        raise UserError(f"config.{missing[0]} is missing; start from selw2s_jax.config.default_config()")
+    for key in found:
+        _check_type(key, get(config, key))
+
+
+# The elements of a tuple are texts but for these; `seeds` and `mesh.shape` have checks of their own.
+_NUMBERS = ("world.task_shares",)
+_UNCHECKED = ("seeds", "mesh.shape")
+_MOST_BITS = 1000
+
+
+def _check_type(key: str, value: Any) -> None:
+    if value is None:
+        if may_be_null(key):
+            return
+        default = get(_defaults(), key)
+        raise UserError(
+            f"config.{key} is None and has to have a value, by default {default!r}; only keys that are null by "
+            "default may be None"
+        )
+    for one in value if isinstance(value, (tuple, list)) else (value,):
+        if (
+            isinstance(one, int) and one.bit_length() > _MOST_BITS
+        ):  # which no float holds, and Python does not print
+            raise UserError(f"config.{key} is a number of {one.bit_length()} bits: give a smaller one")
+    kind = type_of(key)
+    if not _is_of(value, kind):
+        raise UserError(
+            f"config.{key}={value!r} is of type {type(value).__name__}: give a value of type {kind.__name__}"
+        )
+    texts = [value] if kind is str else []
+    if kind is tuple and key not in _UNCHECKED:
+        of = float if key in _NUMBERS else str
+        if wrong := [one for one in value if not _is_of(one, of)]:
+            raise UserError(f"config.{key} holds {wrong[0]!r}: give values of type {of.__name__}")
+        texts = [one for one in value if of is str]
+    if any("\0" in text for text in texts):
+        raise UserError(f"config.{key}={value!r} holds a NUL character, which no name or path has: remove it")
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    """Whether a value can be one of a key of that type: an int is a float too, a bool is no number."""
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, (tuple, list) if kind is tuple else kind)
+
+
 def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """A copy with `--config.methods=a,b` taken apart, which the flag parser leaves as one string; none for ""."""
-    config = config.copy_and_resolve_references()
-    for section, key in (
-        (config, "methods"),
-        (config, "plugins"),
-        (config.lora, "targets"),
-        (config.sweep, "tasks"),
-        (config.sweep, "pairs"),
-    ):
-        names = [name.strip() for item in section[key] for name in str(item).split(",")]
-        section[key] = tuple(name for name in names if name)
+    """A checked copy, its values of the types of the defaults, a list of names taken apart.
+
+    The flag parser leaves `--config.methods=a,b` as one string; "" is no name.
+
+    Raises:
+        UserError: as `validate`.
+    """
+    validate(config)
+    normal = default_config()
+    for key in dotted_keys(config):
+        put(normal, key, get(config, key))
+    config = normal.copy_and_resolve_references()
+    for key in ("methods", "plugins", "lora.targets", "sweep.tasks", "sweep.pairs"):
+        names = [name.strip() for item in get(config, key) for name in item.split(",")]
+        put(config, key, tuple(name for name in names if name))
     config.sweep.settings = tuple(axis for axis in config.sweep.settings if axis.strip())
     return config
 

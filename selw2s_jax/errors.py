@@ -1,12 +1,14 @@
 """The one exception for mistakes that a user can make and mend, and how the errors of others are told in it."""
 
 import errno
+import json
 import re
+from typing import Any
 
 _LONGEST = 200  # characters of another error's message
 # What a terminal would obey instead of showing it, or would show in another order: C0 and C1 (less line feed and tab),
 # separators of lines, and the marks that turn the direction of writing.
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class UserError(Exception):
@@ -76,3 +78,15 @@ def os_remedy(error: OSError) -> str:
     if error.errno == errno.ENOENT and error.filename is None and not error.args[2:]:
         return "the folder that this was started in may be gone: start it in one that is there"
     return _REMEDIES.get(error.errno, f"mend that, {_AGAIN}")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is none; also where it is nested deeper than Python follows, as no text is that was written here.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

@@ -113,6 +113,43 @@ def test_forms_of_methods_on_the_command_line(parse, text, methods):
     checks.validate(config, students=registry.students())
 
 
+@pytest.mark.parametrize("null", ["None", "null", "none"])
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("data.instruction", "Judge.", "Judge."),
+        ("data.train_file", "mine.jsonl", "mine.jsonl"),
+        ("p_ik.num_train", "96", 96),
+        ("seed.split", "5", 5),
+        ("training.learning_rate", "1e-4", 1e-4),
+        ("mesh.shape", "1,1,1", (1, 1, 1)),
+        ("strong.revision", "main", "main"),
+    ],
+)
+def test_null_on_the_command_line(parse, key, text, value, null):
+    config = f"--config={paths.CONFIGS / 'gpt2.py'}:smoke"
+    some, no = f"--config.{key}={text}", f"--config.{key}={null}"
+    for arguments, expected in (
+        ([no], None),
+        ([f"--config.{key}", null], None),
+        ([f"-config.{key}={null}"], None),
+        ([some, no], None),
+        ([no, some], value),
+    ):
+        assert config_lib.get(parse(config, *arguments), key) == expected, arguments
+
+
+def test_none_stays_a_name_where_there_must_be_one(parse):
+    config = parse(
+        f"--config={paths.CONFIGS / 'gpt2.py'}:smoke",
+        "--config.selection.refiner=none",
+        "--config.execution.remat=none",
+    )
+    assert (config.selection.refiner, config.execution.remat) == ("none", "none")
+    with pytest.raises(UserError, match=r"\(config\.training\.epochs takes a value of type float\)"):
+        parse(f"--config={paths.CONFIGS / 'gpt2.py'}:smoke", "--config.training.epochs=None")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -160,13 +197,17 @@ MINE = "from selw2s_jax import config\n\n\ndef get_config():\n    c = config.def
             MINE + "    c.graph.taw = 1.0\n    return c",
             "mine.py: config key 'graph.taw' is not known; .*graph.tau?",
         ),
-        (MINE + "    c.extra = dict(a=1)\n    return c", "mine.py: config key 'extra.a' is not known"),
+        (MINE + "    c.extra = dict(a=1)\n    return c", "mine.py: config key 'extra' is not known"),
         (
             MINE + "    c.graph.tau = 'x'\n    return c",
             r"mine.py could not be read: TypeError: .*\(line 6\)",
         ),
         (
-            MINE + "    del c.seeds\n    return c",
+            MINE + "    c.checkpoint.every_steps = None\n    return c",
+            "mine.py: config.checkpoint.every_steps is None and has to have a value",
+        ),
+        (
+            MINE + "    with c.unlocked():\n        del c.seeds\n    return c",
             "mine.py: config.seeds is missing; start from selw2s_jax.config",
         ),
         (
@@ -183,6 +224,7 @@ MINE = "from selw2s_jax import config\n\n\ndef get_config():\n    c = config.def
         "key",
         "section",
         "type",
+        "null",
         "incomplete",
         "file",
         "none",

@@ -1,12 +1,12 @@
 """Tables as text, Markdown, CSV, LaTeX and HTML. Names in them may come from anyone, and are escaped."""
 
-import csv
 import dataclasses
 import html
-import io
 import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
+
+from selw2s_jax import errors
 
 NOTHING = "-"  # of a cell without a value
 
@@ -98,6 +98,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Container[int] | None = None
     Args:
         left: the columns that are flush left, counted from 0, the others are flush right; None for all.
     """
+    rows = [[errors.printable(" ".join(cell.split("\n"))) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     is_left = [left is None or number in left for number in range(len(widths))]
     return "\n".join(
@@ -137,9 +138,7 @@ def to_csv(parts: Sequence[tuple[Mapping[str, str], Table]]) -> str:
         stem = key.removesuffix("_interval")
         bounds = [f"{stem}_low", f"{stem}_high"]
         names += bounds if column.is_interval else [key] + bounds * (column.interval is not None)
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(names)
+    lines: list[list[Any]] = [names]
     for labels_of, table in parts:
         for row in table.rows:
             values = [labels_of.get(name) for name in labels]
@@ -148,8 +147,20 @@ def to_csv(parts: Sequence[tuple[Mapping[str, str], Table]]) -> str:
                 values += (value or (None, None)) if column.is_interval else [value]
                 if column.interval is not None:
                     values += row.get(column.interval) or (None, None)
-            writer.writerow(values)
-    return file.getvalue()
+            lines.append(values)
+    return "".join(",".join(map(_csv_cell, line)) + "\n" for line in lines)
+
+
+def _csv_cell(value: Any) -> str:
+    """A value as a cell that no spreadsheet takes for a formula (OWASP, "CSV Injection"): numbers as they are."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return str(value)
+    if _FORMULA.match(value) and not _NUMBER.fullmatch(value):
+        value = f"'{value}"
+    # Some spreadsheets part cells by other characters than commas, so these are quoted too.
+    return f'"{value.replace(chr(34), 2 * chr(34))}"' if _QUOTED.search(value) else value
 
 
 def to_latex(table: Table, caption: str) -> str:
@@ -202,6 +213,11 @@ def to_html(table: Table) -> str:
     )
 
 
+# The beginning of a formula, also in the wide letters of Chinese and Japanese text and behind what is not seen.
+_FORMULA = re.compile("[\\s\ufeff\u200b]*[=+@\uff1d\uff0b\uff20\uff0d-]|[\t\r\n]")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+_QUOTED = re.compile(r"""[",;|\t\r\n]|^\s|\s$""")
+
 _MARKDOWN = {character: f"\\{character}" for character in "\\`*_[]|~#"} | {
     "<": "&lt;",
     ">": "&gt;",
@@ -218,11 +234,11 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 
 
 def _escape_markdown(text: str) -> str:
-    return " ".join(text.split()).translate(str.maketrans(_MARKDOWN))
+    return errors.printable(" ".join(text.split())).translate(str.maketrans(_MARKDOWN))
 
 
 def _escape_latex(text: str) -> str:
-    return " ".join(text.split()).translate(str.maketrans(_LATEX))
+    return errors.printable(" ".join(text.split())).translate(str.maketrans(_LATEX))
 
 
 def _latex_row(row: Sequence[str], columns: Sequence[Column] = ()) -> str:

@@ -4,13 +4,13 @@ Row order and row count never enter, so adding, dropping or reordering rows chan
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from selw2s_jax.data import rows
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import remote
 
 
 def keyed_uniform(seed: int, purpose: str, key: str) -> float:
@@ -29,48 +29,59 @@ def keyed_uniform(seed: int, purpose: str, key: str) -> float:
 def read_values(path: str, field: str, low: float, high: float) -> dict[str, float]:
     """`{example_id: value}` from JSON lines of `{"example_id": ..., field: number}`, numbers within [low, high].
 
+    CSV and parquet with these columns are read too.
+
     Raises:
-        UserError: naming the line that is wrong.
+        UserError: no such file, or the lines that are wrong, as `rows.describe` names them.
     """
-    values = {}
-    file = remote.local_copy(path)
-    if file.exists() and not file.is_file():  # a pipe would be waited for, a device read for ever
-        raise UserError(f"{path} is no file; give a file of JSON lines of example_id and {field}")
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}); give JSON lines of example_id and {field}"
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    file = rows.find_file(path, f"give JSON lines of example_id and {field}")
+    values: dict[str, float] = {}
+    faults = []
+    found = rows.read(file, ("example_id", field))
+    for line, row in found:
         try:
-            row = json.loads(line)
-            name, value = row["example_id"], float(row[field])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise UserError(
-                f'{path}, line {number}: expected {{"example_id": text, "{field}": number}}'
-            ) from error
-        if not isinstance(name, str):
-            raise UserError(f"{path}, line {number}: example_id {name!r} must be a text")
-        if not low <= value <= high:
-            raise UserError(f"{path}, line {number}: {field}={value} is outside [{low}, {high}]")
-        if values.get(name, value) != value:
-            raise UserError(f"{path}, line {number}: {name} has another {field} above; remove one of the two")
-        values[name] = value
+            _add_value(values, row, field, low, high)
+        except ValueError as error:
+            faults.append((line, str(error)))
+    if faults:
+        raise UserError(f"{path}, {rows.describe(faults, len(found))}; mend or remove what is named")
     return values
+
+
+def _add_value(
+    values: dict[str, float], row: dict[str, Any] | ValueError, field: str, low: float, high: float
+) -> None:
+    try:
+        if isinstance(row, ValueError):
+            raise row
+        name, value = row["example_id"], float(row[field])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        reason = f" ({error})" if isinstance(row, ValueError) else ""
+        raise ValueError(f'expected {{"example_id": text, "{field}": number}}{reason}') from error
+    if not isinstance(name, str):
+        raise ValueError(f"example_id {rows.show(name)} must be a text")
+    if not low <= value <= high:
+        raise ValueError(f"{field}={value} is outside [{low}, {high}]")
+    if values.get(name, value) != value:
+        raise ValueError(f"{name} has another {field} above; remove one of the two")
+    values[name] = value
 
 
 def join(values: dict[str, float], ids: Sequence[str], where: str) -> np.ndarray:
     """Values in the order of the ids, float32.
 
     Raises:
-        UserError: an id without a value.
+        UserError: an id without a value, or a value that is not finite.
     """
     missing = [name for name in ids if name not in values]
     if missing:
         raise UserError(
             f"{where} lacks {len(missing)} of {len(ids)} example_ids (first: {missing[0]}); make it for this split"
         )
-    return np.array([values[name] for name in ids], np.float32)
+    joined = np.array([values[name] for name in ids], np.float32)
+    if len(wrong := np.flatnonzero(~np.isfinite(joined))):
+        raise UserError(
+            f"{where} holds {joined[wrong[0]]} for {ids[wrong[0]]}, which is no finite number; delete it, and run "
+            "again to make it anew"
+        )
+    return joined

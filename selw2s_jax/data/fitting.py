@@ -1,7 +1,8 @@
 """Examples that a model which reads them cannot read whole: dropped, truncated or refused."""
 
 import dataclasses
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +20,7 @@ def fit(
     *,
     overlong: str,
     ceiling_split: str,
+    unanswerable: Mapping[str, np.ndarray] = types.MappingProxyType({}),
 ) -> tuple[splits.SeedData, list[str]]:
     """Drops, counts or refuses examples that a model which reads them cannot read whole.
 
@@ -27,6 +29,8 @@ def fit(
     Args:
         weak: None in a run of P(IK) alone.
         overlong, ceiling_split: config keys `data.overlong` and `ceiling.split`.
+        unanswerable: by the split's name, which examples are too long for the prompt that asks the strong model for an
+            answer, `[N]` bool; of splits that it is not asked, none.
 
     Returns:
         What is left, and notes of what was dropped or truncated.
@@ -49,30 +53,44 @@ def fit(
         action = overlong
         if action == "default":
             action = "truncate" if name in ("test", "p_ik_test") else "drop"
-        fitted[name], found = _fit_split(split, name, models, action)
+        fitted[name], found = _fit_split(split, name, models, action, unanswerable.get(name))
         notes += found
     return dataclasses.replace(data, **fitted), notes
 
 
 def _fit_split(
-    split: splits.Split, name: str, models: Sequence[lengths.Reader], action: str
+    split: splits.Split,
+    name: str,
+    models: Sequence[lengths.Reader],
+    action: str,
+    unanswerable: np.ndarray | None,
 ) -> tuple[splits.Split, list[str]]:
-    long = {model.role: split.is_overlong(model) for model in models}
-    any_long = np.any(list(long.values()), axis=0)
-    if not any_long.any():
-        return split, []
     limit = min(model.max_length for model in models)
+    long = {model.role: split.is_overlong(model) for model in models}
+    too_long = {f"longer than {limit} tokens": np.any(list(long.values()), axis=0)}
+    if unanswerable is not None:
+        reason = "with a few-shot prompt that is longer than the strong model's context even without shots"
+        too_long[reason] = unanswerable & ~next(iter(too_long.values()))
+    too_long = {reason: which for reason, which in too_long.items() if which.any()}
+    if not too_long:
+        return split, []
+    any_long = np.any(list(too_long.values()), axis=0)
     if action == "error":
-        first = split.ids[int(np.flatnonzero(any_long)[0])]
+        reason, which = next(iter(too_long.items()))
+        first = split.ids[int(np.flatnonzero(which)[0])]
+        change = "raise" if reason.startswith("longer") else "lower"
         raise UserError(
-            f"{name}: {any_long.sum()} example(s) longer than {limit} tokens (first: {first}); "
-            "raise data.max_length or set data.overlong=drop or truncate"
+            f"{name}: {which.sum()} example(s) {reason} (first: {first}); "
+            f"{change} data.max_length or set data.overlong=drop or truncate"
         )
     if action == "drop":
         if any_long.all():
-            raise UserError(f"every example of {name} is longer than {limit} tokens; raise data.max_length")
-        note = f"{name}: {any_long.sum()} of {len(split)} examples longer than {limit} tokens dropped"
-        return split.only(~any_long), [note]
+            raise UserError(f"every example of {name} is {next(iter(too_long))}; raise data.max_length")
+        notes = [
+            f"{name}: {which.sum()} of {len(split)} examples {reason} dropped"
+            for reason, which in too_long.items()
+        ]
+        return split.only(~any_long), notes
     counts = {model: int(long[model.role].sum()) for model in models}
     return split, [
         f"{name}: {count} of {len(split)} examples truncated from the left to {model.max_length} tokens "

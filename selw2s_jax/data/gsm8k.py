@@ -18,7 +18,10 @@ _MOST_DIGITS = 300
 
 
 def parse_answer(text: str) -> fractions.Fraction | None:
-    """The number that a solution ends in: the first behind its last `####`, else the last of all.
+    """The number that a solution ends in: the one behind its first `####`, else the last before that.
+
+    A model that does not stop in time goes on with problems of its own, which have answers of their own: what follows
+    the line of the first `####` is no part of the solution.
 
     Thousands separators and currency signs are no part of a number, nor are units, so 50% is 50. A minus belongs to
     the number that follows at once, unless another number stands right before it. 3/4 and 1 3/4 are fractions.
@@ -26,13 +29,27 @@ def parse_answer(text: str) -> fractions.Fraction | None:
     Returns:
         The exact number, None where there is none.
     """
-    before, mark, behind = text.rpartition(ANSWER_MARK)
-    if mark and (found := _NUMBER.search(behind)):
+    before, mark, behind = text.partition(ANSWER_MARK)
+    if mark and (found := _behind_mark(behind)):
         return _value(found)
     found = None
-    for found in _NUMBER.finditer(before if mark else text):  # noqa: B007
+    for found in _NUMBER.finditer(before):  # noqa: B007
         pass
     return None if found is None else _value(found)
+
+
+def _behind_mark(text: str) -> re.Match | None:
+    """The number in the line of the mark; where that is blank, the one that the next line begins with."""
+    line, _, following = text.partition("\n")
+    if line.strip():
+        return _NUMBER.search(line)
+    return _NUMBER.match(following.lstrip())
+
+
+def has_marked_answer(text: str) -> bool:
+    """Whether a number stands behind the mark, as in the data set's own solutions."""
+    _, mark, behind = text.partition(ANSWER_MARK)
+    return bool(mark) and _behind_mark(behind) is not None
 
 
 def is_correct(text: str, answer: str) -> bool:

@@ -1,9 +1,12 @@
-"""Questions without ground truth from a user's JSON lines, for a trained student to be asked.
+"""Questions without ground truth from a user's file, for a trained student to be asked.
+
+The file is JSONL, or CSV or parquet by its name, with columns of the same names; an empty cell says nothing.
 
 A line is `{"text": ...}`, what the models of the task read, or has the fields of a question:
 
 - `question`, and `context` where the task has a passage (`passage` is the same);
-- `answer`, the text of the answer that is to be judged, or `choices`, a list of them, each judged in a line of its own,
+- `answer`, the text of the answer that is to be judged, or `choices`, a list of them in any form of
+  `data.choice_rows`, each judged in a line of its own,
   with `:0`, `:1` and so on behind the example_id, and `answer` is not read. Tasks that are answered with yes or no, or
   at length, show neither.
 
@@ -14,51 +17,53 @@ import dataclasses
 import os
 from typing import Any
 
-from selw2s_jax.data import rows, tasks
+from selw2s_jax.data import choice_rows, rows, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import remote
 
 _FORMS = "give text, or question and answer"
+_COLUMNS = ("example_id", "text", "question", "context", "passage", "answer", "choices")
 
 
 def read(path: os.PathLike | str, task: tasks.Task) -> list[tasks.Example]:
     """The questions of a file as examples of a task, in order; their labels mean nothing.
 
     Raises:
-        UserError: no such file, unreadable or empty, or the first line that is no question or has the id of another.
+        UserError: no such file, unreadable or empty, or lines that are no questions or have the id of another, as
+          `rows.describe` names them.
     """
+    file = rows.find_file(path, "give a file of JSON lines with --input")
+    form = file.suffix.lower()
+    found = rows.read(file, _COLUMNS)
     examples: list[tasks.Example] = []
     line_of: dict[str, int] = {}
-    for number, (line, values) in enumerate(_read_rows(path)):
+    faults = []
+    for number, (line, values) in enumerate(found):
         try:
             if isinstance(values, ValueError):
                 raise ValueError(f"{values}; {_FORMS}")
-            found = _make_examples(values, task, f"{task.name}/input/{number}")
-            for example in found:
+            if form in (".csv", ".parquet"):
+                values = {name: value for name, value in values.items() if value not in (None, "")}
+            of_line = _make_examples(values, task, f"{task.name}/input/{number}", in_csv=form == ".csv")
+            for example in of_line:
                 if first := line_of.get(example.example_id):
                     raise ValueError(
                         f"example_id {rows.show(example.example_id)} is also that of line {first}; make it another"
                     )
                 line_of[example.example_id] = line
         except ValueError as error:
-            raise UserError(f"{path}, line {line}: {error}") from error
-        examples += found
+            faults.append((line, str(error)))
+        else:
+            examples += of_line
+    if faults:
+        raise UserError(f"{path}, {rows.describe(faults, len(found))}")
     if not examples:
         raise UserError(f"{path} has no questions; {_FORMS} in a JSON object a line")
     return examples
 
 
-def _read_rows(path: os.PathLike | str) -> list[rows.Row]:
-    file = remote.local_copy(path)
-    if not file.is_file():
-        raise UserError(f"{path} is missing or not a file; give a file of JSON lines with --input")
-    try:
-        return list(rows.read_jsonl(file))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}); check the file") from error
-
-
-def _make_examples(values: dict[str, Any], task: tasks.Task, name: str) -> list[tasks.Example]:
+def _make_examples(
+    values: dict[str, Any], task: tasks.Task, name: str, *, in_csv: bool
+) -> list[tasks.Example]:
     if "example_id" in values:
         name = _text(values, "example_id")
     if "text" in values:
@@ -78,15 +83,9 @@ def _make_examples(values: dict[str, Any], task: tasks.Task, name: str) -> list[
         return [_show_choice(task, question, "")]
     if "choices" not in values:
         return [_show_choice(task, question, _text(values, "answer"))]
-    choices = values["choices"]
-    if not isinstance(choices, list) or not choices:
-        raise ValueError(f"choices must be a list of texts, found {rows.show(choices)}")
+    choices, _ = choice_rows.texts_and_labels(values["choices"], in_csv=in_csv, fewest=1)
     return [
-        _show_choice(
-            task,
-            dataclasses.replace(question, question_id=f"{name}:{i}"),
-            _text({"choices": choice}, "choices"),
-        )
+        _show_choice(task, dataclasses.replace(question, question_id=f"{name}:{i}"), choice)
         for i, choice in enumerate(choices)
     ]
 

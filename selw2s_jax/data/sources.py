@@ -1,15 +1,16 @@
 """Reads a task's questions from the Hugging Face hub or from a folder of parquet files.
 
 A folder has `{subset folder}/{split}.parquet` with the hub's columns, for example `sciq/train.parquet`,
-`boolq/validation.parquet`, `ai2_arc/ARC-Easy/train.parquet`, `winogrande/winogrande_xl/validation.parquet`.
+`boolq/validation.parquet`, `ai2_arc/ARC-Easy/train.parquet`, `winogrande/winogrande_xl/validation.parquet`, or the
+files as the hub's clients name them (`data.folders`).
 """
 
 import pathlib
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from selw2s_jax import errors
-from selw2s_jax.data import by_id, tasks
+from selw2s_jax.data import by_id, folders, parquet, rows, tasks
 from selw2s_jax.runtime import remote
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def notes(task: tasks.Task, *, source: str) -> tuple[str, ...]:
         return ()
     folder = remote.local_copy(source)
     return tuple(
-        f"{task.name}: {_path(folder, subset, task.splits['train'])} is not there, so "
+        f"{task.name}: {folders.path(subset, task.splits['train'], folder)} is not there, so "
         f"{task.splits['test']}.parquet is divided by context, about 70 % train and 30 % test: "
         "for trials, not comparable with published results."
         for subset in task.subsets
@@ -88,34 +89,37 @@ def _choose_subsets(task: tasks.Task, names: str | None) -> list[tasks.Subset]:
     return [known[name] for name in wanted]
 
 
-def _path(folder: pathlib.Path, subset: tasks.Subset, file_split: str) -> pathlib.Path:
-    return folder / subset.folder / f"{file_split}.parquet"
-
-
 def _must_split_by_context(task: tasks.Task, subset: tasks.Subset, folder: pathlib.Path) -> bool:
     if not task.split_by_context:
         return False
-    train, test = (_path(folder, subset, task.splits[split]) for split in ("train", "test"))
-    return not train.exists() and test.exists()
+    train, test = (folders.find(task, subset, task.splits[split], folder) for split in ("train", "test"))
+    return not train and bool(test)
 
 
 def _read_folder(
     task: tasks.Task, subset: tasks.Subset, split: str, folder: pathlib.Path
 ) -> list[tasks.Question]:
-    if _must_split_by_context(task, subset, folder):
-        path = _path(folder, subset, task.splits["test"])
-        questions = _parse(task, subset, split, read_parquet(path, task.columns), path)
+    is_divided = _must_split_by_context(task, subset, folder)
+    file_split = task.splits["test" if is_divided else split]
+    parts = folders.find(task, subset, file_split, folder)
+    if not parts:
+        raise errors.UserError(
+            f"{folders.path(subset, file_split, folder)} is missing; put split '{file_split}' of "
+            f"{_hub_label(task, subset)} there as parquet, or set data.source=hub"
+            f"{folders.others(task, subset, folder)}"
+        )
+    questions: list[tasks.Question] = []
+    for path in parts:
+        table = parquet.read(path, task.columns)
+        if table.num_rows or (path == parts[-1] and not questions):  # a part may be empty, all of them not
+            questions += _parse(task, subset, split, table, path, first=len(questions))
+    if is_divided:
         questions = [q for q in questions if (_is_train_context(q.context)) == (split == "train")]
         if not questions:
-            raise errors.UserError(f"{path} has too few contexts to divide; add the data set's train.parquet")
-        return questions
-    path = _path(folder, subset, task.splits[split])
-    if not path.is_file():
-        raise errors.UserError(
-            f"{path} is missing; put split '{task.splits[split]}' of {_hub_label(task, subset)} there "
-            "as parquet, or set data.source=hub"
-        )
-    return _parse(task, subset, split, read_parquet(path, task.columns), path)
+            raise errors.UserError(
+                f"{parts[0]} has too few contexts to divide; add the data set's train.parquet"
+            )
+    return questions
 
 
 def _is_train_context(context: str) -> bool:
@@ -144,7 +148,7 @@ def _read_hub(task: tasks.Task, subset: tasks.Subset, split: str) -> list[tasks.
         else:
             import datasets
 
-            rows = datasets.load_dataset(
+            loaded = datasets.load_dataset(
                 task.hub_name, subset.hub_config, split=file_split, revision=task.hub_revision
             )
     except (
@@ -159,38 +163,45 @@ def _read_hub(task: tasks.Task, subset: tasks.Subset, split: str) -> list[tasks.
             f"cannot load {where} from the hub: {reason} - connect to the network, or put the split "
             f"as parquet at FOLDER/{subset.folder}/{file_split}.parquet and set data.source=FOLDER"
         ) from error
-    table = read_parquet(path, task.columns) if task.hub_parquet else rows.with_format("arrow")[:]
+    table = parquet.read(path, task.columns) if task.hub_parquet else loaded.with_format("arrow")[:]
     return _parse(task, subset, split, table, where)
 
 
-def read_parquet(path: str | pathlib.Path, columns: Collection[str] | None = None) -> "pa.Table":
-    """The table in a parquet file, of `columns` alone if it has them all, else whole.
-
-    Raises:
-        UserError: not a parquet file, or a damaged one.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # ParquetFile, as read_table takes a folder named `a=b` for a partition.
-        with pq.ParquetFile(path) as file:
-            has_all = columns is not None and set(columns) <= set(file.schema_arrow.names)
-            table = file.read(list(columns) if has_all else None)
-        table.validate(full=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise errors.UserError(
-            f"{path} cannot be read as parquet ({reason}); copy, download or write it again"
-        ) from error
-    return table
-
-
 def _parse(
-    task: tasks.Task, subset: tasks.Subset, split: str, table: "pa.Table", where: str | pathlib.Path
+    task: tasks.Task,
+    subset: tasks.Subset,
+    split: str,
+    table: "pa.Table",
+    where: str | pathlib.Path,
+    first: int = 0,
 ) -> list[tasks.Question]:
-    """Checks the columns, then reads row by row. `where` names the file in errors."""
-    remedy = f"use the columns of {_hub_label(task, subset)}"
+    """Checks the columns, then reads row by row.
+
+    Args:
+        where: names the file in errors.
+        first: rows of the split that stand in files before this one.
+    """
+    _check_columns(task, table, where, f"use the columns of {_hub_label(task, subset)}")
+    prefix = f"{subset.name}-" if len(task.subsets) > 1 else ""
+    columns = parquet.values(table, list(task.columns), where)
+    questions, faults = [], []
+    for row, values in enumerate(zip(*columns, strict=True)):
+        try:
+            parts = tasks.RowParts(*task.read_row(*map(_of_kind, values, task.columns.values())))
+        except ValueError as error:
+            faults.append((row, str(error)))
+        else:
+            name = f"{task.name}/{split}/{prefix}{first + row}"
+            questions.append(tasks.Question(question_id=name, **parts._asdict()))
+    if faults:
+        described = rows.describe(faults, table.num_rows, "row")
+        raise errors.UserError(f"{where}: {described}; mend or remove the row{'s' * (len(faults) > 1)}")
+    return questions
+
+
+def _check_columns(task: tasks.Task, table: "pa.Table", where: str | pathlib.Path, remedy: str) -> None:
+    if twice := parquet.repeated(table, task.columns):
+        raise errors.UserError(f"{where}: column '{twice}' occurs twice; {remedy}, each once")
     for name, kind in task.columns.items():
         if name not in table.schema.names:
             found = ", ".join(table.schema.names) or "none"
@@ -199,43 +210,50 @@ def _parse(
         if not COLUMN_KINDS[kind](column.type):
             raise errors.UserError(f"{where}: column '{name}' is {column.type}, not {kind}; {remedy}")
         if column.null_count:
-            row = column.is_null().to_pylist().index(True)
+            row, more = column.is_null().to_pylist().index(True), column.null_count - 1
             raise errors.UserError(
-                f"{where}: row {row} has no value in column '{name}'; mend or remove the row"
+                f"{where}: row {row} has no value in column '{name}'{f' (+{more} more)' * (more > 0)}; "
+                "mend or remove the row"
             )
     if table.num_rows == 0:
         raise errors.UserError(f"{where} has no rows; {remedy} and at least one row")
 
-    prefix = f"{subset.name}-" if len(task.subsets) > 1 else ""
-    questions = []
-    for row, values in enumerate(
-        zip(*(table.column(name).to_pylist() for name in task.columns), strict=True)
-    ):
-        try:
-            parts = tasks.RowParts(*task.read_row(*values))
-        except ValueError as error:
-            raise errors.UserError(f"{where}: row {row}: {error}; mend or remove the row") from error
-        name = f"{task.name}/{split}/{prefix}{row}"
-        questions.append(tasks.Question(question_id=name, **parts._asdict()))
-    return questions
+
+def _of_kind(value: Any, kind: str) -> Any:
+    """A value as `Task.read_row` takes it: also where a table library made floats of whole numbers or of truth."""
+    if kind not in ("integer", "true/false") or isinstance(value, bool):
+        return value
+    number = rows.whole_number(value)
+    if number is None or (kind == "true/false" and number not in (0, 1)):
+        raise ValueError(f"{rows.show(value)} is not {kind}")
+    return number if kind == "integer" else bool(number)
+
+
+def _value_type(column_type: "pa.DataType") -> "pa.DataType":
+    """Of a dictionary column, that of its values."""
+    import pyarrow as pa
+
+    return column_type.value_type if pa.types.is_dictionary(column_type) else column_type
 
 
 def _is_string(column_type: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return pa.types.is_string(column_type) or pa.types.is_large_string(column_type)
+    found = _value_type(column_type)
+    return pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
 
 
 def _is_integer(column_type: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return pa.types.is_integer(column_type)
+    found = _value_type(column_type)
+    return pa.types.is_integer(found) or pa.types.is_floating(found)
 
 
 def _is_boolean(column_type: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return pa.types.is_boolean(column_type)
+    return pa.types.is_boolean(column_type) or _is_integer(column_type)
 
 
 def _is_choices_struct(column_type: "pa.DataType") -> bool:
@@ -245,8 +263,8 @@ def _is_choices_struct(column_type: "pa.DataType") -> bool:
         if column_type.get_field_index(field) < 0:
             return False
         field_type = column_type.field(field).type
-        is_list = pa.types.is_list(field_type) or pa.types.is_large_list(field_type)
-        return is_list and _is_string(field_type.value_type)
+        kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+        return any(is_kind(field_type) for is_kind in kinds) and _is_string(field_type.value_type)
 
     return pa.types.is_struct(column_type) and is_string_list("text") and is_string_list("label")
 

@@ -307,8 +307,7 @@ def _read_winogrande(sentence: str, option1: str, option2: str, answer: str) -> 
 
 
 def _read_gsm8k(question: str, answer: str) -> RowParts:
-    _, mark, behind = answer.rpartition(gsm8k.ANSWER_MARK)
-    if not mark or gsm8k.parse_answer(behind) is None:
+    if not gsm8k.has_marked_answer(answer):
         raise ValueError(f"answer has no number after {gsm8k.ANSWER_MARK!r}")
     return RowParts("", question, None, solution=without_blank_lines(answer))
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import fitting, prompts, splits, tasks
+from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
@@ -37,6 +37,7 @@ def validate(
     _check_places(config)
     _check_choices(config)
     _check_numbers(config)
+    _check_sizes(config)
     _check_methods(config, students)
     _check_seeds(config)
     _check_lora(config)
@@ -80,6 +81,7 @@ _DTYPES = ("float32", "bfloat16")
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
+        "data.overlap": overlap.OVERLAPS,
         "data.overlong": fitting.OVERLONG,
         "data.conversion": tasks.CONVERSIONS,
         "data.sample": splits.SAMPLES,
@@ -148,6 +150,60 @@ def _check_numbers(config) -> None:
     for key in _BELOW_ONE:
         if not 0 <= config_lib.get(config, key) < 1:
             raise UserError(f"config.{key}={config_lib.get(config, key)} must lie in [0, 1)")
+
+
+_FLOAT32 = (1.17549435e-38, 3.4028235e38)  # the smallest normal number and the largest
+_INT32 = 2**31 - 1
+_SEEDS = ("seeds", "seed.", "world.seed", "pretraining.seed")  # of 32 bits and checked as such
+# More than can be made in any time, or held in any memory.
+_AT_MOST = {
+    "training.batch_size": 65_536,
+    "p_ik.batch_size": 65_536,
+    "p_ik.num_samples": 10_000,
+    "lora.rank": 65_536,
+    **{f"pretraining.{role}.num_layers": 1_000 for role in ("weak", "strong")},
+    **{
+        f"pretraining.{role}.{size}": 65_536
+        for role in ("weak", "strong")
+        for size in ("embed_dim", "num_heads", "mlp_dim")
+    },
+}
+_MOST_PRETRAINING_TOKENS = 2**31
+
+
+def _check_sizes(config) -> None:
+    """Numbers go into arrays of int32 and float32, and the work they ask for has to end."""
+    for key in config_lib.dotted_keys(config):
+        value = config_lib.get(config, key)
+        if not key.startswith(_SEEDS):
+            for one in value if isinstance(value, tuple) else (value,):
+                _check_size(key, one)
+    for key, most in _AT_MOST.items():
+        value = config_lib.get(config, key)
+        if value is not None and value > most:
+            raise UserError(f"config.{key}={value} is more than a run can work on: at most {most}")
+    section = config.pretraining
+    for role in ("weak", "strong"):
+        num_tokens = section[role].num_steps * section.batch_rows * section.row_length
+        if num_tokens > _MOST_PRETRAINING_TOKENS:
+            raise UserError(
+                f"config.pretraining.{role}.num_steps={section[role].num_steps} of batch_rows={section.batch_rows} and "
+                f"row_length={section.row_length} are {num_tokens} tokens, at most {_MOST_PRETRAINING_TOKENS}: lower "
+                "one of them"
+            )
+
+
+def _check_size(key: str, value) -> None:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise UserError(f"config.{key}={value} must be a finite number")
+        if value and not _FLOAT32[0] <= abs(value) <= _FLOAT32[1]:
+            kind = "0" if abs(value) < 1 else "infinite"
+            raise UserError(
+                f"config.{key}={value} is {kind} in float32, in which runs compute: choose another"
+            )
+    elif isinstance(value, int) and abs(value) > _INT32:
+        raise UserError(f"config.{key}={value} is more than a 32-bit number holds: at most {_INT32}")
 
 
 def _check_methods(config, students: tuple[str, ...]) -> None:

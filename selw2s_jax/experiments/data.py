@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import sources, splits, task_files, tasks
+from selw2s_jax import errors
+from selw2s_jax.data import doubts, giveaways, overlap, sources, splits, task_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as method_registry
@@ -23,20 +24,18 @@ class DataReader:
         workdir: in which generated questions are made.
 
     Attributes:
-        notes: what a reader of the results has to know of the data; whole after `read`, as the next.
+        found: what a reader of the results has to know of the data; whole after `read`, as the next.
         is_papers_data: whether data and conversion are those of the paper's tables.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, workdir):
         self._config = config
-        self.notes: list[str] = []
+        self.found = doubts.Found()
         self.is_papers_data = False
         self._source = config.data.source
+        self._trained_on: dict[int, int] = {}  # test questions that either half has, by base seed
         if self._source == smoke.GENERATED:
             self._source = str(smoke.data_folder(workdir / "inputs"))
-            self.notes.append(
-                "the questions are generated and the checkpoints random: the numbers mean nothing"
-            )
         elif self._source == world.NAME:
             self._source = str(world.data_folder(world.world_config(config), workdir / "inputs"))
 
@@ -57,9 +56,61 @@ class DataReader:
         test = splits.sample_examples(
             test, self._config.data.num_test, seed=self._config.seed.test_conversion
         )
+        self._note_generated(task)
+        if self._config.data.train_file is not None:
+            self.found.doubts.extend(giveaways.find(train_questions, self._config.data.train_file))
+        elif not self._is_generated:
+            self.found.doubts.extend(giveaways.find(train_questions, task.name))
         by_seed = {base: self._seed_data(task, train_questions, test, base) for base in self._config.seeds}
+        self._doubt_overlap(test)
         self.is_papers_data = self._has_papers_data(task)
         return by_seed
+
+    @property
+    def notes(self) -> list[str]:
+        """One sentence each of everything that was found."""
+        return [*self.found.notes, *map(str, self.found.doubts)]
+
+    @property
+    def _is_generated(self) -> bool:
+        """Whether what no file of the user's has is made on the spot."""
+        return self._config.data.source in (smoke.GENERATED, world.NAME)
+
+    def _note_generated(self, task: tasks.Task) -> None:
+        """Whose numbers mean nothing, in a smoke run; in a world they do."""
+        has_own_file = self._config.data.train_file is not None
+        names = [one.name for one in self._tasks(task)][has_own_file:]
+        roles = ("strong",) if method_registry.is_p_ik_alone(self._config.methods) else ("weak", "strong")
+        random = [role for role in roles if self._config[role].model in smoke.RANDOM_MODELS]
+        parts = []
+        if self._config.data.source == smoke.GENERATED and names:
+            if has_own_file and not random:
+                self.found.notes.append(
+                    f"P(IK) is trained on generated questions ({names[0]}): what it says means nothing"
+                )
+                return
+            of_files = has_own_file or self._config.p_ik.file is not None
+            which = f"questions of {' and '.join(names)}" if of_files else "questions"
+            parts.append(f"the {which} are generated")
+        if random:
+            all_are, one_is = "checkpoints are", f"checkpoint of the {random[0]} model is"
+            parts.append(f"the {all_are if len(random) == len(roles) else one_is} random")
+        if parts:
+            self.found.notes.append(f"{' and '.join(parts)}: the numbers mean nothing")
+
+    def _doubt_overlap(self, test: Sequence[tasks.Example]) -> None:
+        """That test questions are trained on, where they are neither dropped nor refused."""
+        counts = sorted(set(self._trained_on.values()))
+        if not counts or not counts[-1]:
+            return
+        many = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]} (by seed)"
+        total = len({example.group for example in test})
+        self.found.doubts.append(
+            doubts.Doubt(
+                f"{many} of {total} test questions are in the training halves too",
+                "models are tested on what they were trained on: set data.overlap=drop, or give other test questions",
+            )
+        )
 
     def _has_papers_data(self, task: tasks.Task) -> bool:
         """Whether data and conversion are those of the paper's tables."""
@@ -79,19 +130,25 @@ class DataReader:
             and self._config.p_ik.file is None
             and not objectives.is_own_task(self._config)
         )
-        return [task, tasks.get_task(self._config.p_ik.task)] if reads_another else [task]
+        if not reads_another:
+            return [task]
+        return [task, tasks.get_task(self._config.p_ik.task, role="config.p_ik.task")]
 
     def _read_task(self) -> tuple[tasks.Task, list[tasks.Question], list[tasks.Question]]:
         """The run's own task, and its questions of training and test."""
         if self._config.data.train_file is not None:
+            _check_name("task", self._config.task)
             if self._config.task in tasks.TASKS:
-                self.notes.append(
+                self.found.notes.append(
                     f"task {self._config.task} is {self._config.data.train_file} here, not the data "
                     "set of that name: "
                     "call it otherwise by config.task=NAME"
                 )
             train, test = task_files.load_user_splits(
-                self._config.task, self._config.data.train_file, self._config.data.test_file
+                self._config.task,
+                self._config.data.train_file,
+                self._config.data.test_file,
+                found=self.found,
             )
             return (
                 task_files.user_task(self._config.task, train, instruction=self._config.data.instruction),
@@ -101,7 +158,7 @@ class DataReader:
         task = tasks.get_task(self._config.task, role="config.task")
         if self._config.data.instruction is not None:
             task = dataclasses.replace(task, instruction=self._config.data.instruction)
-        self.notes += sources.notes(task, source=self._source)
+        self.found.notes += sources.notes(task, source=self._source)
         train = sources.load_questions(task, "train", source=self._source)
         return task, train, sources.load_questions(task, "test", source=self._source)
 
@@ -114,8 +171,13 @@ class DataReader:
         examples = self._convert(task, train_questions, config_lib.seed_for(self._config, base, "conversion"))
         if method_registry.is_p_ik_alone(self._config.methods):
             halves, read = (None, None), test
-            shot_source = [example for example in examples if not example.is_of_any(_questions_of(test))]
+            shot_source = [
+                example for example in examples if not example.is_of_any(overlap.questions_of(test))
+            ]
         else:
+            examples, dropped = overlap.settle(examples, test, self._config.data.overlap)
+            if dropped:
+                self.found.notes.append(dropped)
             halves = splits.sample_and_halve(
                 examples,
                 num_train=self._config.data.num_train,
@@ -123,6 +185,7 @@ class DataReader:
                 sample=self._config.data.sample,
             )
             shot_source, read = halves[0], [*halves[1], *test]
+            self._trained_on[base] = len(overlap.shared(test, [*halves[0], *halves[1]]))
         shots = ()
         if self._uses_shots():
             num_shots, shot_seed = (
@@ -161,11 +224,11 @@ class DataReader:
         else:
             task, questions = self._p_ik_questions()
             examples = self._convert(task, questions, config_lib.seed_for(self._config, base, "conversion"))
-        elsewhere = _questions_of(read)
+        elsewhere = overlap.questions_of(read)
         left = [example for example in examples if not example.is_of_any(elsewhere)]
         if len(left) < len(examples):
             dropped = len(examples) - len(left)
-            self.notes.append(
+            self.found.notes.append(
                 f"p_ik: {dropped} of {len(examples)} examples dropped, as the student or the test has them"
             )
         if not left:
@@ -196,9 +259,10 @@ class DataReader:
         section = self._config.p_ik
         if section.file is None:
             task = tasks.get_task(section.task, role="config.p_ik.task")
-            self.notes += sources.notes(task, source=self._source)
-            return task, sources.load_questions(task, "train", source=self._source, subsets=section.data)
-        questions = task_files.load_user_questions(section.file, section.task, "train")
+            self.found.notes += sources.notes(task, source=self._source)
+            return task, self._load_p_ik_questions(task)
+        _check_name("p_ik.task", section.task)
+        questions = task_files.load_user_questions(section.file, section.task, "train", found=self.found)
         is_alone = method_registry.is_p_ik_alone(self._config.methods)
         students = [] if is_alone else [self._config.data.train_file, self._config.data.test_file]
         own = [remote.local_copy(path) for path in students if path]
@@ -208,12 +272,29 @@ class DataReader:
                 "choose another file"
             )
         if section.task in tasks.TASKS:
-            self.notes.append(
+            self.found.notes.append(
                 f"p_ik.task={section.task} is {section.file} here, not the data set of that name: "
                 "call it otherwise by "
                 "config.p_ik.task=NAME"
             )
         return task_files.user_task(section.task, questions), questions
+
+    def _load_p_ik_questions(self, task: tasks.Task) -> list[tasks.Question]:
+        try:
+            return sources.load_questions(task, "train", source=self._source, subsets=self._config.p_ik.data)
+        except UserError as error:
+            if self._config.p_ik.data is not None and "does not name parts" in str(error):
+                raise
+            without = [
+                name
+                for name in method_registry.students()
+                if not method_registry.METHODS[name].uses_p_ik
+                and method_registry.METHODS[name].task_weight > 0
+            ]
+            raise UserError(
+                f"{error} - or give questions of your own for P(IK) by config.p_ik.file, or choose methods that need "
+                f"none by config.methods ({', '.join(without[:3])}, ...)"
+            ) from error
 
     def _p_ik_test_split(self, p_ik: splits.Split) -> splits.Split | None:
         """Questions of the P(IK) task's test split, the same for every seed, with the prompt of the P(IK) examples.
@@ -224,7 +305,7 @@ class DataReader:
         if not section.num_test:
             return None
         if method_registry.is_p_ik_alone(self._config.methods):
-            self.notes.append(
+            self.found.notes.append(
                 f"p_ik.num_test={section.num_test} is not used: P(IK) alone is tested on "
                 f"config.task={self._config.task}"
             )
@@ -233,10 +314,10 @@ class DataReader:
         questions = sources.load_questions(task, "test", source=self._source, subsets=section.data)
         examples = self._convert(task, questions, self._config.seed.test_conversion)
         examples = splits.sample_examples(examples, section.num_test, seed=self._config.seed.test_conversion)
-        trained = _questions_of((*p_ik.examples, *p_ik.shots))
+        trained = overlap.questions_of((*p_ik.examples, *p_ik.shots))
         held_out = [example for example in examples if not example.is_of_any(trained)]
         if len(held_out) < len(examples):
-            self.notes.append(
+            self.found.notes.append(
                 f"p_ik test: {len(examples) - len(held_out)} of {len(examples)} examples dropped, as "
                 "P(IK) trains on them"
             )
@@ -249,5 +330,7 @@ class DataReader:
         return dataclasses.replace(p_ik, examples=held_out)
 
 
-def _questions_of(examples: Iterable[tasks.Example]) -> set[str]:
-    return {name for example in examples for name in example.known_as}
+def _check_name(key: str, name: str) -> None:
+    """That a name of the user's own can stand in labels, tables and ids."""
+    if not name.strip() or errors.printable(name) != name or "\n" in name:
+        raise UserError(f"config.{key}={name!a} is no name: give letters, digits and the like")

@@ -1,13 +1,16 @@
 """Everything a run reads, found and checked before any device work: models, tokenizers, tasks, splits."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import ml_collections
 
-from selw2s_jax.data import fitting, splits
+from selw2s_jax.data import doubts, fitting, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import data
 from selw2s_jax.hf import loader, pretrained, tokenizers, weight_files
+from selw2s_jax.inference import answering
+from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as method_registry
 from selw2s_jax.models import registry
 from selw2s_jax.runtime import artifacts, remote
@@ -25,6 +28,7 @@ class Inputs:
         recipes: how the run itself makes models, by role.
         notes: what a reader of the results has to know.
         is_papers_data: whether data and conversion are those of the paper's tables.
+        warnings: those of the notes that are reasons to doubt the results.
     """
 
     weak: pretrained.Model | None
@@ -33,6 +37,7 @@ class Inputs:
     recipes: dict[str, world.Recipe]
     notes: tuple[str, ...]
     is_papers_data: bool
+    warnings: tuple[doubts.Doubt, ...] = ()
 
     @property
     def models(self) -> tuple[pretrained.Model, ...]:
@@ -45,8 +50,11 @@ class Inputs:
         return next(iter(self.by_seed.values())).test
 
 
-def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
+def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] = ()) -> Inputs:
     """Finds, reads and checks every input.
+
+    Args:
+        notes: of the config, which come before those of what is read.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -54,20 +62,65 @@ def prepare(config: ml_collections.ConfigDict, workdir) -> Inputs:
     # The data first: models can be long downloads.
     reader = data.DataReader(config, workdir)
     by_seed = reader.read()
-    notes = [*reader.notes]
+    notes = [*notes, *reader.notes]
     is_p_ik_alone = method_registry.is_p_ik_alone(config.methods)
     recipes = make_recipes(config, workdir)
     weak = None if is_p_ik_alone else _find_model(config, "weak", recipes, workdir)
     strong = _find_model(config, "strong", recipes, workdir)
     models = [model for model in (weak, strong) if model]
     notes += [note for model in models if (note := _note_on_revision(config, model))]
+    by_seed, dropped = fit(config, by_seed, weak, strong)
+    notes += dropped
+    _check_room_to_write(config, by_seed, strong)
+    return Inputs(
+        weak,
+        strong,
+        by_seed,
+        recipes,
+        notes=tuple(dict.fromkeys(notes)),
+        is_papers_data=reader.is_papers_data,
+        warnings=tuple(reader.found.doubts),
+    )
+
+
+def fit(
+    config: ml_collections.ConfigDict,
+    by_seed: dict[int, splits.SeedData],
+    weak: pretrained.Model | None,
+    strong: pretrained.Model,
+) -> tuple[dict[int, splits.SeedData], list[str]]:
+    """`fitting.fit` of each seed: the splits that are left, and notes."""
+    fitted, notes = {}, []
     for base, of_seed in by_seed.items():
-        by_seed[base], dropped = fitting.fit(
-            of_seed, weak, strong, overlong=config.data.overlong, ceiling_split=config.ceiling.split
+        asked = {name: getattr(of_seed, name) for name in answered_splits(config, of_seed)}
+        fitted[base], dropped = fitting.fit(
+            of_seed,
+            weak,
+            strong,
+            overlong=config.data.overlong,
+            ceiling_split=config.ceiling.split,
+            unanswerable={
+                name: answering.is_too_long(strong, split, config.generation.max_new_tokens)
+                for name, split in asked.items()
+            },
         )
         notes += dropped
-    _check_room_to_write(config, by_seed, strong)
-    return Inputs(weak, strong, by_seed, recipes, tuple(dict.fromkeys(notes)), reader.is_papers_data)
+    return fitted, notes
+
+
+def answered_splits(config: ml_collections.ConfigDict, of_seed: splits.SeedData) -> tuple[str, ...]:
+    """The splits of a seed that the strong model is asked few-shot, by their names in `splits.SeedData`."""
+    methods = [method_registry.METHODS[name] for name in config.methods]
+    tests_p_ik = any(one.mask_of is None and objectives.trains_p_ik(config, one) for one in methods)
+    is_alone = of_seed.student_half is None
+    labels_half = config.self_label.source == "fewshot" and any(one.uses_self_labels for one in methods)
+    asked = {
+        "student_half": labels_half and not is_alone,
+        "p_ik": of_seed.p_ik is not None,
+        "p_ik_test": tests_p_ik and of_seed.p_ik_test is not None,
+        "test": tests_p_ik and (is_alone or of_seed.p_ik_test is not None),
+    }
+    return tuple(name for name, is_asked in asked.items() if is_asked)
 
 
 def _note_on_revision(config: ml_collections.ConfigDict, model: pretrained.Model) -> str | None:

@@ -83,17 +83,8 @@ class Experiment:
 
     def has_answers(self, split_name: str) -> bool:
         """Whether the run has the strong model's few-shot answers on a split of `splits.SeedData`."""
-        data = self.inputs.by_seed[self._config.seeds[0]]
-        if split_name == "student_half":
-            own = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
-            return own and self._config.self_label.source == "fewshot"
-        if split_name == "p_ik":
-            return data.p_ik is not None
-        return any(
-            split_name == tested
-            for name in self._config.methods
-            for tested, _ in self._p_ik_tests_of(self._config.seeds[0], name).values()
-        )
+        of_seed = self.inputs.by_seed[self._config.seeds[0]]
+        return split_name in inputs_lib.answered_splits(self._config, of_seed)
 
     def p_ik_tests(self) -> list[tuple[int, str, str]]:
         """The tests of P(IK): seed, method, and "in" or "out" of the distribution it was trained on."""

@@ -4,18 +4,19 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from selw2s_jax import sharding
+from selw2s_jax import errors, sharding
 from selw2s_jax.data import prompts
 from selw2s_jax.errors import UserError
 from selw2s_jax.export import model_card
 from selw2s_jax.hf import loader, peft, pretrained, tokenizers, weight_files, writer
-from selw2s_jax.models import heads, lora
+from selw2s_jax.models import heads, lora, registry
 from selw2s_jax.run import manifests, student_models, students
 from selw2s_jax.runtime import artifacts, places
 
@@ -26,7 +27,7 @@ def read_numbers(student: students.Student) -> model_card.Numbers | None:
     """What the run's results say of a student; None where they are of an earlier config, or not there yet."""
     path, facts = student.folder / manifests.RESULTS_FILE, student.facts
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = errors.parse_json(path.read_text(encoding="utf-8"))
         if student.artifact.key not in [entry["key"] for entry in report["manifest"]["students"]]:
             return None
         names = dict.fromkeys(("weak", "ceiling", facts.method))
@@ -75,9 +76,12 @@ def save(
     writer.check_dtype(dtype)
     is_apart = _is_apart(facts, adapters)
     tokenizer = student_models.load_tokenizer(student, tokenizer_folder)
+    origin = _origin(student, base if is_apart else None)
     card = model_card.format_card(
         facts,
         numbers=read_numbers(student),
+        origin=origin,
+        pad_token_id=tokenizer.pad_id,
         dtype=dtype,
         transformers_class=writer.TRANSFORMERS_CLASSIFIERS.get(student.config.family, (None,))[0],
         is_apart=is_apart,
@@ -91,13 +95,15 @@ def save(
     def write(partial: pathlib.Path) -> None:
         options = {"dtype": dtype, "main_head": "class_head" if facts.has_class_head else "p_ik_head"}
         if is_apart:
-            peft.save(partial, classifier, base=model_card.base_name(facts), **options)
+            where = origin.hub_name or origin.folder
+            peft.save(partial, classifier, base=where, revision=origin.revision, **options)
         else:
             if classifier.adapters is not None:
                 lora.merge(classifier)
             writer.save_classifier(partial, classifier, pad_token_id=tokenizer.pad_id, **options)
         for file in tokenizer.files:
             shutil.copyfile(file, partial / file.name)
+        _name_padding(partial, tokenizer)
         text = json.dumps(dataclasses.asdict(facts), indent=1, ensure_ascii=False)
         (partial / FACTS_NAME).write_text(text + "\n", encoding="utf-8")
         (partial / "README.md").write_text(card, encoding="utf-8")
@@ -110,6 +116,53 @@ def save(
         raise UserError(
             f"--output={folder} cannot be written ({error.strerror}); choose another, or free space"
         ) from error
+
+
+_SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<revision>[^/]+)")
+
+
+def _origin(student: students.Student, base: pathlib.Path | None) -> model_card.Origin:
+    """Where the pretrained model of a student is.
+
+    Its name in the config may be that of a folder, and a model of that name on the hub another one: it is from the hub
+    only where it was found in the hub's cache under that name.
+
+    Args:
+        base: folder where it is now; default where the run found it.
+
+    Raises:
+        UserError: a folder is given, and it is not that model.
+    """
+    if base is not None:
+        return model_card.Origin(folder=os.path.abspath(student_models.find_base(student, base)))
+    folder, name = student.base_folder, student.facts.base
+    if folder is None:
+        return model_card.Origin()
+    name = registry.MODELS[name].hub_name if name in registry.MODELS else name
+    found = _SNAPSHOT.search(folder.as_posix())
+    if found and name == f"{found['org']}/{found['name']}":
+        return model_card.Origin(hub_name=name, revision=found["revision"])
+    return model_card.Origin(folder=os.path.abspath(folder))
+
+
+def _name_padding(folder: pathlib.Path, tokenizer: tokenizers.Tokenizer) -> None:
+    """Says in the tokenizer's settings which token pads, where they do not: without one transformers makes no batch."""
+    settings_path = folder / "tokenizer_config.json"
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        return  # in a format that transformers does not read
+    settings = weight_files.read_json(settings_path) if settings_path.is_file() else {}
+    others = folder / "special_tokens_map.json"
+    if (settings | (weight_files.read_json(others) if others.is_file() else {})).get("pad_token"):
+        return
+    end = settings.get("eos_token")
+    named = (end.get("content") if isinstance(end, dict) else end, *_ENDS_OF_TEXT)
+    for token in filter(None, named):
+        if tokenizer.encode(token) == [tokenizer.pad_id]:
+            writer.write_json(settings_path, settings | {"pad_token": token})
+            return
+
+
+_ENDS_OF_TEXT = ("<|endoftext|>", "</s>", "<|end_of_text|>")  # of families whose tokenizers name none
 
 
 def _is_apart(facts: students.Facts, adapters: str) -> bool:
@@ -143,7 +196,7 @@ def read_facts(folder: pathlib.Path) -> students.Facts:
             f"{folder} is no exported student: it has no {FACTS_NAME}; make one with python -m selw2s_jax.export"
         )
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = errors.parse_json(path.read_text(encoding="utf-8"))
         fields["shots"] = tuple((text, label) for text, label in fields["shots"])
         fields["few_shot"] = prompts.FewShot.from_json(fields.get("few_shot"))
         fields["lora"] = lora.make_settings(fields.get("trained", "all"), fields.get("lora"))
@@ -165,7 +218,8 @@ def load(
     """The classifier of an exported folder, read into shards. Arguments as for `load`.
 
     Args:
-        base: folder of the pretrained model, for adapters that were written apart; default as the run's config had it.
+        base: folder of the pretrained model, for adapters that were written apart; default where the run had it, or as
+            its config named it.
 
     Raises:
         UserError: it is no exported student, or a damaged one, or the pretrained model is gone.
@@ -174,8 +228,9 @@ def load(
     facts = read_facts(folder)
     is_apart = (folder / peft.CONFIG_NAME).is_file()
     if is_apart:
-        base = loader.resolve(facts.base if base is None else base)
-        student_models.check_base(base, facts.base_fingerprint, tokenizers.load_tokenizer(folder).fingerprint)
+        base = loader.resolve(_named_base(folder, facts) if base is None else base)
+        of_tokenizer = facts.tokenizer_fingerprint or tokenizers.load_tokenizer(folder).fingerprint
+        student_models.check_base(base, facts.base_fingerprint, of_tokenizer)
     else:  # the folder has all weights, as if all had been trained
         facts = dataclasses.replace(facts, trained="all", lora=None)
     settings = student_models.classifier_settings(
@@ -198,6 +253,12 @@ def load(
         layout = sharding.logical_sharding(settings.mesh, param.get_metadata()["axes"])
         param.set_value(sharding.put(arrays[name].astype(param.dtype), layout))
     return classifier
+
+
+def _named_base(folder: pathlib.Path, facts: students.Facts) -> str:
+    """The pretrained model that adapters name, where it is a folder that is there; else as the run's config had it."""
+    named = weight_files.read_json(folder / peft.CONFIG_NAME).get("base_model_name_or_path")
+    return named if isinstance(named, str) and os.path.isabs(named) and os.path.isdir(named) else facts.base
 
 
 def _read_heads(path: pathlib.Path, embed_dim: int) -> dict[str, Any]:

@@ -7,15 +7,19 @@ import re
 from typing import Any
 
 from selw2s_jax.analysis import formats
-from selw2s_jax.models import registry
 from selw2s_jax.run import students
 
 _PAPER = "[arXiv 2511.14166](https://arxiv.org/abs/2511.14166)"
+_CLASSES = " Its two classes are the labels of the task: 1 where the answer shown is right."
 _ROLES = {
-    "weak": "It is the weak model: {base}, fine-tuned on ground truth.",
-    "ceiling": "It is the strong ceiling: {base}, fine-tuned on ground truth.",
+    "weak": "It is the weak model: {base}, fine-tuned on ground truth." + _CLASSES,
+    "ceiling": "It is the strong ceiling: {base}, fine-tuned on ground truth." + _CLASSES,
 }
-_STUDENT = "It is a student: {strong}, taught by {weak} with the method {method}."
+_STUDENT = "It is a student: {strong}, taught by {weak} with the method {method}." + _CLASSES
+_P_IK_ALONE = (
+    "It is {strong} with a head for P(IK) alone, which no weak model taught: whether {strong} knows the answer to a "
+    "question (IK) or not (IDK)."
+)
 
 _WITH_TRANSFORMERS = """\
 With transformers (no remote code; the classes of `model` are those of its {head}):
@@ -35,6 +39,7 @@ The weights are low-rank adapters and heads, in PEFT's layout; the pretrained mo
     import peft, torch, transformers
 
     base = transformers.AutoModelForSequenceClassification.from_pretrained("BASE", num_labels=2)
+    base.config.pad_token_id = {pad_token_id}
     model = peft.PeftModel.from_pretrained(base, "FOLDER").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained("FOLDER")
     ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"][-{max_length}:]
@@ -58,6 +63,21 @@ With selw2s_jax:
 
 
 @dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where the pretrained model of a student is from: the hub, at a commit, or a folder; neither where nobody knows.
+
+    The folder is of the machine of the export, and stands in no card.
+    """
+
+    hub_name: str | None = None
+    revision: str | None = None
+    folder: str | None = None
+
+
+_UNKNOWN = Origin()
+
+
+@dataclasses.dataclass(frozen=True)
 class Numbers:
     """What a run's results say of one trained model.
 
@@ -77,6 +97,8 @@ def format_card(
     dtype: str,
     transformers_class: str | None,
     is_apart: bool = False,
+    origin: Origin = _UNKNOWN,
+    pad_token_id: int = 0,
 ) -> str:
     """The card of a student.
 
@@ -85,22 +107,24 @@ def format_card(
         dtype: of the weights.
         transformers_class: the class of transformers that reads the folder, or None.
         is_apart: whether the folder has the adapters alone, without the model that they adapt.
+        origin: of the pretrained model.
+        pad_token_id: what transformers takes for padding.
     """
     names = {key: _code(getattr(facts, key)) for key in ("method", "task")}
     names |= {key: _model_name(getattr(facts, key)) for key in ("base", "weak", "strong")}
-    about = _ROLES.get(facts.method, _STUDENT).format(**names)
+    about = (_ROLES.get(facts.method, _STUDENT) if facts.has_class_head else _P_IK_ALONE).format(**names)
     head = "class head" if facts.has_class_head else "P(IK) head, (IDK, IK)"
     base = ', base="BASE"' if is_apart else ""
     loading = [_WITH_THIS_PROJECT.format(max_length=facts.max_length, base=base)]
     if transformers_class is not None:
         form = _WITH_PEFT if is_apart else _WITH_TRANSFORMERS
-        loading.insert(0, form.format(max_length=facts.max_length, head=head))
+        loading.insert(0, form.format(max_length=facts.max_length, head=head, pad_token_id=pad_token_id))
     paragraphs = [
-        _front_matter(facts, "peft" if is_apart else "transformers" if transformers_class else "selw2s_jax"),
+        _front_matter(origin, "peft" if is_apart else "transformers" if transformers_class else "selw2s_jax"),
         f"# {_plain(facts.method)} on {_plain(facts.task)}, seed {facts.seed}",
         f"Made by selw2s_jax, an independent implementation of Selective Weak-to-Strong Generalization ({_PAPER}). "
-        f"{about} Its two classes are the labels of the task: 1 where the answer shown is right.",
-        _facts_table(names, facts, dtype),
+        f"{about}",
+        _facts_table(names, facts, origin, dtype),
         *_numbers(facts, numbers),
         "## Loading",
         *loading,
@@ -136,31 +160,35 @@ def _without_folder(name: str) -> str:
     return pathlib.PurePath(name).name if is_folder else name
 
 
-def base_name(facts: students.Facts) -> str:
-    """The pretrained model by its name on the hub, or as the config has it; of a folder here its own name."""
-    if entry := registry.find_model(facts.base):
-        return entry.hub_name
-    return _without_folder(facts.base)
-
-
-def _front_matter(facts: students.Facts, library: str) -> str:
+def _front_matter(origin: Origin, library: str) -> str:
     fields = {
         "library_name": library,
         "pipeline_tag": "text-classification",
         "tags": ["weak-to-strong-generalization"],
     }
-    if registry.find_model(facts.base):
-        fields["base_model"] = base_name(facts)
+    if origin.hub_name is not None:
+        fields["base_model"] = origin.hub_name
     # JSON is YAML.
     return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()), "---"])
 
 
-def _facts_table(names: dict[str, str], facts: students.Facts, dtype: str) -> str:
+def _describe_base(names: dict[str, str], facts: students.Facts, origin: Origin) -> str:
+    """The pretrained model, so that it is known again wherever it is."""
+    described = names["base"]
+    if origin.hub_name is not None:
+        described = f"{_code(origin.hub_name)} at {_code(origin.revision or 'its newest commit')}"
+    elif origin.folder is not None:
+        described += ", a folder where the student was trained"
+    return f"{described}; fingerprint {_code(facts.base_fingerprint)}"
+
+
+def _facts_table(names: dict[str, str], facts: students.Facts, origin: Origin, dtype: str) -> str:
     rows = {
         "task": names["task"],
         "method": names["method"],
-        "weak model": names["weak"],
+        "weak model": names["weak"] if facts.weak else "none",
         "strong model": names["strong"],
+        "made from": _describe_base(names, facts, origin),
         "seed": facts.seed,
         "longest input": f"{facts.max_length} tokens; longer ones are truncated from the left",
         "weights": dtype,
@@ -208,11 +236,13 @@ def _numbers(facts: students.Facts, numbers: Numbers | None) -> list[str]:
             note += f" It is not given for this model: {own['pgr_reason']}."
         paragraphs.append(f"Accuracies are in per cent, of seed {facts.seed} alone. {note}")
     for test in numbers.p_ik:
-        auroc = "-" if test["auroc"] is None else f"{test['auroc']:.3f}"
-        if test["auroc_low"] is not None:
+        auroc = "-" if test.get("auroc") is None else f"{test['auroc']:.3f}"
+        if test.get("auroc_low") is not None:
             auroc += f" (95 % interval {test['auroc_low']:.3f} to {test['auroc_high']:.3f})"
+        trained = test.get("train_task")
+        trained = f", trained on questions of {_code(trained)}," if trained else ""
         paragraphs.append(
-            f"P(IK) on {test['n']} questions of {_code(test['test_task'])}, of which the untouched "
+            f"P(IK){trained} on {test['n']} questions of {_code(test['test_task'])}, of which the untouched "
             f"{_model_name(facts.strong)} answers {test['known']} right: AUROC {auroc}."
         )
     return paragraphs

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.hf import hub, weight_files
+from selw2s_jax.hf import hub, model_folders, weight_files
 from selw2s_jax.models import decoder, family, key_tables, registry
 from selw2s_jax.runtime import preemption, remote
 
@@ -28,18 +28,25 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
     """The local folder of a checkpoint.
 
     Args:
-        name_or_path: an existing folder (a gs:// one is copied), a name of `registry.MODELS`, or a hub repository
-            "org/name", which is downloaded (or found in the cache: HF_HOME and HF_HUB_OFFLINE are honoured).
+        name_or_path: an existing folder (a gs:// one is copied; of one of the hub's cache, `models--org--name`, the
+            snapshot is taken), a name of `registry.MODELS`, or a hub repository "org/name", which is downloaded (or
+            found in the cache: HF_HOME and HF_HUB_OFFLINE are honoured).
         revision: branch, tag or commit on the hub; default that of the registry.
 
     Raises:
         UserError: no such folder, or as `hub.download`; a config.json that is not supported, before the weights come.
     """
     folder = remote.local_copy(name_or_path)
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise errors.UserError(f"{folder} is a file: give the checkpoint's folder")
+    try:
+        if folder.is_dir():
+            return model_folders.step_into(folder, revision)
+        if folder.exists():
+            raise errors.UserError(f"{folder} is a file: give the checkpoint's folder")
+    except OSError as error:  # a name that no file can have, or a folder that is not to be looked into
+        raise errors.UserError(
+            f"checkpoint {str(folder)[:100]} cannot be looked at ({error.strerror}): give an existing folder "
+            "or a hub name"
+        ) from error
     name = str(name_or_path)
     if entry := registry.find_model(name):
         return hub.download(entry.hub_name, revision or entry.revision, check=read_model_config)
@@ -95,14 +102,17 @@ def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, di
 
     faults = {"missing": [], "unknown": [], "given twice": [], "of a wrong shape": [], "of a wrong dtype": []}
     found: dict[tuple[str, int | None], _Source] = {}
+    head = None
     for key, info in infos.items():
-        matched = key_tables.match(table, key)
+        matched = key_tables.match(table, key) or key_tables.match(table, weight_files.plain_key(key))
         in_range = matched and (matched[1] is None or matched[1] < config.num_layers)
         if not in_range:
             faults["unknown"].append(key)
             continue
         row, layer = matched
         if row.param not in shapes:  # a deliberate skip, or a head that is tied or not asked for
+            if row.param == "lm_head" and config.tie_embeddings:
+                head = key, info
             continue
         tensor = wanted[row.param, layer]
         if (row.param, layer) in found:
@@ -112,6 +122,11 @@ def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, di
         elif info.dtype not in READ_DTYPES:
             faults["of a wrong dtype"].append(f"{key} {info.dtype}")
         found.setdefault((row.param, layer), _Source(tensor, key, info))
+    # Of tensors that share memory safetensors keeps one name, which may be the head's.
+    embedding = wanted["wte", None]
+    if head is not None and ("wte", None) not in found and head[1].shape == embedding.shape:
+        found["wte", None] = _Source(embedding, *head)
+        faults["of a wrong dtype"] += [f"{head[0]} {head[1].dtype}"] * (head[1].dtype not in READ_DTYPES)
     faults["missing"] = [tensor.key for place, tensor in wanted.items() if place not in found]
 
     if any(faults.values()):

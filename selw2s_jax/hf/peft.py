@@ -46,12 +46,21 @@ def _file_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[1], math.prod(shape[2:])) if name.endswith(".a") else (math.prod(shape[1:-1]), shape[-1])
 
 
-def save(folder, classifier: heads.Classifier, *, base: str, dtype: str = "float32", main_head: str) -> None:
+def save(
+    folder,
+    classifier: heads.Classifier,
+    *,
+    base: str | None,
+    revision: str | None = None,
+    dtype: str = "float32",
+    main_head: str,
+) -> None:
     """Writes adapters, as PEFT reads them, and heads, under their names in heads.safetensors; no other weight.
 
     Args:
         folder: made if missing.
-        base: name of the pretrained model.
+        base: where PEFT finds the pretrained model, a folder or a name on the hub; None where nobody knows.
+        revision: commit on the hub.
         dtype: as for `writer.save_checkpoint`.
         main_head: the head that is also among the adapters' tensors, for families that transformers can classify with.
     """
@@ -76,6 +85,7 @@ def save(folder, classifier: heads.Classifier, *, base: str, dtype: str = "float
         {
             "peft_type": "LORA",
             "base_model_name_or_path": base,
+            "revision": revision,
             "bias": "none",
             "fan_in_fan_out": _stores_inputs_first(classifier),
             "inference_mode": True,

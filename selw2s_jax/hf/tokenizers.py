@@ -24,7 +24,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from selw2s_jax import errors
-from selw2s_jax.hf import sentencepiece_bpe
+from selw2s_jax.hf import model_folders, sentencepiece_bpe
 from selw2s_jax.runtime import remote
 
 # Embedding tables are padded to round sizes; no published model adds as many rows as this.
@@ -195,8 +195,8 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
         UserError: no such folder, no tokenizer in it, a damaged file, or a tokenizer that only code
             shipped with the model could build.
     """
-    folder = remote.local_copy(folder)
-    if not folder.is_dir():
+    folder = model_folders.step_into(remote.local_copy(folder))
+    if not model_folders.is_folder(folder):
         raise errors.UserError(
             f"no tokenizer folder at {folder}: give a folder that holds the tokenizer files"
         )
@@ -389,7 +389,7 @@ def _read_settings(path: pathlib.Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = errors.parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _damaged(path, error) from error
     if not isinstance(settings, dict):

@@ -2,28 +2,24 @@
 
 import dataclasses
 import hashlib
-import json
-import math
 import pathlib
 import re
 import struct
+from typing import Any
 
 from etils import epath
 
 from selw2s_jax import errors
+from selw2s_jax.hf import model_folders
 from selw2s_jax.runtime import distributed, storage
 
 INDEX_NAME = "model.safetensors.index.json"
-CONFIG_NAME = "config.json"
+CONFIG_NAME = model_folders.CONFIG_NAME
 # Formats that can hold code or that this project does not read, by what they are called.
 _OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.gguf")
 _CONVERT_REMEDY = (
     "only safetensors are read; convert with transformers' save_pretrained(folder, safe_serialization=True)"
 )
-_ITEM_SIZES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
-    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,24 +37,51 @@ def read_json(path: pathlib.Path) -> dict:
     Raises:
         UserError: missing, unreadable, or not a JSON object.
     """
+    if not path.exists():
+        raise model_folders.explain_missing(path)
+    if not path.is_file():
+        raise errors.UserError(f"{path} is no file: give a folder with the files of a model")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise errors.UserError(f"{path} is missing: download the checkpoint folder again") from None
+        content = errors.parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise errors.UserError(f"{path} is not readable JSON ({reason}): download it again") from None
+        raise errors.UserError(
+            f"{path} is not readable JSON ({errors.one_line(error)}): download it again"
+        ) from None
     if not isinstance(content, dict):
         raise errors.UserError(f"{path} holds no JSON object: download it again")
     return content
 
 
 def read_header(path: pathlib.Path) -> dict[str, TensorInfo]:
-    """The tensors that one safetensors file declares, checked against the file's length.
+    """The tensors that one safetensors file declares, as the library of the format reads them.
 
     Raises:
-        UserError: not safetensors inside, or truncated.
+        UserError: not safetensors inside, truncated, or damaged in any other way that the library refuses.
     """
+    if not path.is_file():
+        raise errors.UserError(f"{path} is no file: download it again")
+    try:
+        _check_header(path)
+        return _library_infos(path)
+    except OSError as error:
+        raise errors.UserError(f"{path} cannot be read ({error.strerror}): correct its permissions") from None
+
+
+def _library_infos(path: pathlib.Path) -> dict[str, TensorInfo]:
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            return {key: TensorInfo(path, s.get_dtype(), tuple(s.get_shape())) for key, s in slices.items()}
+    except OSError:
+        raise
+    except Exception as error:  # SafetensorError, and what its Rust does not foresee
+        raise _damaged_header(path, error) from None
+
+
+def _check_header(path: pathlib.Path) -> None:
+    """Says what the library does not: what a file is that is no safetensors, and by how much one is cut short."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -73,26 +96,22 @@ def read_header(path: pathlib.Path) -> dict[str, TensorInfo]:
             f"{path} is not a safetensors file or is cut short ({size} bytes): download it again"
         )
     try:
-        header = json.loads(header_text)
+        header = errors.parse_json(header_text)
         header.pop("__metadata__", None)
-        infos, end = {}, 0
-        for key, entry in header.items():
-            shape, (begin, stop) = tuple(entry["shape"]), entry["data_offsets"]
-            infos[key] = TensorInfo(path, entry["dtype"], shape)
-            item_size = _ITEM_SIZES.get(entry["dtype"])
-            if item_size is not None and stop - begin != math.prod(shape) * item_size:
-                raise ValueError(f"{key} of shape {shape} has {stop - begin} bytes")
-            end = max(end, stop)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.UserError(
-            f"{path} has a damaged safetensors header ({error}): download it again"
-        ) from None
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise _damaged_header(path, error) from None
     if size != 8 + header_size + end:
         raise errors.UserError(
             f"{path} has {size} bytes where its header promises {8 + header_size + end}: it is "
             f"{'truncated' if size < 8 + header_size + end else 'damaged'}, download it again"
         )
-    return infos
+
+
+def _damaged_header(path: pathlib.Path, error: Exception) -> errors.UserError:
+    return errors.UserError(
+        f"{path} has a damaged safetensors header ({errors.one_line(error)}): download it again"
+    )
 
 
 def find_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, str] | None]:
@@ -102,11 +121,16 @@ def find_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, str]
         UserError: no weights, weights of another format only, several files without an index, or files
             that the index names and the folder lacks.
     """
+    model_folders.refuse_adapter(folder)
     index_path = folder / INDEX_NAME
     if index_path.exists():
         weight_map = read_json(index_path).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise errors.UserError(f"{index_path} has no weight_map: download it again")
+        if odd := [value for value in weight_map.values() if not _is_file_name(value)]:
+            raise errors.UserError(
+                f"{index_path} has {str(odd[0])[:50]!r} where a file of its folder should be named: download it again"
+            )
         names = sorted(set(weight_map.values()))
         if unsafe := [name for name in names if pathlib.PurePath(name).name != name]:
             raise errors.UserError(f"{index_path} names files outside its folder: {unsafe[0]}")
@@ -129,6 +153,14 @@ def find_files(folder: pathlib.Path) -> tuple[list[pathlib.Path], dict[str, str]
     return files, None
 
 
+_LONGEST_NAME = 255  # bytes, of a file on any system
+
+
+def _is_file_name(value: Any) -> bool:
+    """Whether a value can name a file at all."""
+    return isinstance(value, str) and value.isprintable() and 0 < len(value.encode()) <= _LONGEST_NAME
+
+
 def read_tensor_infos(folder: pathlib.Path) -> dict[str, TensorInfo]:
     """Every tensor of the folder's weight files by key, from their headers alone.
 
@@ -142,6 +174,8 @@ def read_tensor_infos(folder: pathlib.Path) -> dict[str, TensorInfo]:
         if twice := infos.keys() & header.keys():
             raise errors.UserError(f"{folder} holds {capped(sorted(twice))} in two files: remove one of them")
         infos |= header
+    if any(key.startswith("base_model.model.") or ".lora_A." in key for key in infos):
+        raise model_folders.adapter_error(folder)
     if weight_map is not None:
         misplaced = sorted(
             key for key, name in weight_map.items() if key not in infos or infos[key].file.name != name
@@ -151,6 +185,18 @@ def read_tensor_infos(folder: pathlib.Path) -> dict[str, TensorInfo]:
                 f"{folder}/{INDEX_NAME} and the files disagree on {capped(misplaced)}: download both again"
             )
     return infos
+
+
+# What torch puts between or before the names of a model's parts when it is compiled, sharded or in parallel.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+
+
+def plain_key(key: str) -> str:
+    """The key of a tensor in a model that was saved without the wrappers of torch around it."""
+    parts = [part for part in key.split(".") if part not in _WRAPPERS]
+    while len(parts) > 1 and parts[0] == "module":  # of DataParallel
+        parts = parts[1:]
+    return ".".join(parts)
 
 
 def capped(names: list[str], limit: int = 5) -> str:

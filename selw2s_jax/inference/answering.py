@@ -1,5 +1,6 @@
 """The untouched strong language model answers questions, with 0 or 1 or at length."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -11,7 +12,7 @@ import numpy as np
 from selw2s_jax.data import lengths, splits, tasks
 from selw2s_jax.data import prompts as prompts_lib
 from selw2s_jax.hf import pretrained, tokenizers
-from selw2s_jax.inference import fewshot, generate, partials
+from selw2s_jax.inference import classify, fewshot, generate, partials
 from selw2s_jax.models import decoder
 from selw2s_jax.runtime import artifacts
 
@@ -28,7 +29,7 @@ class Prompts:
     Attributes:
         tokens: ids of each.
         answer_ids: of the answers 0 and 1, None where answers are written.
-        cut: how many prompts have `fewer_shots` and a `shortened` passage.
+        cut: how many prompts have `fewer_shots`, a `shortened` passage and a `truncated` question.
     """
 
     tokens: list[np.ndarray]
@@ -63,7 +64,7 @@ def make_prompts(
         max_length: longest prompt, in tokens; a written answer needs room behind it.
 
     Raises:
-        UserError: a question alone is too long for the model, or its tokenizer has no tokens for the answers.
+        UserError: not even the instruction fits, or the tokenizer has no tokens for the answers.
     """
     answer_ids, encode = None, tokenizer.encode_batch
     if not few_shot.is_generated:
@@ -125,15 +126,18 @@ def solve(
     left = np.setdiff1d(np.arange(len(questions)), index)
     for first in range(0, len(left), _BLOCK):
         chosen = left[first : first + _BLOCK]
-        written = generate.generate(
-            language_model,
-            tokenizer,
-            [prompts.tokens[i] for i in chosen],
-            [questions[i].example_id for i in chosen],
-            settings,
-            batch_tokens=batch_tokens,
-            label=f"{label}, from question {len(index) + 1} of {len(questions)}",
-        )
+        try:
+            written = generate.generate(
+                language_model,
+                tokenizer,
+                [prompts.tokens[i] for i in chosen],
+                [questions[i].example_id for i in chosen],
+                settings,
+                batch_tokens=batch_tokens,
+                label=f"{label}, from question {len(index) + 1} of {len(questions)}",
+            )
+        except classify.NotFiniteError as error:
+            raise classify.NotFiniteError(int(chosen[error.index])) from error
         marked = [_mark(task, questions[i], of_one) for i, of_one in zip(chosen, written, strict=True)]
         index = np.concatenate([index, chosen])
         right, unfinished, text = (
@@ -168,22 +172,25 @@ def answer_split(
         language_model, batch_tokens, label, partial: as `judge`.
 
     Raises:
-        UserError: as `make_prompts`.
+        UserError: as `make_prompts`; or an answer is no finite number.
     """
     common = {"batch_tokens": batch_tokens, "label": label, "partial": partial}
     room = 0 if sampling is None else sampling.max_new_tokens
     max_length = model.config.max_seq_len - room
     prompts = make_prompts(model.tokenizer, split.few_shot, split.examples, max_length=max_length)
     cut = dict(prompts.cut)
+    named = naming(model.name, split.ids, language_model)
     if sampling is None:
-        log_odds = judge(language_model, prompts, **common)
+        with named:
+            log_odds = judge(language_model, prompts, **common)
         probs = fewshot.to_probs(log_odds)
         columns = {"prob_1": probs, "log_odds": log_odds}
         right = (probs > 0.5) == split.labels
     else:
-        found = solve(
-            language_model, model.tokenizer, prompts, split.examples, split.task, sampling, **common
-        )
+        with named:
+            found = solve(
+                language_model, model.tokenizer, prompts, split.examples, split.task, sampling, **common
+            )
         right = found.right
         columns = {"right": right, "text": found.text.tolist()}
         cut["unfinished"] = int(found.unfinished.sum())
@@ -198,12 +205,42 @@ def answer_split(
     )
 
 
+def naming(
+    name: str, example_ids: Sequence[str], language_model: decoder.Decoder
+) -> contextlib.AbstractContextManager[None]:
+    """`classify.naming` of answers of a language model.
+
+    Args:
+        name: of the model.
+    """
+    return classify.naming(
+        f"the answers of the language model {name}",
+        example_ids,
+        f"its weights hold such values, or overflow in {language_model.settings.compute_dtype.name}; use other "
+        "weights, or precision.compute_dtype=float32",
+    )
+
+
 def _mark(
     task: tasks.Task, example: tasks.Example, completions: Sequence[generate.Completion]
 ) -> tuple[float, int, str]:
     """The share of right answers, how many were cut off, and the first."""
     right = np.mean([task.is_correct(one.text, example.solution) for one in completions])
     return float(right), sum(one.finish == "length" for one in completions), completions[0].text
+
+
+def is_too_long(model: pretrained.Model, split: splits.Split, max_new_tokens: int) -> np.ndarray:
+    """Which questions of a split a model can be asked only after cutting into the question itself, `[N]` bool.
+
+    Args:
+        max_new_tokens: room for answers that are written.
+    """
+    few_shot, room, encode = split.few_shot, model.config.max_seq_len, model.tokenizer.encode_batch
+    if few_shot.is_generated:
+        room -= max_new_tokens
+    else:
+        encode = lambda texts: fewshot.encode_prompts(model.tokenizer, texts)[0]  # noqa: E731
+    return fewshot.is_too_long(encode, few_shot.build, split.examples, max_length=room)
 
 
 def check_prompts(model: pretrained.Model, split: splits.Split, max_new_tokens: int) -> None:
@@ -213,7 +250,7 @@ def check_prompts(model: pretrained.Model, split: splits.Split, max_new_tokens: 
         max_new_tokens: room for answers that are written.
 
     Raises:
-        UserError: a question alone is too long, or the model's tokenizer has no tokens for the answers.
+        UserError: not even the instruction fits, or the model's tokenizer has no tokens for the answers.
     """
     max_length, few_shot = model.config.max_seq_len - max_new_tokens, split.few_shot
     if not few_shot.is_generated:
@@ -235,6 +272,7 @@ def describe_cut(cut: dict[str, int]) -> str:
     parts = (
         ("fewer_shots", "prompts with fewer shots to fit the context"),
         ("shortened", "with a shortened passage"),
+        ("truncated", "with the question truncated from the left"),
         ("unfinished", "answers cut off at generation.max_new_tokens"),
     )
     return ", ".join(f"{cut[name]} {text}" for name, text in parts if cut.get(name))

@@ -9,7 +9,7 @@ from flax import nnx
 
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
-from selw2s_jax.inference import fewshot, partials, prefix
+from selw2s_jax.inference import classify, fewshot, partials, prefix
 
 
 def encode(
@@ -69,8 +69,8 @@ def log_probs(
         For each prompt one float32 by candidate, natural logarithm.
 
     Raises:
-        UserError: a candidate has no tokens, a prompt and candidate exceed the context, or the model has no
-            language-model head.
+        UserError: a candidate has no tokens, a prompt and candidate exceed the context, the model has no
+            language-model head, or a log-probability is no finite number.
         Preempted: the run was told to stop.
     """
     fewshot.require_lm_head(decoder)
@@ -85,18 +85,19 @@ def log_probs(
             counts.append(len(candidate))
             names.append(name)
     fewshot.check_fits(flat, names, max_length)
-    found = prefix.score(
-        _forward,
-        max(counts),
-        decoder,
-        flat,
-        np.array(counts, np.int32),
-        keep=np.array(counts, np.int32) + 1,
-        mesh=mesh,
-        batch_tokens=batch_tokens,
-        label=label,
-        partial=partial,
-    )
+    with classify.naming(f"{label}: the log-probabilities", names, "use other weights, or float32"):
+        found = prefix.score(
+            _forward,
+            max(counts),
+            decoder,
+            flat,
+            np.array(counts, np.int32),
+            keep=np.array(counts, np.int32) + 1,
+            mesh=mesh,
+            batch_tokens=batch_tokens,
+            label=label,
+            partial=partial,
+        )
     return np.split(found, np.cumsum([len(own) for own in candidates])[:-1])
 
 

@@ -1,5 +1,6 @@
 """Class probabilities and P(IK) of a trained classifier over a whole split."""
 
+import contextlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,9 +10,39 @@ from flax import nnx
 
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
+from selw2s_jax.errors import UserError
 from selw2s_jax.inference import partials
 from selw2s_jax.models import heads
 from selw2s_jax.runtime import preemption, progress
+
+
+class NotFiniteError(ArithmeticError):
+    """What a model says of an example is no finite number: NaN, or infinite.
+
+    Attributes:
+        index: of the example.
+    """
+
+    def __init__(self, index: int):
+        super().__init__(f"of example {index}")
+        self.index = index
+
+
+@contextlib.contextmanager
+def naming(what: str, example_ids: Sequence[str], remedy: str) -> Iterator[None]:
+    """Tells of a `NotFiniteError` in here as a UserError.
+
+    Args:
+        what: is not finite.
+        example_ids: `[N]`, of the examples.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        raise UserError(
+            f"{what} for {example_ids[error.index]} are not finite numbers (NaN or infinite), and nothing is kept of "
+            f"them: {remedy}"
+        ) from error
 
 
 def predict(
@@ -36,6 +67,7 @@ def predict(
         Class probabilities `[N, 2]` and P(IK) `[N]` (None without that head), float32.
 
     Raises:
+        NotFiniteError: a score is no finite number.
         Preempted: the run was told to stop.
     """
     graphdef, params = nnx.split(model)
@@ -81,6 +113,9 @@ def score(
 
     Returns:
         The pytree with `[N, ...]` NumPy arrays.
+
+    Raises:
+        NotFiniteError: a score is no finite number; what is done already is not kept.
     """
     run = jax.jit(forward, static_argnums=0, out_shardings=sharding.replicated(mesh))
     planned = list(
@@ -94,6 +129,8 @@ def score(
     )
     structure = jax.tree.structure(run.eval_shape(static, params, planned[0][0]))
     index, scores = (np.zeros(0, np.int64), []) if partial is None else partial.load()
+    if _first_not_finite(scores) is not None:
+        index = index[:0]  # kept by an earlier version
     parts = [(index, scores)] if len(index) else []
     is_done = np.zeros(len(tokens), bool)
     is_done[index] = True
@@ -115,13 +152,24 @@ def score(
             yield batch, members
 
     for outputs, members in in_turn(lambda batch: run(static, params, batch), until_told(shown), mesh):
-        parts.append((members, [leaf[: len(members)] for leaf in jax.tree.leaves(outputs)]))
+        leaves = [leaf[: len(members)] for leaf in jax.tree.leaves(outputs)]
+        if (wrong := _first_not_finite(leaves)) is not None:
+            raise NotFiniteError(int(members[wrong]))
+        parts.append((members, leaves))
     if partial is not None:
         partial.settle()
     index, scores = _join(parts)
     order = np.empty(len(tokens), np.int64)
     order[index] = np.arange(len(index))  # of an example scored twice, the later one
     return jax.tree.unflatten(structure, [array[order] for array in scores])
+
+
+def _first_not_finite(leaves: Sequence[np.ndarray]) -> int | None:
+    """The first example with a value that is not finite, of arrays `[n, ...]` each."""
+    wrong = [
+        np.flatnonzero(~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1)) for leaf in leaves if len(leaf)
+    ]
+    return min((int(found[0]) for found in wrong if len(found)), default=None)
 
 
 def in_turn(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from selw2s_jax.data import batches, by_id, tasks
+from selw2s_jax.data import batches, by_id, lengths, tasks
 from selw2s_jax.data import prompts as prompts_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import partials, prefix
@@ -46,7 +46,8 @@ def fit_prompts(
     num_shots: int,
     max_length: int,
 ) -> tuple[list[np.ndarray], dict[str, int]]:
-    """Prompts within a context: one that is too long loses shots from the front, then the beginning of its passage.
+    """Prompts within a context: one that is too long loses shots from the front, then the beginning of its passage,
+    then that of the question.
 
     Args:
         encode: token ids of texts.
@@ -55,10 +56,11 @@ def fit_prompts(
         max_length: longest prompt, in tokens.
 
     Returns:
-        Token ids of each, and how many prompts have `fewer_shots` and a `shortened` passage.
+        Token ids of each, and how many prompts have `fewer_shots`, a `shortened` passage and, where any has, a
+        `truncated` question.
 
     Raises:
-        UserError: a question alone is too long.
+        UserError: not even the instruction fits.
     """
     tokens = [np.array(ids, np.int32) for ids in encode(build_prompts(num_shots, questions))]
     too_long = [i for i, ids in enumerate(tokens) if len(ids) > max_length]
@@ -70,27 +72,74 @@ def fit_prompts(
         for i, ids in zip(too_long, shorter, strict=True):
             tokens[i] = np.array(ids, np.int32)
         too_long = [i for i in too_long if len(tokens[i]) > max_length]
-    cut["shortened"] = len(too_long)
+
+    def encode_alone(question: tasks.Example) -> np.ndarray:
+        return np.array(encode(build_prompts(0, [question]))[0], np.int32)
+
     for i in too_long:
-        tokens[i] = _shorten_passage(questions[i], lambda q: encode(build_prompts(0, [q]))[0], max_length)
+        tokens[i] = _shorten_passage(questions[i], encode_alone, max_length)
+        if len(tokens[i]) > max_length:
+            cut["truncated"] = cut.get("truncated", 0) + 1
+            tokens[i] = _truncate(_without_passage(questions[i]), encode_alone, max_length)
+    cut["shortened"] = len(too_long) - cut.get("truncated", 0)
     return tokens, cut
 
 
+def is_too_long(
+    encode: Callable[[Sequence[str]], Sequence[Sequence[int]]],
+    build_prompts: Callable[[int, Sequence[tasks.Example]], Sequence[str]],
+    questions: Sequence[tasks.Example],
+    *,
+    max_length: int,
+) -> np.ndarray:
+    """Which questions alone, without shots and passage, do not fit a context, `[N]` bool; args as `fit_prompts`."""
+    bare = build_prompts(0, [_without_passage(question) for question in questions])
+    candidates = [i for i, prompt in enumerate(bare) if lengths.most_tokens(prompt) >= max_length]
+    too_long = np.zeros(len(questions), bool)
+    if candidates:
+        too_long[candidates] = [len(ids) > max_length for ids in encode([bare[i] for i in candidates])]
+    return too_long
+
+
+def _without_passage(question: tasks.Example) -> tasks.Example:
+    start, end = question.passage
+    return dataclasses.replace(question, text=question.text[:start] + question.text[end:], passage=(0, 0))
+
+
+def _truncate(question: tasks.Example, encode, max_length: int) -> np.ndarray:
+    """Token ids of a question's prompt without as many characters at the beginning of its text as is needed."""
+
+    def without(cut: int) -> np.ndarray:
+        return encode(dataclasses.replace(question, text=question.text[cut:]))
+
+    low, high = 0, len(question.text) - 1
+    if len(shortest := without(high)) > max_length:
+        raise UserError(
+            f"the few-shot prompt of {question.example_id} has {len(shortest)} tokens even without shots and all but "
+            f"the end of its question, and the context leaves room for {max_length}: shorten data.instruction, or "
+            "choose a strong model with a longer context"
+        )
+    while low < high:  # what is left of `high` is known to fit
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(without(middle)) <= max_length else (middle + 1, high)
+    return without(high)
+
+
 def _shorten_passage(question: tasks.Example, encode, max_length: int) -> np.ndarray:
-    """Token ids of a question's prompt without as many words at the beginning of its passage as is needed."""
+    """Token ids of a question's prompt without as many words at the beginning of its passage as is needed.
+
+    Still longer than `max_length` where nothing of the passage is left.
+    """
     start, end = question.passage
 
     def without(cut: int) -> np.ndarray:
         text = question.text[:start] + question.text[cut:]
-        return np.array(encode(dataclasses.replace(question, text=text)), np.int32)
+        return encode(dataclasses.replace(question, text=text))
 
     words = [match.start() for match in re.finditer(r"\S+", question.text[start:end])]
     cuts = [start + place for place in words] + [end]
     if len(shortest := without(cuts[-1])) > max_length:
-        raise UserError(
-            f"the question {question.example_id} has {len(shortest)} tokens without shots and passage, and the context "
-            f"leaves room for {max_length}: shorten it or leave it out"
-        )
+        return shortest
     low, high = 0, len(cuts) - 1  # the last is known to fit
     while low < high:
         middle = (low + high) // 2
@@ -131,6 +180,7 @@ def answer_log_odds(
 
     Raises:
         UserError: the model has no language-model head.
+        NotFiniteError: an answer is no finite number (`classify.NotFiniteError`).
         Preempted: the run was told to stop.
     """
     require_lm_head(decoder)

@@ -19,11 +19,12 @@ from flax import nnx
 
 from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
-from selw2s_jax.inference import fewshot, prefix
+from selw2s_jax.inference import classify, fewshot, prefix
 from selw2s_jax.models import kv_cache
 from selw2s_jax.runtime import preemption, progress
 
 _KEY_TYPE = "threefry2x32"  # as written down in a row's two words, whatever JAX's default is
+_NO_TOKEN = -1  # of a distribution that is none
 _SHORTEST_PROMPT = 32  # slots for a prompt: this, or this times a power of two
 
 
@@ -131,6 +132,7 @@ def generate(
 
     Raises:
         UserError: a prompt has no token, or leaves no room in the context, or the model has no language-model head.
+        NotFiniteError: the model gives no finite numbers for a prompt (`classify.NotFiniteError`).
         Preempted: the run was told to stop.
     """
     fewshot.require_lm_head(decoder)
@@ -206,6 +208,8 @@ class _Engine:
             stopped = []
             for row, number in list(held.items()):
                 own = tokens[row, : count[row]]
+                if (own == _NO_TOKEN).any():
+                    raise classify.NotFiniteError(self._requests[number].example)
                 if completion := self._complete(tokenizer, own, bool(is_done[row])):
                     yield number, completion
                     del held[row]
@@ -393,9 +397,13 @@ def _is_eos(compiled: _Compiled, tokens):
 
 
 def _next_tokens(compiled: _Compiled, model, hidden, key, index):
-    """The token [R] after hidden states [R, D], the `index`th [R] that rows with `key` [R, 2] generate."""
+    """The token [R] after hidden states [R, D], the `index`th [R] that rows with `key` [R, 2] generate.
+
+    `_NO_TOKEN` where the model gives no finite numbers.
+    """
     logits = sharding.constrain(model.lm_logits(hidden), ("rows", "features"), model.mesh)
-    return sample(logits, key, index, compiled.settings.temperature, compiled.settings.top_p)
+    tokens = sample(logits, key, index, compiled.settings.temperature, compiled.settings.top_p)
+    return jnp.where(jnp.isfinite(logits).all(axis=-1), tokens, _NO_TOKEN)
 
 
 def sample(logits, key, index, temperature: float, top_p: float):

@@ -144,6 +144,7 @@ def score(
         The pytree with `[N, ...]` NumPy arrays.
 
     Raises:
+        NotFiniteError: a score is no finite number (`classify.NotFiniteError`).
         Preempted: the run was told to stop.
     """
     graphdef, params = nnx.split(decoder)
@@ -155,17 +156,22 @@ def score(
         if length:
             slots = cache_slots(length)
             cache = prefill(decoder, tokens[members[0]][:length], num_slots=slots)
-        scores = classify.score(
-            forward,
-            (graphdef, static),
-            (params, cache, jax.tree.map(lambda column, m=members: column[m], columns)),
-            [tokens[i][length:] for i in members],
-            mesh=mesh,
-            batch_tokens=batch_tokens,
-            past_slots=slots,
-            label=label if len(groups) == 1 else f"{label} ({number + 1} of {len(groups)})",
-            partial=partial if partial is None or whole else partial.part(f"{number + 1}_of_{len(groups)}"),
-        )
+        try:
+            scores = classify.score(
+                forward,
+                (graphdef, static),
+                (params, cache, jax.tree.map(lambda column, m=members: column[m], columns)),
+                [tokens[i][length:] for i in members],
+                mesh=mesh,
+                batch_tokens=batch_tokens,
+                past_slots=slots,
+                label=label if len(groups) == 1 else f"{label} ({number + 1} of {len(groups)})",
+                partial=partial
+                if partial is None or whole
+                else partial.part(f"{number + 1}_of_{len(groups)}"),
+            )
+        except classify.NotFiniteError as error:
+            raise classify.NotFiniteError(int(members[error.index])) from error
         if found is None:
             found = jax.tree.map(lambda part: np.empty((len(tokens), *part.shape[1:]), part.dtype), scores)
         jax.tree.map(lambda whole, part, m=members: whole.__setitem__(m, part), found, scores)

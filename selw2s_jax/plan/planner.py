@@ -13,7 +13,7 @@ from etils import epath
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import checks, plugins
+from selw2s_jax.experiments import checks, plugins, unread
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.plan import compiled, programs, report, search, targets, workload
 from selw2s_jax.run import sweep
@@ -231,6 +231,7 @@ def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
             section.task = tasks.canonical_name(section.task)
         checks.validate(cell.config, students=registry.students(), models=workload.roles(cell.config))
         plugins.check_methods(cell.config)
+    unread.check([cell.config for cell in expanded])
     return expanded
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import ml_collections
 
-from selw2s_jax.data import batches, fitting, splits, tasks
+from selw2s_jax.data import batches, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import data, inputs, selective
 from selw2s_jax.hf import loader, pretrained, tokenizers
@@ -184,15 +184,8 @@ def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]
     reader = data.DataReader(config, workdir)
     by_seed, notes = reader.read(), reader.notes
     if all(model.tokenizer is not None for model in models.values()):
-        for base, of_seed in by_seed.items():
-            by_seed[base], dropped = fitting.fit(
-                of_seed,
-                models.get("weak"),
-                models["strong"],
-                overlong=config.data.overlong,
-                ceiling_split=config.ceiling.split,
-            )
-            notes += dropped
+        by_seed, dropped = inputs.fit(config, by_seed, models.get("weak"), models["strong"])
+        notes += dropped
     recipes = inputs.make_recipes(config, workdir)
     return inputs.Inputs(models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False)
 

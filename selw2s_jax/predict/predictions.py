@@ -18,7 +18,7 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import sharding
+from selw2s_jax import errors, sharding
 from selw2s_jax.data import batches, lengths, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
@@ -82,6 +82,9 @@ class _Scores(NamedTuple):
     embeddings: Any  # [N, D]
 
 
+_NOT_FINITE = "leave the question out, or train the model again with a lower learning rate or in float32"
+
+
 def write(
     student: students.Student,
     input_path: os.PathLike | str,
@@ -127,11 +130,14 @@ def write(
         notes += weak.notes
     asked, notes_of_prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base)
     for note in notes + notes_of_prompts:
-        print(f"note: {note}", flush=True)
+        print(f"note: {errors.printable(note)}", flush=True)
 
     compilation_cache.enable()
-    weak_probs = None if weak is None else _score_weak(weak, config)
-    scores = _score(reader, config)
+    ids = [example.example_id for example in examples]
+    with classify.naming("the predictions of the weak model", ids, _NOT_FINITE):
+        weak_probs = None if weak is None else _score_weak(weak, config)
+    with classify.naming(f"the predictions of {facts.method}", ids, _NOT_FINITE):
+        scores = _score(reader, config)
     few_shot = None if asked is None else _answer(asked, student, config, reader.tokenizer, examples)
     own = _own_labels(config, facts, few_shot, examples, reader.texts)
     records = _make_records(config, facts, examples, scores, weak_probs, few_shot, own)
@@ -363,13 +369,14 @@ def _answer(
     dtype = student.facts.compute_dtype
     language_model = pretrained.load_language_model(asked.folder, dtype=dtype, mesh=mesh)
     common = {"batch_tokens": config.execution.score_tokens, "label": "few-shot answers"}
-    if asked.generation is None:
-        log_odds = answering.judge(language_model, asked.prompts, **common)
-        return [{"prob_1": float(prob), "answer": int(prob > 0.5)} for prob in fewshot.to_probs(log_odds)]
     ids = [example.example_id for example in examples]
-    found = generate.generate(
-        language_model, tokenizer, asked.prompts.tokens, ids, asked.generation, **common
-    )
+    with answering.naming(student.facts.strong, ids, language_model):
+        if asked.generation is None:
+            log_odds = answering.judge(language_model, asked.prompts, **common)
+            return [{"prob_1": float(prob), "answer": int(prob > 0.5)} for prob in fewshot.to_probs(log_odds)]
+        found = generate.generate(
+            language_model, tokenizer, asked.prompts.tokens, ids, asked.generation, **common
+        )
     return [{"prob_1": None, "answer": completions[0].text} for completions in found]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from selw2s_jax import errors
 from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
@@ -54,6 +55,7 @@ class Run:
         p_ik: per test of P(IK), as results.json has it; empty until the run is finished.
         p_ik_items: the questions of those tests; empty where they were not stored.
         notes: what a reader of the results has to know.
+        warnings: reasons to doubt them that its data gave, each with observation and remedy.
         missing: what is planned and not there.
         settings: by dotted config key, what a sweep varied beside task and models; empty for a run of its own.
     """
@@ -69,6 +71,7 @@ class Run:
     p_ik_items: dict[p_ik_questions.TestKey, p_ik_questions.Questions]
     notes: list[str]
     missing: list[str]
+    warnings: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -218,6 +221,7 @@ def _join(runs: Sequence[Run]) -> Run:
         logs=by_method("logs"),
         p_ik_items={key: questions for run in runs for key, questions in run.p_ik_items.items()},
         notes=list(dict.fromkeys(note for run in runs for note in run.notes)),
+        warnings=list(dict.fromkeys(warning for run in runs for warning in run.warnings)),
         **lists,
     )
 
@@ -301,7 +305,7 @@ def _read_truth(workdir: epath.Path, test: Mapping[str, Any]) -> tuple[list[str]
         return [], np.zeros(0, bool)
 
     def read_columns() -> tuple[list[str], list[int]]:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = errors.parse_json(path.read_text(encoding="utf-8"))
         return table["example_id"], table["label"]
 
     ids, labels = _checked(path, workdir, read_columns)
@@ -335,7 +339,7 @@ def _read_results(
     """What a `Run` has of results.json and of the questions beside it; and why parts are missing."""
     path = workdir / manifests.RESULTS_FILE
     content = storage.read_bytes(path)
-    nothing = {"diagnostics": [], "p_ik": [], "p_ik_items": {}, "notes": []}
+    nothing = {"diagnostics": [], "p_ik": [], "p_ik_items": {}, "notes": [], "warnings": []}
     unfinished = "label diagnostics and tests of P(IK), which the run writes when it ends"
     if not manifest["test"]["evaluations"]:
         unfinished = "tests of P(IK), which the run writes when it ends"
@@ -343,7 +347,7 @@ def _read_results(
         return nothing, [unfinished]
 
     def parse() -> dict[str, Any]:
-        stored_results = json.loads(content)
+        stored_results = errors.parse_json(content)
         if any(stored_results["manifest"][key] != manifest[key] for key in ("config", "stages")):
             return {}
         return {
@@ -351,6 +355,10 @@ def _read_results(
             "p_ik": [_p_ik_test(entry) for entry in stored_results["p_ik"]],
             "p_ik_items": {},
             "notes": [str(note) for note in stored_results["notes"]],
+            # Earlier versions had none.
+            "warnings": [
+                (str(one["observation"]), str(one["remedy"])) for one in stored_results.get("warnings", [])
+            ],
         }
 
     parts = _checked(path, stored.workdir, parse)
@@ -406,7 +414,7 @@ def _read_log(path: epath.Path) -> list[dict[str, float]]:
     steps = []
     for line in (storage.read_bytes(path) or b"").splitlines():
         try:
-            record = json.loads(line)
+            record = errors.parse_json(line)
             numbers = {name: float(value) for name, value in record.items() if value is not None}
         except (ValueError, TypeError, AttributeError):
             break  # half a line of a training that is under way or was killed

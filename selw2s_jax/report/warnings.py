@@ -33,6 +33,7 @@ class Finding:
 def find(run: stored.Run) -> list[Finding]:
     """Everything that the run has to be read with."""
     return [
+        *_of_data(run),
         *_of_seeds(run),
         *_of_the_gap(run),
         *_of_references(run),
@@ -42,6 +43,11 @@ def find(run: stored.Run) -> list[Finding]:
         *_of_p_ik(run),
         *_of_controls(run),
     ]
+
+
+def _of_data(run: stored.Run) -> Iterator[Finding]:
+    for observation, remedy in run.warnings:
+        yield Finding("all", _join(run.config["seeds"]), observation, remedy)
 
 
 def _of_seeds(run: stored.Run) -> Iterator[Finding]:
@@ -166,7 +172,8 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
 def _of_smoothing(run: stored.Run) -> Iterator[Finding]:
     batch_size = run.config["training"]["batch_size"]
     for method, entries in _by_method(_smoothing(run)):
-        smoothed = [entry for entry in entries if entry["self_weight"] is not None]
+        measured = ("self_weight", "effective_neighbours")
+        smoothed = [entry for entry in entries if all(entry[name] is not None for name in measured)]
         if there := [entry for entry in smoothed if entry["self_weight"] > _LONELY]:
             yield _of_entries(
                 method,

@@ -84,7 +84,7 @@ class Collector:
         self._tables: dict[tuple[str, str], dict[str, np.ndarray]] = {}
 
     def report(self) -> dict[str, Any]:
-        """Records, summary, diagnostics, P(IK) tests and notes; also `by_frequency` in a generated world."""
+        """Records, summary, diagnostics, P(IK) tests, notes and warnings; also `by_frequency` in a generated world."""
         config, inputs = self._config, self._inputs
         records, selection = [], []
         for seed in config.seeds:
@@ -110,6 +110,7 @@ class Collector:
             "diagnostics": selection,
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
             "notes": list(inputs.notes),
+            "warnings": [warning._asdict() for warning in inputs.warnings],
         }
         if config.data.source == world.NAME and config.task in toy_world.PROPERTIES:
             report["by_frequency"] = self._by_frequency()

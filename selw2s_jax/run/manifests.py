@@ -1,10 +1,10 @@
 """What a run leaves in its workdir, by name: manifests, the list of a sweep's cells, artifacts by key."""
 
-import json
 from typing import Any
 
 from etils import epath
 
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import storage
 
@@ -32,7 +32,7 @@ def read(workdir: epath.Path) -> dict[str, Any]:
             f"workdir {workdir} has no run in it; run python -m selw2s_jax.main --workdir={workdir} first"
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = errors.parse_json(path.read_text(encoding="utf-8"))
         manifest = content if path.name == MANIFEST_FILE else content["manifest"]
         complete = {"config", "models", "students"} <= manifest.keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -63,7 +63,7 @@ def read_cells(content: bytes, workdir: epath.Path) -> list[dict[str, Any]]:
         UserError: the content is not what a run wrote.
     """
     try:
-        cells = json.loads(content)["cells"]
+        cells = errors.parse_json(content)["cells"]
         complete = all({"name", "axes"} <= cell.keys() for cell in cells)
     except (ValueError, KeyError, TypeError, AttributeError):
         complete = False

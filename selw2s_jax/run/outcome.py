@@ -1,6 +1,7 @@
 """What a finished run leaves behind: results.json, pictures, and a table on the terminal."""
 
 import json
+import math
 from typing import Any
 
 import ml_collections
@@ -9,6 +10,15 @@ from etils import epath
 from selw2s_jax.analysis import methods, results
 from selw2s_jax.run import collect, figures, manifests
 from selw2s_jax.runtime import artifacts, distributed
+
+
+def finite(value: Any) -> Any:
+    """A JSON value with null for every number that is not finite, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write(
@@ -22,7 +32,7 @@ def write(
     Args:
         config: of the run.
         collector: of its results.
-        report: what `results.json` shall hold.
+        report: what `results.json` shall hold, as JSON values.
     """
     artifacts.write_text(
         folder / manifests.RESULTS_FILE, json.dumps(report, indent=1, allow_nan=False) + "\n"

@@ -14,10 +14,11 @@ import ml_collections
 from etils import epath
 
 from selw2s_jax import config as config_lib
+from selw2s_jax import errors
 from selw2s_jax.analysis import methods
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import checks, inputs, plugins, selective
+from selw2s_jax.experiments import checks, inputs, plugins, selective, unread
 from selw2s_jax.method import registry
 from selw2s_jax.run import collect, describe, outcome, preview, schedule, sweep
 from selw2s_jax.run import manifests as manifests_lib
@@ -55,10 +56,10 @@ def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] =
     Nothing is run or kept, but for generated inputs. Args and errors are those of `run`.
     """
     workdir = _workdir(workdir)
-    config, cells = _check_config(config)
+    config, cells, notes = _check_config(config)
     print("reading and checking data, models and tokenizers", flush=True)
     store = artifacts.Store(workdir)
-    plans = [_plan(cell, workdir) for cell in cells]
+    plans = [_plan(cell, workdir, notes) for cell in cells]
     stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
     missing = _find_missing(stages, store)
     devices = _check_devices(plans, _workbenches(config.mesh.num_groups, store, workdir))
@@ -87,7 +88,7 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
     """
     start = time.monotonic()
     workdir = _workdir(workdir)
-    config, cells = _check_config(config)
+    config, cells, notes = _check_config(config)
     config_hash = artifacts.content_hash(config_lib.to_json(config))[:16]
     _check_same({"config": config_hash, "code": provenance.code()["source"], **provenance.libraries()})
     with artifacts.locked_workdir(workdir, run=f"{config_hash} {shard[0]}/{shard[1]}") as lock:
@@ -97,7 +98,7 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         waiting = functools.partial(preemption.check, "waiting for another run")
         store = artifacts.Store(workdir, lock=lock, while_waiting=waiting)
         benches = _workbenches(config.mesh.num_groups, store, workdir)
-        plans = [_plan(cell, workdir) for cell in cells]
+        plans = [_plan(cell, workdir, notes) for cell in cells]
         stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
         _check_same({f"data or model for {stage.label}": stage.key for stage in stages})
         missing = _find_missing(stages, store)
@@ -124,13 +125,15 @@ def _workdir(workdir) -> epath.Path:
     return epath.Path(workdir).expanduser()
 
 
-def _check_config(config: ml_collections.ConfigDict) -> tuple[ml_collections.ConfigDict, list[sweep.Cell]]:
-    """The config in its normal form, and its cells, each checked."""
+def _check_config(
+    config: ml_collections.ConfigDict,
+) -> tuple[ml_collections.ConfigDict, list[sweep.Cell], list[str]]:
+    """The config in its normal form, its cells, each checked, and what a reader of the results has to know of it."""
     config = config_lib.normalize(config)
     distributed.agree(lambda: plugins.load(config.plugins))
     cells = sweep.expand(config)
 
-    def check() -> None:
+    def check() -> list[str]:
         for cell in cells:
             is_p_ik_alone = registry.is_p_ik_alone(cell.config.methods)
             models = ("strong",) if is_p_ik_alone else ("weak", "strong")
@@ -139,9 +142,10 @@ def _check_config(config: ml_collections.ConfigDict) -> tuple[ml_collections.Con
             checks.validate(cell.config, students=registry.students(), models=models)
         for cell in cells:
             plugins.check_methods(cell.config)
+        return unread.check([cell.config for cell in cells])
 
-    distributed.agree(check)
-    return (config if cells[0].name else cells[0].config), cells
+    notes = distributed.agree(check)
+    return (config if cells[0].name else cells[0].config), cells, notes
 
 
 def _check_same(facts: dict[str, str]) -> None:
@@ -182,7 +186,7 @@ def _check_shards_agree(
     if content is None:
         return
     try:
-        other = json.loads(content)
+        other = errors.parse_json(content)
     except ValueError:
         return  # it is about to be written anew
     ours = config_lib.to_json(config)
@@ -220,12 +224,12 @@ def _workbenches(num_groups: int, store: artifacts.Store, workdir: epath.Path) -
     return [workbench.Workbench(store, workdir, group) for group in groups]
 
 
-def _plan(cell: sweep.Cell, workdir: epath.Path) -> _Plan:
+def _plan(cell: sweep.Cell, workdir: epath.Path, notes: Sequence[str]) -> _Plan:
     if cell.name:
         print(f"  {cell.name}", flush=True)
     folder = workdir / manifests_lib.RUNS_FOLDER / cell.name if cell.name else workdir
     with distributed.together():
-        experiment = selective.Experiment(cell.config, inputs.prepare(cell.config, workdir))
+        experiment = selective.Experiment(cell.config, inputs.prepare(cell.config, workdir, notes=notes))
         targets = [stage for of_model in experiment.targets() for stage in of_model]
         stages = stage_lib.in_order(targets)
         for stage in stages:
@@ -293,7 +297,7 @@ def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict,
 
 def _print_plan(plans: list[_Plan], stages, missing: set[str], todo, workdir: epath.Path) -> None:
     for note in dict.fromkeys(note for plan in plans for note in plan.experiment.inputs.notes):
-        print(f"note: {note}")
+        print(f"note: {errors.printable(note)}")
     ours = {stage.key for stage in todo}
     runs = f" of {len(plans)} runs" if len(plans) > 1 else ""
     print(f"{len(stages)} stages{runs} in {workdir}, {len(ours)} to run:")
@@ -354,7 +358,7 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
         print(f"{len(missing)} of its {len(plan.stages)} stages are left to other shards", flush=True)
         return {}
     collector = collect.Collector(plan.cell.config, plan.experiment, store)
-    report = collector.report()
+    report = outcome.finite(collector.report())
     report["notes"] += collect.notes_on_prompts(plan.stages, store)
     collector.write_p_ik_items(plan.folder)
     report["manifest"] = json.loads((plan.folder / manifests_lib.MANIFEST_FILE).read_text())

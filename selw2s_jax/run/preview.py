@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from selw2s_jax import errors
 from selw2s_jax.data import splits
 from selw2s_jax.experiments import selective
 
@@ -28,4 +29,4 @@ def describe(experiment: selective.Experiment) -> list[dict[str, str]]:
 def to_text(shown: Sequence[dict[str, str]]) -> str:
     """The same for a terminal, each once."""
     parts = dict.fromkeys(f"--- {one['task']}, {one['reader']}\n{one['text']}\n" for one in shown)
-    return "\n".join(parts)
+    return errors.printable("\n".join(parts))

@@ -7,7 +7,7 @@ import jax
 
 from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
-from selw2s_jax.hf import pretrained, tokenizers, weight_files
+from selw2s_jax.hf import model_folders, pretrained, tokenizers, weight_files
 from selw2s_jax.models import heads
 from selw2s_jax.run import students
 from selw2s_jax.runtime import artifacts, remote
@@ -61,6 +61,7 @@ def find_base(
         where = f"the folder {folder} of {facts.base}" if folder else f"the folder of {facts.base}"
         use = use or f"of which {facts.method} trained a part"
         raise UserError(f"{where}, {use}, is gone; give the folder of the pretrained model with {flag}")
+    folder = model_folders.step_into(folder)
     check_base(
         folder,
         facts.base_fingerprint,

@@ -39,6 +39,7 @@ class Facts:
         trained: what of the model was trained, of `training.state.TRAINED`.
         lora: how its weights were adapted, None where they were not.
         base_fingerprint: of the pretrained model, as `pretrained.Model` has it.
+        tokenizer_fingerprint: of the tokenizer that it was trained with; "" in an export of an earlier version.
         few_shot: what the language model was asked; None in a run of an earlier version.
         is_plain_text: whether the task's questions are texts, which no question and answer are made into.
     """
@@ -61,6 +62,7 @@ class Facts:
     trained: str = "all"
     lora: lora_lib.Settings | None = None
     base_fingerprint: str = ""
+    tokenizer_fingerprint: str = ""
     few_shot: prompts.FewShot | None = None
     is_plain_text: bool = False
 
@@ -173,6 +175,7 @@ def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_hea
         trained=trained,
         lora=lora_lib.make_settings(trained, config.get("lora", {})),
         base_fingerprint=models[entry["role"]]["fingerprint"],
+        tokenizer_fingerprint=models[entry["role"]]["tokenizer"]["fingerprint"],
         **(entry | changed),
     )
 

@@ -85,13 +85,13 @@ def _axis(text: str, config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
 
 
 def _parse(text: str, key: str) -> Any:
-    """A value of the type that a key of the config has."""
+    """A value of the type that a key of the config has, None where it may be null."""
+    if config_lib.is_null(text) and config_lib.may_be_null(key):
+        return None
     if key == "mesh.shape":
         return _parse_mesh(text)
-    *sections, name = key.split(".")
-    typed = config_lib.default_config()  # a copy of a config forgets the types of what is not set
-    kind = (config_lib.get(typed, ".".join(sections)) if sections else typed).get_type(name)
-    if kind is tuple and name == "seeds":
+    kind = config_lib.type_of(key)
+    if kind is tuple and key == "seeds":
         kind = int  # one seed at a time
     try:
         if kind is bool:
@@ -126,9 +126,7 @@ def _make_cell(config: ml_collections.ConfigDict, points: tuple[dict[str, Any], 
     cell.sweep = dict.fromkeys(cell.sweep, ())
     axes = {key: value for point in points for key, value in point.items()}
     for key, value in axes.items():
-        *sections, name = key.split(".")
-        section = config_lib.get(cell, ".".join(sections)) if sections else cell
-        section[name] = (value,) if key == "seeds" else value
+        config_lib.put(cell, key, (value,) if key == "seeds" else value)
     return Cell(_name(axes), axes, cell)
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import distributed, leases, storage
 
@@ -184,7 +185,7 @@ class Store:
         if content is None:
             return None
         try:
-            manifest = json.loads(content)
+            manifest = errors.parse_json(content)
             recorded, files = [manifest["stage"], manifest["inputs"]], manifest["files"]
             sizes = {name: entry["bytes"] for name, entry in files.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -214,7 +215,7 @@ class Store:
         if content is None:
             return None
         try:
-            inputs = json.loads(content)["inputs"]
+            inputs = errors.parse_json(content)["inputs"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"artifact {stage}/{key} has no readable manifest; {remedy}") from error
         if artifact_key(stage, inputs) != key:

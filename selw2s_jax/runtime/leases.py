@@ -33,6 +33,7 @@ from typing import Any
 
 from etils import epath
 
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import storage
 
@@ -67,7 +68,7 @@ class Claim:
     def parse(cls, file: str, content: bytes) -> "Claim":
         """A claim that makes no sense counts as held until it expires."""
         try:
-            fields = json.loads(content)
+            fields = errors.parse_json(content)
             return cls(file, content, dict(fields["holder"]), str(fields["info"]), bool(fields["held"]))
         except (ValueError, KeyError, TypeError):
             return cls(file, content, {}, "", True)

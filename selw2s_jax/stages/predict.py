@@ -53,15 +53,22 @@ class Predict(stage_lib.Stage):
     def write(self, folder, bench: workbench.Workbench) -> None:
         """Writes `FILE`: example_id, prob_0, prob_1, and p_ik where the model has that head."""
         model, split = self.trained.model, self.split
-        probs, p_ik = classify.predict(
-            self.trained.hold(bench),
-            split.tokens(model),
-            mesh=self.settings.mesh_for(model, bench.devices),
-            batch_tokens=self.settings.execution.score_tokens,
-            label=self.label,
-            openai_pooling=self.settings.openai_pooling,
-            partial=bench.partial(self),
+        named = classify.naming(
+            f"{self.label}: the predictions of {model.name}",
+            split.ids,
+            f"its training has overflowed in {self.settings.precision.compute_dtype}; lower the learning rate, or set "
+            "precision.compute_dtype=float32",
         )
+        with named:
+            probs, p_ik = classify.predict(
+                self.trained.hold(bench),
+                split.tokens(model),
+                mesh=self.settings.mesh_for(model, bench.devices),
+                batch_tokens=self.settings.execution.score_tokens,
+                label=self.label,
+                openai_pooling=self.settings.openai_pooling,
+                partial=bench.partial(self),
+            )
         columns = {"example_id": split.ids, "prob_0": probs[:, 0], "prob_1": probs[:, 1]}
         if p_ik is not None:
             columns["p_ik"] = p_ik

@@ -103,6 +103,13 @@ class Train(stage_lib.Stage):
                 f"config.training.warmup_steps={warmup} leaves nothing of the {self.num_steps} steps of "
                 f"{self.label}; lower it"
             )
+        of_p_ik = self.batch_sizes[batches.P_IK]
+        # Where it is not set it is that of the task, which runs across the ends of epochs.
+        if self.p_ik is not None and len(self.p_ik) < of_p_ik != self.batch_sizes[batches.TASK]:
+            raise UserError(
+                f"config.p_ik.batch_size={of_p_ik} is more than the {len(self.p_ik)} examples of P(IK) of "
+                f"{self.label}: lower it, or give more examples"
+            )
         if adapters := self.settings.adapters():
             lora.check_targets(self.model.config, adapters.targets)
 
@@ -231,12 +238,20 @@ class Train(stage_lib.Stage):
         return self.settings.classifier(mesh, p_ik_head=p_ik_head, seed=seed)
 
 
+_MOST_STEPS = 1_000_000  # all of which are packed before the first
+
+
 def count_steps(num_examples: int, epochs: float, batch_size: int, label: str) -> int:
     """Steps of a training: whole batches, which run across the ends of epochs.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or there are more than a run can work on.
     """
+    if epochs * num_examples / batch_size >= _MOST_STEPS + 1:
+        raise UserError(
+            f"{label}: {epochs} epochs of {num_examples} examples are more than {_MOST_STEPS} steps of {batch_size}: "
+            "lower training.epochs or p_ik.epochs"
+        )
     num_steps = int(epochs * num_examples / batch_size)
     if num_steps < 1:
         raise UserError(

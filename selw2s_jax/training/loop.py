@@ -167,7 +167,13 @@ def _not_finite(
         content = {"label": label, "step": step, "metrics": described, "example_ids": names}
         artifacts.write_text(path, json.dumps(content, indent=1) + "\n")
         where += f"; all in {path}"
+    remedy = "lower the learning rate or use float32"
+    if step == 0:
+        remedy = (
+            "no weight was changed before it: the pretrained model holds values that are not finite, or it or the "
+            "settings of the method overflow; use other weights, float32, or less extreme settings"
+        )
     return UserError(
         f"{label}: loss {metrics['loss']} with gradient norm {metrics['grad_norm']} at step {step} of "
-        f"{data.num_steps} ({where}); lower the learning rate or use float32"
+        f"{data.num_steps} ({where}); {remedy}"
     )

@@ -4,6 +4,7 @@ import json
 
 from etils import epath
 
+from selw2s_jax import errors
 from selw2s_jax.runtime import distributed, storage
 
 
@@ -77,9 +78,10 @@ def _lines_before(path: epath.Path, first_step: int) -> list[str]:
     kept = []
     for line in path.read_text().splitlines(keepends=True):
         try:
-            record = json.loads(line)
-        except ValueError:
+            step = errors.parse_json(line)["step"]
+            is_kept = step < first_step
+        except (ValueError, KeyError, TypeError):
             break  # half a line of a process that was killed
-        if record["step"] < first_step and line.endswith("\n"):
+        if is_kept and line.endswith("\n"):
             kept.append(line)
     return kept

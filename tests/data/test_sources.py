@@ -271,6 +271,55 @@ def test_bad_files(generated_folder, name, file, change, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "columns"),
+    [
+        ("cosmos_qa", "cosmos_qa/train", {"label": pa.float64()}),
+        ("boolq", "boolq/train", {"answer": pa.float32()}),
+        ("boolq", "boolq/train", {"answer": pa.int8(), "passage": pa.string_view()}),
+        ("sciq", "sciq/train", {"question": pa.large_string(), "distractor1": "dictionary"}),
+        (
+            "winogrande",
+            "winogrande/winogrande_xl/train",
+            {"answer": "dictionary", "sentence": pa.string_view()},
+        ),
+        ("gsm8k", "gsm8k/main/train", {"question": pa.string_view(), "answer": pa.large_string()}),
+    ],
+)
+def test_columns_as_table_libraries_write_them(generated_folder, name, file, columns):
+    expected = load(name, "train", generated_folder)
+
+    def change(table):
+        for column, kind in columns.items():
+            values = table[column]
+            if kind == "dictionary":
+                values = values.dictionary_encode()
+            elif pa.types.is_boolean(values.type):
+                values = values.cast(pa.int8()).cast(kind)
+            else:
+                values = values.cast(kind)
+            table = set_column(table, column, values)
+        return table
+
+    rewrite(generated_folder / f"{file}.parquet", change)
+    assert load(name, "train", generated_folder) == expected
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan"), 2.0])
+def test_numbers_that_are_no_truth(generated_folder, value):
+    path = generated_folder / "boolq" / "train.parquet"
+    rewrite(path, lambda t: set_column(t, "answer", pa.array([1.0, value] + [0.0] * (len(t) - 2))))
+    with pytest.raises(errors.UserError, match=r"row 1: .* is not true/false"):
+        load("boolq", "train", generated_folder)
+
+
+def test_a_column_that_occurs_twice(generated_folder):
+    path = generated_folder / "sciq" / "train.parquet"
+    rewrite(path, lambda t: t.append_column("question", t["question"]))
+    with pytest.raises(errors.UserError, match="column 'question' occurs twice"):
+        load("sciq", "train", generated_folder)
+
+
 def test_damaged_and_missing_files(generated_folder):
     path = generated_folder / "sciq" / "train.parquet"
     content = path.read_bytes()

@@ -121,7 +121,7 @@ def test_every_bad_line_is_named(tmp_path):
         '{"text": "   ", "label": 0}',
         '{"text": "x"}',
         '{"text": 5, "label": 0}',
-        '{"text": "x", "label": 1.0}',
+        '{"text": "x", "label": 1.5}',
         '{"text": "\\ud800", "label": 1}',
         '{"text": "x", "label": 0.5}',
         '{"text": "x", "label": ""}',
@@ -133,7 +133,7 @@ def test_every_bad_line_is_named(tmp_path):
     assert "line 6: text is empty" in message
     assert "line 7: label must be 0 or 1, found nothing" in message
     assert "line 8: text must be text, found 5" in message
-    assert "line 9: label must be 0 or 1, found 1.0" in message
+    assert "line 9: label must be 0 or 1, found 1.5" in message
     assert "line 10: text is not UTF-8 text" in message
     assert "line 11: label must be 0 or 1, found 0.5" in message
     assert "line 12: label must be 0 or 1, found ''" in message
@@ -143,9 +143,10 @@ def test_every_bad_line_is_named(tmp_path):
 
 def test_long_lists_of_bad_lines_are_cut(tmp_path):
     message = error_of(write_jsonl(tmp_path / "a.jsonl", [{"text": "x", "label": 7}] * 13))
+    assert "13 of 13 rows are bad: line 1: label" in message
     assert "line 10: label" in message
     assert "line 11:" not in message
-    assert "(+3 more)" in message
+    assert "(+3 more: lines 11, 12, 13)" in message
 
 
 @pytest.mark.parametrize(
@@ -153,11 +154,9 @@ def test_long_lists_of_bad_lines_are_cut(tmp_path):
     [
         ({"choices": ["x"]}, "at least two texts"),
         ({"choices": "x"}, "at least two texts"),
-        ({"choices": ["x", "x "]}, "the same text twice"),
-        ({"choices": ["x", "X"]}, "differ in case only"),
         ({"choices": ["x", ""]}, "choices is empty"),
         ({"choices": ["x", 3]}, "choices must be text, found 3"),
-        ({"answer": 2}, "an index from 0 to 1 or a choice's text, found 2"),
+        ({"answer": 2}, "an index from 0 to 1, a letter from A to B or a choice's text, found 2"),
         ({"answer": -1}, "found -1"),
         ({"answer": "w"}, "found 'w'"),
         ({"answer": "1"}, "found '1'"),
@@ -189,7 +188,7 @@ def test_bad_csv(tmp_path):
     assert "line 3: not CSV" in error_of(write(tmp_path / "b.csv", 'text,label\nx,1\n"never closed,1\n'))
     assert "occurs twice" in error_of(write(tmp_path / "c.csv", "text,label,label\nx,1,1\n"))
     row = 'q,"[""1"", ""0""]",1\n'
-    assert "another's index" in error_of(write(tmp_path / "d.csv", f"question,choices,answer\n{row}"))
+    assert "names two choices" in error_of(write(tmp_path / "d.csv", f"question,choices,answer\n{row}"))
     assert "not a JSON list" in error_of(write(tmp_path / "e.csv", "question,choices,answer\nq,x|y,x\n"))
     (tmp_path / "f.csv").write_bytes("text,label\nx,1\né,1\n".encode("latin-1"))
     assert "line 3: text is not UTF-8 text" in error_of(tmp_path / "f.csv")

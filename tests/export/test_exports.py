@@ -51,6 +51,7 @@ FACTS = students.Facts(
     openai_pooling=False,
     param_dtype="float32",
     compute_dtype="float32",
+    base_fingerprint="abc",
 )
 
 
@@ -129,7 +130,12 @@ def test_the_folder_has_all_and_nothing_beside_it(student, exported):
         *(file.name for file in tokenizer.files),
     }
     assert [path.name for path in exported.parent.iterdir()] == ["student"]
-    assert tokenizers.load_tokenizer(exported).fingerprint == tokenizer.fingerprint
+    for file in tokenizer.files:
+        if file.name != "tokenizer_config.json":
+            assert (exported / file.name).read_bytes() == file.read_bytes()
+    settings = json.loads((exported / "tokenizer_config.json").read_text())
+    assert settings["pad_token"] == "<|endoftext|>"
+    assert tokenizers.load_tokenizer(exported).pad_id == tokenizer.pad_id
     assert exports.read_facts(exported) == student.facts
     keys = load_file(exported / "model.safetensors").keys()
     assert {key for key in keys if not key.startswith("transformer.")} == {"score.weight"}
@@ -398,11 +404,60 @@ NUMBERS = model_card.Numbers(
 
 
 def test_card_of_a_qwen_student():
-    card = model_card.format_card(FACTS, numbers=NUMBERS, dtype="bfloat16", transformers_class=None)
+    origin = model_card.Origin(hub_name="Qwen/Qwen-14B", revision="8be28542")
+    card = model_card.format_card(
+        FACTS, numbers=NUMBERS, dtype="bfloat16", transformers_class=None, origin=origin
+    )
+    assert "| made from | `Qwen/Qwen-14B` at `8be28542`; fingerprint `abc` |" in card
     assert "| `selective` | 75.00 | 50.00 to 90.00 | 15 of 20 | 0.612 |" in card
     assert "AUROC 0.700 (95 % interval 0.600 to 0.800)" in card and "AUROC -." in card
     assert 'base_model: "Qwen/Qwen-14B"' in card and "transformers.Auto" not in card
     assert "taught by `gpt2` with the method `selective`" in card
+
+
+def test_a_card_of_p_ik_alone_speaks_of_no_teacher():
+    facts = dataclasses.replace(FACTS, method="p_ik_only", weak="", has_class_head=False)
+    numbers = model_card.Numbers({}, [{"train_task": "arc", **NUMBERS.p_ik[1]}])
+    card = model_card.format_card(facts, numbers=numbers, dtype="float32", transformers_class=None)
+    assert "`qwen-14b` with a head for P(IK) alone" in card and "taught by" not in card
+    assert "P(IK), trained on questions of `arc`, on 9 questions of `sciq`" in card
+    assert "| weak model | none |" in card and "base_model" not in card
+
+
+# Where the pretrained model is.
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "origin"),
+    [
+        (
+            "gpt2",
+            "/cache/models--openai-community--gpt2/snapshots/607a",
+            ("openai-community/gpt2", "607a", None),
+        ),
+        ("a/b-c", "/cache/hub/models--a--b-c/snapshots/123", ("a/b-c", "123", None)),
+        ("gpt2", "/work/gpt2", (None, None, "/work/gpt2")),  # a folder of that name where the run was started
+        ("openai-community/gpt2", "/work/openai-community/gpt2", (None, None, "/work/openai-community/gpt2")),
+        (
+            "/work/models--a--b/snapshots/1",
+            "/work/models--a--b/snapshots/1",
+            (None, None, "/work/models--a--b/snapshots/1"),
+        ),
+        (
+            "gpt2",
+            "/copied/models--other--gpt2/snapshots/1",
+            (None, None, "/copied/models--other--gpt2/snapshots/1"),
+        ),
+        ("gpt2", None, (None, None, None)),
+    ],
+)
+def test_a_pretrained_model_is_of_the_hub_only_where_it_came_from_there(student, name, folder, origin):
+    made = dataclasses.replace(
+        student,
+        facts=dataclasses.replace(student.facts, strong=name),
+        base_folder=None if folder is None else pathlib.Path(folder),
+    )
+    assert exports._origin(made, None) == model_card.Origin(*origin)
 
 
 def test_card_without_results():

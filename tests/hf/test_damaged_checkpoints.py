@@ -1,7 +1,9 @@
 """One clear line for every way in which a checkpoint folder can be damaged or unsupported."""
 
 import json
+import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -128,6 +130,95 @@ def index_disagrees(folder):
     edits.edit_weights(folder, lambda t: t.pop("transformer.ln_f.bias"))
 
 
+def edit_header(folder, change):
+    """A header as it was, changed as JSON, before the same data."""
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + size])
+    text = change(header)
+    text = json.dumps(header if text is None else text).encode() if not isinstance(text, bytes) else text
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
+
+
+def same_place(folder):
+    """Two tensors of one size with the same offsets: a part of the file belongs to none."""
+
+    def change(header):
+        one, other = (f"transformer.h.{layer}.ln_1.bias" for layer in (0, 1))
+        header[one]["data_offsets"] = header[other]["data_offsets"]
+
+    edit_header(folder, change)
+
+
+def reversed_offsets(folder):
+    edit_header(folder, lambda header: header["transformer.ln_f.bias"]["data_offsets"].reverse())
+
+
+def negative_shape(folder):
+    edit_header(folder, lambda header: header["transformer.ln_f.bias"].update(shape=[-21]))
+
+
+def shape_of_text(folder):
+    edit_header(folder, lambda header: header["transformer.ln_f.bias"].update(shape="21"))
+
+
+def no_such_dtype(folder):
+    edit_header(folder, lambda header: header["transformer.ln_f.bias"].update(dtype="F33"))
+
+
+def hole(folder):
+    """Offsets that leave out some bytes, and reach as much further."""
+
+    def change(header):
+        for entry in header.values():
+            if entry.get("data_offsets", [0])[0] > 0:
+                entry["data_offsets"] = [offset + 4 for offset in entry["data_offsets"]]
+
+    edit_header(folder, change)
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes() + bytes(4))
+
+
+def metadata_of_numbers(folder):
+    edit_header(folder, lambda header: header.update(__metadata__={"format": 3}))
+
+
+def offsets_beyond_numbers(folder):
+    edit_header(folder, lambda header: header["transformer.ln_f.bias"].update(data_offsets=[0, 10**30]))
+
+
+def header_of_lists(folder):
+    edit_header(folder, lambda header: [header])
+
+
+def header_without_end(folder):
+    edit_header(folder, lambda header: b'{"a": ' + b"[" * 100_000)
+
+
+def config_without_end(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+def index_without_end(folder):
+    (folder / weight_files.INDEX_NAME).write_text('{"weight_map":' * 100_000)
+
+
+def a_folder_for_weights(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+
+
+def a_pipe_for_weights(folder):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
+def a_pipe_for_config(folder):
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
 def no_config(folder):
     (folder / "config.json").unlink()
 
@@ -174,6 +265,21 @@ def heads_do_not_divide(folder):
         (pointer_inside, "Git LFS pointer"),
         (text_inside, "not a safetensors file"),
         (break_header, "damaged safetensors header"),
+        (same_place, "damaged safetensors header"),
+        (reversed_offsets, "it is damaged, download it again"),
+        (negative_shape, "damaged safetensors header"),
+        (shape_of_text, "damaged safetensors header"),
+        (no_such_dtype, "damaged safetensors header"),
+        (hole, "damaged safetensors header"),
+        (metadata_of_numbers, "damaged safetensors header"),
+        (offsets_beyond_numbers, r"bytes where its header promises \d+: it is truncated"),
+        (header_of_lists, "is not a safetensors file"),
+        (header_without_end, "damaged safetensors header .it is nested too deeply."),
+        (config_without_end, r"config\.json is not readable JSON .it is nested too deeply."),
+        (index_without_end, r"index\.json is not readable JSON .it is nested too deeply."),
+        (a_folder_for_weights, "model.safetensors is no file"),
+        (a_pipe_for_weights, "model.safetensors is no file"),
+        (a_pipe_for_config, "config.json is no file"),
         (integer_weights, r"wrong dtype: transformer\.ln_f\.bias I32"),
         (wrong_shape, r"wrong shape: transformer\.h\.1\.attn\.c_attn\.weight \[63, 21\] for \[21, 63\]"),
         (missing_tensor, r"missing: transformer\.h\.2\.mlp\.c_fc\.bias"),
@@ -205,6 +311,35 @@ def heads_do_not_divide(folder):
 def test_damaged_folder_is_one_clear_line(gpt2, damage, message):
     damage(gpt2)
     with pytest.raises(errors.UserError, match=message) as info:
+        loader.check_checkpoint(gpt2, lm_head=True)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        3,
+        1.5,
+        True,
+        [],
+        ["model.safetensors"],
+        {},
+        "",
+        "x" * 300,
+        "\u00e9" * 200,
+        "a\0b",
+        "a\nb",
+        "\ud800",
+    ],
+)
+def test_an_index_of_other_things_than_names_is_one_clear_line(gpt2, value):
+    index = dict.fromkeys(load_file(gpt2 / "model.safetensors"), "model.safetensors")
+    index["transformer.ln_f.bias"] = value
+    (gpt2 / weight_files.INDEX_NAME).write_text(json.dumps({"weight_map": index}))
+    with pytest.raises(
+        errors.UserError, match=r"index\.json has .* where a file of its folder should be named"
+    ) as info:
         loader.check_checkpoint(gpt2, lm_head=True)
     assert "\n" not in str(info.value)
 

@@ -19,10 +19,8 @@ from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
-from selw2s_jax.export import model_card
 from selw2s_jax.hf import peft
 from selw2s_jax.models import decoder, heads, lora, registry
-from selw2s_jax.run import students
 from selw2s_jax.stages import train
 from selw2s_jax.training import checkpointing, loop, metrics_log, state, step
 from selw2s_jax.worlds import smoke
@@ -514,25 +512,3 @@ def test_peft_computes_the_same(fixtures, tmp_path):
     with torch.no_grad():
         theirs = adapted(torch.from_numpy(tokens).long()).logits
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-4)
-
-
-def test_names_of_bases():
-    facts = students.Facts(
-        "sciq",
-        "weak",
-        0,
-        "gpt2",
-        "/models/mine",
-        "weak",
-        True,
-        False,
-        "bare",
-        "",
-        (),
-        19,
-        False,
-        "float32",
-        "float32",
-    )
-    assert model_card.base_name(facts) == "openai-community/gpt2"
-    assert model_card.base_name(dataclasses.replace(facts, role="strong")) == "mine"

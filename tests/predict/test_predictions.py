@@ -382,12 +382,18 @@ def test_files_without_permission_are_refused(student, examples, tmp_path, monke
     refused(student, path, tmp_path / "out", r"in.jsonl cannot be read \(Permission denied\)", monkeypatch)
 
 
-def test_a_question_that_alone_exceeds_the_context_is_named(student, examples, tmp_path, monkeypatch):
+def test_a_question_that_alone_exceeds_the_context_costs_itself_alone(student, examples, tmp_path, capsys):
     long = dataclasses.replace(
         examples[0], text="word " * student.config.max_seq_len, example_id="the long one"
     )
     path = write_questions(tmp_path / "in.jsonl", [examples[1], long])
-    refused(student, path, tmp_path / "out", r"the long one has \d+ tokens", monkeypatch)
+    records = predictions.write(student, path, tmp_path / "out")
+    assert "1 with the question truncated from the left" in capsys.readouterr().out
+    (alone,) = predictions.write(
+        student, write_questions(tmp_path / "alone.jsonl", [examples[1]]), tmp_path / "out"
+    )
+    assert records[0]["few_shot"] == pytest.approx(alone["few_shot"], abs=1e-5)
+    assert records[1]["few_shot"]["prob_1"] > 0
 
 
 def test_the_weak_model_is_no_student(finished, questions_file, tmp_path, monkeypatch):

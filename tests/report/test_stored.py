@@ -9,6 +9,7 @@ from support import report_runs
 from selw2s_jax.errors import UserError
 from selw2s_jax.report import document, numbers, stored
 from selw2s_jax.run import manifests
+from selw2s_jax.training import metrics_log
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +113,26 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     for workdir, message in ((tmp_path / "none", "none is not there"), (tmp_path, "has no run in it")):
         with pytest.raises(UserError, match=message):
             stored.read_run(workdir)
+
+
+def test_nesting_without_end_is_no_recursion(tmp_path):
+    """A disk that gives one block again and again: of a log half a line, of a manifest one that cannot be read."""
+    deep = "[" * 100_000
+    workdir = report_runs.write_run(tmp_path / "run")
+    log = next((workdir / "logs").glob("*.jsonl"))
+    whole = log.read_text()
+    log.write_text(whole.partition("\n")[0] + "\n" + deep)
+    assert stored._read_log(log) == [{"step": 0.0, "train/loss": 1.0}]
+    assert metrics_log._lines_before(log, 3) == [whole.partition("\n")[0] + "\n"]
+    log.write_text('{"loss": 1}\n' + whole)
+    assert metrics_log._lines_before(log, 3) == []
+    for name in ("results.json", manifests.TRUTH_FILE, "manifest.json"):
+        path = workdir / name
+        content = path.read_text()
+        path.write_text(deep)
+        with pytest.raises(UserError, match=rf"{name}.* run the same config in") as raised:
+            stored.read_run(workdir)
+        assert "\n" not in str(raised.value)
+        path.write_text(content)
+    with pytest.raises(UserError, match=r"sweep\.json cannot be read"):
+        manifests.read_cells(deep.encode(), workdir)

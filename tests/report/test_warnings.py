@@ -159,3 +159,16 @@ def test_what_a_manifest_says_of_a_method_is_what_the_registry_has(monkeypatch):
     assert facts["mine"] == methods.Facts("mine", "ablation", selects=True, smooths=False)
     assert facts["weak"].role == "reference" and not facts["random_selection"].selects
     assert facts["unknown"] == methods.Facts()
+
+
+def test_what_the_data_gave_to_doubt_is_a_warning(tmp_path):
+    workdir = report_runs.write_run(tmp_path / "run")
+    path = workdir / "results.json"
+    results = json.loads(path.read_text())
+    warning = {
+        "observation": "7 of 10 test questions are in the training halves too",
+        "remedy": "set data.overlap",
+    }
+    path.write_text(json.dumps(results | {"warnings": [warning]}))
+    first = warnings_lib.find(stored.read_run(workdir))[0]
+    assert (first.method, first.observation, first.remedy) == ("all", *warning.values())

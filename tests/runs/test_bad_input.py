@@ -182,9 +182,11 @@ def test_an_unreadable_file_of_labels(refused, label_config, tmp_path, name, fie
     line = refused(label_config)
     assert f"{path} lacks 1 of 20 example_ids (first: {example_id}); make it for this split" in line
     path.write_bytes(b"\xff")
-    assert f"{path} cannot be read ('utf-8' codec" in refused(label_config)
+    assert f"{path}, line 1: expected" in (line := refused(label_config)) and "not UTF-8 text" in line
     path.unlink()
-    assert f"{path} cannot be read ([Errno 2] No such file" in refused(label_config)
+    assert f"{path} is missing or not a file; give JSON lines of example_id and {field}" in refused(
+        label_config
+    )
 
 
 # The workdir.

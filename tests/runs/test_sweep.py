@@ -67,6 +67,19 @@ def test_meshes_are_an_axis():
     assert [cell.name for cell in cells] == ["mesh.shape=1x8x1", "mesh.shape=2x2x2"]
 
 
+def test_an_axis_may_have_no_value_among_its_values():
+    config = with_sweep(
+        config_lib.default_config(), settings=("data.num_test=None,50", "mesh.shape=null,1x1x1")
+    )
+    cells = sweep.expand(config)
+    assert [(cell.config.data.num_test, cell.config.mesh.shape) for cell in cells] == [
+        (None, None), (None, (1, 1, 1)), (50, None), (50, (1, 1, 1)),
+    ]  # fmt: skip
+    assert cells[0].name == "data.num_test=None,mesh.shape=None"
+    with pytest.raises(UserError, match=r"data\.num_train=None is no int"):
+        sweep.expand(with_sweep(config_lib.default_config(), settings=("data.num_train=None",)))
+
+
 @pytest.mark.parametrize(
     ("axes", "message"),
     [

@@ -1,16 +1,25 @@
 """What the key of a training stage holds of its method: options of its parts, and the code of a user's own."""
 
+import dataclasses
 import functools
+import importlib
 import importlib.util
+import linecache
 import pathlib
+import sys
+import textwrap
+from unittest import mock
 
 import pytest
 from support import training_stages
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, losses, registry
-from selw2s_jax.stages import train
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import examples, own_code, train
+from selw2s_jax.training import loop
 from selw2s_jax.worlds import smoke
 
 pytestmark = pytest.mark.usefixtures("registrations")
@@ -84,3 +93,144 @@ def test_a_loss_whose_source_cannot_be_read_is_refused():
     with pytest.raises(UserError, match=r"the source of loss .* cannot be read") as raised:
         training("own_loss").key  # noqa: B018
     assert "\n" not in str(raised.value)
+
+
+# What a part imports.
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes modules into a folder that Python finds, and forgets them after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write_files(**files: str) -> None:
+        for name, code in files.items():
+            path = (tmp_path / name.replace("__", "/")).with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(code))
+        importlib.invalidate_caches()
+
+    yield write_files
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def code_of(name: str) -> dict[str, str]:
+    """What a key holds of `make` in a module, imported anew."""
+    for module in [
+        module for module in sys.modules if module.split(".")[0] in ("mine", "lab", "helper", "deep")
+    ]:
+        del sys.modules[module]
+    importlib.invalidate_caches()
+    return own_code.hashes(loss=importlib.import_module(name).make)
+
+
+MAKE = "def make():\n    return lambda *args: SCALE\n"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "import helper\nSCALE = helper.SCALE\n",
+        "from helper import SCALE\n",
+        "from helper import *\n",
+        "import helper as h, math\nSCALE = h.SCALE\n",
+        "import importlib\nh = importlib.import_module('helper')\nSCALE = h.SCALE\n"
+        + "def other():\n    return h\n",
+        "def SCALE():\n    from helper import SCALE\n",
+        "if True:\n    try:\n        import deep as helper\n    except ImportError:\n        import helper\n",
+    ],
+)
+def test_a_key_holds_the_files_that_a_part_imports(write, how):
+    write(mine=how + MAKE, helper="SCALE = 1", deep="from helper import SCALE")
+    first = code_of("mine")
+    assert code_of("mine") == first
+    write(helper="SCALE = 55")
+    assert code_of("mine") != first
+    write(helper="SCALE = 1")
+    assert code_of("mine") == first
+
+
+def test_a_key_holds_what_the_modules_of_a_package_import(write):
+    write(
+        lab____init__="",
+        lab__rules="from . import sizes\nfrom .parts import scale\n" + MAKE,
+        lab__sizes="A = 1",
+        lab__parts____init__="",
+        lab__parts__scale="import helper\nfrom ..sizes import A\nfrom .. import rules",
+        helper="SCALE = 1",
+        lab__other="B = 1",
+    )
+    first = code_of("lab.rules")
+    for name, code in (
+        ("lab__sizes", "A = 2"),
+        ("lab__parts__scale", "import helper"),
+        ("helper", "SCALE = 2"),
+    ):
+        write(**{name: code})
+        found = code_of("lab.rules")
+        assert found != first, name
+        first = found
+    write(lab__other="B = 2")
+    assert code_of("lab.rules") == first, "which it does not import"
+
+
+def test_a_part_without_such_imports_has_the_hash_of_its_file(write, tmp_path):
+    write(
+        mine="import json\nimport numpy as np\nfrom selw2s_jax.method import losses\nfrom . import x\n" + MAKE
+    )
+    text = (tmp_path / "mine.py").read_text().replace("from . import x\n", "")
+    (tmp_path / "mine.py").write_text(text)
+    assert code_of("mine") == {"code of loss": artifacts.content_hash(text)}
+
+
+def test_a_cell_of_a_notebook_has_what_it_names_of_other_modules(write, monkeypatch):
+    write(helper="def scale():\n    return 1\n")
+    cell = "def make():\n    return lambda *args: scale() * h.scale()\n"
+    keys = []
+    for code in ("1", "2"):
+        write(helper=f"def scale():\n    return {code}\n")
+        sys.modules.pop("helper", None)
+        importlib.invalidate_caches()
+        module = importlib.import_module("helper")
+        names = {"__name__": "__main__", "scale": module.scale, "h": module}
+        exec(compile(cell, "<cell>", "exec"), names)
+        monkeypatch.setitem(linecache.cache, "<cell>", (len(cell), None, cell.splitlines(True), "<cell>"))
+        keys.append(own_code.hashes(loss=names["make"]))
+    assert keys[0] != keys[1]
+
+
+# Sizes that cannot run, before anything is trained.
+
+
+def test_a_batch_of_p_ik_is_no_larger_than_its_examples():
+    stage = training("finetune")
+    p_ik = examples.PIKExamples(
+        dataclasses.replace(stage.task.split, examples=stage.task.split.examples[:20]), {}
+    )
+    for size in (10, 20, 32):  # 32 is that of the task, which it has where it is not set
+        dataclasses.replace(stage, p_ik=p_ik, batch_sizes={batches.TASK: 32, batches.P_IK: size}).check()
+    large = dataclasses.replace(stage, p_ik=p_ik, batch_sizes={batches.TASK: 32, batches.P_IK: 21})
+    with pytest.raises(
+        UserError, match=r"config\.p_ik\.batch_size=21 is more than the 20 examples of P\(IK\)"
+    ):
+        large.check()
+    dataclasses.replace(large, p_ik=None).check()
+
+
+@pytest.mark.parametrize("epochs", [1e30, 1e7, 500_001.0])
+def test_a_training_has_an_end(epochs):
+    with pytest.raises(
+        UserError, match=r"^student: .* epochs of 64 examples are more than 1000000 steps of 32: lower"
+    ):
+        train.count_steps(64, epochs, 32, "student")
+    assert train.count_steps(64, 500_000.0, 32, "student") == 1_000_000
+
+
+def test_a_loss_that_is_none_before_any_weight_has_changed_is_not_for_a_lower_rate():
+    metrics, data = {"loss": float("nan"), "grad_norm": 1.0}, mock.Mock(num_steps=9)
+    data.example_ids.return_value = ["a", "b"]
+    first, later = (str(loop._not_finite("weak, seed 0", step, metrics, data, None)) for step in (0, 1))
+    assert "the pretrained model holds values that are not finite" in first and "learning rate" not in first
+    assert "lower the learning rate" in later

@@ -1,0 +1,226 @@
+"""Values of a config that its run reads nowhere: those that are meant for something are refused, others noted."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ml_collections
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.data import tasks
+from selw2s_jax.errors import UserError
+from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, selection
+from selw2s_jax.worlds import smoke, world
+
+
+def check(configs: Sequence[ml_collections.ConfigDict]) -> list[str]:
+    """Looks for values that none of the runs of a sweep reads.
+
+    A value counts where it is another than by default. One that says what a run is to be made of, or that belongs to
+    a setting that is off, is refused; one that goes with some methods and not with those of the run is noted, unless
+    it is that of smoke or world settings, which are for any methods.
+
+    Args:
+        configs: of the runs, each validated.
+
+    Returns:
+        The notes.
+
+    Raises:
+        UserError: the first value that is refused.
+    """
+    unread = [_unread(config) for config in configs]
+    common = [key for key in unread[0] if all(key in of_one for of_one in unread)]
+    usual, notes = _usual_values(), []
+    for key in common:
+        values = [config_lib.get(config, key) for config in configs]
+        changed = [value for value in values if value != usual[0][key]]
+        if not changed:
+            continue
+        reason, is_refused = unread[0][key]
+        if is_refused:
+            raise UserError(f"config.{key}={changed[0]} is read by nothing: {reason}")
+        unusual = [value for value in changed if value not in [of_kind[key] for of_kind in usual]]
+        notes += [f"config.{key}={unusual[0]} is read by nothing: {reason}"] if unusual else []
+    return notes
+
+
+def _usual_values() -> list[dict[str, Any]]:
+    """The default of every key, and what it is in toy runs and in generated worlds."""
+    kinds = []
+    for change in (
+        lambda config: None,
+        lambda config: config_lib.smoke_settings(config, weak="", strong=""),
+        config_lib.world_settings,
+    ):
+        config = config_lib.default_config()
+        change(config)
+        kinds.append({key: config_lib.get(config, key) for key in config_lib.dotted_keys(config)})
+    return kinds
+
+
+def _unread(config: ml_collections.ConfigDict) -> dict[str, tuple[str, bool]]:
+    """For each key that the run of a config does not read why, and whether a value of it is refused."""
+    found: dict[str, tuple[str, bool]] = {}
+    for is_refused, rules in ((True, _switched_off(config)), (False, _of_other_methods(config))):
+        for names, is_read, reason in rules:
+            for key in () if is_read else _keys(config, names):
+                found.setdefault(key, (reason, is_refused))
+    return found
+
+
+# Keys, or sections, by dotted name; whether they are read; why not.
+_Rule = tuple[tuple[str, ...], bool, str]
+
+
+def _keys(config: ml_collections.ConfigDict, names: Sequence[str]) -> list[str]:
+    every = config_lib.dotted_keys(config)
+    return [key for name in names for key in every if key == name or key.startswith(f"{name}.")]
+
+
+def _methods(config: ml_collections.ConfigDict) -> list[registry.Method]:
+    return [registry.METHODS[name] for name in config.methods]
+
+
+def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
+    """Values that only count where another key says so."""
+    p_ik, methods = config.p_ik, _methods(config)
+    takes_labels = any(method.uses_self_labels for method in methods)
+    takes_scores = any(m.uses_p_ik and m.task_weight > 0 and m.mask_of is None for m in methods)
+    trains_p_ik = objectives.needs_p_ik_data(config)
+    yield (
+        ("self_label.file",),
+        config.self_label.source == "file" and takes_labels,
+        "set self_label.source=file, and a method that uses the strong model's own labels",
+    )
+    yield (
+        ("p_ik.scores_file",),
+        p_ik.mask == "file" and takes_scores,
+        "set p_ik.mask=file, and a method that selects by P(IK)",
+    )
+    yield ("p_ik.file",), trains_p_ik, "no method of the run trains P(IK) on examples"
+    yield (
+        ("p_ik.data",),
+        trains_p_ik and p_ik.file is None,
+        "P(IK) is not trained on p_ik.task's own data, whose parts it names",
+    )
+    yield ("lora",), config.training.trained == "lora", "set training.trained=lora"
+    yield ("world",), config.data.source == world.NAME, f"set data.source={world.NAME}"
+    made = [role for role in ("weak", "strong") if config[role].model == world.NAME]
+    for role in ("weak", "strong"):
+        # A generated model has a tokenizer of its own, and none of them is on the hub.
+        yield (f"{role}.tokenizer",), role not in made, f"{role}.model={world.NAME} has one of its own"
+        is_local = role in made or config[role].model in smoke.RANDOM_MODELS
+        yield (f"{role}.revision",), not is_local, f"{role}.model={config[role].model} is not on the hub"
+    yield ("pretraining",), bool(made), f"set weak.model={world.NAME} or strong.model={world.NAME}"
+    is_adam = config.training.optimizer != "adafactor"
+    yield (
+        ("training.b1", "training.b2", "training.eps", "precision.moment_dtype"),
+        is_adam,
+        "they are Adam's, and training.optimizer=adafactor has none of them",
+    )
+
+
+def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
+    """Values that count for some methods, tasks or runs, and not for these."""
+    p_ik, methods = config.p_ik, _methods(config)
+    is_alone = registry.is_p_ik_alone(config.methods)
+    uses_p_ik = [method for method in methods if method.uses_p_ik]
+    jointly = [m for m in uses_p_ik if m.task_weight > 0 and objectives.trains_p_ik(config, m)]
+    trains_p_ik = objectives.needs_p_ik_data(config)
+    own_labels = any(method.uses_self_labels for method in methods)
+    is_tested = is_alone or (p_ik.num_test > 0 and trains_p_ik and bool(jointly))
+    without_p_ik = "no method of the run has P(IK)"
+    read = _options_read(config, methods)
+    for section in ("loss", "graph", "selection"):
+        for key in config[section]:
+            name = f"{section}.{key}"
+            yield (name,), name in read, "no method of the run has such an option"
+    yield ("compat.openai_ramp",), "compat.openai_ramp" in read, "no method of the run has such an option"
+    yield ("p_ik.gamma",), "p_ik.gamma" in read or is_tested, "no method of the run selects by P(IK)"
+    yield ("p_ik.task", "p_ik.num_train", "p_ik.temperature"), trains_p_ik, without_p_ik
+    yield (
+        ("p_ik.num_samples",),
+        trains_p_ik and p_ik.temperature > 0,
+        "with p_ik.temperature=0 all answers to a question are alike" if trains_p_ik else without_p_ik,
+    )
+    yield ("p_ik.batch_size",), trains_p_ik, without_p_ik
+    yield ("p_ik.weight",), bool(jointly), "no method of the run trains P(IK) beside the task"
+    yield (
+        ("p_ik.stage", "p_ik.mask"),
+        any(method.task_weight > 0 for method in uses_p_ik),
+        "no method of the run has P(IK) beside the task",
+    )
+    is_trained_alone = p_ik.stage != "joint" or p_ik.mask == "frozen_scores"
+    yield (
+        ("p_ik.epochs",),
+        trains_p_ik and (is_trained_alone or any(method.task_weight == 0 for method in methods)),
+        "P(IK) is not trained alone",
+    )
+    yield ("p_ik.num_test",), trains_p_ik, without_p_ik
+    yield ("self_label.source", "self_label.soft"), own_labels, "no method of the run uses own labels"
+    asks = trains_p_ik or is_tested or p_ik.prompt == "fewshot"
+    asks = asks or (own_labels and config.self_label.source == "fewshot")
+    yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
+    yield (
+        ("weak.label_noise", "weak.learning_rate", "weak.tokenizer", "weak.revision", "ceiling.split"),
+        not is_alone,
+        "P(IK) alone has no weak model and no ceiling",
+    )
+    yield (
+        ("training.epochs", "data.num_train"),
+        not is_alone,
+        "P(IK) alone has p_ik.epochs and p_ik.num_train",
+    )
+    yield (
+        ("data.source",),
+        config.data.train_file is None or (trains_p_ik and p_ik.file is None),
+        "all questions are from files",
+    )
+    yield from _of_sampling(config, methods, trains_p_ik)
+
+
+def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) -> Iterator[_Rule]:
+    """Seeds, and how answers are written at length."""
+    p_ik = config.p_ik
+    yield ("seed.init",), config.training.trained == "lora", "only low-rank adapters start at random"
+    draws = (
+        config.weak.label_noise > 0
+        or (trains_p_ik and p_ik.temperature > 0)
+        or any(method.mask_of for method in methods)
+        or config.self_label.source in label_sources.LABEL_SOURCES
+        or bool(config.plugins)
+    )
+    yield ("seed.sampling",), draws, "nothing of the run is drawn at random"
+    trained_on = None if p_ik.file else p_ik.task
+    yield (
+        ("generation.top_p",),
+        trains_p_ik and p_ik.temperature > 0 and _may_be_written(trained_on),
+        "no answers are sampled at length",
+    )
+    asked = (trained_on, None if config.data.train_file else config.task)
+    yield ("generation",), any(map(_may_be_written, asked)), "no answers are written at length"
+
+
+def _may_be_written(task: str | None) -> bool:
+    """Whether a task's answers may be written at length; None is a file, which is not read yet."""
+    return task not in tasks.TASKS or tasks.TASKS[task].is_generated
+
+
+def _options_read(config: ml_collections.ConfigDict, methods: Sequence[registry.Method]) -> set[str]:
+    """The keys, by dotted name, that losses, label rules and their parts of the methods are given."""
+    read: set[str] = set()
+
+    def add(known: Any, name: str, own: Any) -> None:
+        wanted = known.option_names(name) - set(own)
+        for section in known.sections(name):
+            read.update(f"{section}.{key}" for key in wanted if key in config[section])
+
+    for method in methods:
+        objective = objectives.make_objective(config, method)
+        add(losses.LOSSES, method.loss, method.loss_options)
+        add(label_rules.LABEL_RULES, method.label_rule, method.rule_options)
+        options = dict(objective.rule_options)
+        for part, known in (("selector", selection.SELECTORS), ("refiner", selection.REFINERS)):
+            if part in options:
+                add(known, options[part], method.rule_options)
+    return read
