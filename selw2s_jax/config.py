@@ -80,6 +80,11 @@ def _model_keys(config: ml_collections.ConfigDict) -> None:
             learning_rate=placeholder(float),  # null: training.learning_rate, else the model's own default
         )
 
+    # What holds for both models.
+    config.model = dict(
+        bos="auto",  # a beginning-of-text token before every text: auto (as the tokenizer's files say) | on | off
+    )
+
     # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
     config.weak.label_noise = 0.0
 

@@ -11,6 +11,7 @@ import ml_collections
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.hf import bos
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import places
@@ -81,6 +82,7 @@ _DTYPES = ("float32", "bfloat16")
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
+        "model.bos": bos.POLICIES,
         "data.overlap": overlap.OVERLAPS,
         "data.overlong": fitting.OVERLONG,
         "data.conversion": tasks.CONVERSIONS,

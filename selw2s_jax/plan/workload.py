@@ -57,7 +57,7 @@ def find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrai
     tokenizer_folder = section.tokenizer or folder
     if tokenizer_folder is not None:
         try:
-            tokenizer = tokenizers.load_tokenizer(tokenizer_folder)
+            tokenizer = tokenizers.load_tokenizer(tokenizer_folder, bos=config.model.bos)
         except UserError:
             if section.tokenizer is not None:
                 raise
