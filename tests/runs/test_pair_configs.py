@@ -28,7 +28,7 @@ def valid(config):
     [
         ("smollm2-135m", "qwen2.5-7b"),
         ("Qwen/Qwen2-0.5B", "/data/models/Meta-Llama-3.1-8B"),
-        ("../my=model", "gs://bucket/model"),
+        ("../my=model", "/data/2026:11/model"),
     ],
 )
 def test_a_pair_has_the_papers_settings(weak, strong):
