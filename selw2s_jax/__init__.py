@@ -26,15 +26,20 @@ def load_model(path, *, param_dtype="float32", compute_dtype="float32", lm_head=
     return loader.load_decoder(folder, param_dtype=param_dtype, compute_dtype=compute_dtype, lm_head=lm_head)
 
 
-def load_tokenizer(path):
-    """The tokenizer of a Hugging Face folder or hub name; `.encode(text) -> list[int]` adds no specials.
+def load_tokenizer(path, *, bos="auto"):
+    """The tokenizer of a Hugging Face folder or hub name; `.encode(text) -> list[int]` gives what a model reads.
+
+    Args:
+        path: as for `load_model`.
+        bos: whether a beginning-of-text token is put in front: "auto" (as the tokenizer's files say; Llama's and
+            Mistral's do, those of GPT-2 and Qwen do not), "on" or "off". No other token is added.
 
     Raises:
-        UserError: no tokenizer files that this project reads, or damaged ones.
+        UserError: no tokenizer files that this project reads, or damaged ones; or none to put for "on".
     """
     from selw2s_jax.hf import loader, tokenizers
 
-    return tokenizers.load_tokenizer(loader.resolve(path))
+    return tokenizers.load_tokenizer(loader.resolve(path), bos=bos)
 
 
 def __getattr__(name):

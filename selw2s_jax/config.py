@@ -81,6 +81,11 @@ def _model_keys(config: ml_collections.ConfigDict) -> None:
             trained=placeholder(str),  # null: training.trained
         )
 
+    # What holds for both models.
+    config.model = dict(
+        bos="auto",  # a beginning-of-text token before every text: auto (as the tokenizer's files say) | on | off
+    )
+
     # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
     config.weak.label_noise = 0.0
 
@@ -191,7 +196,9 @@ def _training_keys(config: ml_collections.ConfigDict) -> None:
         rank=8,
         alpha=16.0,  # the adapters' product is scaled by alpha / rank
         dropout=0.0,  # of the adapters' inputs
-        targets=("attention",),  # attention, mlp: all of their weights, biases apart
+        targets=(
+            "attention",
+        ),  # attention, mlp: all of their weights, biases apart; q, k, v, ...: single ones
     )
     config.precision = dict(param_dtype="float32", compute_dtype="bfloat16", moment_dtype="float32")
     # (data, fsdp, tensor) of the strong model; null: all devices on fsdp. The weak model's is folded where it must be.
@@ -267,31 +274,43 @@ def larger_world(config: ml_collections.ConfigDict) -> None:
     config.seeds = (0, 1, 2, 3, 4)
 
 
-def parse_arguments(text: str | None, *, choices: dict[str, tuple[str, ...]]) -> dict[str, str | bool]:
+def parse_arguments(
+    text: str | None, *, choices: dict[str, tuple[str, ...] | None]
+) -> dict[str, str | bool | None]:
     """The arguments of a config file, `--config=file.py:weak=gpt2,smoke`.
 
     Args:
         text: comma-separated `key=value` pairs and flags.
-        choices: the values that each key takes, the default first; `()` for a flag.
+        choices: the values that each key takes, the default first; `()` for a flag, None for any text without a comma.
 
     Returns:
-        A value for every key: the default where absent, True or False for flags.
+        A value for every key: the default where absent, None where any text would do; True or False for flags.
 
     Raises:
         UserError: an unknown argument or value.
     """
-    values = {key: options[0] if options else False for key, options in choices.items()}
+    defaults = {None: None, (): False}
+    values = {key: options[0] if options else defaults[options] for key, options in choices.items()}
     for item in filter(None, (part.strip() for part in (text or "").split(","))):
-        key, _, value = item.partition("=")
+        key, _, value = (part.strip() for part in item.partition("="))
         if key not in choices:
-            known = ", ".join(f"{name}={'|'.join(o)}" if o else name for name, o in choices.items())
-            raise UserError(f"config argument {item!r} is not known; use one of: {known}")
-        if choices[key] and value not in choices[key]:
-            raise UserError(f"config argument {key}={value!r} is not one of: {', '.join(choices[key])}")
-        if not choices[key] and value:
+            raise UserError(
+                f"config argument {item!r} is not known; use one of: {_describe_choices(choices)}"
+            )
+        options = choices[key]
+        if options is None and not value:
+            raise UserError(f"config argument {key!r} takes a value: {key}=...")
+        if options and value not in options:
+            raise UserError(f"config argument {key}={value!r} is not one of: {', '.join(options)}")
+        if options == () and value:
             raise UserError(f"config argument {key!r} is a flag and takes no value")
-        values[key] = value if choices[key] else True
+        values[key] = True if options == () else value
     return values
+
+
+def _describe_choices(choices: dict[str, tuple[str, ...] | None]) -> str:
+    values = {key: "..." if options is None else "|".join(options) for key, options in choices.items()}
+    return ", ".join(f"{key}={value}" if value else key for key, value in values.items())
 
 
 def get(config: ml_collections.ConfigDict, key: str):

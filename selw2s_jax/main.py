@@ -38,7 +38,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _default_workdir(config_argument: str) -> pathlib.Path:
     path, _, arguments = config_argument.partition(":")
     parts = [pathlib.Path(path).stem, *filter(None, arguments.split(","))]
-    return pathlib.Path("runs") / "-".join(parts)
+    return pathlib.Path("runs") / "-".join(parts).replace("/", "_")  # one folder, also for names on the hub
 
 
 def _run(values: flags.FlagValues) -> None:

@@ -63,6 +63,7 @@ GOLDEN = {
     "loss.scale": 1.0,
     "mesh.num_groups": 1,
     "mesh.shape": tuple,
+    "model.bos": "auto",
     "methods": ("finetune", "selective"),
     "p_ik.batch_size": int,
     "p_ik.data": str,

@@ -9,7 +9,13 @@ from selw2s_jax.errors import UserError
 
 
 class Tokenizer(Protocol):
-    """What makes token ids of texts, as `hf.tokenizers.Tokenizer`."""
+    """What makes token ids of texts, as `hf.tokenizers.Tokenizer`.
+
+    Attributes:
+        bos_id: the token that it puts in front of every text, None for none.
+    """
+
+    bos_id: int | None
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
@@ -30,9 +36,10 @@ class Reader(Protocol):
 def most_tokens(text: str) -> int:
     """More tokens than any tokenizer makes of a text.
 
-    No token is shorter than a byte, and NFC, which Qwen's tokenizer applies, at most triples a text.
+    No token is shorter than a byte, and NFC, which Qwen's tokenizer applies, at most triples a text. A BOS token and
+    SentencePiece's mark may be in front.
     """
-    return 3 * len(text.encode(errors="surrogatepass"))
+    return 3 * len(text.encode(errors="surrogatepass")) + 2
 
 
 def is_overlong(texts: Sequence[str], model: Reader) -> np.ndarray:
@@ -46,13 +53,23 @@ def is_overlong(texts: Sequence[str], model: Reader) -> np.ndarray:
 
 
 def encode(texts: Sequence[str], model: Reader) -> list[np.ndarray]:
-    """Token ids of each text, int32, truncated from the left to what the model is given.
+    """Token ids of each text, int32, truncated from the left to what the model is given; a BOS token in front stays.
 
     Raises:
-        UserError: a text without any token.
+        UserError: a text without any token, or no room for one.
     """
+    num_front, max_length = int(model.tokenizer.bos_id is not None), model.max_length
+    if max_length <= num_front:
+        raise UserError(
+            f"the {model.role} model is given {max_length} token(s), which its BOS token takes: raise data.max_length"
+        )
     encoded = model.tokenizer.encode_batch(list(texts))
-    empty = next((i for i, ids in enumerate(encoded) if not ids), None)
+    empty = next((i for i, ids in enumerate(encoded) if len(ids) <= num_front), None)
     if empty is not None:
         raise UserError(f"text {texts[empty]!r} has no token for the {model.role} model; remove its row")
-    return [np.array(ids[-model.max_length :], np.int32) for ids in encoded]
+    return [np.array(_truncated(ids, max_length, num_front), np.int32) for ids in encoded]
+
+
+def _truncated(ids: Sequence[int], max_length: int, num_front: int) -> Sequence[int]:
+    """The first `num_front` ids and the last of the others, as many as there may be."""
+    return [*ids[:num_front], *ids[num_front - max_length :]] if len(ids) > max_length else ids

@@ -11,6 +11,7 @@ import ml_collections
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.hf import bos
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import places
@@ -81,6 +82,7 @@ _DTYPES = ("float32", "bfloat16")
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
+        "model.bos": bos.POLICIES,
         "data.overlap": overlap.OVERLAPS,
         "data.overlong": fitting.OVERLONG,
         "data.conversion": tasks.CONVERSIONS,
@@ -237,7 +239,7 @@ def _is_seed(value) -> bool:
 
 def _check_lora(config) -> None:
     for target in config.lora.targets:
-        check_one_of("lora.targets", target, tuple(lora.TARGETS))
+        check_one_of("lora.targets", target, lora.TARGETS)
     if not config.lora.targets:
         raise UserError(f"config.lora.targets is empty: name one or more of {', '.join(lora.TARGETS)}")
 

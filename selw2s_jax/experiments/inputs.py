@@ -69,6 +69,7 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     strong = _find_model(config, "strong", recipes, workdir)
     models = [model for model in (weak, strong) if model]
     notes += [note for model in models if (note := _note_on_revision(config, model))]
+    notes += [f"{m.role}.model={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
     by_seed, dropped = fit(config, by_seed, weak, strong)
     notes += dropped
     _check_room_to_write(config, by_seed, strong)
@@ -124,8 +125,9 @@ def answered_splits(config: ml_collections.ConfigDict, of_seed: splits.SeedData)
 
 
 def _note_on_revision(config: ml_collections.ConfigDict, model: pretrained.Model) -> str | None:
-    entry = registry.MODELS.get(model.name)
-    if entry is None or entry.revision is not None or config[model.role].revision is not None:
+    entry, given = registry.find_model(model.name), config[model.role].revision
+    is_pinned = given is not None or (entry is not None and entry.revision is not None)
+    if is_pinned or not loader.is_hub_name(model.name):
         return None
     return f"{model.role}.model={model.name}: no revision is pinned, the hub's newest was taken"
 
@@ -159,7 +161,7 @@ def _find_model(
     # The strong model answers few-shot prompts, so its language-model head must be there.
     model_config = loader.check_checkpoint(folder, lm_head=role == "strong")
     tokenizer_folder = folder if section.tokenizer is None else section.tokenizer
-    tokenizer = tokenizers.load_tokenizer(tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(tokenizer_folder, bos=config.model.bos)
     tokenizers.check_tokenizer(tokenizer, model_config.vocab_size, f"{role}.model={name}")
     weights = weight_files.fingerprint(folder, cache_dir=made.parent / ".cache")
     learning_rate = section.learning_rate or config.training.learning_rate
@@ -188,7 +190,7 @@ def world_model(
     config: ml_collections.ConfigDict, role: str, recipe: world.Recipe, workdir
 ) -> pretrained.Model:
     """A language model of the generated world, which a stage of the run pretrains."""
-    tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder)
+    tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder, bos=config.model.bos)
     folder = artifacts.Store(workdir).path(pretrain.NAME, recipe.inputs)
     return pretrained.Model(
         role=role,

@@ -229,7 +229,9 @@ def load(
     is_apart = (folder / peft.CONFIG_NAME).is_file()
     if is_apart:
         base = loader.resolve(_named_base(folder, facts) if base is None else base)
-        of_tokenizer = facts.tokenizer_fingerprint or tokenizers.load_tokenizer(folder).fingerprint
+        of_tokenizer = (
+            facts.tokenizer_fingerprint or tokenizers.load_tokenizer(folder, bos=facts.bos).fingerprint
+        )
         student_models.check_base(base, facts.base_fingerprint, of_tokenizer)
     else:  # the folder has all weights, as if all had been trained
         facts = dataclasses.replace(facts, trained="all", lora=None)

@@ -28,7 +28,7 @@ With transformers (no remote code; the classes of `model` are those of its {head
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained("FOLDER")
     tokenizer = transformers.AutoTokenizer.from_pretrained("FOLDER")
-    ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"][-{max_length}:]
+    ids = {ids}
     with torch.no_grad():
         probs = torch.softmax(model(torch.tensor([ids])).logits.float(), dim=-1)     # [1, 2]
 """
@@ -42,7 +42,7 @@ The weights are low-rank adapters and heads, in PEFT's layout; the pretrained mo
     base.config.pad_token_id = {pad_token_id}
     model = peft.PeftModel.from_pretrained(base, "FOLDER").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained("FOLDER")
-    ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"][-{max_length}:]
+    ids = {ids}
     with torch.no_grad():
         probs = torch.softmax(model(torch.tensor([ids])).logits.float(), dim=-1)     # [1, 2]
 """
@@ -55,7 +55,8 @@ With selw2s_jax:
     from selw2s_jax import exports
 
     model = exports.load("FOLDER"{base})
-    ids = selw2s_jax.load_tokenizer("FOLDER").encode(TEXT)[-{max_length}:]
+    tokenizer = selw2s_jax.load_tokenizer("FOLDER", bos="off")
+    ids = {ids}
     first = np.zeros(1, np.int32)
     outputs = model(np.array([ids], np.int32), None, None, first, first + len(ids) - 1)
     probs = jax.nn.softmax(outputs.class_logits)         # [1, 2]; outputs.p_ik_logits are of (IDK, IK), or None
@@ -115,10 +116,11 @@ def format_card(
     about = (_ROLES.get(facts.method, _STUDENT) if facts.has_class_head else _P_IK_ALONE).format(**names)
     head = "class head" if facts.has_class_head else "P(IK) head, (IDK, IK)"
     base = ', base="BASE"' if is_apart else ""
-    loading = [_WITH_THIS_PROJECT.format(max_length=facts.max_length, base=base)]
+    loading = [_WITH_THIS_PROJECT.format(ids=_ids("tokenizer.encode(TEXT)", facts), base=base)]
     if transformers_class is not None:
         form = _WITH_PEFT if is_apart else _WITH_TRANSFORMERS
-        loading.insert(0, form.format(max_length=facts.max_length, head=head, pad_token_id=pad_token_id))
+        ids = _ids('tokenizer(TEXT, add_special_tokens=False)["input_ids"]', facts)
+        loading.insert(0, form.format(ids=ids, head=head, pad_token_id=pad_token_id))
     paragraphs = [
         _front_matter(origin, "peft" if is_apart else "transformers" if transformers_class else "selw2s_jax"),
         f"# {_plain(facts.method)} on {_plain(facts.task)}, seed {facts.seed}",
@@ -134,6 +136,13 @@ def format_card(
         "trained on.",
     ]
     return "\n\n".join(paragraph.strip("\n") for paragraph in paragraphs) + "\n"
+
+
+def _ids(encoded: str, facts: students.Facts) -> str:
+    """Code for what the model reads: the ids of a text, truncated from the left behind a BOS token."""
+    if facts.bos_id is None:
+        return f"{encoded}[-{facts.max_length}:]"
+    return f"[{facts.bos_id}, *{encoded}[-{facts.max_length - 1}:]]"
 
 
 # Characters that Markdown or HTML would take for markup.
@@ -191,6 +200,9 @@ def _facts_table(names: dict[str, str], facts: students.Facts, origin: Origin, d
         "made from": _describe_base(names, facts, origin),
         "seed": facts.seed,
         "longest input": f"{facts.max_length} tokens; longer ones are truncated from the left",
+        "beginning-of-text token": "none"
+        if facts.bos_id is None
+        else f"id {facts.bos_id}, in front of every text",
         "weights": dtype,
         "computed in": facts.compute_dtype,
         "trained": _trained(facts),

@@ -1,6 +1,7 @@
 """From a Hugging Face folder or hub name to a decoder: found, checked whole, streamed into sharded arrays."""
 
 import dataclasses
+import difflib
 import math
 import pathlib
 import re
@@ -11,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.hf import model_folders, weight_files
+from selw2s_jax.hf import hub, model_folders, weight_files
 from selw2s_jax.models import decoder, family, key_tables, registry
 from selw2s_jax.runtime import preemption, remote
 
@@ -19,7 +20,6 @@ from selw2s_jax.runtime import preemption, remote
 # default, so those are narrowed on the host.
 READ_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILES = ["*.json", "*.safetensors", "*.tiktoken", "*.model", "merges.txt"]
 
 fingerprint = weight_files.fingerprint
 
@@ -34,7 +34,7 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
         revision: branch, tag or commit on the hub; default that of the registry.
 
     Raises:
-        UserError: no such folder, or the repository is neither cached nor to be downloaded.
+        UserError: no such folder, or as `hub.download`; a config.json that is not supported, before the weights come.
     """
     folder = remote.local_copy(name_or_path)
     try:
@@ -48,37 +48,22 @@ def resolve(name_or_path, revision: str | None = None) -> pathlib.Path:
             "or a hub name"
         ) from error
     name = str(name_or_path)
-    if name in registry.MODELS:
-        entry = registry.MODELS[name]
-        return _download(entry.hub_name, revision or entry.revision)
+    if entry := registry.find_model(name):
+        return hub.download(entry.hub_name, revision or entry.revision, check=read_model_config)
     if _HUB_NAME.fullmatch(name):
-        shipped = {entry.hub_name: entry.revision for entry in registry.MODELS.values()}
-        return _download(name, revision or shipped.get(name))
+        return hub.download(name, revision, check=read_model_config)
+    near = difflib.get_close_matches(name, registry.MODELS, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
     raise errors.UserError(
-        f"no checkpoint {name!r}: give an existing folder, a hub name org/name, or one of "
+        f"no checkpoint {name!r}{hint}: give an existing folder, a hub name org/name, or one of "
         f"{', '.join(registry.MODELS)}"
     )
 
 
-def _download(repo_id: str, revision: str | None) -> pathlib.Path:
-    import huggingface_hub
-
-    try:
-        folder = huggingface_hub.snapshot_download(
-            repo_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=["*/*"]
-        )
-    except Exception as error:  # network, permission, unknown name, offline: every one has the same remedy
-        if fault := errors.disk_fault(error):
-            raise errors.UserError(
-                f"cannot keep {repo_id} ({fault}); or set HF_HOME to another folder"
-            ) from error
-        at = f" at revision {revision}" if revision else ""
-        raise errors.UserError(
-            f"cannot get {repo_id}{at} from the Hugging Face hub ({type(error).__name__}): on a machine with "
-            f"network run `hf download {repo_id}{f' --revision {revision}' if revision else ''}`, copy its "
-            "cache to $HF_HOME here, or pass the downloaded folder as weak.model / strong.model"
-        ) from error
-    return pathlib.Path(folder)
+def is_hub_name(name: str) -> bool:
+    """Whether `resolve` looks for that name on the hub: it is one of the registry or org/name, and no folder here."""
+    is_name = registry.find_model(name) is not None or _HUB_NAME.fullmatch(name) is not None
+    return is_name and not pathlib.Path(name).is_dir()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,10 +36,11 @@ class Model:
 
 
 def default_learning_rate(config: registry.ModelConfig) -> float:
-    """The fine-tuning rate of openai/weak-to-strong: 5e-5 up to GPT-2 medium's width, 1e-5 above and for Qwen."""
-    medium = registry.MODELS["gpt2-medium"]
-    is_small = config.family == "gpt2" and config.embed_dim <= medium.config.embed_dim
-    return medium.learning_rate if is_small else registry.MODELS["gpt2-xl"].learning_rate
+    """The fine-tuning rate of a model of that size, as openai/weak-to-strong has it for GPT-2 and Qwen.
+
+    5e-5 up to the width of GPT-2 medium, 1e-5 above; other families by their width too.
+    """
+    return 5e-5 if config.embed_dim <= registry.MODELS["gpt2-medium"].config.embed_dim else 1e-5
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,11 @@
-"""Tokenizers from the files of a local folder, with one small interface: text to ids, nothing added.
+"""Tokenizers from the files of a local folder, with one small interface: text to the ids that a model reads.
 
 `load_tokenizer` looks for these files and takes the first it finds:
 
 1. `qwen.tiktoken`: Qwen, first generation. The ranks go to tiktoken with the split pattern, the special
    tokens and the NFC normalisation of Qwen's own tokenization_qwen.py, which is never run.
-2. `tokenizer.json`: any model, exactly as the file says. Padding and truncation saved in it are off.
-3. `vocab.json` with `merges.txt`: byte-level BPE, through the transformers class that
-   tokenizer_config.json names, or GPT-2's.
+2. `tokenizer.json`: any model, exactly as the file says. Padding, truncation and dropout saved in it are off.
+3. `vocab.json` with `merges.txt`: byte-level BPE of the class that tokenizer_config.json names, or GPT-2's.
 4. `tokenizer.model`: Llama 3 (tiktoken ranks) or Llama 1 and 2 and Mistral (SentencePiece BPE).
 
 In every format the text of a special token becomes that token, as in transformers and in Qwen's own code.
@@ -14,186 +13,255 @@ A lone surrogate, which no UTF-8 text holds but a JSON escape can make, is read 
 """
 
 import abc
-import base64
-import dataclasses
 import hashlib
 import json
 import os
 import pathlib
+import types
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from selw2s_jax import errors
-from selw2s_jax.hf import model_folders, sentencepiece_bpe
+from selw2s_jax.hf import bos as bos_lib
+from selw2s_jax.hf import byte_level_bpe, model_folders, rank_files, sentencepiece_bpe, tokenizer_settings
 from selw2s_jax.runtime import remote
 
 # Embedding tables are padded to round sizes; no published model adds as many rows as this.
 MAX_EMBEDDING_PADDING = 1024
 
-_ADDED_TOKEN_OPTIONS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 # Of tokenizers whose settings name no end-of-text token: GPT-2 and GPT-NeoX, Llama and Mistral, Llama 3.
 _KNOWN_EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>")
-_SPECIAL_TOKENS = "special_tokens_map.json"
-_SETTINGS_FILES = ("tokenizer_config.json", _SPECIAL_TOKENS, "added_tokens.json")
+# In no published vocabulary: what a tokenizer makes of it shows whether it can read whatever it does not know.
+_UNKNOWN_TEXT = "\U0010fffd"
+_SAME_MODEL = "use the tokenizer files that came with the model"
 
 
 class Tokenizer(abc.ABC):
-    """Text to token ids and back.
+    """Text to the token ids that a model reads, and back.
 
     Attributes:
         files: the files that define the tokenizer.
-        fingerprint: sha256, in hex, over the names and contents of `files`.
+        fingerprint: sha256, in hex, over the names and contents of `files`, and the BOS token where it is put.
         vocab_size: the largest id plus one, special tokens included.
         pad_id: a valid id for padding slots; they are masked, so any would do.
         eos_ids: the tokens that end a text or a turn of a chat, ascending, by the tokenizer and the
             generation_config.json beside it; () where neither says. The fingerprint does not cover that file.
+        bos_id: the beginning-of-text token that is put in front of every text; None where none is.
+        bos_note: a clause that says so, or that none is against what the files say; None where there is nothing to say.
     """
 
     def __init__(
-        self, files: Iterable[pathlib.Path], *, vocab_size: int, pad_id: int, eos_ids: Iterable[int] = ()
+        self,
+        files: Iterable[pathlib.Path],
+        *,
+        vocab_size: int,
+        pad_id: int,
+        eos_ids: Iterable[int] = (),
+        bos: bos_lib.Bos = bos_lib.NONE,
+        bos_policy: str = "auto",
     ):
         self.files = tuple(files)
-        self.fingerprint = _fingerprint(self.files)
         self.vocab_size = vocab_size
         self.pad_id = pad_id
         named = _generation_eos_ids(self.files[0].parent / "generation_config.json")
         self.eos_ids = tuple(sorted({*eos_ids, *(i for i in named if 0 <= i < vocab_size)}))
+        self.bos_id = bos.chosen(bos_policy, self.files[0])
+        self.bos_note = self._describe_bos(bos, bos_policy)
+        self.fingerprint = _fingerprint(self.files, self.bos_id)
 
-    @abc.abstractmethod
+    def _describe_bos(self, bos: bos_lib.Bos, policy: str) -> str | None:
+        said_by = bos.said_by if policy == "auto" else f"model.bos={policy}"
+        if self.bos_id is not None:
+            return (
+                f"{self.decode([self.bos_id])} (id {self.bos_id}) is put in front of every text ({said_by})"
+            )
+        if bos.is_put:
+            return f"no beginning-of-text token is put in front of texts ({said_by}), against {bos.said_by}"
+        return None
+
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, without any beginning-of-text or end-of-text token."""
+        """The ids of `text`: the BOS token in front where it is put, and no end-of-text token."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, in the fastest way the tokenizer has.
+
+        Raises:
+            UserError: a text cannot be tokenized.
+        """
+        encoded = self._encode_bare(texts)
+        return encoded if self.bos_id is None else [[self.bos_id, *ids] for ids in encoded]
 
     @abc.abstractmethod
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, in the fastest way the tokenizer has."""
+    def _encode_bare(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts, with nothing added."""
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens included; bytes that are not UTF-8 become U+FFFD."""
 
+    @abc.abstractmethod
+    def _ids_from(self, first_id: int) -> dict[int, str | None]:
+        """The tokens with ids from that one on: the text of a special token that only this text becomes, else None."""
 
-@dataclasses.dataclass(frozen=True)
-class _TiktokenFormat:
-    """What a rank file leaves out. The special tokens take the ids after the last rank.
+    @abc.abstractmethod
+    def _forget(self, tokens: Sequence[str]) -> None:
+        """Reads the text of special tokens as any other."""
 
-    The first of the `end_tokens` ends a text, the second a turn of a chat.
-    """
+    def limit_to(self, num_ids: int) -> str | None:
+        """Leaves out special tokens with ids from `num_ids` on; or names the first token from there that is none.
 
-    model_name: str
-    num_ranks: int
-    pattern: str
-    special_tokens: tuple[str, ...]
-    end_tokens: tuple[str, str]
-    normalize_nfc: bool
-
-
-_GPT4_STYLE_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-# Qwen/Qwen-7B, tokenization_qwen.py.
-_QWEN = _TiktokenFormat(
-    model_name="Qwen",
-    num_ranks=151_643,
-    pattern=_GPT4_STYLE_PATTERN % r"\p{N}",
-    special_tokens=("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))),
-    end_tokens=("<|endoftext|>", "<|im_end|>"),
-    normalize_nfc=True,
-)
-
-# meta-llama/llama3, llama/tokenizer.py.
-_LLAMA_3 = _TiktokenFormat(
-    model_name="Llama 3",
-    num_ranks=128_000,
-    pattern=_GPT4_STYLE_PATTERN % r"\p{N}{1,3}",
-    special_tokens=(
-        "<|begin_of_text|>",
-        "<|end_of_text|>",
-        *(f"<|reserved_special_token_{i}|>" for i in range(4)),
-        "<|start_header_id|>",
-        "<|end_header_id|>",
-        "<|reserved_special_token_4|>",
-        "<|eot_id|>",
-        *(f"<|reserved_special_token_{i}|>" for i in range(5, 251)),
-    ),
-    end_tokens=("<|end_of_text|>", "<|eot_id|>"),
-    normalize_nfc=False,
-)
+        The text of a token that is left out, as the `[PAD]` of a tokenizer whose model was never resized, is read as
+        any other text.
+        """
+        if num_ids >= self.vocab_size:
+            return None
+        beyond = self._ids_from(num_ids)
+        if odd := [i for i, text in beyond.items() if text is None]:
+            return f"{self.decode([min(odd)])!r} has the id {min(odd)}"
+        if self.bos_id is not None and self.bos_id >= num_ids:
+            return f"{self.decode([self.bos_id])!r}, which is put in front of every text, has the id {self.bos_id}"
+        self._forget([text for text in beyond.values() if text])
+        self.vocab_size = num_ids
+        self.eos_ids = tuple(i for i in self.eos_ids if i < num_ids)
+        if self.pad_id >= num_ids:
+            self.pad_id = self.eos_ids[0] if self.eos_ids else 0
+        return None
 
 
 class _TiktokenTokenizer(Tokenizer):
-    def __init__(self, path: pathlib.Path, spec: _TiktokenFormat):
+    """A rank file, with the settings beside it where there are some that count (Qwen's own code takes none)."""
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        form: rank_files.Format,
+        bos_policy: str,
+        settings: tokenizer_settings.Settings | None = None,
+    ):
         import tiktoken
 
-        special_tokens = {token: spec.num_ranks + i for i, token in enumerate(spec.special_tokens)}
-        self._encoding = tiktoken.Encoding(
-            spec.model_name,
-            pat_str=spec.pattern,
-            mergeable_ranks=_read_ranks(path, spec),
-            special_tokens=special_tokens,
+        ranks = rank_files.read(path, form)
+        names = (
+            form.special_tokens
+            if settings is None
+            else rank_files.special_tokens(form, ranks, settings, path)
         )
-        self._normalize_nfc = spec.normalize_nfc
-        eos_ids = [special_tokens[token] for token in spec.end_tokens]
-        super().__init__([path], vocab_size=self._encoding.n_vocab, pad_id=eos_ids[0], eos_ids=eos_ids)
+        self._special_tokens = {token: form.num_ranks + i for i, token in enumerate(names)}
+        self._encoding = tiktoken.Encoding(
+            form.model_name, pat_str=form.pattern, mergeable_ranks=ranks, special_tokens=self._special_tokens
+        )
+        splits = settings is not None and settings.flag("split_special_tokens")
+        self._read_as_tokens = set() if splits else set(self._special_tokens)
+        self._normalize_nfc = form.normalize_nfc
+        eos_ids = [form.num_ranks + form.special_tokens.index(token) for token in form.end_tokens]
+        super().__init__(
+            [path, *([] if settings is None else settings.files)],
+            vocab_size=self._encoding.n_vocab,
+            pad_id=eos_ids[0],
+            eos_ids=eos_ids,
+            bos=bos_lib.find_of_ranks(form.bos_token, self._special_tokens, settings, path),
+            bos_policy=bos_policy,
+        )
 
-    def encode(self, text):
+    def _encode_bare(self, texts):
+        return [self._encode_one(text) for text in texts]  # faster than threads: about 25 us for a short text
+
+    def _encode_one(self, text: str) -> list[int]:
         if self._normalize_nfc:
             text = unicodedata.normalize("NFC", text)
         try:
-            return self._encoding.encode(text, allowed_special="all", disallowed_special=())
+            return self._encoding.encode(text, allowed_special=self._read_as_tokens, disallowed_special=())
         except ValueError as error:  # the split pattern overflows its stack on a million spaces
             raise errors.UserError(
                 f"a text of {len(text):,} characters that starts with {text[:40]!r} cannot be tokenized "
                 f"({errors.one_line(error)}): shorten its longest run of white space"
             ) from error
 
-    def encode_batch(self, texts):
-        return [self.encode(text) for text in texts]  # faster than threads: about 25 us for a short text
-
     def decode(self, ids):
         return self._encoding.decode(ids, errors="replace")
 
+    def _ids_from(self, first_id):
+        texts = {i: text for text, i in self._special_tokens.items()}
+        return {i: texts.get(i) for i in range(first_id, self._encoding.n_vocab)}
+
+    def _forget(self, tokens):
+        self._read_as_tokens -= set(tokens)
+
 
 class _FastTokenizer(Tokenizer):
-    """Around a `tokenizers.Tokenizer`, the Rust object inside every fast tokenizer of transformers."""
+    """Around a `tokenizers.Tokenizer`, the Rust object inside every fast tokenizer of transformers.
 
-    def __init__(self, backend, files: Sequence[pathlib.Path], settings: dict):
-        backend.no_padding()
-        backend.no_truncation()
+    Args:
+        files: the tokenizer's own.
+        special_tokens: of its kind, by name, where the settings name no others.
+        wants_bos: whether models of its kind read a BOS token in front, where no file says.
+    """
+
+    def __init__(
+        self,
+        backend,
+        files: Sequence[pathlib.Path],
+        settings: tokenizer_settings.Settings,
+        bos_policy: str,
+        *,
+        special_tokens: Mapping[str, str] = types.MappingProxyType({}),
+        wants_bos: bool = False,
+    ):
         self._backend = backend
+        self._cannot = f"{files[0]} cannot tokenize a text"
+        tokenizer_settings.apply(backend, settings, files[0])
+        self._encode_bare([_UNKNOWN_TEXT])
         vocab = backend.get_vocab(with_added_tokens=True)
-        named = [_token_text(settings.get("pad_token")), _token_text(settings.get("eos_token"))]
-        eos_token = named[1] or _token_text(
-            _read_settings(files[0].parent / _SPECIAL_TOKENS).get("eos_token")
-        )
+        eos_token = settings.token("eos_token")
         eos_token = eos_token or next((token for token in _KNOWN_EOS_TOKENS if token in vocab), None)
+        padding = (settings.pad_token, settings.token("eos_token"), "<|endoftext|>", "</s>")
         super().__init__(
-            files,
-            vocab_size=max(vocab.values()) + 1,
-            pad_id=next((vocab[token] for token in (*named, "<|endoftext|>", "</s>") if token in vocab), 0),
+            [*files, *settings.files],
+            vocab_size=max(vocab.values(), default=-1) + 1,
+            pad_id=next((vocab[token] for token in padding if token in vocab), 0),
             eos_ids=[vocab[eos_token]] if eos_token in vocab else (),
+            bos=bos_lib.find(
+                backend, settings, files[0], token=special_tokens.get("bos_token"), is_put=wants_bos
+            ),
+            bos_policy=bos_policy,
         )
 
-    def encode(self, text):
-        return self._backend.encode(_replace_surrogates(text), add_special_tokens=False).ids
-
-    def encode_batch(self, texts):
-        encodings = self._backend.encode_batch_fast(
-            [_replace_surrogates(text) for text in texts], add_special_tokens=False
-        )
+    def _encode_bare(self, texts):
+        with tokenizer_settings.library_errors(self._cannot, _SAME_MODEL):
+            encodings = self._backend.encode_batch_fast(
+                [_replace_surrogates(text) for text in texts], add_special_tokens=False
+            )
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids):
         return self._backend.decode(ids, skip_special_tokens=False)
 
+    def _ids_from(self, first_id):
+        ordinary = self._backend.get_vocab(with_added_tokens=False)
+        added = self._backend.get_added_tokens_decoder()
+        special = {i: t.content for i, t in added.items() if t.special and t.content not in ordinary}
+        every = {i for i in (*ordinary.values(), *added) if i >= first_id}
+        return {i: special.get(i) for i in every}
 
-def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
+    def _forget(self, tokens):
+        content = json.loads(self._backend.to_str())
+        content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] not in tokens]
+        content["post_processor"] = None  # may name them, and is never run
+        backend = type(self._backend).from_str(json.dumps(content))
+        backend.encode_special_tokens = self._backend.encode_special_tokens
+        self._backend = backend
+
+
+def load_tokenizer(folder: str | os.PathLike, *, bos: str = "auto") -> Tokenizer:
     """The tokenizer of a local Hugging Face folder; the module's docstring says which files decide.
 
+    Args:
+        bos: whether the BOS token is put in front of texts: "auto" (as the files say), "on" or "off".
+
     Raises:
-        UserError: no such folder, no tokenizer in it, a damaged file, or a tokenizer that only code
-            shipped with the model could build.
+        UserError: no such folder, no tokenizer in it, a damaged file, a setting that cannot be honoured, a tokenizer
+            that only code shipped with the model could build, or `bos` is "on" and it has no such token.
     """
     folder = model_folders.step_into(remote.local_copy(folder))
     if not model_folders.is_folder(folder):
@@ -201,17 +269,19 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
             f"no tokenizer folder at {folder}: give a folder that holds the tokenizer files"
         )
     if (path := folder / "qwen.tiktoken").is_file():
-        return _TiktokenTokenizer(path, _QWEN)
+        return _TiktokenTokenizer(path, rank_files.QWEN, bos)
 
-    settings = _read_settings(folder / "tokenizer_config.json")
+    settings = tokenizer_settings.read(folder)
     if (path := folder / "tokenizer.json").is_file():
-        return _load_tokenizer_json(path, settings)
+        return _load_tokenizer_json(path, settings, bos)
     if (folder / "vocab.json").is_file() or (folder / "merges.txt").is_file():
-        return _load_vocab_and_merges(folder, settings)
+        _refuse_remote_code(settings)
+        backend, special_tokens = byte_level_bpe.read(folder, settings)
+        files = [folder / "vocab.json", folder / "merges.txt"]
+        return _FastTokenizer(backend, files, settings, bos, special_tokens=special_tokens)
+    _refuse_remote_code(settings)
     if (path := folder / "tokenizer.model").is_file():
-        return _load_tokenizer_model(path, settings)
-
-    _refuse_remote_code(folder, settings)
+        return _load_tokenizer_model(path, settings, bos)
     raise errors.UserError(
         f"no tokenizer in {folder}: copy there the model's qwen.tiktoken, tokenizer.json, vocab.json with "
         "merges.txt, or tokenizer.model"
@@ -221,19 +291,21 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
 def check_tokenizer(tokenizer: Tokenizer, model_vocab_size: int, model_name: str) -> None:
     """Refuses a tokenizer whose ids cannot be those of a model with `model_vocab_size` embedding rows.
 
+    Special tokens without a row, such as a padding token that was added later, are left out of it instead.
+
     Raises:
-        UserError: an id without an embedding row, or more than 1,024 rows without an id.
+        UserError: an id that texts have without an embedding row, or more than 1,024 rows without an id.
     """
     source = tokenizer.files[0]
-    if tokenizer.vocab_size > model_vocab_size:
+    if odd := tokenizer.limit_to(model_vocab_size):
         raise errors.UserError(
-            f"vocabulary of {model_name} too small for the ids of {source}: {model_vocab_size:,} embedding "
-            f"rows, ids up to {tokenizer.vocab_size - 1:,}; use the tokenizer files that came with the model"
+            f"vocabulary of {model_name} too small for the ids of {source}: {model_vocab_size:,} embedding rows, "
+            f"ids up to {tokenizer.vocab_size - 1:,}, and {odd}; {_SAME_MODEL}"
         )
     if model_vocab_size - tokenizer.vocab_size > MAX_EMBEDDING_PADDING:
         raise errors.UserError(
             f"{source} is the wrong tokenizer for {model_name}: {tokenizer.vocab_size:,} ids for "
-            f"{model_vocab_size:,} embedding rows; use the tokenizer files that came with the model"
+            f"{model_vocab_size:,} embedding rows; {_SAME_MODEL}"
         )
 
 
@@ -304,121 +376,39 @@ def _write_fast_tokenizer(backend, folder: str | os.PathLike, **special_tokens: 
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def _load_tokenizer_json(path: pathlib.Path, settings: dict) -> Tokenizer:
+def _load_tokenizer_json(path: pathlib.Path, settings: tokenizer_settings.Settings, bos: str) -> Tokenizer:
     import tokenizers
 
-    try:
+    with tokenizer_settings.library_errors(f"{path} cannot be read", "download it again"):
         backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no narrower type
-        raise _damaged(path, error) from error
-    _add_listed_tokens(backend, settings, path)
-    return _FastTokenizer(backend, [path, *_settings_files(path.parent)], settings)
+    return _FastTokenizer(backend, [path], settings, bos)
 
 
-def _load_vocab_and_merges(folder: pathlib.Path, settings: dict) -> Tokenizer:
-    import transformers
-
-    _refuse_remote_code(folder, settings)
-    files = [folder / "vocab.json", folder / "merges.txt"]
-    for path in files:
-        if not path.is_file():
-            raise errors.UserError(f"{path} is missing: vocab.json and merges.txt belong together")
-    class_name = settings.get("tokenizer_class") or "GPT2Tokenizer"
-    try:
-        tokenizer_class = getattr(transformers, class_name)
-        backend = tokenizer_class.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
-    except Exception as error:  # an unknown class and damaged files surface as many types
-        raise errors.UserError(
-            f"vocab.json and merges.txt in {folder} cannot be read as a {class_name} "
-            f"({errors.one_line(error)}): download both again, or add the model's tokenizer.json"
-        ) from error
-    return _FastTokenizer(backend, [*files, *_settings_files(folder)], settings)
-
-
-def _load_tokenizer_model(path: pathlib.Path, settings: dict) -> Tokenizer:
-    _refuse_remote_code(path.parent, settings)
+def _load_tokenizer_model(path: pathlib.Path, settings: tokenizer_settings.Settings, bos: str) -> Tokenizer:
     with path.open("rb") as file:
         is_sentencepiece = file.read(1) == b"\n"  # the tag of the first field of its protocol buffer
     if not is_sentencepiece:
-        return _TiktokenTokenizer(path, _LLAMA_3)
-    backend = sentencepiece_bpe.read(path)
-    _add_listed_tokens(backend, settings, path)
-    return _FastTokenizer(backend, [path, *_settings_files(path.parent)], settings)
-
-
-def _add_listed_tokens(backend, settings: dict, path: pathlib.Path) -> None:
-    """Adds the tokens that only tokenizer_config.json lists, as transformers does."""
-    import tokenizers
-
-    listed = {int(token_id): fields for token_id, fields in settings.get("added_tokens_decoder", {}).items()}
-    for token_id, fields in sorted(listed.items()):
-        if backend.token_to_id(fields["content"]) is None:
-            options = {name: value for name, value in fields.items() if name in _ADDED_TOKEN_OPTIONS}
-            backend.add_tokens([tokenizers.AddedToken(fields["content"], **options)])
-        if (actual := backend.token_to_id(fields["content"])) != token_id:
-            raise errors.UserError(
-                f"{fields['content']!r} has id {token_id} in tokenizer_config.json and {actual} by {path}: "
-                "take both files from the same model"
-            )
-
-
-def _read_ranks(path: pathlib.Path, spec: _TiktokenFormat) -> dict[bytes, int]:
-    """The merge rank of each token, from lines of a token in base64 and its rank, in order of rank."""
-    ranks = {}
-    remedy = f"download {spec.model_name}'s file again"
-    lines = path.read_bytes().splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            encoded, rank = line.split()
-            token, rank = base64.b64decode(encoded, validate=True), int(rank)
-        except ValueError as error:
-            raise errors.UserError(f"{path} line {number} is not 'base64 rank': {remedy}") from error
-        if rank != len(ranks) or token in ranks:
-            raise errors.UserError(f"{path} line {number} repeats a token or is out of order: {remedy}")
-        ranks[token] = rank
-    if len(ranks) != spec.num_ranks:
-        raise errors.UserError(
-            f"{path} ends at line {len(lines)} with {len(ranks):,} tokens, not {spec.num_ranks:,}: {remedy}"
-        )
-    return ranks
-
-
-def _read_settings(path: pathlib.Path) -> dict:
-    if not path.is_file():
-        return {}
-    try:
-        settings = errors.parse_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _damaged(path, error) from error
-    if not isinstance(settings, dict):
-        raise errors.UserError(f"{path} is not a JSON object: download it again")
-    return settings
-
-
-def _token_text(token: object) -> str | None:
-    """Settings name a special token by its text, or by an object that has it."""
-    text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else None
+        return _TiktokenTokenizer(path, rank_files.LLAMA_3, bos, settings)
+    backend, special_tokens = sentencepiece_bpe.read(
+        path, prefix=settings.flag("add_prefix_space") is not False
+    )
+    return _FastTokenizer(
+        backend, [path], settings, bos, special_tokens=special_tokens, wants_bos="bos_token" in special_tokens
+    )
 
 
 def _generation_eos_ids(path: pathlib.Path) -> list[int]:
-    found = _read_settings(path).get("eos_token_id")
+    found = tokenizer_settings.read_object(path).get("eos_token_id")
     found = found if isinstance(found, list) else [found]
     return [token_id for token_id in found if type(token_id) is int]
 
 
-def _refuse_remote_code(folder: pathlib.Path, settings: dict) -> None:
-    if "auto_map" in settings:
+def _refuse_remote_code(settings: tokenizer_settings.Settings) -> None:
+    if "auto_map" in settings.config:
         raise errors.UserError(
-            f"the tokenizer in {folder} is {settings.get('tokenizer_class')}, code shipped with the model "
+            f"the tokenizer in {settings.folder} is {settings.class_name}, code shipped with the model "
             "that is never run: add its qwen.tiktoken or tokenizer.json"
         )
-
-
-def _settings_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return [folder / name for name in _SETTINGS_FILES if (folder / name).is_file()]
 
 
 def _replace_surrogates(text: str) -> str:
@@ -430,14 +420,13 @@ def _replace_surrogates(text: str) -> str:
     return text
 
 
-def _fingerprint(files: Sequence[pathlib.Path]) -> str:
+def _fingerprint(files: Sequence[pathlib.Path], bos_id: int | None) -> str:
+    """Without a BOS token that of the files alone, as before there were any: keys of finished stages hold it."""
     digest = hashlib.sha256()
     for path in files:
         contents = path.read_bytes()
         digest.update(f"{path.name} {len(contents)}\n".encode())
         digest.update(contents)
+    if bos_id is not None:
+        digest.update(f"bos {bos_id}\n".encode())
     return digest.hexdigest()
-
-
-def _damaged(path: pathlib.Path, error: Exception) -> errors.UserError:
-    return errors.UserError(f"{path} cannot be read ({errors.one_line(error)}): download it again")

@@ -14,11 +14,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from selw2s_jax.errors import UserError
 from selw2s_jax.models import decoder as decoder_lib
 from selw2s_jax.models import family, layers
 
 # What may be adapted -> the part of a layer (`layers.Block`) whose weights, biases apart, then all are.
-TARGETS = {"attention": "attn", "mlp": "mlp"}
+PARTS = {"attention": "attn", "mlp": "mlp"}
+# Single weights by their names in a layer; a family has some of them.
+WEIGHTS = ("q", "k", "v", "qkv", "out", "up", "gate", "down")
+TARGETS = (*PARTS, *WEIGHTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Settings:
         rank: of B A.
         alpha: the branch is scaled by alpha / rank.
         dropout: share of the branch's inputs that training sets to zero.
-        targets: of `TARGETS`.
+        targets: of `TARGETS`; one that names a single weight must be of the model's family.
     """
 
     rank: int
@@ -158,14 +162,31 @@ def _attribute(name: str) -> str:
 
 
 def target_weights(decoder, targets) -> dict[str, nnx.Param]:
-    """The stacked weights of a decoder that targets mean, by name in a layer, as "attn.qkv"."""
-    found = {}
-    for part in sorted(TARGETS[target] for target in targets):
-        module = getattr(decoder.layers, part)
-        for name, weight in sorted(vars(module).items()):
+    """The stacked weights of a decoder that targets mean, by name in a layer, as "attn.qkv".
+
+    Raises:
+        UserError: the decoder has no weight of such a name.
+    """
+    names = {target: [] for target in PARTS}
+    weights = {}
+    for target, part in sorted(PARTS.items()):
+        for name, weight in sorted(vars(getattr(decoder.layers, part)).items()):
             if isinstance(weight, nnx.Param) and weight.get_metadata().get("inputs") is not None:
-                found[f"{part}.{name}"] = weight
-    return found
+                weights[f"{part}.{name}"] = weight
+                names[target].append(f"{part}.{name}")
+                names[name] = [f"{part}.{name}"]
+    if unknown := [target for target in targets if target not in names]:
+        raise UserError(
+            f"config.lora.targets={unknown[0]!r} is no weight of the family {decoder.config.family}, which has "
+            f"{', '.join(names)}"
+        )
+    chosen = {name for target in targets for name in names[target]}
+    return {name: weight for name, weight in weights.items() if name in chosen}
+
+
+def check_targets(config: family.ModelConfig, targets) -> None:
+    """Raises a UserError for a target that a model of these sizes does not have."""
+    target_weights(decoder_lib.abstract_decoder(config), targets)
 
 
 def merge(classifier) -> None:

@@ -47,17 +47,17 @@ def find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrai
         folder = smoke.model_folder(name, made)
         sizes = loader.read_model_config(folder)
     else:
+        entry = registry.find_model(name)
         try:
             folder = loader.resolve(name, section.revision)
         except UserError:
-            if name not in registry.MODELS:
+            if entry is None:
                 raise
-        in_folder = folder is not None and name not in registry.MODELS
-        sizes = loader.read_model_config(folder) if in_folder else registry.MODELS[name].config
+        sizes = loader.read_model_config(folder) if entry is None else entry.config
     tokenizer_folder = section.tokenizer or folder
     if tokenizer_folder is not None:
         try:
-            tokenizer = tokenizers.load_tokenizer(tokenizer_folder)
+            tokenizer = tokenizers.load_tokenizer(tokenizer_folder, bos=config.model.bos)
         except UserError:
             if section.tokenizer is not None:
                 raise

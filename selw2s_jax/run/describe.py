@@ -34,6 +34,7 @@ def describe_model(model: pretrained.Model, workdir: epath.PathLike) -> dict[str
         "tokenizer": {
             "folder": describe(model.tokenizer.files[0].parent),
             "fingerprint": model.tokenizer.fingerprint,
+            "bos_id": model.tokenizer.bos_id,
         },
     }
 

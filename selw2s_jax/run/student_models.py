@@ -30,11 +30,12 @@ def load_tokenizer(
     remedy = f"give the folder of the model's tokenizer files with {flag}"
     if not folder.is_dir():
         raise UserError(f"the tokenizer folder {folder} of {student.facts.base} is gone; {remedy}")
-    tokenizer = tokenizers.load_tokenizer(folder)
+    tokenizer = tokenizers.load_tokenizer(folder, bos=student.facts.bos)
     if tokenizer.fingerprint != student.tokenizer_fingerprint:
         raise UserError(
             f"the tokenizer in {folder} is not the one that {student.facts.method} was trained with; {remedy}"
         )
+    tokenizers.check_tokenizer(tokenizer, student.config.vocab_size, student.facts.base)
     return tokenizer
 
 

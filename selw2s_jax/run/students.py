@@ -41,6 +41,8 @@ class Facts:
         base_fingerprint: of the pretrained model, as `pretrained.Model` has it.
         tokenizer_fingerprint: of the tokenizer that it was trained with; "" in an export of an earlier version.
         few_shot: what the language model was asked; None in a run of an earlier version.
+        bos_id: the token that is put in front of every text that it reads, None for none, as in every run of an earlier
+            version.
         is_plain_text: whether the task's questions are texts, which no question and answer are made into.
     """
 
@@ -65,11 +67,17 @@ class Facts:
     tokenizer_fingerprint: str = ""
     few_shot: prompts.FewShot | None = None
     is_plain_text: bool = False
+    bos_id: int | None = None
 
     @property
     def base(self) -> str:
         """The name of the model that it was made from."""
         return {"weak": self.weak, "strong": self.strong}[self.role]
+
+    @property
+    def bos(self) -> str:
+        """The policy by which its tokenizer reads texts as in training, of `hf.bos.POLICIES`."""
+        return "off" if self.bos_id is None else "on"
 
     def classifier_input(self, text: str) -> str:
         """What the model reads for an example's text."""
@@ -176,6 +184,7 @@ def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_hea
         lora=lora_lib.make_settings(trained, config.get("lora", {})),
         base_fingerprint=models[entry["role"]]["fingerprint"],
         tokenizer_fingerprint=models[entry["role"]]["tokenizer"]["fingerprint"],
+        bos_id=models[entry["role"]]["tokenizer"].get("bos_id"),
         **(entry | changed),
     )
 

@@ -120,6 +120,8 @@ class Train(stage_lib.Stage):
                 f"config.p_ik.batch_size={of_p_ik} is more than the {len(self.p_ik)} examples of P(IK) of "
                 f"{self.label}: lower it, or give more examples"
             )
+        if adapters := self.settings.adapters(self.model):
+            lora.check_targets(self.model.config, adapters.targets)
 
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:

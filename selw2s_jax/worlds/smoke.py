@@ -17,24 +17,38 @@ _VOCAB_SIZE = 601  # of the tokenizer trained on the generated texts
 _DATA_ROWS = (400, 160)  # of train and test
 
 
+# A shipped model of each family, of which the random ones have all but these sizes.
+_SHIPPED = {
+    "gpt2": "gpt2",
+    "qwen": "qwen-1.8b",
+    "llama": "smollm2-135m",
+    "mistral": "mistral-7b-v0.1",
+    "qwen2": "qwen2.5-0.5b",
+    "qwen3": "qwen3-0.6b-base",
+    "gpt_neox": "pythia-70m",
+    "olmo2": "olmo-2-1b",
+}
+_SIZES = {"tiny": (2, 32, 4), "small": (3, 64, 4)}  # layers, width, heads
+_WINDOW = 48  # tokens that one sees, of families that have a window: fewer than prompts have
+
+
 def _sizes(family: str, num_layers: int, embed_dim: int, num_heads: int) -> registry.ModelConfig:
-    shipped = registry.MODELS["gpt2" if family == "gpt2" else "qwen-1.8b"].config
+    shipped = registry.MODELS[_SHIPPED[family]].config
     return dataclasses.replace(
         shipped,
         num_layers=num_layers,
         embed_dim=embed_dim,
         num_heads=num_heads,
+        num_kv_heads=shipped.num_kv_heads and num_heads // 2,
         head_dim=embed_dim // num_heads,
         mlp_dim=4 * embed_dim if family == "gpt2" else 2 * embed_dim,
         vocab_size=_VOCAB_SIZE,
+        sliding_window=shipped.sliding_window and _WINDOW,
     )
 
 
 RANDOM_MODELS = {
-    "random-tiny-gpt2": _sizes("gpt2", 2, 32, 4),
-    "random-small-gpt2": _sizes("gpt2", 3, 64, 4),
-    "random-tiny-qwen": _sizes("qwen", 2, 32, 4),
-    "random-small-qwen": _sizes("qwen", 3, 64, 4),
+    f"random-{size}-{family}": _sizes(family, *sizes) for family in _SHIPPED for size, sizes in _SIZES.items()
 }
 
 

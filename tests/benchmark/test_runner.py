@@ -75,6 +75,7 @@ def test_counts_leave_out_padded_slots():
     [
         ("selective", {"execution__train_shapes": 2}),
         ("finetune", {"training__trained": "lora", "training__micro_batch_size": 4}),
+        ("finetune", {"strong__model": "random-tiny-gpt_neox"}),
     ],
 )
 def test_what_is_timed_is_the_real_step(method, overrides, tmp_path):

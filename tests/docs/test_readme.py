@@ -134,7 +134,7 @@ def test_commands_are_of_modules_and_flags_that_exist(page):
 @every_page
 def test_configs_of_commands_load(page):
     for line in command_lines(page):
-        for name in re.findall(r"--config=([\w./-]+\.py(?::[\w=.,-]+)?)", line):
+        for name in re.findall(r"--config=([\w./-]+\.py(?::[\w=.,/-]+)?)", line):
             path, _, arguments = name.partition(":")
             if path not in OWN_CONFIGS:
                 config = config_lib.normalize(load_module(paths.REPO / path).get_config(arguments or None))
@@ -271,6 +271,16 @@ def test_the_table_of_methods_is_whole():
     assert sorted(named) == sorted(registry.students())
     options = re.findall(r"`loss\.(\w+)`", table)
     assert sorted(options) == sorted(config_lib.default_config().loss)
+
+
+def test_the_table_of_models_is_whole():
+    text = (paths.REPO / "docs" / "running.md").read_text()
+    table = re.search(r"\| names \| parameters \| on the hub \|\n((?:\|.*\n)+)", text)[1]
+    rows = [row.split("|") for row in table.splitlines()[1:]]
+    named = {
+        name: re.findall(r"`([^`]+)`", row[3])[0] for row in rows for name in re.findall(r"`([^`]+)`", row[1])
+    }
+    assert named == {name: e.hub_name.split("/")[0] for name, e in model_registry.MODELS.items()}
 
 
 @pytest.mark.slow

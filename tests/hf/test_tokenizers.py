@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import unicodedata
@@ -24,6 +25,10 @@ TRAINING_TEXTS = [
     "the cat, the hat; 10 or 11",
     "naïve 日本",
 ] * 3
+# Folders of real models, which are not needed.
+REAL_MODELS = pathlib.Path(
+    os.environ.get("SELW2S_TEST_MODELS", pathlib.Path.home() / ".cache" / "selw2s_real_models")
+)
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 PROPERTY = hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
 
@@ -38,7 +43,7 @@ def load_real(real_data):
                 "sentencepiece", reason="install the llama extra to test SentencePiece models"
             )
         if name not in loaded:
-            loaded[name] = tokenizers.load_tokenizer(real_data / "tokenizers" / name)
+            loaded[name] = tokenizers.load_tokenizer(real_data / "tokenizers" / name, bos="off")
         return loaded[name]
 
     return load
@@ -112,30 +117,43 @@ def test_gpt2_equals_a_tiktoken_encoder_of_its_merges(load_real, real_data):
         assert load_real("gpt2").encode(text) == reference(text), repr(text)
 
 
+def is_marked_alike(text: str) -> bool:
+    """Whether Metaspace and Prepend, the two ways of tokenizer.json files, put the mark in the same places."""
+    return not text.startswith((" ", "▁")) and not re.search(r"<s>|</s>|<unk>|\[/?[A-Z]+\]", text)
+
+
 def test_sentencepiece_conversion_equals_the_published_tokenizer_json(load_real, real_data, tmp_path):
     pytest.importorskip("sentencepiece")
     (tmp_path / "tokenizer.model").symlink_to(real_data / "tokenizers" / "mistral-v3" / "tokenizer.model")
-    converted = tokenizers.load_tokenizer(tmp_path)
+    converted = tokenizers.load_tokenizer(tmp_path, bos="off")
     assert converted.vocab_size == 32768
-    assert converted.encode_batch(STRINGS) == load_real("mistral-v3").encode_batch(STRINGS)
+    texts = [text for text in STRINGS if is_marked_alike(text)]
+    assert len(texts) > 500
+    assert converted.encode_batch(texts) == load_real("mistral-v3").encode_batch(texts)
 
 
 @pytest.mark.parametrize("name", ["llama2", "mistral-v1"])
-def test_llama_equals_sentencepiece(name, load_real, real_data):
-    sentencepiece = pytest.importorskip("sentencepiece")
-    path = real_data / "tokenizers" / name / "tokenizer.model"
-    original = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    # SentencePiece reads special tokens as text, and puts its word mark before a leading space too.
-    plain = [
-        text
-        for text in STRINGS
-        if not text.startswith((" ", "▁")) and not any(token in text for token in ("<s>", "</s>", "<unk>"))
-    ]
-    assert len(plain) > 500
-    for text in plain:
-        assert load_real(name).encode(text) == original.encode(make_token_corpus.replace_surrogates(text)), (
-            repr(text)
-        )
+def test_a_space_at_the_beginning_is_a_mark_of_its_own(name, load_real):
+    tokenizer = load_real(name)
+    mark, bang = tokenizer.encode(" !")
+    assert tokenizer.encode("!") == [bang] and tokenizer.decode([mark, bang]) == " !"
+    assert len({tuple(tokenizer.encode(" " * n + "!")) for n in range(8)}) == 8
+    for text in STRINGS:
+        assert tokenizer.decode(tokenizer.encode(" " + text)).lstrip(" ") or not text.strip(" ▁"), repr(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smollm2-135m", "qwen2.5-coder-1.5b"])
+def test_real_models_folders_equal_transformers(name):
+    transformers = pytest.importorskip("transformers")
+    folder = REAL_MODELS / name
+    if not (folder / "tokenizer.json").is_file():
+        pytest.skip(f"no model in {folder}; set SELW2S_TEST_MODELS to run this test")
+    tokenizer = tokenizers.load_tokenizer(folder)
+    reference = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    texts = [make_token_corpus.replace_surrogates(text) for text in STRINGS]
+    assert tokenizer.encode_batch(texts) == reference(texts)["input_ids"]  # neither has a BOS token in front
+    assert tokenizer.bos_id is None and len(reference) == tokenizer.vocab_size
 
 
 @pytest.mark.parametrize("name", ["qwen1", "gpt2", "olmo-gpt-neox"])

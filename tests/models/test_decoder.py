@@ -186,33 +186,12 @@ def test_initialised_decoder_runs():
     np.testing.assert_array_equal(first.hidden_states(tokens), second.hidden_states(tokens))
 
 
-# Sizes of the published checkpoints; Qwen-7B's index says 15,442,649,088 bytes in bfloat16.
-@pytest.mark.parametrize(
-    ("name", "total"),
-    [
-        ("gpt2", 124_439_808),
-        ("gpt2-xl", 1_557_611_200),
-        ("qwen-1.8b", 1_836_828_672),
-        ("qwen-7b", 7_721_324_544),
-    ],
-)
-def test_num_params(name, total):
-    assert decoder.num_params(registry.MODELS[name].config, lm_head=True) == total
-
-
 def test_num_params_without_head():
     config = registry.MODELS["qwen-72b"].config
     difference = decoder.num_params(config, lm_head=True) - decoder.num_params(config, lm_head=False)
     assert difference == config.vocab_size * config.embed_dim
     config = registry.MODELS["gpt2"].config
     assert decoder.num_params(config, lm_head=True) == decoder.num_params(config, lm_head=False)
-
-
-def test_registered_configs_survive_config_json():
-    for name, entry in registry.MODELS.items():
-        family = registry.get_family(entry.config.family)
-        assert family.parse_config(family.format_config(entry.config)) == entry.config, name
-        assert entry.revision is None or len(entry.revision) == 40
 
 
 def test_a_new_family_registers_once(monkeypatch):

@@ -20,9 +20,10 @@ from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
 from selw2s_jax.hf import peft
-from selw2s_jax.models import decoder, heads, lora
+from selw2s_jax.models import decoder, heads, lora, registry
 from selw2s_jax.stages import train
 from selw2s_jax.training import checkpointing, loop, metrics_log, state, step
+from selw2s_jax.worlds import smoke
 
 BOTH = ("attention", "mlp")
 SETTINGS = lora.Settings(rank=3, alpha=5.0, dropout=0.0, targets=BOTH)
@@ -79,7 +80,7 @@ def test_an_adapted_model_starts_as_the_pretrained_one_bit_for_bit(fixtures, fam
     plain = make_classifier(fixtures, family, None)
     adapted = make_classifier(fixtures, family, dataclasses.replace(SETTINGS, targets=targets), fresh=True)
     parts = {name.split(".")[0] for name in adapted.adapters.names}
-    assert parts == {lora.TARGETS[target] for target in targets}
+    assert parts == {lora.PARTS[target] for target in targets}
     assert all(np.any(adapted.adapters[name].a[...]) for name in adapted.adapters.names)
     batch = make_batch(family)
     assert_equal_trees(outputs(adapted, batch), outputs(plain, batch))
@@ -89,6 +90,26 @@ def test_every_weight_of_a_target_is_adapted(fixtures):
     names = {family: make_classifier(fixtures, family).adapters.names for family in ("gpt2", "qwen")}
     assert set(names["gpt2"]) == {"attn.qkv", "attn.out", "mlp.up", "mlp.down"}
     assert set(names["qwen"]) == {"attn.qkv", "attn.out", "mlp.up", "mlp.gate", "mlp.down"}
+
+
+def test_targets_may_be_single_weights_of_a_family():
+    found = {}
+    for name in registry.FAMILIES:
+        toy = next(one for one in smoke.RANDOM_MODELS.values() if one.family == name)
+        model = decoder.abstract_decoder(toy)
+        found[name] = {weight.split(".")[1] for weight in lora.target_weights(model, BOTH)}
+        for weight in found[name]:
+            (only,) = lora.target_weights(model, (weight,))
+            assert only.endswith(f".{weight}")
+        assert next(iter(lora.target_weights(model, ("out", "mlp")))) == "attn.out"
+    assert set().union(*found.values()) == {*lora.WEIGHTS}
+    assert found["llama"] == {"q", "k", "v", "out", "up", "gate", "down"}
+
+
+def test_a_target_that_the_model_lacks_is_refused():
+    stage = training_stage(training__trained="lora", lora__targets=("q", "v"))
+    with pytest.raises(UserError, match="targets='q' is no weight of the family qwen, which has attention, "):
+        stage.check()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "qwen"])
@@ -423,7 +444,10 @@ def test_the_disk_check_counts_what_is_kept():
         ({"rank": 0}, "config.lora.rank=0 must be greater than 0"),
         ({"alpha": -1.0}, "config.lora.alpha=-1.0 must be greater than 0"),
         ({"dropout": 1.0}, r"config.lora.dropout=1.0 must lie in \[0, 1\)"),
-        ({"targets": ("attn",)}, r"config.lora.targets='attn' is not one of: attention, mlp; did you mean"),
+        (
+            {"targets": ("attn",)},
+            r"config.lora.targets='attn' is not one of: attention, mlp, q, .*; did you mean",
+        ),
         ({"targets": ()}, "config.lora.targets is empty: name one or more of attention, mlp"),
     ],
 )

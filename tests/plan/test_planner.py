@@ -135,7 +135,7 @@ def test_a_compiler_that_is_not_installed_is_named(given, extra, monkeypatch):
         targets.parse(given)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "qwen-14b"])
+@pytest.mark.parametrize("name", ["gpt2", "qwen-14b", "llama-3-8b"])
 def test_mesh_shapes_are_those_that_are_accepted(name):
     """On 1 device here, the rule of `sharding.check_divisible` for 8."""
     config = registry.MODELS[name].config
@@ -163,13 +163,22 @@ def test_remedies_that_change_no_result_come_first():
     assert changed.execution.remat == "full" and config.execution.remat == "none"
 
 
-def test_sizes_of_shipped_models_need_no_files(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("qwen-72b", "qwen-72b"),
+        ("llama-3-8b", "llama-3-8b"),
+        ("pythia-12b", "pythia-12b"),
+        ("Qwen/Qwen2.5-32B", "qwen2.5-32b"),
+    ],
+)
+def test_sizes_of_shipped_models_need_no_files(tmp_path, monkeypatch, name, entry):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     config = config_lib.default_config()
-    config.strong.model = "qwen-72b"
+    config.strong.model = name
     model = workload.find_model(config, "strong", tmp_path)
-    assert model.config == registry.MODELS["qwen-72b"].config and model.tokenizer is None
+    assert model.config == registry.MODELS[entry].config and model.tokenizer is None
     assert model.max_length == config.data.max_length
     config.strong.model = "org/unknown"
     with pytest.raises(errors.UserError, match="org/unknown"):

@@ -134,7 +134,7 @@ def _train(folder, objective: objectives.Objective, kinds, masks_by_step: bool, 
 
 def train_adapters(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Arrays:
     """Two steps of `selective` on adapters of every weight, with dropout."""
-    adapters = lora.Settings(rank=3, alpha=5.0, dropout=0.3, targets=tuple(lora.TARGETS))
+    adapters = lora.Settings(rank=3, alpha=5.0, dropout=0.3, targets=tuple(lora.PARTS))
     model = make_classifier(folder, mesh, p_ik_head=True, adapters=adapters)
     computation = step.classification(make_objective(registry.METHODS["selective"]))
     return run_steps(model, make_data((batches.TASK, batches.P_IK), mesh), computation, mesh, trained="lora")
