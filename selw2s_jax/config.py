@@ -431,6 +431,8 @@ def _check_type(key: str, value: Any) -> None:
         texts = [one for one in value if of is str]
     if any("\0" in text for text in texts):
         raise UserError(f"config.{key}={value!r} holds a NUL character, which no name or path has: remove it")
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        raise UserError(f"config.{key}={value!a} is not UTF-8 text: rename what it names")
 
 
 def _is_of(value: Any, kind: type) -> bool:

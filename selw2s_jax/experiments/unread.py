@@ -38,10 +38,14 @@ def check(configs: Sequence[ml_collections.ConfigDict]) -> list[str]:
             continue
         reason, is_refused = unread[0][key]
         if is_refused:
-            raise UserError(f"config.{key}={changed[0]} is read by nothing: {reason}")
+            raise UserError(f"config.{key}={_in_one_line(changed[0])} is read by nothing: {reason}")
         unusual = [value for value in changed if value not in [of_kind[key] for of_kind in usual]]
-        notes += [f"config.{key}={unusual[0]} is read by nothing: {reason}"] if unusual else []
+        notes += [f"config.{key}={_in_one_line(unusual[0])} is read by nothing: {reason}"] if unusual else []
     return notes
+
+
+def _in_one_line(value: Any) -> str:
+    return " ".join(str(value).split())
 
 
 def _usual_values() -> list[dict[str, Any]]:

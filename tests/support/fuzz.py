@@ -5,6 +5,7 @@ number N of a kind and seed is always the same, whatever was tried before. `pyth
 """
 
 import dataclasses
+import json
 import pathlib
 import random
 import shutil
@@ -150,11 +151,90 @@ def damage_bytes(generator: random.Random, content: bytes) -> bytes:
         case 1:
             return content[:place] + generator.randbytes(length) + content[place + length :]
         case 2:
-            put = generator.choice(
-                (b"\0", b"\xff", b'"', b"\n", b"\r", b"\xef\xbb\xbf", b"[" * 3000, b"\x1b[2J", b",", b"}")
-            )
-            return content[:place] + put + content[place:]
+            return content[:place] + generator.choice(_PUT_IN) + content[place:]
         case 3:
             return content[:place] + content[place : place + 40] * 2 + content[place + 40 :]
         case _:
             return content[:place] + content[place + length :]
+
+
+def damage_json(generator: random.Random, value: Any) -> Any:
+    """A JSON value with one value in it, at any depth, that is another, is gone, is there twice or has another name."""
+    if not isinstance(value, dict | list) or not value:
+        return _another(generator, value)
+    places = list(value) if isinstance(value, dict) else range(len(value))
+    place = generator.choice(places)
+    damaged = value.copy()
+    if isinstance(value[place], dict | list) and generator.random() < 0.8:
+        damaged[place] = damage_json(generator, value[place])
+        return damaged
+    match generator.randrange(8):
+        case 0:
+            del damaged[place]
+        case 1 if isinstance(value, dict):
+            damaged[generator.choice((place.upper(), f"{place}s", "", "\ud800"))] = damaged.pop(place)
+        case 1:
+            damaged.append(damaged[place])
+        case 2:
+            damaged[place] = value[generator.choice(places)]
+        case _:
+            damaged[place] = _another(generator, value[place])
+    return damaged
+
+
+def _another(generator: random.Random, value: Any) -> Any:
+    """A value in the place of one: of the same kind now and then."""
+    if type(value) in (int, float) and generator.random() < 0.6:
+        return generator.choice((-value, value + 1, value - 1, value * 2, value / 2, str(value), value * 10**12))
+    if isinstance(value, bool) and generator.random() < 0.5:
+        return not value
+    return generator.choice(NASTY)
+
+
+def damage_folder(generator: random.Random, folder: pathlib.Path) -> str:
+    """Does one thing to a file below a folder, which may be a JSON value's, of bytes or of names; what was done."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    path = generator.choice(paths)
+    name, others = path.relative_to(folder), [one for one in paths if one != path]
+    match generator.randrange(12):
+        case 0:
+            path.unlink()
+            return f"{name} removed"
+        case 1 if others:
+            other = generator.choice(others)
+            content = path.read_bytes()
+            path.write_bytes(other.read_bytes())
+            other.write_bytes(content)
+            return f"{name} and {other.relative_to(folder)} swapped"
+        case 2:
+            path.unlink()
+            match generator.randrange(3):
+                case 0:
+                    path.mkdir()
+                case 1:
+                    path.symlink_to(path.name)
+                case _:
+                    path.symlink_to("nowhere")
+            return f"{name} is a folder or a link"
+        case 3:
+            path.write_bytes(generator.choice((b"", b"{}", b"[]", b"null", b"\0" * 40, b"[" * 100_000, b"NaN", b"\xff")))
+            return f"{name} is another"
+        case 4 | 5 | 6:
+            path.write_bytes(damage_bytes(generator, path.read_bytes()))
+            return f"{name} damaged in bytes"
+        case _:
+            return f"{name} {damage_json_file(generator, path)}"
+
+
+def damage_json_file(generator: random.Random, path: pathlib.Path) -> str:
+    """Damages a JSON file in a few of its values, another file in its bytes; what was done."""
+    content = path.read_bytes()
+    try:
+        value = json.loads(content)
+    except ValueError:
+        path.write_bytes(damage_bytes(generator, content))
+        return "damaged in bytes"
+    for _ in range(generator.choice((1, 1, 1, 2, 3))):
+        value = damage_json(generator, value)
+    path.write_text(json.dumps(value))
+    return "damaged in values"
