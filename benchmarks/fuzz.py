@@ -16,7 +16,15 @@ _REPO = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_REPO / "tests"))
 sys.path.insert(0, str(_REPO))
 
-from support import fuzz, fuzz_rows  # noqa: E402, F401  the latter registers its kinds
+# The modules register their kinds.
+from support import (  # noqa: E402
+    fuzz,
+    fuzz_config,  # noqa: F401
+    fuzz_rows,  # noqa: F401
+    fuzz_tokenizers,  # noqa: F401
+    fuzz_weights,  # noqa: F401
+    fuzz_workdir,  # noqa: F401
+)
 
 
 def main() -> None:

@@ -135,10 +135,33 @@ def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, di
             f"checkpoint {folder} does not fit its config.json ({listed}): download the folder again, or "
             "correct config.json"
         )
+    if head is not None:
+        _check_tied(folder, _Source(embedding, *head), found["wte", None])
     sources: dict[str, list[_Source]] = {}
     for place in wanted:
         sources.setdefault(place[0], []).append(found[place])
     return config, sources
+
+
+_ROWS_COMPARED = (
+    16  # of a head and an embedding, from the first to the last: what was trained apart differs everywhere
+)
+
+
+def _check_tied(folder: pathlib.Path, head: _Source, embedding: _Source) -> None:
+    """Checks that a head that config.json ties to the embedding is the embedding, where the files have both."""
+    if head.key == embedding.key:
+        return
+    is_same = head.info.shape == embedding.info.shape and head.info.dtype in READ_DTYPES
+    for row in np.linspace(0, embedding.info.shape[0] - 1, _ROWS_COMPARED, dtype=int) if is_same else ():
+        bounds = ((int(row), int(row) + 1), (0, embedding.info.shape[1]))
+        ours, theirs = (_read_slice(one, bounds).astype(np.float32) for one in (embedding, head))
+        is_same &= np.array_equal(ours, theirs, equal_nan=True)
+    if not is_same:
+        raise errors.UserError(
+            f"checkpoint {folder} has {head.key}, which differs from {embedding.key}, and its config.json ties them: "
+            "set tie_word_embeddings to false there where the head was trained apart, else remove it from the weights"
+        )
 
 
 def read_model_config(folder) -> registry.ModelConfig:

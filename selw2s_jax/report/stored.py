@@ -19,23 +19,12 @@ from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
-from selw2s_jax.report import p_ik_questions
+from selw2s_jax.report import forms, p_ik_questions
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, storage
 
 # Axes of a sweep that a run has names of its own for; the others are its settings.
 _NAMED_AXES = ("task", "weak.model", "strong.model", "seeds")
-
-# What is read of an entry of "diagnostics" and "p_ik" in results.json.
-_DIAGNOSTICS = (
-    "ik_rate", "self_accuracy_on_ik", "weak_accuracy_on_ik", "weak_accuracy", "prior_accuracy", "target_accuracy",
-    "smoothing_move", "smoothing_flips", "p_ik_auroc",
-)  # fmt: skip
-_P_IK = (
-    "method", "seed", "train_task", "test_task", "distribution", "n", "known", "auroc", "auroc_low", "auroc_high",
-    "brier", "ece", "ik_rate", "ik_precision", "bands",
-)  # fmt: skip
-_BAND = ("low", "high", "n", "accuracy", "auroc", "ece")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # two runs are the same if they are one object
@@ -252,6 +241,8 @@ def _read_folder(folder: epath.Path, stored: "_Stored", axes: Sequence[str]) -> 
 
 
 def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes: Sequence[str]) -> Run:
+    forms.check(manifest, forms.MANIFEST)
+    forms.check_seeds(manifest)
     ids, truth = _read_truth(folder, manifest["test"])
     predictions: dict[str, dict[int, np.ndarray]] = {}
     for entry in manifest["test"]["evaluations"]:
@@ -382,18 +373,17 @@ def _read_results(
 
 def _p_ik_test(entry: Mapping[str, Any]) -> dict[str, Any] | None:
     """A test of P(IK); None where an earlier version wrote it."""
-    if not set(_P_IK) <= entry.keys():
+    if not forms.P_IK_TEST.keys() <= entry.keys():
         return None
-    return _only(entry, _P_IK) | {"bands": [_only(band, _BAND) for band in entry["bands"]]}
+    forms.check_p_ik_test(entry)
+    return {name: entry[name] for name in forms.P_IK_TEST}
 
 
 def _diagnosis(entry: Mapping[str, Any]) -> dict[str, Any]:
-    own = _only(entry, ("method", "seed", "self_weight", "effective_neighbours"))
-    return own | _only(entry["second_half"], _DIAGNOSTICS)
-
-
-def _only(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: entry[name] for name in names}
+    forms.check(entry, forms.DIAGNOSIS)
+    names = (*forms.DIAGNOSIS, *forms.DIAGNOSIS["second_half"])
+    values = entry | entry["second_half"]
+    return {name: values[name] for name in names if name != "second_half"}
 
 
 def _read_logs(

@@ -1,5 +1,6 @@
 """What a run leaves in its workdir, by name: manifests, the list of a sweep's cells, artifacts by key."""
 
+import pathlib
 from typing import Any
 
 from etils import epath
@@ -56,6 +57,19 @@ def read_all(workdir: epath.Path) -> dict[str, dict[str, Any]]:
     return {name: read(folder) for name, folder in folders.items() if folder.is_dir()}
 
 
+_LONGEST_NAME = 255  # bytes, of a folder on any system
+
+
+def _is_folder_name(value: Any) -> bool:
+    """Whether a value can name a folder, and one below the folder it is looked for in."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        return False
+    path = pathlib.PurePath(value)
+    if path.is_absolute() or ".." in path.parts:
+        return False
+    return all(len(part.encode(errors="surrogatepass")) <= _LONGEST_NAME for part in path.parts)
+
+
 def read_cells(content: bytes, workdir: epath.Path) -> list[dict[str, Any]]:
     """The cells that `SWEEP_FILE` lists, each with name, axes, config_hash and stages.
 
@@ -64,7 +78,7 @@ def read_cells(content: bytes, workdir: epath.Path) -> list[dict[str, Any]]:
     """
     try:
         cells = errors.parse_json(content)["cells"]
-        complete = all({"name", "axes"} <= cell.keys() for cell in cells)
+        complete = all(_is_folder_name(cell["name"]) and isinstance(cell["axes"], dict) for cell in cells)
     except (ValueError, KeyError, TypeError, AttributeError):
         complete = False
     if not complete:

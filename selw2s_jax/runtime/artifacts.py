@@ -195,25 +195,26 @@ class Store:
         if (stage, key) in self._found:
             return self._found[stage, key]
         remedy = f"delete {path} to make it again"
-        try:
-            content = storage.read_bytes(path / _MANIFEST)
-        except OSError as error:
-            raise UserError(f"artifact {stage}/{key} cannot be read: {error}") from error
+        content = _read_manifest(path, remedy)
         if content is None:
             return None
         try:
             manifest = errors.parse_json(content)
-            recorded, files = [manifest["stage"], manifest["inputs"]], manifest["files"]
+            recorded, files = canonical_json([manifest["stage"], manifest["inputs"]]), manifest["files"]
             sizes = {name: entry["bytes"] for name, entry in files.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"artifact {stage}/{key} has no readable manifest; {remedy}") from error
-        if canonical_json(recorded) != canonical_json([stage, inputs]):
+        if recorded != canonical_json([stage, inputs]):
             raise UserError(f"artifact {stage}/{key} was made from other inputs than this run's; {remedy}")
-        actual = storage.files(path)
+        try:
+            actual = storage.files(path)
+        except OSError as error:  # a link that leads nowhere
+            raise _unreadable(path, error, remedy) from error
         damaged = [name for name, size in sizes.items() if actual.get(name) != size]
         if damaged:
             raise UserError(
-                f"artifact {stage}/{key} is damaged: {damaged[0]} is missing or has another size; {remedy}"
+                f"artifact {stage}/{key} is damaged: {errors.printable(damaged[0])} is missing or has another size; "
+                f"{remedy}"
             )
         self._found[stage, key] = Artifact(stage, key, path, files)
         return self._found[stage, key]
@@ -228,14 +229,15 @@ class Store:
             return self._found[stage, key]
         path = self._root / stage / key
         remedy = f"delete {path} and run the same config again"
-        content = storage.read_bytes(path / _MANIFEST)
+        content = _read_manifest(path, remedy)
         if content is None:
             return None
         try:
             inputs = errors.parse_json(content)["inputs"]
+            own_key = artifact_key(stage, inputs)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"artifact {stage}/{key} has no readable manifest; {remedy}") from error
-        if artifact_key(stage, inputs) != key:
+        if own_key != key:
             raise UserError(f"artifact {stage}/{key} was made from other inputs than its name says; {remedy}")
         return self.find(stage, inputs)
 
@@ -303,6 +305,20 @@ class Store:
             self._while_waiting()
             self._machine.sleep(_RETRY_S)
         return lease
+
+
+def _read_manifest(path: epath.Path, remedy: str) -> bytes | None:
+    """The manifest of an artifact's folder; None where it is not finished."""
+    try:
+        return storage.read_bytes(path / _MANIFEST)
+    except OSError as error:
+        raise _unreadable(path, error, remedy) from error
+
+
+def _unreadable(path: epath.Path, error: OSError, remedy: str) -> UserError:
+    return UserError(
+        f"artifact {path.parent.name}/{path.name} cannot be read: {errors.one_line(error)}; {remedy}"
+    )
 
 
 def _from_main(function: Callable[[], Any]) -> Any:

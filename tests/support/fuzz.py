@@ -185,7 +185,9 @@ def damage_json(generator: random.Random, value: Any) -> Any:
 def _another(generator: random.Random, value: Any) -> Any:
     """A value in the place of one: of the same kind now and then."""
     if type(value) in (int, float) and generator.random() < 0.6:
-        return generator.choice((-value, value + 1, value - 1, value * 2, value / 2, str(value), value * 10**12))
+        return generator.choice(
+            (-value, value + 1, value - 1, value * 2, value / 2, str(value), value * 10**12)
+        )
     if isinstance(value, bool) and generator.random() < 0.5:
         return not value
     return generator.choice(NASTY)
@@ -217,7 +219,9 @@ def damage_folder(generator: random.Random, folder: pathlib.Path) -> str:
                     path.symlink_to("nowhere")
             return f"{name} is a folder or a link"
         case 3:
-            path.write_bytes(generator.choice((b"", b"{}", b"[]", b"null", b"\0" * 40, b"[" * 100_000, b"NaN", b"\xff")))
+            path.write_bytes(
+                generator.choice((b"", b"{}", b"[]", b"null", b"\0" * 40, b"[" * 100_000, b"NaN", b"\xff"))
+            )
             return f"{name} is another"
         case 4 | 5 | 6:
             path.write_bytes(damage_bytes(generator, path.read_bytes()))

@@ -30,7 +30,22 @@ _TEXTS = {
             "a,,b", "{1: 2}", "data.num_train=10,20", "training.batch_size=x", "weak.model=None", "a:b", "(True,)",
             "(0.5,)", "1j", "f'{1}'", "b'a'", "(1, None)", "seeds=0,1", "mesh.shape=1x1x1", "strong.test"),
 }  # fmt: skip
-_ODD_TEXTS = ("", " ", "None", "null", " none ", "\x1b[31m", "\ud800", "a\nb", "\0", '"', "'", "=", "--config", "x" * 5000)
+_ODD_TEXTS = (
+    "",
+    " ",
+    "None",
+    "null",
+    " none ",
+    "\x1b[31m",
+    "\ud800",
+    "a\nb",
+    "\0",
+    '"',
+    "'",
+    "=",
+    "--config",
+    "x" * 5000,
+)
 # Likewise of Python.
 _VALUES = {
     bool: (True, False, 0, 1, "true"),
@@ -46,7 +61,9 @@ def _key(generator: random.Random) -> str:
     key = generator.choice(_KEYS)
     if generator.random() < 0.9:
         return key
-    return generator.choice((key.upper(), key[:-1], key.split(".")[0], f"{key}.a", f" {key}", "", ".", key.replace(".", "..")))
+    return generator.choice(
+        (key.upper(), key[:-1], key.split(".")[0], f"{key}.a", f" {key}", "", ".", key.replace(".", ".."))
+    )
 
 
 def _text(generator: random.Random, key: str) -> str:
@@ -84,7 +101,9 @@ def _check(cells: list[sweep.Cell], asked: dict[str, Any]) -> None:
         json.dumps(config_lib.to_json(cell.config), allow_nan=False).encode()
         for key in _KEYS:
             value = config_lib.get(cell.config, key)
-            assert type(value) is config_lib.type_of(key) or (value is None and config_lib.may_be_null(key)), (key, value)
+            assert type(value) is config_lib.type_of(key) or (
+                value is None and config_lib.may_be_null(key)
+            ), (key, value)
             for one in value if isinstance(value, tuple) else (value,):
                 assert not isinstance(one, float) or math.isfinite(one), (key, value)
                 assert not isinstance(one, str) or one.encode() is not None, (key, value)
@@ -115,11 +134,16 @@ def _meant(key: str, text: str) -> Any:
 @fuzz.register("config on the command line")
 def command_line(generator: random.Random, folder: pathlib.Path) -> fuzz.Case:
     """Overrides of keys of a shipped config."""
-    overrides = [(key, _text(generator, key)) for key in (_key(generator) for _ in range(generator.choice((1, 1, 2, 3))))]
+    overrides = [
+        (key, _text(generator, key))
+        for key in (_key(generator) for _ in range(generator.choice((1, 1, 2, 3))))
+    ]
     arguments = [f"--config={paths.CONFIGS / generator.choice(_FILES)}"]
     for key, text in overrides:
         dashes = generator.choice(("--", "--", "--", "-"))
-        arguments += [f"{dashes}config.{key}={text}"] if generator.random() < 0.9 else [f"{dashes}config.{key}", text]
+        arguments += (
+            [f"{dashes}config.{key}={text}"] if generator.random() < 0.9 else [f"{dashes}config.{key}", text]
+        )
 
     def read() -> list[sweep.Cell]:
         found = []
@@ -128,7 +152,10 @@ def command_line(generator: random.Random, folder: pathlib.Path) -> fuzz.Case:
             with contextlib.redirect_stderr(told):
                 cli.run(cli.define_config_flag, lambda values: found.extend(_cells(values.config)), arguments)
         except SystemExit as end:
-            assert end.code == cli.EXIT_USER_ERROR and told.getvalue().startswith("error: "), (end.code, told.getvalue())
+            assert end.code == cli.EXIT_USER_ERROR and told.getvalue().startswith("error: "), (
+                end.code,
+                told.getvalue(),
+            )
             raise errors.UserError(told.getvalue().removesuffix("\n")) from None
         return found
 
@@ -148,7 +175,10 @@ def command_line(generator: random.Random, folder: pathlib.Path) -> fuzz.Case:
 @fuzz.register("config set from Python")
 def from_python(generator: random.Random, folder: pathlib.Path) -> fuzz.Case:
     """Values set on a config, which is locked and checks some of the types."""
-    changes = [(key, _value(generator, key)) for key in (_key(generator) for _ in range(generator.choice((1, 1, 2, 3))))]
+    changes = [
+        (key, _value(generator, key))
+        for key in (_key(generator) for _ in range(generator.choice((1, 1, 2, 3))))
+    ]
     is_open = generator.random() < 0.5
 
     def read() -> list[sweep.Cell]:
@@ -158,7 +188,13 @@ def from_python(generator: random.Random, folder: pathlib.Path) -> fuzz.Case:
             try:
                 with config.ignore_type() if is_open else contextlib.nullcontext():
                     config_lib.put(config, key, value)
-            except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:  # as ml_collections refuses them
+            except (
+                KeyError,
+                AttributeError,
+                TypeError,
+                ValueError,
+                OverflowError,
+            ) as error:  # as ml_collections refuses them
                 raise errors.UserError(errors.one_line(error, with_type=True)) from None
         return _cells(config)
 

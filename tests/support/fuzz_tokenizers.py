@@ -65,12 +65,26 @@ def _files(form: str) -> dict[str, bytes]:
 
 def _write_settings(generator: random.Random, folder: pathlib.Path) -> None:
     """Files beside a tokenizer's own, some of them with values that are none."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "added_tokens.json"):
-        if generator.random() < 0.5:
+    for name in (
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "generation_config.json",
+        "added_tokens.json",
+    ):
+        if generator.random() < 0.3:
             content = dict(generator.choice(_SETTINGS)) if name == "tokenizer_config.json" else {}
-            for _ in range(generator.choice((0, 1, 2))):
-                tokens = ("<|end|>", "<s>", "the", "new", {"content": "<|end|>", "lstrip": True}, True, False, 1)
-                value = generator.choice(fuzz.NASTY if generator.random() < 0.3 else tokens)
+            for _ in range(generator.choice((0, 0, 1, 2))):
+                tokens = (
+                    "<|end|>",
+                    "<s>",
+                    "the",
+                    "new",
+                    {"content": "<|end|>", "lstrip": True},
+                    True,
+                    False,
+                    1,
+                )
+                value = generator.choice(fuzz.NASTY if generator.random() < 0.2 else tokens)
                 content[generator.choice(_NAMES)] = value
             (folder / name).write_text(json.dumps(content))
 
@@ -123,5 +137,7 @@ def folders(generator: random.Random, folder: pathlib.Path) -> fuzz.Case:
             assert again.vocab_size <= num_ids
             _check_ids(again, again.encode_batch(_TEXTS))
 
-    settings = {path.name: path.read_text(errors="replace")[:150] for path in folder.glob("*.json") if path.is_file()}
+    settings = {
+        path.name: path.read_text(errors="replace")[:150] for path in folder.glob("*.json") if path.is_file()
+    }
     return fuzz.Case(f"{', '.join(done)}, bos={policy}, {num_ids} rows, {settings}", read, check)

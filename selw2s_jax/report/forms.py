@@ -1,0 +1,101 @@
+"""What reports read of manifest.json and results.json, and a check that a value has such a form.
+
+A form is a type; a tuple of types; `[form]`, a list of such values; or a dict of forms by key, other keys being as they
+may. A key with a question mark may be missing.
+"""
+
+import math
+from typing import Any
+
+from selw2s_jax.analysis import results
+
+_NUMBER = (int, float, type(None))  # null stands for what was not finite
+_TEXT = (str, type(None))
+_OF_A_SEED = {"method": str, "seed": int}
+_STORED = _OF_A_SEED | {"key": str}
+
+MANIFEST = {
+    "config": {
+        "task": str,
+        "methods": [str],
+        "seeds": [int],
+        "weak": {"model": _TEXT},
+        "strong": {"model": _TEXT},
+        "p_ik": {"task": str, "gamma": (int, float)},
+        "training": {"batch_size": int},
+    },
+    "models": {"strong": {"name": str}, "weak?": {"name": str}},
+    "students": [_STORED],
+    "test": {"labels_hash": str, "is_papers_data": bool, "evaluations": [_STORED]},
+    "stages": [{"label": str, "name": str, "key": str}],
+    "examples?": [{"task": str, "reader": str, "text": str}],
+}
+
+_SECOND_HALF = (
+    "ik_rate", "self_accuracy_on_ik", "weak_accuracy_on_ik", "weak_accuracy", "prior_accuracy", "target_accuracy",
+    "smoothing_move", "smoothing_flips", "p_ik_auroc",
+)  # fmt: skip
+DIAGNOSIS = _OF_A_SEED | {"self_weight": _NUMBER, "effective_neighbours": _NUMBER}
+DIAGNOSIS["second_half"] = dict.fromkeys(_SECOND_HALF, _NUMBER)
+
+_BAND = {"n": int} | dict.fromkeys(("low", "high", "accuracy", "auroc", "ece"), _NUMBER)
+P_IK_TEST = {
+    **_OF_A_SEED,
+    **dict.fromkeys(("train_task", "test_task", "distribution"), str),
+    **dict.fromkeys(("n", "known"), int),
+    **dict.fromkeys(("auroc", "auroc_low", "auroc_high", "brier", "ece", "ik_rate", "ik_precision"), _NUMBER),
+    "bands": [_BAND],
+}
+
+
+def check(value: Any, form: Any) -> None:
+    """Checks that a JSON value has a form.
+
+    Raises:
+        ValueError: it has not, or has a number that is not finite.
+    """
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            raise ValueError(f"{value!r:.60} is no object")
+        for key, inner in form.items():
+            name = key.removesuffix("?")
+            if name in value:
+                check(value[name], inner)
+            elif name == key:
+                raise ValueError(f"{name} is missing")
+    elif isinstance(form, list):
+        if not isinstance(value, list):
+            raise ValueError(f"{value!r:.60} is no list")
+        for member in value:
+            check(member, form[0])
+    else:
+        types = form if isinstance(form, tuple) else (form,)
+        if type(value) not in types or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{value!r:.60} is no {types[0].__name__}")
+
+
+def check_seeds(manifest: dict[str, Any]) -> None:
+    """Checks that each method of a manifest is evaluated, and trained, once for a seed of the config.
+
+    Raises:
+        ValueError: it is not.
+    """
+    for entries in (manifest["students"], manifest["test"]["evaluations"]):
+        named = [(entry["method"], entry["seed"]) for entry in entries]
+        if len(set(named)) < len(named) or not {seed for _, seed in named} <= set(
+            manifest["config"]["seeds"]
+        ):
+            raise ValueError("a method is there twice for a seed, or for one that is not of the config")
+
+
+def check_p_ik_test(entry: dict[str, Any]) -> None:
+    """Checks an entry of "p_ik" in results.json.
+
+    Raises:
+        ValueError: it is none.
+    """
+    check(entry, P_IK_TEST)
+    if entry["distribution"] not in results.DISTRIBUTIONS or not 0 <= entry["known"] <= entry["n"]:
+        raise ValueError(
+            f"{entry['distribution']!r:.60} is no distribution, or more questions are known than there are"
+        )
