@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=pathlib.Path, help="JSON of the counts")
+    parser.add_argument(
+        "--output", type=pathlib.Path, help="JSON of the counts; with --kind, of those kinds anew"
+    )
     options = parser.parse_args()
     results, num_faults = {}, 0
     for kind in options.kind or list(fuzz.KINDS):
@@ -54,6 +56,8 @@ def main() -> None:
         }
         print(kind, results[kind], flush=True)
     if options.output:
+        if options.kind and options.output.exists():
+            results = json.loads(options.output.read_text()) | results
         options.output.write_text(json.dumps(results, indent=1) + "\n")
     sys.exit(bool(num_faults))
 

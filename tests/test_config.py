@@ -535,6 +535,7 @@ def test_a_section_is_no_value():
         ("world.task_shares", (1, "2", 3, 4, 5), "holds '2': give values of type float"),
         ("data.train_file", "a\0b", "holds a NUL character"),
         ("lora.targets", ("attention\0",), "holds a NUL character"),
+        ("data.train_file", "\ud800", "is not UTF-8 text"),
     ],
 )
 def test_a_value_of_another_type_is_refused(key, value, message):

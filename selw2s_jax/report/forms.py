@@ -1,13 +1,9 @@
-"""What reports read of manifest.json and results.json, and a check that a value has such a form.
+"""The forms, of `runtime.json_forms`, of what reports read of manifest.json and results.json."""
 
-A form is a type; a tuple of types; `[form]`, a list of such values; or a dict of forms by key, other keys being as they
-may. A key with a question mark may be missing.
-"""
-
-import math
 from typing import Any
 
 from selw2s_jax.analysis import results
+from selw2s_jax.runtime import json_forms
 
 _NUMBER = (int, float, type(None))  # null stands for what was not finite
 _TEXT = (str, type(None))
@@ -48,32 +44,6 @@ P_IK_TEST = {
 }
 
 
-def check(value: Any, form: Any) -> None:
-    """Checks that a JSON value has a form.
-
-    Raises:
-        ValueError: it has not, or has a number that is not finite.
-    """
-    if isinstance(form, dict):
-        if not isinstance(value, dict):
-            raise ValueError(f"{value!r:.60} is no object")
-        for key, inner in form.items():
-            name = key.removesuffix("?")
-            if name in value:
-                check(value[name], inner)
-            elif name == key:
-                raise ValueError(f"{name} is missing")
-    elif isinstance(form, list):
-        if not isinstance(value, list):
-            raise ValueError(f"{value!r:.60} is no list")
-        for member in value:
-            check(member, form[0])
-    else:
-        types = form if isinstance(form, tuple) else (form,)
-        if type(value) not in types or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"{value!r:.60} is no {types[0].__name__}")
-
-
 def check_seeds(manifest: dict[str, Any]) -> None:
     """Checks that each method of a manifest is evaluated, and trained, once for a seed of the config.
 
@@ -94,7 +64,7 @@ def check_p_ik_test(entry: dict[str, Any]) -> None:
     Raises:
         ValueError: it is none.
     """
-    check(entry, P_IK_TEST)
+    json_forms.check(entry, P_IK_TEST)
     if entry["distribution"] not in results.DISTRIBUTIONS or not 0 <= entry["known"] <= entry["n"]:
         raise ValueError(
             f"{entry['distribution']!r:.60} is no distribution, or more questions are known than there are"

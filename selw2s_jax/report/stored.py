@@ -21,7 +21,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
 from selw2s_jax.report import forms, p_ik_questions
 from selw2s_jax.run import manifests
-from selw2s_jax.runtime import artifacts, storage
+from selw2s_jax.runtime import artifacts, json_forms, storage
 
 # Axes of a sweep that a run has names of its own for; the others are its settings.
 _NAMED_AXES = ("task", "weak.model", "strong.model", "seeds")
@@ -149,12 +149,12 @@ def read(workdir: epath.PathLike) -> Contents:
         UserError: there is none, or a file that all depend on is damaged.
     """
     workdir = epath.Path(workdir).expanduser()
-    content = storage.read_bytes(workdir / manifests.SWEEP_FILE)
-    if content is None:
+    cells = manifests.read_cells(workdir)
+    if cells is None:
         return Contents([read_run(workdir)], [], [])
     stored = _Stored(workdir)
     contents = Contents([], [], [])
-    for cell in manifests.read_cells(content, workdir):
+    for cell in cells:
         name, axes = cell["name"], list(cell["axes"])
         folder = workdir / manifests.RUNS_FOLDER / name
         if not any((folder / file).exists() for file in (manifests.MANIFEST_FILE, manifests.RESULTS_FILE)):
@@ -241,7 +241,7 @@ def _read_folder(folder: epath.Path, stored: "_Stored", axes: Sequence[str]) -> 
 
 
 def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes: Sequence[str]) -> Run:
-    forms.check(manifest, forms.MANIFEST)
+    json_forms.check(manifest, forms.MANIFEST)
     forms.check_seeds(manifest)
     ids, truth = _read_truth(folder, manifest["test"])
     predictions: dict[str, dict[int, np.ndarray]] = {}
@@ -380,7 +380,7 @@ def _p_ik_test(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _diagnosis(entry: Mapping[str, Any]) -> dict[str, Any]:
-    forms.check(entry, forms.DIAGNOSIS)
+    json_forms.check(entry, forms.DIAGNOSIS)
     names = (*forms.DIAGNOSIS, *forms.DIAGNOSIS["second_half"])
     values = entry | entry["second_half"]
     return {name: values[name] for name in names if name != "second_half"}

@@ -49,10 +49,10 @@ def read(workdir: epath.Path) -> dict[str, Any]:
 
 def read_all(workdir: epath.Path) -> dict[str, dict[str, Any]]:
     """The manifests of the runs in a workdir by name: of the one run, "", or of those of a sweep that have begun."""
-    content = storage.read_bytes(workdir / SWEEP_FILE)
-    if content is None:
+    cells = read_cells(workdir)
+    if cells is None:
         return {"": read(workdir)}
-    names = [cell["name"] for cell in read_cells(content, workdir)]
+    names = [cell["name"] for cell in cells]
     folders = {name: workdir / RUNS_FOLDER / name for name in names}
     return {name: read(folder) for name, folder in folders.items() if folder.is_dir()}
 
@@ -70,16 +70,19 @@ def _is_folder_name(value: Any) -> bool:
     return all(len(part.encode(errors="surrogatepass")) <= _LONGEST_NAME for part in path.parts)
 
 
-def read_cells(content: bytes, workdir: epath.Path) -> list[dict[str, Any]]:
-    """The cells that `SWEEP_FILE` lists, each with name, axes, config_hash and stages.
+def read_cells(workdir: epath.Path) -> list[dict[str, Any]] | None:
+    """The cells that `SWEEP_FILE` lists, each with name, axes, config_hash and stages; None where there is none.
 
     Raises:
         UserError: the content is not what a run wrote.
     """
     try:
+        content = storage.read_bytes(workdir / SWEEP_FILE)
+        if content is None:
+            return None
         cells = errors.parse_json(content)["cells"]
         complete = all(_is_folder_name(cell["name"]) and isinstance(cell["axes"], dict) for cell in cells)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         complete = False
     if not complete:
         raise UserError(

@@ -3,23 +3,48 @@
 The weak model and the ceiling are named as the methods "weak" and "ceiling".
 """
 
+import contextlib
 import dataclasses
 import difflib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etils import epath
 
+from selw2s_jax import errors
 from selw2s_jax.data import prompts, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.models import lora as lora_lib
 from selw2s_jax.models import registry
 from selw2s_jax.run import manifests
-from selw2s_jax.runtime import artifacts
+from selw2s_jax.runtime import artifacts, json_forms
 
 _STAGE = "train"  # the kind of stage that makes them
+# What is read of a manifest; keys with a question mark are missing in those of earlier versions.
+_ENTRY = {
+    **dict.fromkeys(("task", "method", "key", "prompt", "instruction"), str),
+    **{"seed": int, "role": str, "has_class_head": bool, "shots": [list], "is_plain_text?": bool},
+}
+_MODEL = {
+    **{"name": str, "folder?": str, "fingerprint": str, "max_length": int},
+    "sizes": {
+        "family": str,
+        **dict.fromkeys(("num_layers", "embed_dim", "num_heads", "head_dim", "mlp_dim", "vocab_size"), int),
+        **{"max_seq_len": int, "norm_eps": (float, int), "tie_embeddings": bool},
+    },
+    "tokenizer": {"folder": str, "fingerprint": str, "bos_id?": (int, type(None))},
+}
+_MANIFEST = {
+    "config": {
+        "training": {"trained?": str},
+        "compat": {"openai_pooling": bool},
+        "precision": {"param_dtype": str, "compute_dtype": str},
+    },
+    "models": {"strong": _MODEL, "weak?": _MODEL},
+    "students": [_ENTRY],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +153,9 @@ def find(
     """
     workdir = epath.Path(workdir).expanduser()
     by_run = manifests.read_all(workdir)
+    for run_name, manifest in by_run.items():
+        with _readable(workdir, run_name):
+            json_forms.check(manifest, _MANIFEST)
     task = None if task is None else tasks.canonical_name(task)
     named = {"task": task, "method": method, "seed": seed} | ({} if run is None else {"run": run})
     entry = _choose(
@@ -137,19 +165,36 @@ def find(
     )
     name = entry.pop("run")
     manifest = by_run[name]
-    model = manifest["models"][entry["role"]]
     artifact = _find_artifact(workdir, entry.pop("key"), f"{method}, seed {seed}")
+    has_p_ik_head = artifact.read_json("summary.json")["p_ik_head"]
+    with _readable(workdir, name):
+        model = manifest["models"][entry["role"]]
+        facts = _make_facts(entry, manifest, has_p_ik_head=has_p_ik_head)
+        sizes = registry.ModelConfig.from_json(model["sizes"])
     return Student(
         workdir,
         workdir / manifests.RUNS_FOLDER / name if name else workdir,
-        _make_facts(entry, manifest, has_p_ik_head=artifact.read_json("summary.json")["p_ik_head"]),
+        facts,
         artifact,
-        registry.ModelConfig.from_json(model["sizes"]),
+        sizes,
         pathlib.Path(os.path.join(workdir, model["tokenizer"]["folder"])),
         model["tokenizer"]["fingerprint"],
         pathlib.Path(os.path.join(workdir, model["folder"])) if "folder" in model else None,
         manifest["config"],
     )
+
+
+@contextlib.contextmanager
+def _readable(workdir: epath.Path, run: str) -> Iterator[None]:
+    """Turns what a manifest with other values than a run writes leads to into a UserError."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        folder = workdir / manifests.RUNS_FOLDER / run if run else workdir
+        raise UserError(
+            f"{folder / manifests.MANIFEST_FILE} is not as a run writes it ({errors.one_line(error)}); run the same "
+            f"config in {workdir} again to mend it"
+        ) from error
 
 
 def _choose(workdir: epath.Path, candidates: list[dict[str, Any]], named: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +214,7 @@ def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_hea
     config, models = manifest["config"], manifest["models"]
     trained = config.get(entry["role"], {}).get("trained") or config["training"].get("trained", "all")
     changed = {
-        "shots": tuple((text, label) for text, label in entry["shots"]),
+        "shots": tuple(_shot(*shot) for shot in entry["shots"]),
         "few_shot": prompts.FewShot.from_json(entry.get("few_shot")),
     }
     return Facts(
@@ -189,6 +234,14 @@ def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_hea
     )
 
 
+def _shot(text: Any, answer: Any) -> tuple[str, int | str]:
+    if not isinstance(text, str) or not (
+        isinstance(answer, str) or (type(answer) is int and answer in (0, 1))
+    ):
+        raise ValueError(f"{answer!r:.60} is no answer of a solved problem")
+    return text, answer
+
+
 def find_weak(student: Student) -> Student | None:
     """The weak model of a student's run and seed; None in a run that has none.
 
@@ -203,7 +256,7 @@ def find_weak(student: Student) -> Student | None:
 
 
 def _unknown(workdir: epath.Path, key: str, value: Any, known: Sequence[Any]) -> str:
-    there = f"the run in {workdir} has {', '.join(map(str, known))}"
+    there = " ".join(f"the run in {workdir} has {', '.join(map(str, known))}".split())
     if value is None:
         return f"--{key} is missing: {there}"
     near = difflib.get_close_matches(str(value), map(str, known), n=1)

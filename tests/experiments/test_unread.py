@@ -134,3 +134,8 @@ def test_of_a_sweep_one_run_that_reads_a_value_is_enough():
     assert unread.check([make(file), make(file | {"self_label.source": "file"})]) == []
     with pytest.raises(UserError, match=r"config\.self_label\.file=a\.jsonl is read by nothing"):
         unread.check([make(file), make(file)])
+
+
+def test_a_value_of_several_lines_is_told_in_one():
+    with pytest.raises(UserError, match=r"config\.self_label\.file=a b is read by nothing"):
+        unread.check([make({"self_label.file": "a\nb"})])

@@ -88,6 +88,14 @@ def given_twice(folder):
     edits.edit_weights(folder, lambda t: t.update({"wte.weight": t["transformer.wte.weight"].copy()}))
 
 
+def head_of_its_own(folder):
+    edits.edit_weights(folder, lambda t: t.update({"lm_head.weight": t["transformer.wte.weight"] + 1}))
+
+
+def head_of_other_rows(folder):
+    edits.edit_weights(folder, lambda t: t.update({"lm_head.weight": t["transformer.wte.weight"][1:].copy()}))
+
+
 def wrong_vocabulary(folder):
     edits.edit_config(folder, vocab_size=50257)
 
@@ -287,6 +295,11 @@ def heads_do_not_divide(folder):
         (layer_too_many, r"unknown: transformer\.h\.2\..* and 7 more"),
         (layer_too_few, r"missing: transformer\.h\.3\..* and 19 more"),
         (given_twice, r"given twice: (transformer\.)?wte\.weight"),
+        (
+            head_of_its_own,
+            "lm_head.weight, which differs from transformer.wte.weight, and its config.json ties them",
+        ),
+        (head_of_other_rows, "lm_head.weight, which differs from transformer.wte.weight"),
         (wrong_vocabulary, r"wrong shape: transformer\.wte\.weight \[67, 21\] for \[50257, 21\]"),
         (only_bin, "pytorch_model.bin and no safetensors.*safe_serialization=True"),
         (only_checkpoint, "model.ckpt and no safetensors"),

@@ -136,3 +136,41 @@ def test_nesting_without_end_is_no_recursion(tmp_path):
         path.write_text(content)
     with pytest.raises(UserError, match=r"sweep\.json cannot be read"):
         manifests.read_cells(deep.encode(), workdir)
+
+
+@pytest.mark.parametrize(
+    "change", [{"brier": "low"}, {"known": 21}, {"distribution": "near"}, {"auroc": float("nan")}]
+)
+def test_tests_of_p_ik_that_are_none_are_refused(tmp_path, change):
+    workdir = report_runs.write_run(tmp_path / "run", p_ik=(report_runs.P_IK | change,))
+    with pytest.raises(UserError, match=r"results.json cannot be read"):
+        stored.read_run(workdir)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["models"]["strong"].pop("name"),
+        lambda manifest: manifest["config"].pop("task"),
+        lambda manifest: manifest["config"]["p_ik"].update(gamma="high"),
+        lambda manifest: manifest["students"][0].update(seed=[0]),
+        lambda manifest: manifest["test"]["evaluations"][0].update(seed=1),
+        lambda manifest: manifest["test"]["evaluations"][0].update(seed=7),
+        lambda manifest: manifest.update(examples=[{}]),
+    ],
+)
+def test_a_manifest_with_values_of_another_form_is_refused(tmp_path, change):
+    workdir = report_runs.write_run(tmp_path / "run")
+    manifest = json.loads((workdir / "manifest.json").read_text())
+    change(manifest)
+    (workdir / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"manifest.json cannot be read"):
+        stored.read_run(workdir)
+
+
+@pytest.mark.parametrize("name", [3, "", "../run", "/run", "a\0", "x" * 300])
+def test_a_sweep_with_a_name_that_no_folder_of_it_has_is_refused(tmp_path, name):
+    workdir = report_runs.write_sweep(tmp_path / "run", {"a": {}})
+    (workdir / manifests.SWEEP_FILE).write_text(json.dumps({"cells": [{"name": name, "axes": {}}]}))
+    with pytest.raises(UserError, match=r"sweep.json cannot be read"):
+        stored.read(workdir)

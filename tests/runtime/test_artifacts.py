@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -304,8 +305,19 @@ def test_a_file_that_is_not_of_the_artifact_is_refused(workdir, made):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '{"stage": "train"}', '{"stage": "train", "inputs": {}, "files": []}', "\udcff"],
-    ids=["empty", "half", "list", "null", "keys", "files", "bytes"],
+    [
+        *(
+            "",
+            "{",
+            "[]",
+            "null",
+            '{"stage": "train"}',
+            '{"stage": "train", "inputs": {}, "files": []}',
+            "\udcff",
+        ),
+        '{"stage": "train", "inputs": {"seed": NaN}, "files": {}}',
+    ],
+    ids=["empty", "half", "list", "null", "keys", "files", "bytes", "no number"],
 )
 def test_a_damaged_manifest_is_refused(workdir, made, text):
     (made.path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
@@ -313,6 +325,23 @@ def test_a_damaged_manifest_is_refused(workdir, made, text):
         UserError, match=r"artifact train/\w+ has no readable manifest; delete .* to make it again"
     ):
         find_again(workdir)
+
+
+@pytest.mark.parametrize("place", ["manifest.json", "params/data", "params"])
+@pytest.mark.parametrize("target", ["nowhere", "data", None])
+def test_a_link_or_folder_in_a_files_place_is_damage(workdir, made, place, target):
+    path = pathlib.Path(made.path / place)
+    path.rename(pathlib.Path(workdir) / "aside")
+    if target is None:
+        path.mkdir()
+    else:
+        path.symlink_to(path.name if target == "data" else target)
+    try:
+        found = artifacts.Store(workdir).find_by_key("train", made.key)
+    except UserError as error:
+        assert "\n" not in str(error) and "delete" in str(error)
+    else:
+        assert found is None and (place, target) == ("manifest.json", "nowhere")
 
 
 @pytest.mark.parametrize(("field", "value"), [("inputs", INPUTS | {"seed": 1}), ("stage", "answers")])

@@ -235,7 +235,7 @@ def damage_json_file(generator: random.Random, path: pathlib.Path) -> str:
     content = path.read_bytes()
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         path.write_bytes(damage_bytes(generator, content))
         return "damaged in bytes"
     for _ in range(generator.choice((1, 1, 1, 2, 3))):
