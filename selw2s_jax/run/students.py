@@ -25,14 +25,23 @@ _STAGE = "train"  # the kind of stage that makes them
 # What is read of a manifest; keys with a question mark are missing in those of earlier versions.
 _ENTRY = {
     **dict.fromkeys(("task", "method", "key", "prompt", "instruction"), str),
-    **{"seed": int, "role": str, "has_class_head": bool, "shots": [list], "is_plain_text?": bool},
+    "seed": int,
+    "role": str,
+    "has_class_head": bool,
+    "shots": [list],
+    "is_plain_text?": bool,
 }
 _MODEL = {
-    **{"name": str, "folder?": str, "fingerprint": str, "max_length": int},
+    "name": str,
+    "folder?": str,
+    "fingerprint": str,
+    "max_length": int,
     "sizes": {
         "family": str,
         **dict.fromkeys(("num_layers", "embed_dim", "num_heads", "head_dim", "mlp_dim", "vocab_size"), int),
-        **{"max_seq_len": int, "norm_eps": (float, int), "tie_embeddings": bool},
+        "max_seq_len": int,
+        "norm_eps": (float, int),
+        "tie_embeddings": bool,
     },
     "tokenizer": {"folder": str, "fingerprint": str, "bos_id?": (int, type(None))},
 }

@@ -134,8 +134,9 @@ def test_nesting_without_end_is_no_recursion(tmp_path):
             stored.read_run(workdir)
         assert "\n" not in str(raised.value)
         path.write_text(content)
+    (workdir / manifests.SWEEP_FILE).write_text(deep)
     with pytest.raises(UserError, match=r"sweep\.json cannot be read"):
-        manifests.read_cells(deep.encode(), workdir)
+        manifests.read_cells(workdir)
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,14 @@ _FILES = ("qwen.py:smoke", "gpt2.py:smoke")
 # By type, texts that are values of it, or nearly.
 _TEXTS = {
     bool: ("true", "false", "True", "1", "0", "t", "yes", "2", "None"),
-    int: ("1", "2", "4", "8", "0", "-1", "+3", "1_000", "0x10", "010", "1e3", "1.0", "1.5", "\uff11", "9" * 30, "9" * 5000),
+    int: ("1", "2", "4", "8", "0", "-1", "+3", "1_000", "0x10", "010", "1e3", "1.0", "1.5", "\uff11", "9" * 30,
+          "9" * 5000),
     float: ("0.5", "1", "1e-3", "0", "-0.0", "-1", "nan", "inf", "1e400", "1e-50", "1_0.5", ".5", "0,5", "1e39"),
-    str: ("random-tiny-gpt2", "float32", "none", "arc", "~nobody/a", "/dev/null", "gs://b/c", "https://a.b", "a:b", ".."),
-    tuple: ("finetune", "selective,finetune", "(0,1)", "0,1", "[1, 2]", "(1,)", "()", "('a',)", "1x1x1", "(1,1,1)", "(((",
-            "a,,b", "{1: 2}", "data.num_train=10,20", "training.batch_size=x", "weak.model=None", "a:b", "(True,)",
+    str: ("random-tiny-gpt2", "float32", "none", "arc", "~nobody/a", "/dev/null", "gs://b/c", "https://a.b", "a:b",
+          ".."),
+    tuple: ("finetune", "selective,finetune", "(0,1)", "0,1", "[1, 2]", "(1,)", "()", "('a',)", "1x1x1", "(1,1,1)",
+            "(((", "a,,b", "{1: 2}", "data.num_train=10,20", "training.batch_size=x", "weak.model=None", "a:b",
+            "(True,)",
             "(0.5,)", "1j", "f'{1}'", "b'a'", "(1, None)", "seeds=0,1", "mesh.shape=1x1x1", "strong.test"),
 }  # fmt: skip
 _ODD_TEXTS = (
@@ -53,7 +56,8 @@ _VALUES = {
     float: (0.5, 1, 0, -0.0, math.nan, math.inf, 1e-300, 1e300, 10**400, True, "0.5"),
     str: ("random-tiny-qwen", "arc", b"arc", pathlib.Path("a"), "a\0b", "\ud800"),
     tuple: ((), (1,), [1, 2], ("finetune",), ("finetune", "finetune"), [[1]], (None,), "finetune", {1}, (1, 1, 1),
-            (2**40,), (-1,), (True,), (0.5,), ("",), ("a,b",), ("data.num_train=1,2",), (math.nan,), ("a:b",), range(2)),
+            (2**40,), (-1,), (True,), (0.5,), ("",), ("a,b",), ("data.num_train=1,2",), (math.nan,), ("a:b",),
+            range(2)),
 }  # fmt: skip
 
 

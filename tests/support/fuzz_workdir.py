@@ -179,23 +179,35 @@ def stored_stages(generator: random.Random, folder: pathlib.Path) -> fuzz.Case:
 
 
 _STUDENT = {
-    **{
-        "task": "sciq",
-        "method": "selective",
-        "seed": 0,
-        "role": "strong",
-        "has_class_head": True,
-        "prompt": "fewshot",
-    },
-    **{"instruction": "Answer.", "shots": [["1 + 1", 1], ["a", "b"]], "is_plain_text": False},
+    "task": "sciq",
+    "method": "selective",
+    "seed": 0,
+    "role": "strong",
+    "has_class_head": True,
+    "prompt": "fewshot",
+    "instruction": "Answer.",
+    "shots": [["1 + 1", 1], ["a", "b"]],
+    "is_plain_text": False,
     "few_shot": {"instruction": "Answer.", "shots": [["a", 0]], "answers": "labels", "stop": ["Q:"]},
 }
 _MODEL = {
-    **{"name": "gpt2", "folder": "models/gpt2", "fingerprint": "ab", "max_length": 9},
+    "name": "gpt2",
+    "folder": "models/gpt2",
+    "fingerprint": "ab",
+    "max_length": 9,
     "tokenizer": {"folder": "models/gpt2", "fingerprint": "cd", "bos_id": None},
     "sizes": {
-        **{"family": "gpt2", "num_layers": 2, "embed_dim": 12, "num_heads": 3, "head_dim": 4, "mlp_dim": 13},
-        **{"vocab_size": 17, "max_seq_len": 11, "norm_eps": 1e-5, "rope_base": None, "tie_embeddings": True},
+        "family": "gpt2",
+        "num_layers": 2,
+        "embed_dim": 12,
+        "num_heads": 3,
+        "head_dim": 4,
+        "mlp_dim": 13,
+        "vocab_size": 17,
+        "max_seq_len": 11,
+        "norm_eps": 1e-5,
+        "rope_base": None,
+        "tie_embeddings": True,
     },
 }
 _CONFIG = {
