@@ -31,6 +31,7 @@ _ENTRY = {
     "shots": [list],
     "is_plain_text?": bool,
 }
+_NUMBER = (float, int)
 _MODEL = {
     "name": str,
     "folder?": str,
@@ -40,14 +41,21 @@ _MODEL = {
         "family": str,
         **dict.fromkeys(("num_layers", "embed_dim", "num_heads", "head_dim", "mlp_dim", "vocab_size"), int),
         "max_seq_len": int,
-        "norm_eps": (float, int),
+        "norm_eps": _NUMBER,
+        "rope_base": (*_NUMBER, type(None)),
         "tie_embeddings": bool,
+        **dict.fromkeys(("num_kv_heads?", "sliding_window?"), (int, type(None))),
+        "rotary_fraction?": (*_NUMBER, type(None)),
+        "parallel_residual?": bool,
+        "activation?": (str, type(None)),
     },
     "tokenizer": {"folder": str, "fingerprint": str, "bos_id?": (int, type(None))},
 }
+_FEW_SHOT = {"instruction": str, "shots": [list], "answers": str, "stop": [str]}
 _MANIFEST = {
     "config": {
         "training": {"trained?": str},
+        "lora?": {"rank": int, "alpha": _NUMBER, "dropout": _NUMBER, "targets": [str]},
         "compat": {"openai_pooling": bool},
         "precision": {"param_dtype": str, "compute_dtype": str},
     },
@@ -222,6 +230,8 @@ def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_hea
     """Of a trained model's entry in the manifest of its run, which may be of an earlier version."""
     config, models = manifest["config"], manifest["models"]
     trained = config.get(entry["role"], {}).get("trained") or config["training"].get("trained", "all")
+    if entry.get("few_shot") is not None:
+        json_forms.check(entry["few_shot"], _FEW_SHOT)
     changed = {
         "shots": tuple(_shot(*shot) for shot in entry["shots"]),
         "few_shot": prompts.FewShot.from_json(entry.get("few_shot")),
