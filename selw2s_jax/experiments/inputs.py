@@ -70,9 +70,9 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     models = [model for model in (weak, strong) if model]
     notes += [note for model in models if (note := _note_on_revision(config, model))]
     notes += [f"{m.role}.model={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
+    _check_room_to_write(config, by_seed, strong)
     by_seed, dropped = fit(config, by_seed, weak, strong)
     notes += dropped
-    _check_room_to_write(config, by_seed, strong)
     return Inputs(
         weak,
         strong,

@@ -56,6 +56,7 @@ def test_a_value_that_is_switched_off_is_refused(key, values, remedy):
         ("p_ik.data", FINETUNE | {"p_ik.data": "easy"}),
         ("lora.rank", {"lora.rank": 4}),
         ("lora.targets", {"lora.targets": ("mlp",), "training.trained": "heads"}),
+        ("training.embed_once", {"training.embed_once": False}),
         ("training.b1", {"training.b1": 0.5, "training.optimizer": "adafactor"}),
         ("precision.moment_dtype", {"precision.moment_dtype": "bfloat16", "training.optimizer": "adafactor"}),
         ("loss.scale", {"loss.scale": 2.0}),

@@ -171,7 +171,6 @@ def test_the_mode_is_a_choice_and_unknown_embeddings_are_refused(workdir):
             ("strong.tests",),
             "'strong.tests' is not one of: .*did you mean 'strong.test'",
         ),
-        ("training__embed_once", False, "embed_once=False is read by nothing: set training.trained=heads"),
         ("analysis__embeddings", ("strong.p_ik_test",), "this run has no strong.p_ik_test; leave it out"),
     ):
         with pytest.raises(UserError, match=message):
