@@ -68,9 +68,11 @@ def _fit_split(
     limit = min(model.max_length for model in models)
     long = {model.role: split.is_overlong(model) for model in models}
     too_long = {f"longer than {limit} tokens": np.any(list(long.values()), axis=0)}
+    remedies = dict.fromkeys(too_long, "raise data.max_length")
     if unanswerable is not None:
         reason = "with a few-shot prompt that is longer than the strong model's context even without shots"
         too_long[reason] = unanswerable & ~next(iter(too_long.values()))
+        remedies[reason] = "choose a strong model with a longer context or lower generation.max_new_tokens"
     too_long = {reason: which for reason, which in too_long.items() if which.any()}
     if not too_long:
         return split, []
@@ -78,14 +80,14 @@ def _fit_split(
     if action == "error":
         reason, which = next(iter(too_long.items()))
         first = split.ids[int(np.flatnonzero(which)[0])]
-        change = "raise" if reason.startswith("longer") else "lower"
         raise UserError(
             f"{name}: {which.sum()} example(s) {reason} (first: {first}); "
-            f"{change} data.max_length or set data.overlong=drop or truncate"
+            f"{remedies[reason]}, or set data.overlong=drop or truncate"
         )
     if action == "drop":
         if any_long.all():
-            raise UserError(f"every example of {name} is {next(iter(too_long))}; raise data.max_length")
+            reason = next(iter(too_long))
+            raise UserError(f"every example of {name} is {reason}; {remedies[reason]}")
         notes = [
             f"{name}: {which.sum()} of {len(split)} examples {reason} dropped"
             for reason, which in too_long.items()
