@@ -489,7 +489,6 @@ def test_readers_go_away_in_many_ways(tmp_path, shell, status):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_run_whose_reader_goes_away_goes_on(tmp_path):
     few = ("methods=finetune", "data.num_train=32", "training.batch_size=8", "training.epochs=1")
     command = [*DRY_RUN[:4], "--workdir=run", *(f"--config.{setting}" for setting in few)]

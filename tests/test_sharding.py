@@ -70,7 +70,7 @@ def test_indivisible_sizes_are_named():
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(name, marks=() if name in ("qwen", "qwen2") else pytest.mark.ci)
+        pytest.param(name, marks=() if name in ("qwen", "qwen2", "gpt_neox", "olmo2") else pytest.mark.ci)
         for name in mesh_models.CONFIGS
     ],
 )

@@ -267,6 +267,8 @@ def test_greedy_is_torch_generate(tmp_path, family, seed):
     assert {len(own.tokens) for (own,) in found} != {9}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_samples_are_finite_in_bfloat16(fixtures):
     model = loader.load_decoder(
         fixtures / "parity_qwen", lm_head=True, param_dtype="bfloat16", compute_dtype="bfloat16"

@@ -89,6 +89,8 @@ def gcloud(*start: str) -> tuple[str, ...]:
     return ("gcloud", "compute", "tpus", *start)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("group", ["tpu-vm", "queued-resources"])
 def test_a_tpu_that_is_taken_away_is_made_again(place, group):
     place.end_in("75 PREEMPTED", "0")
@@ -104,6 +106,8 @@ def test_a_tpu_that_is_taken_away_is_made_again(place, group):
     assert "the main job on selw2s/worker0" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_tpu_that_is_there_is_kept_and_an_installation_too(place):
     place.end_in("0", "75")
     for _ in range(2):

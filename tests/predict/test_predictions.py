@@ -208,6 +208,8 @@ def test_a_student_without_selection_has_weak_labels_smoothed(finished, records,
     np.testing.assert_allclose([r["smoothed"]["prob_1"] for r in found], smoothed, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_run_of_an_earlier_version_has_no_few_shot_answers(
     student, records, questions_file, tmp_path, capsys
 ):

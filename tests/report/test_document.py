@@ -60,6 +60,8 @@ def test_errors_inherited_and_probabilities(run):
     assert first["pgr"] == pytest.approx(3 / 4) and first["accuracy"] == 0.8
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_equal_runs_give_equal_files_whatever_the_order_of_their_items(tmp_path, run, files):
     other = stored.read_run(
         report_runs.write_run(tmp_path / "run", order=np.random.default_rng(0).permutation(10))

@@ -396,6 +396,8 @@ def test_many_trainings_leave_some_out_of_the_pictures(tmp_path):
     assert section.notes == ["The pictures have no room for P(IK) trained on cosmos_qa; the tables have it."]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("num_tests", [1, 4])
 def test_pictures_of_any_number_of_tests(num_tests):
     rng = np.random.default_rng(0)

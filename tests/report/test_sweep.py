@@ -255,6 +255,8 @@ def test_the_page_of_a_sweep_is_whole(tmp_path, two_tasks):
     assert named <= {"sciq: gpt2 teaches qwen-14b", "boolq: gpt2 teaches qwen-14b"} and named
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_names_of_anyone_are_text(tmp_path):
     name = report_runs.NASTY
     cells = {

@@ -273,6 +273,8 @@ def predictions_of(workdir: pathlib.Path, trained: pathlib.Path) -> list[pathlib
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_damaged_artifact(prepared, run_again, capsys):
     def refusal() -> str:
         before = contents(run_again)
@@ -330,6 +332,8 @@ def test_weights_that_cannot_be_written(prepared, run_again, capsys, monkeypatch
     assert contents(run_again) == kept
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "error", [PermissionError(13, "Permission denied"), OSError(28, "No space left on device")]
 )

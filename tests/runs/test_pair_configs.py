@@ -114,7 +114,6 @@ def test_a_toy_of_a_pair_is_read_and_checked(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_toy_of_the_small_machine_runs(tmp_path):
     """A Llama with adapters teaches a Qwen2, both of grouped queries."""
     small_run = ("--config.methods=selective", "--config.data.num_train=64", "--config.data.num_test=21")

@@ -144,8 +144,8 @@ def test_ground_truth_of_the_students_half_reaches_no_student(finished, tmp_path
     """Flipping the labels (not the texts) of the student's half changes no student's weights."""
     real_prepare = inputs.prepare
 
-    def flipped_prepare(config, workdir):
-        found = real_prepare(config, workdir)
+    def flipped_prepare(*arguments, **options):
+        found = real_prepare(*arguments, **options)
         for data in found.by_seed.values():
             labels = data.student_half.labels
             labels[:] = 1 - labels

@@ -104,6 +104,8 @@ def test_processes_that_do_not_go_together_are_refused(tmp_path):
         assert last.startswith("error: process 0: none.jsonl is missing")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_two_processes_stay_together_where_one_fails(tmp_path):
     port = commands.free_port()
     flags = "--xla_force_host_platform_device_count=2"

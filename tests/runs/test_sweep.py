@@ -161,7 +161,6 @@ def test_shards_share_out_the_work_and_the_last_one_writes_the_results(prepared,
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_shards_side_by_side_wait_for_what_both_need(prepared, swept, tmp_path):
     """Two processes: whichever comes first to a shared stage makes it."""
     whole, _ = swept

@@ -349,6 +349,8 @@ def contend(folder, machines, choices, *, hold_steps=2):
     return winners
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_of_two_contenders_one_wins_in_every_order_of_their_steps(tmp_path):
     """Every order of the first steps of both: write, list, read, write again."""
     for number, choices in enumerate(itertools.product([0, 1], repeat=8)):

@@ -53,6 +53,8 @@ def workdir(tmp_path_factory):
     return tmp_path_factory.mktemp("embed")
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_stage_that_was_stopped_goes_on_bit_for_bit(workdir, tmp_path, monkeypatch):
     """Its rows are those of each text alone."""
     stage = make_experiment(workdir).embeddings("strong", 0, "student_half")
