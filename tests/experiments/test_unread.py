@@ -55,6 +55,7 @@ def test_a_value_that_is_switched_off_is_refused(key, values, remedy):
         ("p_ik.file", FINETUNE | {"p_ik.file": "mine.jsonl"}),
         ("p_ik.data", FINETUNE | {"p_ik.data": "easy"}),
         ("lora.rank", {"lora.rank": 4}),
+        ("training.embed_once", {"training.embed_once": False}),
         ("lora.targets", {"lora.targets": ("mlp",), "training.trained": "heads"}),
         ("training.embed_once", {"training.embed_once": False}),
         ("training.b1", {"training.b1": 0.5, "training.optimizer": "adafactor"}),
