@@ -19,6 +19,7 @@ _FAMILIES = {
     "gpt2": "gpt2",
     "mistral": "mistral",
     "pythia": "gpt_neox",
+    "neox": "gpt_neox",
     "olmo-2": "olmo2",
 }
 

@@ -15,12 +15,14 @@ flag PYTHON python "interpreter that has selw2s_jax"
 parse "launch/host.sh [--flag=value ...] -- MAIN JOB'S FLAGS" run "$@"
 require ACCELERATOR PYTHON
 
-# Before the file, which may name variables of this script.
-command=("$PYTHON" -m selw2s_jax.main "${MAIN_ARGUMENTS[@]}") flags_for=$ACCELERATOR start=exec
-[[ $DRY_RUN == false ]] || start=run
-if [[ -n $ENV_FILE ]]; then
-  read_env_file "$ENV_FILE"
-  export_env
+command=("$PYTHON" -m selw2s_jax.main "${MAIN_ARGUMENTS[@]}") flags_for=$ACCELERATOR
+[[ -z $ENV_FILE ]] || read_env_file "$ENV_FILE"
+if [[ $DRY_RUN == true ]]; then
+  set_xla_flags "$flags_for"
+  run "${command[@]}"
+  exit
 fi
+# Last, as the file may name variables of this script.
+[[ -z $ENV_FILE ]] || export_env
 set_xla_flags "$flags_for"
-"$start" "${command[@]}"
+exec "${command[@]}"

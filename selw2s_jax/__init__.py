@@ -42,10 +42,16 @@ def load_tokenizer(path, *, bos="auto"):
     return tokenizers.load_tokenizer(loader.resolve(path), bos=bos)
 
 
-def __getattr__(name):
-    """`selw2s_jax.smoke`: models and questions to try things on, made on the spot and offline."""
-    if name != "smoke":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from selw2s_jax.worlds import smoke
+# Modules of the rooms that users' own scripts import from here.
+_SHORT_NAMES = {
+    "smoke": "selw2s_jax.worlds.smoke",  # models and questions to try things on, made on the spot and offline
+    "remote": "selw2s_jax.runtime.remote",  # local copies of what is on gs://
+}
 
-    return smoke
+
+def __getattr__(name):
+    if name not in _SHORT_NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return importlib.import_module(_SHORT_NAMES[name])

@@ -213,6 +213,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     _check_override_keys(argv)
     argv, nulls = _take_nulls(argv)
     path = _config_path(argv)
+    places.check(path or None, "--config", "a config file of this machine")
     if path and not pathlib.Path(path).is_file():
         raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
     sys.modules.pop("config_config", None)  # the config file of an earlier call, under ml_collections' name
@@ -263,7 +264,7 @@ def _with_home(argument: str) -> str:
     name, equals, path = argument.partition("=")
     if name != "--config" or not path.startswith("~"):
         return argument
-    places.check(path, name, "a config file")
+    places.check(path, name, "a config file of this machine")
     return name + equals + os.path.expanduser(path)
 
 
@@ -273,7 +274,7 @@ def _config_path(argv: list[str]) -> str | None:
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         name, equals, value = argument.lstrip("-").partition("=")
         if name == "config" and argument.startswith("-"):
-            path = (value if equals else following).partition(":")[0]
+            path = re.split(r":(?!//)", value if equals else following, maxsplit=1)[0]
     return path
 
 

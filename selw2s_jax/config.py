@@ -196,9 +196,8 @@ def _training_keys(config: ml_collections.ConfigDict) -> None:
         rank=8,
         alpha=16.0,  # the adapters' product is scaled by alpha / rank
         dropout=0.0,  # of the adapters' inputs
-        targets=(
-            "attention",
-        ),  # attention, mlp: all of their weights, biases apart; q, k, v, ...: single ones
+        # attention, mlp: all of their weights, biases apart; q, k, v, ...: single ones
+        targets=("attention",),
     )
     config.precision = dict(param_dtype="float32", compute_dtype="bfloat16", moment_dtype="float32")
     # (data, fsdp, tensor) of the strong model; null: all devices on fsdp. The weak model's is folded where it must be.

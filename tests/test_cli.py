@@ -177,6 +177,10 @@ def test_none_stays_a_name_where_there_must_be_one(parse):
         (["--wrkdir=x"], "Unknown command line flag 'wrkdir'"),
         (["-config.p_ik.gama=0.7"], "p_ik.gama"),
         (["extra"], "argument 'extra' is not understood"),
+        (
+            ["--config=https://x.org/mine.py:smoke"],
+            "--config=https://x.org/mine.py is not taken: nothing is read from web",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_error(parse, arguments, message):

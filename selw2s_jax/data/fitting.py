@@ -58,6 +58,14 @@ def fit(
     return dataclasses.replace(data, **fitted), notes
 
 
+_LONG_PROMPT = "too long for the strong model's context in a few-shot prompt, even without shots"
+
+
+def _remedy(reason: str) -> str:
+    is_prompt = reason == _LONG_PROMPT
+    return "choose a strong model with a longer context" if is_prompt else "raise data.max_length"
+
+
 def _fit_split(
     split: splits.Split,
     name: str,
@@ -69,8 +77,7 @@ def _fit_split(
     long = {model.role: split.is_overlong(model) for model in models}
     too_long = {f"longer than {limit} tokens": np.any(list(long.values()), axis=0)}
     if unanswerable is not None:
-        reason = "with a few-shot prompt that is longer than the strong model's context even without shots"
-        too_long[reason] = unanswerable & ~next(iter(too_long.values()))
+        too_long[_LONG_PROMPT] = unanswerable & ~next(iter(too_long.values()))
     too_long = {reason: which for reason, which in too_long.items() if which.any()}
     if not too_long:
         return split, []
@@ -78,14 +85,15 @@ def _fit_split(
     if action == "error":
         reason, which = next(iter(too_long.items()))
         first = split.ids[int(np.flatnonzero(which)[0])]
-        change = "raise" if reason.startswith("longer") else "lower"
         raise UserError(
             f"{name}: {which.sum()} example(s) {reason} (first: {first}); "
-            f"{change} data.max_length or set data.overlong=drop or truncate"
+            f"{_remedy(reason)}, or set data.overlong=drop or truncate"
         )
     if action == "drop":
         if any_long.all():
-            raise UserError(f"every example of {name} is {next(iter(too_long))}; raise data.max_length")
+            raise UserError(
+                f"every example of {name} is {' or '.join(too_long)}; {' and '.join(map(_remedy, too_long))}"
+            )
         notes = [
             f"{name}: {which.sum()} of {len(split)} examples {reason} dropped"
             for reason, which in too_long.items()

@@ -72,7 +72,6 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     notes += [f"{m.role}.model={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
     by_seed, dropped = fit(config, by_seed, weak, strong)
     notes += dropped
-    _check_room_to_write(config, by_seed, strong)
     return Inputs(
         weak,
         strong,
@@ -90,7 +89,12 @@ def fit(
     weak: pretrained.Model | None,
     strong: pretrained.Model,
 ) -> tuple[dict[int, splits.SeedData], list[str]]:
-    """`fitting.fit` of each seed: the splits that are left, and notes."""
+    """`fitting.fit` of each seed: the splits that are left, and notes.
+
+    Raises:
+        UserError: as `fitting.fit`; or the strong model has no room to write answers.
+    """
+    _check_room_to_write(config, by_seed, strong)
     fitted, notes = {}, []
     for base, of_seed in by_seed.items():
         asked = {name: getattr(of_seed, name) for name in answered_splits(config, of_seed)}

@@ -138,7 +138,8 @@ def _origin(student: students.Student, base: pathlib.Path | None) -> model_card.
     folder, name = student.base_folder, student.facts.base
     if folder is None:
         return model_card.Origin()
-    name = registry.MODELS[name].hub_name if name in registry.MODELS else name
+    if entry := registry.find_model(name):
+        name = entry.hub_name
     found = _SNAPSHOT.search(folder.as_posix())
     if found and name == f"{found['org']}/{found['name']}":
         return model_card.Origin(hub_name=name, revision=found["revision"])

@@ -138,8 +138,8 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = errors.parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise damaged(path, error) from error
     if not isinstance(content, dict):
         raise errors.UserError(f"{path} is not a JSON object: download it again")

@@ -37,16 +37,32 @@ def parse(
         "rope_theta": _one_of(config, base_fields, 10000.0),
         "partial_rotary_factor": _one_of(config, fraction_fields, fraction, most=1.0),
     }
-    for field in ("rope_scaling", "rope_parameters"):
-        part = config.get(field)
-        if not isinstance(part, dict | None):
-            raise ValueError(f"{field} must be an object or null, not {family.shown(part)}")
-        found |= {name: value for name, value in (part or {}).items() if value is not None}
+    scaling, parameters = (_object(config, field) for field in ("rope_scaling", "rope_parameters"))
+    for name in sorted(scaling.keys() & parameters.keys()):
+        if scaling[name] != parameters[name]:
+            raise ValueError(
+                f"{name} {family.shown(scaling[name])} of rope_scaling and {family.shown(parameters[name])} of "
+                "rope_parameters differ"
+            )
+    found |= scaling | parameters
     return Rope(
         base=family.require(found, "rope_theta", float),
         fraction=family.require(found, "partial_rotary_factor", float, most=1.0),
         scaling=_parse_scaling(found),
     )
+
+
+def _object(config: dict, field: str) -> dict:
+    """The fields of an object that are not null, with its type by one name."""
+    part = config.get(field)
+    if not isinstance(part, dict | None):
+        raise ValueError(f"{field} must be an object or null, not {family.shown(part)}")
+    given = {name: value for name, value in (part or {}).items() if value is not None}
+    if kinds := [name for name, value in given.items() if isinstance(value, dict)]:
+        raise ValueError(
+            f"unsupported {field} of its own for {', '.join(kinds)} (supported: one for all layers)"
+        )
+    return {"rope_type": given.get("type", "default")} | given if given else {}
 
 
 def _one_of(config: dict, fields: tuple[str, ...], default: float, **limits: float) -> float:
@@ -59,7 +75,7 @@ def _one_of(config: dict, fields: tuple[str, ...], default: float, **limits: flo
 
 
 def _parse_scaling(found: dict) -> family.RopeScaling | None:
-    kind = found.get("rope_type", found.get("type", "default"))
+    kind = found.get("rope_type", "default")
     if kind == "default":
         return None
     if kind == "linear":

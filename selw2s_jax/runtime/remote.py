@@ -73,7 +73,9 @@ def _check_files(folder: pathlib.Path) -> None:
     """Checks that what would be read of a folder is files: a pipe would be waited for, a device read for ever."""
     try:
         inside = [path for path in folder.iterdir() if path.suffix in _READ] if folder.is_dir() else []
-    except PermissionError:  # those of known names may be readable all the same
+    except (
+        OSError
+    ):  # not to be listed, where known names may be readable all the same; or no file has such a name
         return
     for path in inside:
         if path.exists() and not path.is_file() and not path.is_dir():

@@ -17,7 +17,10 @@ import uuid
 from etils import epath
 from etils.epath import backend
 
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
+
+_LONGEST_NAME = 255  # bytes, of a file on any system
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -74,7 +77,8 @@ def read_bytes(path: epath.PathLike) -> bytes | None:
 def _check_object_name(path: epath.Path, folder: epath.PathLike) -> None:
     """Names of objects may hold anything: what is copied must not choose where it goes, or what a terminal does."""
     name = os.fspath(path)[len(os.fspath(folder)) :].lstrip("/")
-    if path.name in ("", ".", "..") or re.search(r"[\x00-\x1f\x7f\\]", path.name):
+    is_name = path.name not in ("", ".", "..") and len(path.name.encode()) <= _LONGEST_NAME
+    if not is_name or re.search(r"[\t\n\\]", path.name) or errors.printable(path.name) != path.name:
         raise UserError(
             f"{os.fspath(folder)} has an object {name!a}, which no file may be called: rename or remove it"
         )

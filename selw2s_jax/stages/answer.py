@@ -12,8 +12,10 @@ from selw2s_jax.stages import pretrain as pretrain_lib
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
-# Raised when the code changes what it computes, so that older artifacts are no longer found.
+# Raised when the code changes what it computes, so that older artifacts are no longer found: of answers by their
+# probability, and of those that are written, where it counts as well how a task judges them.
 _VERSION = 2
+_WRITTEN_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +62,11 @@ class Answer(stage_lib.Stage):
         }
         if self.sampling is None:
             return named
-        named |= {"sampling": dataclasses.asdict(self._ending), "solutions": self.split.solutions_hash}
+        named |= {
+            "version": _WRITTEN_VERSION,
+            "sampling": dataclasses.asdict(self._ending),
+            "solutions": self.split.solutions_hash,
+        }
         return named | own_code.hashes(judge=self.split.task.is_correct)
 
     @property

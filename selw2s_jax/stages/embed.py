@@ -87,6 +87,8 @@ class Embed(stage_lib.Stage):
     def _embed(self, texts: list[str], bench: workbench.Workbench) -> np.ndarray:
         tokens = dict(zip(self.split.texts, self.split.tokens(self.model), strict=True))
         ids = dict(zip(self.split.texts, self.split.ids, strict=True))
+        # What is left to read depends on the other stages of the run, and what is done is kept by number.
+        partial = bench.partial(self).part(artifacts.content_hash(texts)[:16])
         named = classify.naming(
             f"the embeddings by {self.model.name}",
             [ids[text] for text in texts],
@@ -99,7 +101,7 @@ class Embed(stage_lib.Stage):
                 batch_tokens=self.settings.execution.score_tokens,
                 label=self.label,
                 openai_pooling=self.settings.openai_pooling,
-                partial=bench.partial(self),
+                partial=partial,
             )
 
 

@@ -132,7 +132,7 @@ def fit(
         first_step = 0 if saved is None else saved.step
         saved = None  # its arrays are donated to the first step
         with contextlib.closing(files.log(first_step)) as log:
-            compiled = (graphdef, objective, optimizer)
+            compiled = (graphdef, objective, optimizer, mesh)
             if compiled not in train_steps:
                 print("  compiling the train step with its first batch", flush=True)
                 train_steps[compiled] = step.make_train_step(

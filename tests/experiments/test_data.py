@@ -185,7 +185,7 @@ def test_prompts_that_do_not_fit_are_treated_as_texts_that_do_not(overlong):
             fit(unanswerable=unanswerable)
         short = make_data([3, 11, 4, 4])
         with pytest.raises(
-            UserError, match=r"few-shot prompt.*\(first: t/1\); lower data.max_length or set data.over"
+            UserError, match=r"few-shot prompt.*\(first: t/1\); choose a strong model .*, or set data.over"
         ):
             fitting.fit(
                 short, Words(), Words(), overlong=overlong, ceiling_split="student", unanswerable=unanswerable

@@ -329,6 +329,13 @@ def test_forms_of_lines_in_a_file_of_variables(place):
     }
 
 
+def test_a_file_of_variables_does_not_make_a_dry_run_a_real_one(place):
+    flags = (environment_file(place, "DRY_RUN=false"), "--accelerator=none", "--dry-run")
+    done = place.run("host.sh", *flags, "--", *MAIN)
+    assert done.returncode == 0 and "-m selw2s_jax.main" in done.stdout
+    assert not place.jobs()
+
+
 def test_a_traced_script_does_not_show_the_values(place):
     flag = environment_file(place, "export TOKEN='hf_SECRET'")
     for script, more in (("host.sh", ["--accelerator=none"]), ("jobset.sh", [*SCRIPTS["jobset.sh"]])):

@@ -188,9 +188,7 @@ def test_the_plan_counts_grouped_weights():
     small, large = (estimate.step_flops(config, **sizes) for config in (grouped, whole))
     assert large.matmul - small.matmul == 2 * 38 * fewer and large.attention == small.attention
     windowed = estimate.step_flops(dataclasses.replace(grouped, sliding_window=4), **sizes)
-    seen_less = (
-        4 * 38 * 2 * 6 * 10 * (19 - 4)
-    )  # products, tokens, layers, heads, entries, tokens out of sight
+    seen_less = 4 * 38 * 2 * 6 * 10 * (19 - 4)  # tokens, layers, heads, entries, tokens out of sight
     assert windowed.total == small.total and small.model - windowed.model == seen_less
 
 

@@ -128,6 +128,16 @@ def test_fields_that_may_be_missing():
         ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic'"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn'"),
         ("llama", {"rope_scaling": {"type": "linear"}}, "factor must be a positive float, not None"),
+        (
+            "llama",
+            {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "default"}},
+            "rope_type 'linear' of rope_scaling and 'default' of rope_parameters differ",
+        ),
+        (
+            "llama",
+            {"rope_parameters": {"full_attention": {"rope_theta": 1e4}}},
+            "rope_parameters of its own for full_attention",
+        ),
         ("llama", {"rope_scaling": "linear"}, "rope_scaling must be an object or null, not 'linear'"),
         ("llama", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5"),
         ("llama", {"num_key_value_heads": 4}, "6 is no multiple of num_key_value_heads 4"),

@@ -1,5 +1,6 @@
 """Whole runs of probes on embeddings: the students of runs without them, stopped runs, other models beside them."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -7,15 +8,17 @@ import types
 
 import numpy as np
 import pytest
-from support import tiny_config
+from support import commands, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
+from selw2s_jax.hf import loader, random_checkpoint
 from selw2s_jax.inference import classify
 from selw2s_jax.run import embeddings, pipeline, student_models, students
 from selw2s_jax.runtime import artifacts, preemption
 from selw2s_jax.training import loop
+from selw2s_jax.worlds import smoke
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
@@ -165,3 +168,18 @@ def test_an_adapted_model_teaches_a_probe(tmp_path):
     assert facts["weak"].lora is not None and facts["finetune"].lora is None
     labels = list(read_stages(tmp_path / "run", "embeddings"))
     assert len(labels) == 3 and all("strong" in label for label in labels)
+
+
+def test_probes_of_two_models_on_two_meshes(tmp_path):
+    """Three devices divide the width of one model: what is compiled for its heads is not that for the other's."""
+    folder = tmp_path / "wide"
+    shutil.copytree(smoke.model_folder("random-tiny-gpt2", tmp_path / "made"), folder)
+    sizes = loader.read_model_config(folder)
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    sizes = dataclasses.replace(sizes, embed_dim=48, head_dim=48 // sizes.num_heads)
+    random_checkpoint.write_random_checkpoint(folder, sizes)
+    flags = ("--config.training.trained=heads", "--config.methods=finetune", f"--config.weak.model={folder}")
+    ((status, out, last),) = commands.endings([commands.start(tmp_path / "run", *flags, devices=3)])
+    assert status == 0, last
+    assert out.count("compiling the train step") == 3  # of weak model, ceiling and student

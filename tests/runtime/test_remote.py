@@ -109,6 +109,7 @@ def put(store, name: str) -> None:
         "evil\0.txt",
         "evil\x1b[2J.txt",
         "evil\n.txt",
+        "evil\u202etxt",
     ],
 )
 def test_an_object_whose_name_no_file_may_have_is_named_and_nothing_is_written(tmp_path, monkeypatch, name):

@@ -1,5 +1,6 @@
 """Embeddings by a stage of their own, and probes trained on them: the whole model's embeddings and gradients."""
 
+import dataclasses
 import functools
 import types
 
@@ -63,7 +64,8 @@ def test_a_stage_that_was_stopped_goes_on_bit_for_bit(workdir, tmp_path, monkeyp
     with monkeypatch.context() as patch, pytest.raises(preemption.Preempted, match="stopped before the end"):
         patch.setattr(classify, "preemption", reached)
         make(stage, tmp_path / "stopped")
-    kept = partials.Partial(tmp_path / "stopped" / "checkpoints" / stage.key / "scores.npz").load()[0]
+    (file,) = (tmp_path / "stopped" / "checkpoints" / stage.key).iterdir()
+    kept = partials.Partial(file).load()[0]
     assert 0 < len(kept) < len(stage.split) == 13
     np.testing.assert_array_equal(make(stage, tmp_path / "stopped"), expected)
     assert not list((tmp_path / "stopped" / "checkpoints").iterdir())
@@ -96,6 +98,23 @@ def test_seeds_read_the_texts_that_they_share_once(workdir, tmp_path, monkeypatc
     assert asked == [13, len(new)]
     for text in set(second.split.texts) - new:
         np.testing.assert_array_equal(rows[second][text], rows[first][text])
+
+
+def test_a_stage_that_was_stopped_goes_on_in_a_run_of_other_seeds(workdir, tmp_path, monkeypatch):
+    """Where it shares other texts, or none: what it has done already are other ones of its texts."""
+    experiment = make_experiment(workdir, seeds=(0, 1), seed__split=0)
+    experiment.targets()
+    first, second = (experiment.embeddings("strong", seed, "student_half") for seed in (0, 1))
+    alone = dataclasses.replace(second, shares=())
+    assert alone.key == second.key
+    expected = make(alone, tmp_path / "whole")
+    make(first, tmp_path / "stopped")
+    told = iter([False, False, *[True] * 9])
+    reached = types.SimpleNamespace(reached=lambda: next(told), Preempted=preemption.Preempted)
+    with monkeypatch.context() as patch, pytest.raises(preemption.Preempted, match="stopped before the end"):
+        patch.setattr(classify, "preemption", reached)
+        make(second, tmp_path / "stopped")
+    np.testing.assert_allclose(make(alone, tmp_path / "stopped"), expected, rtol=0, atol=1e-5)
 
 
 def make_embedded(sets: dict[int, batches.ExampleSet], model: heads.Classifier):
@@ -173,7 +192,6 @@ def test_the_mode_is_a_choice_and_unknown_embeddings_are_refused(workdir):
             ("strong.tests",),
             "'strong.tests' is not one of: .*did you mean 'strong.test'",
         ),
-        ("training__embed_once", False, "embed_once=False is read by nothing: set training.trained=heads"),
         ("analysis__embeddings", ("strong.p_ik_test",), "this run has no strong.p_ik_test; leave it out"),
     ):
         with pytest.raises(UserError, match=message):
