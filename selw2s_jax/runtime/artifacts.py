@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -227,6 +228,10 @@ class Store:
         """
         if (stage, key) in self._found:
             return self._found[stage, key]
+        if not all(re.fullmatch(r"[\w-]+", name, re.ASCII) for name in (stage, key)):
+            raise UserError(
+                f"{stage!a}/{key!a} names no artifact: run the same config again to mend its manifest"
+            )
         path = self._root / stage / key
         remedy = f"delete {path} and run the same config again"
         content = _read_manifest(path, remedy)

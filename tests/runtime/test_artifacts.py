@@ -345,6 +345,15 @@ def test_a_link_or_folder_in_a_files_place_is_damage(tmp_path, place, target):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("stage", "key"), [("train", "\ud800"), ("train", "../a"), ("a\nb", "ab"), ("train", "")]
+)
+def test_a_name_that_no_artifact_has_is_refused(tmp_path, stage, key):
+    with pytest.raises(UserError, match="names no artifact") as raised:
+        artifacts.Store(tmp_path).find_by_key(stage, key)
+    assert "\n" not in str(raised.value) and str(raised.value).encode()
+
+
 @pytest.mark.parametrize(("field", "value"), [("inputs", INPUTS | {"seed": 1}), ("stage", "answers")])
 def test_an_artifact_of_other_inputs_than_its_name_says_is_refused(workdir, made, field, value):
     manifest = json.loads((made.path / "manifest.json").read_text())
