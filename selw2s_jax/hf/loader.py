@@ -143,9 +143,8 @@ def _plan(folder: pathlib.Path, lm_head: bool) -> tuple[registry.ModelConfig, di
     return config, sources
 
 
-_ROWS_COMPARED = (
-    16  # of a head and an embedding, from the first to the last: what was trained apart differs everywhere
-)
+# Of a head and an embedding, from the first to the last: what was trained apart differs everywhere.
+_ROWS_COMPARED = 16
 
 
 def _check_tied(folder: pathlib.Path, head: _Source, embedding: _Source) -> None:

@@ -288,8 +288,12 @@ def test_buffers_and_heads_of_classifiers_are_not_read(tmp_path):
     buffers = {"attention.bias": np.ones((1, 1, 19, 19), bool), "attention.masked_bias": np.float32(-1e9)}
     buffers["attention.rotary_emb.inv_freq"] = np.ones(6, np.float32)
     added = {f"gpt_neox.layers.1.{name}": np.asarray(value) for name, value in buffers.items()}
-    added |= {"score.weight": np.ones((2, 36), np.float32), "embed_out.weight": np.ones((67, 36), np.float32)}
-    edits.edit_weights(tmp_path, lambda tensors: tensors.update(added))
+    added["score.weight"] = np.ones((2, 36), np.float32)
+
+    def add(tensors):
+        tensors |= added | {"embed_out.weight": tensors["gpt_neox.embed_in.weight"]}  # tied
+
+    edits.edit_weights(tmp_path, add)
     assert loader.check_checkpoint(tmp_path, lm_head=True) == families.CONFIGS["gpt_neox_serial"]
 
 

@@ -20,7 +20,7 @@ from selw2s_jax.runtime import artifacts, preemption
 from selw2s_jax.training import loop
 from selw2s_jax.worlds import smoke
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci]
+pytestmark = pytest.mark.slow
 
 
 def make_config(**overrides):
@@ -63,6 +63,7 @@ def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], 
             np.testing.assert_array_equal(found[column], values, err_msg=f"{name} {column}")
 
 
+@pytest.mark.ci
 def test_students_are_those_of_a_run_that_reads_every_text_at_every_step(finished, tmp_path):
     pipeline.run(make_config(training__embed_once=False), tmp_path / "run")
     assert not (tmp_path / "run" / "artifacts" / "embeddings").exists()
@@ -89,6 +90,7 @@ def sort(trace: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: column[order] for name, column in trace.items()}
 
 
+@pytest.mark.ci
 def test_a_probe_that_was_kept_is_a_whole_classifier(finished):
     student = students.find(finished, task="sciq", method="selective", seed=0)
     test = inputs.prepare(config_lib.normalize(make_config()), finished).by_seed[0].test
@@ -105,6 +107,7 @@ def test_a_probe_that_was_kept_is_a_whole_classifier(finished):
     np.testing.assert_allclose(p_ik, kept["p_ik"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.ci
 def test_embeddings_are_found_by_name(finished):
     found = embeddings.read(finished, model="strong", split="test", seed=0)
     assert found.values.shape == (33, 32) and found.values.dtype == np.float32
@@ -117,6 +120,7 @@ def test_embeddings_are_found_by_name(finished):
         embeddings.read(finished, model="strong", split="test", seed=0, run="other")
 
 
+@pytest.mark.ci
 def test_a_probe_told_to_stop_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, capsys):
     """From heads that were trained before, P(IK) first; and what is finished is not made again."""
     config = make_config(methods=("selective",), p_ik__stage="pretrain_then_joint")
