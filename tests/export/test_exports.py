@@ -436,12 +436,12 @@ def test_a_card_of_p_ik_alone_speaks_of_no_teacher():
             ("openai-community/gpt2", "607a", None),
         ),
         ("a/b-c", "/cache/hub/models--a--b-c/snapshots/123", ("a/b-c", "123", None)),
-        ("gpt2", "/work/gpt2", (None, None, "/work/gpt2")),  # a folder of that name where the run was started
-        ("openai-community/gpt2", "/work/openai-community/gpt2", (None, None, "/work/openai-community/gpt2")),
+        ("gpt2", "/runs/gpt2", (None, None, "/runs/gpt2")),  # a folder of that name where the run was started
+        ("openai-community/gpt2", "/runs/openai-community/gpt2", (None, None, "/runs/openai-community/gpt2")),
         (
-            "/work/models--a--b/snapshots/1",
-            "/work/models--a--b/snapshots/1",
-            (None, None, "/work/models--a--b/snapshots/1"),
+            "/runs/models--a--b/snapshots/1",
+            "/runs/models--a--b/snapshots/1",
+            (None, None, "/runs/models--a--b/snapshots/1"),
         ),
         (
             "gpt2",
