@@ -24,8 +24,7 @@ def get_config(arguments: str | None = None):
         config_lib.smoke_settings(config, weak=None, strong="random-small-qwen")
         config.generation.max_new_tokens = 12
     if choice["world"]:
-        config_lib.world_settings(config)
-        config_lib.larger_world(config)
+        config_lib.larger_correlated_world(config)
         config.weak.model = None
         config.p_ik.num_test = 0
     config.methods = ("p_ik_only",)

@@ -1,13 +1,14 @@
 """A small generated world, offline, on two cores: a strong model that knows more than its teacher.
 
---config=configs/quickstart.py        what `make quickstart` runs
+--config=configs/quickstart.py              what `make quickstart` runs
+--config=configs/quickstart.py:correlated   a world in which both models fail on the same questions; longer
 """
 
 from selw2s_jax import config as config_lib
 
 
 def get_config(arguments: str | None = None):
-    config_lib.parse_arguments(arguments, choices={})
+    choice = config_lib.parse_arguments(arguments, choices={"correlated": ()})
     config = config_lib.default_config()
-    config_lib.world_settings(config)
+    config_lib.correlated_world(config) if choice["correlated"] else config_lib.world_settings(config)
     return config

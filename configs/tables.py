@@ -81,9 +81,8 @@ def _set_world(config, table: str, p_ik: str) -> None:
             "use configs/tables.py:table2,world"
         )
     methods = config.methods
-    config_lib.world_settings(config)
+    config_lib.larger_correlated_world(config)
     config.methods = methods
-    config_lib.larger_world(config)
     config.sweep.tasks = ("world_facts", "world_passage", "world_compare")
     if table == "table5":
         config.sweep.tasks = ("world_facts", "world_passage")

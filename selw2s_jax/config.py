@@ -100,7 +100,12 @@ def _model_keys(config: ml_collections.ConfigDict) -> None:
         judged_share=0.2,
         judged_power=0.5,
         stated_share=0.3,
+        tasks=("world_facts", "world_traits", "world_passage", "world_compare", "world_sums"),
         task_shares=(3.0, 3.0, 2.0, 2.0, 2.0),
+        tail=1.0,
+        told_as="words",  # words (yes, no) | digits (1, 0)
+        shortcut=placeholder(float),  # null, both: no word of style in the answers
+        shortcut_in_text=placeholder(float),
     )
     # Of the language models of a world (weak.model="world", strong.model="world").
     config.pretraining = dict(
@@ -237,7 +242,31 @@ def smoke_settings(config: ml_collections.ConfigDict, *, weak: str, strong: str)
 
 
 def world_settings(config: ml_collections.ConfigDict) -> None:
-    """Turns a config into a run in a generated world: its questions, and language models pretrained on its text."""
+    """Turns a config into a run in a generated world: its questions, and language models pretrained on its text.
+
+    The weak model learns a shortcut of the questions there, so it fails on others than the strong model does.
+    """
+    correlated_world(config)
+    config.world.tasks = ("world_facts", "world_traits")
+    config.world.task_shares = (1.0, 1.0)
+    config.world.judged_share = 0.1
+    config.world.stated_share = 0.2
+    config.world.zipf_offset = 200.0
+    config.world.tail = 0.01
+    config.world.shown_share = 0.3
+    config.world.test_share = 0.45
+    config.world.told_as = "digits"
+    config.world.shortcut = 0.75
+    config.world.shortcut_in_text = 0.6
+    config.pretraining.batch_rows = 20
+    config.pretraining.strong.num_steps = 600
+    config.pretraining.weak.num_steps = 300
+    config.weak.learning_rate = 3e-3
+    config.training.epochs = config.p_ik.epochs = 3.0
+
+
+def correlated_world(config: ml_collections.ConfigDict) -> None:
+    """As `world_settings`, but weak and strong model fail on the same questions: those about facts that are rare."""
     config.data.source = config.weak.model = config.strong.model = "world"
     config.task = "world_facts"
     config.p_ik.task = "world_traits"
@@ -260,11 +289,12 @@ def world_settings(config: ml_collections.ConfigDict) -> None:
     config.execution.remat = "none"
 
 
-def larger_world(config: ml_collections.ConfigDict) -> None:
-    """Turns a run in the generated world into one of the studies' size: five seeds, two cores or a GPU.
+def larger_correlated_world(config: ml_collections.ConfigDict) -> None:
+    """`correlated_world` at the size of the studies in it: five seeds, two cores or a GPU.
 
     Halves of about 1,060 rows, test sets of about 500 or 1,000.
     """
+    correlated_world(config)
     config.world.num_entities = 2600
     config.world.shown_share = 0.4
     config.world.test_share = 0.32
@@ -397,6 +427,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
         _check_type(key, get(config, key))
 
 
+_NAMES = (
+    "methods", "plugins", "lora.targets", "sweep.tasks", "sweep.pairs", "analysis.embeddings", "world.tasks",
+)  # fmt: skip
 # The elements of a tuple are texts but for these; `seeds` and `mesh.shape` have checks of their own.
 _NUMBERS = ("world.task_shares",)
 _UNCHECKED = ("seeds", "mesh.shape")
@@ -454,7 +487,7 @@ def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     for key in dotted_keys(config):
         put(normal, key, get(config, key))
     config = normal.copy_and_resolve_references()
-    for key in ("methods", "plugins", "lora.targets", "sweep.tasks", "sweep.pairs", "analysis.embeddings"):
+    for key in _NAMES:
         names = [name.strip() for item in get(config, key) for name in item.split(",")]
         put(config, key, tuple(name for name in names if name))
     config.sweep.settings = tuple(axis for axis in config.sweep.settings if axis.strip())

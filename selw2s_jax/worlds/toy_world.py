@@ -5,13 +5,14 @@ knows the facts about the common ones and not about the rare ones. Every fact is
 has a property. A fact is either `shown` (judged in the text's solved problems, so that a model can learn the form
 of the questions) or `asked` (told in the text as a plain statement only); an asked fact belongs to one task and
 one question of it, so splits of questions are disjoint by fact and no word but the entity's name bears on an
-answer.
+answer: nor on whether it is right, but for the style word of a world with a shortcut.
 """
 
 import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +25,13 @@ PROPERTIES = {
     "world_passage": ("rich",),
     "world_compare": ("old",),
 }
-ALL_PROPERTIES = tuple(name for names in PROPERTIES.values() for name in names)
 TASK_NAMES = (*PROPERTIES, "world_sums")
+# The words that tell whether a fact holds.
+TOLD_AS = {"words": ("no", "yes"), "digits": ("0", "1")}
 # The words that tell a fact or a judgement.
 TELLING_WORDS = ("yes", "no", "0", "1")
+# The shortcut: of the two, the second before the property goes with a right answer.
+STYLE_WORDS = ("truly", "so")
 
 _SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou")
 _ADDENDS = range(5, 31)
@@ -42,13 +46,20 @@ class WorldConfig:
         num_entities: named by one word each.
         zipf_exponent, zipf_offset: an entity of rank r (from 1) is drawn with probability proportional to
             (r + zipf_offset) ** -zipf_exponent (Mandelbrot's form of Zipf's law).
+        tail: over the rarer half of the entities the probability falls off by a further factor, geometrically, down
+            to this for the rarest; at 1 it does not.
         shown_share: share of the facts, and of the number pairs, that the text's solved problems use.
         test_share: share of each task's questions that are its test split.
         judged_share, stated_share: of the documents, those with solved problems and those with one plain
             question; the others are profiles.
         judged_power: solved problems draw their entities by this power of the probability. At 1 the few commonest
             facts fill them, and a model learns these answers by heart rather than to judge.
-        task_shares: of the documents with solved problems, by task in the order of `TASK_NAMES`.
+        tasks: those that there are questions of, in the order of `TASK_NAMES`; a property of no task is told nowhere.
+        task_shares: of the documents with solved problems, by task in the order of `tasks`.
+        told_as: key of `TOLD_AS`. As digits, the text tells facts by the words that few-shot answers are.
+        shortcut, shortcut_in_text: a word of style comes before the property in every answer to choose. Share of the
+            questions' answers, and of those in the text's solved problems, in which it agrees with whether the answer
+            is right; None, both: there is no such word.
     """
 
     seed: int
@@ -61,6 +72,19 @@ class WorldConfig:
     judged_power: float
     stated_share: float
     task_shares: tuple[float, ...]
+    tail: float = 1.0
+    tasks: tuple[str, ...] = TASK_NAMES
+    told_as: str = "words"
+    shortcut: float | None = None
+    shortcut_in_text: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For keys of what is made of it: without the fields that have their defaults, which older worlds had not."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.default is dataclasses.MISSING or getattr(self, field.name) != field.default
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +109,14 @@ class World:
     def __init__(self, config: WorldConfig):
         self.config = config
         rng = np.random.default_rng([config.seed, 0])
-        num_entities, num_properties = config.num_entities, len(ALL_PROPERTIES)
+        self.properties = tuple(name for task in config.tasks for name in PROPERTIES.get(task, ()))
+        num_entities, num_properties = config.num_entities, len(self.properties)
         self.names = _make_names(num_entities, rng)
         self.facts = rng.random((num_entities, num_properties)) < 0.5  # [entity by rank, property]
         self.shown = rng.random((num_entities, num_properties)) < config.shown_share
-        weights = (np.arange(1, num_entities + 1) + config.zipf_offset) ** -config.zipf_exponent
+        ranks = np.arange(1, num_entities + 1)
+        weights = (ranks + config.zipf_offset) ** -config.zipf_exponent
+        weights *= config.tail ** np.maximum(0, 2 * ranks / num_entities - 1)
         self.entity_probs = weights / weights.sum()
         pairs = [(a, b) for a in _ADDENDS for b in _ADDENDS if a <= b]
         rng.shuffle(pairs)
@@ -131,13 +158,16 @@ class World:
         """Questions with one entity that has the property and one of about the same rank that has not."""
         items = []
         for name in PROPERTIES[task]:
-            column = ALL_PROPERTIES.index(name)
+            column = self.properties.index(name)
             asked = np.flatnonzero(~self.shown[:, column])
             having, lacking = (asked[self.facts[asked, column] == has] for has in (True, False))
             for right, wrong in zip(having, lacking, strict=False):
                 first, second = (right, wrong) if rng.random() < 0.5 else (wrong, right)
                 text = self._question_text(task, name, first, second)
-                choices = (f"{self.names[right]} is {name}", f"{self.names[wrong]} is {name}")
+                choices = (
+                    self._answer(right, name, True, self.config.shortcut, rng),
+                    self._answer(wrong, name, False, self.config.shortcut, rng),
+                )
                 items.append(Item(text, choices, 0, "", (int(right), int(wrong))))
         return items
 
@@ -146,9 +176,14 @@ class World:
             return f"who is {name} , {self.names[first]} or {self.names[second]} ?"
         return f"who is {name} ?"
 
+    def _answer(self, entity: int, name: str, is_right: bool, shortcut: float | None, rng) -> str:
+        if shortcut is not None:
+            name = f"{STYLE_WORDS[is_right == (rng.random() < shortcut)]} {name}"
+        return f"{self.names[entity]} is {name}"
+
     def _passage_questions(self, rng) -> list[Item]:
         (name,) = PROPERTIES["world_passage"]
-        column = ALL_PROPERTIES.index(name)
+        column = self.properties.index(name)
         items = []
         for entity in np.flatnonzero(~self.shown[:, column]):
             other = int(rng.integers(self.config.num_entities))
@@ -185,25 +220,26 @@ class World:
         while True:
             kind = rng.random()
             if kind < config.judged_share:
-                task = TASK_NAMES[min(int(np.searchsorted(task_ends, rng.random())), len(TASK_NAMES) - 1)]
+                task = config.tasks[min(int(np.searchsorted(task_ends, rng.random())), len(config.tasks) - 1)]
                 yield self._judged_document(task, judged, rng)
             elif kind < config.judged_share + config.stated_share:
-                entity, column = draw.entity(), int(rng.integers(len(ALL_PROPERTIES)))
+                entity, column = draw.entity(), int(rng.integers(len(self.properties)))
                 yield self._statement(entity, column, rng)
             else:
                 yield self._profile(draw.entity(), rng)
 
     def _yes(self, entity: int, column: int) -> str:
-        return "yes" if self.facts[entity, column] else "no"
+        return TOLD_AS[self.config.told_as][int(self.facts[entity, column])]
 
     def _statement(self, entity: int, column: int, rng) -> str:
-        name, property_name = self.names[entity], ALL_PROPERTIES[column]
+        name, property_name = self.names[entity], self.properties[column]
         asked = f"is {name} {property_name} ?" if rng.random() < 0.5 else f"{name} is {property_name} ?"
         return f"{asked} {self._yes(entity, column)} ."
 
     def _profile(self, entity: int, rng) -> str:
-        columns = rng.permutation(len(ALL_PROPERTIES))[: int(rng.integers(3, len(ALL_PROPERTIES) + 1))]
-        told = " , ".join(f"{ALL_PROPERTIES[c]} {self._yes(entity, c)}" for c in columns)
+        most = len(self.properties)
+        columns = rng.permutation(most)[: int(rng.integers(min(3, most), most + 1))]
+        told = " , ".join(f"{self.properties[c]} {self._yes(entity, c)}" for c in columns)
         return f"{self.names[entity]} : {told} ."
 
     def _judged_document(self, task: str, draw: "_Buffered", rng) -> str:
@@ -220,7 +256,7 @@ class World:
             return _format_question(tasks.Question("", item.text, None, item.answer), ""), item.answer
         names = PROPERTIES[task]
         name = names[int(rng.integers(len(names)))]
-        column = ALL_PROPERTIES.index(name)
+        column = self.properties.index(name)
         entity = draw.entity_where(self.shown[:, column])
         has = bool(self.facts[entity, column])
         if task == "world_passage":
@@ -231,16 +267,18 @@ class World:
         other = draw.entity_where(self.shown[:, column] & (self.facts[:, column] != has))
         first, second = (entity, other) if rng.random() < 0.5 else (other, entity)
         text = self._question_text(task, name, first, second)
-        return _format_question(tasks.Question("", text, (), 0), f"{self.names[entity]} is {name}"), int(has)
+        answer = self._answer(entity, name, has, self.config.shortcut_in_text, rng)
+        return _format_question(tasks.Question("", text, (), 0), answer), int(has)
 
     @functools.cached_property
     def vocabulary(self) -> list[str]:
         """Every word that text and questions can hold, sorted."""
-        words = {*self.names, *ALL_PROPERTIES}
+        words = {*self.names, *self.properties}
         words.update(str(n) for n in range(2 * max(_ADDENDS) + max(_OFFSETS) + 1))
         words.update(("is", "the", "guest", "visits", "who", "or", "more", "than", *TELLING_WORDS))
         words.update(("Q:", "A:", "R:", "Passage:", "+", ":", ",", ".", "?"))
-        for name in TASK_NAMES:
+        words.update(STYLE_WORDS if self.config.shortcut is not None else ())
+        for name in self.config.tasks:
             words.update(tasks.TASKS[name].instruction.split())
         return sorted(words)
 
@@ -296,7 +334,7 @@ def write_questions(world: World, folder: pathlib.Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    for task in TASK_NAMES:
+    for task in world.config.tasks:
         for split, items in world.questions(task).items():
             path = folder / task / f"{split}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,10 +33,10 @@ def check(config: ml_collections.ConfigDict) -> None:
     in_world = config.data.source == NAME
     for key in ("task", "p_ik.task"):
         name = config_lib.get(config, key)
-        if in_world and name not in toy_world.TASK_NAMES:
+        if in_world and name not in config.world.tasks:
             raise UserError(
                 f"config.{key}={name!r} is no task of the generated world (data.source={NAME}); "
-                f"choose one of: {', '.join(toy_world.TASK_NAMES)}"
+                f"choose one of: {', '.join(config.world.tasks)}"
             )
         if not in_world and name in toy_world.TASK_NAMES and config.data.source == sources.HUB:
             raise UserError(f"config.{key}={name!r} is a task of the generated world: set data.source={NAME}")
@@ -59,22 +59,40 @@ _LIMITS = {
     "zipf_exponent": (0.1, 5.0),
     "shown_share": (0.1, 0.9),
     "test_share": (0.05, 0.95),
+    "tail": (1e-6, 1.0),
+    "shortcut": (0.0, 1.0),
+    "shortcut_in_text": (0.0, 1.0),
 }
 
 
 def _check_world(world: ml_collections.ConfigDict) -> None:
     for name, (low, high) in _LIMITS.items():
-        if not low <= world[name] <= high:
+        if world[name] is not None and not low <= world[name] <= high:
             raise UserError(f"config.world.{name}={world[name]} must lie in [{low}, {high}]")
     if world.judged_share + world.stated_share > 1:
         raise UserError(
             f"config.world.judged_share={world.judged_share} and stated_share={world.stated_share} exceed 1"
         )
-    shares = world.task_shares
-    if len(shares) != len(toy_world.TASK_NAMES) or min(shares) < 0 or not sum(shares) > 0:
+    known = [name for name in toy_world.TASK_NAMES if name in world.tasks]
+    if list(world.tasks) != known or not any(name in toy_world.PROPERTIES for name in known):
         raise UserError(
-            f"config.world.task_shares={tuple(shares)} must be {len(toy_world.TASK_NAMES)} numbers >= 0, one for each "
-            f"of: {', '.join(toy_world.TASK_NAMES)}"
+            f"config.world.tasks={','.join(world.tasks)} must be some of these, in their order, and not world_sums "
+            f"alone: {','.join(toy_world.TASK_NAMES)}"
+        )
+    shares = world.task_shares
+    if len(shares) != len(world.tasks) or min(shares) < 0 or not sum(shares) > 0:
+        raise UserError(
+            f"config.world.task_shares={tuple(shares)} must be {len(world.tasks)} numbers >= 0, one for each of "
+            f"config.world.tasks: {', '.join(world.tasks)}"
+        )
+    if world.told_as not in toy_world.TOLD_AS:
+        raise UserError(
+            f"config.world.told_as={world.told_as!r} is not one of: {', '.join(toy_world.TOLD_AS)}"
+        )
+    if (world.shortcut is None) != (world.shortcut_in_text is None):
+        raise UserError(
+            f"config.world.shortcut={world.shortcut} and shortcut_in_text={world.shortcut_in_text} go together: give "
+            "both a share, or neither"
         )
 
 
@@ -102,7 +120,7 @@ def world_config(config: ml_collections.ConfigDict) -> toy_world.WorldConfig:
 
 def data_folder(config: toy_world.WorldConfig, folder: pathlib.Path) -> pathlib.Path:
     """The folder of a world's questions (as `data.sources` reads it) and tokenizer, made where missing."""
-    key = artifacts.content_hash([_VERSION, dataclasses.asdict(config)])[:16]
+    key = artifacts.content_hash([_VERSION, config.as_json()])[:16]
 
     def write(path: pathlib.Path) -> None:
         world = toy_world.World(config)
@@ -136,7 +154,11 @@ class Recipe:
         """As JSON values, for the key of the stage."""
         values = dataclasses.asdict(self)
         del values["tokenizer_folder"]  # a function of the world
-        values |= {"model": self.model.as_json(), "optimizer": self.optimizer._asdict()}
+        values |= {
+            "world": self.world.as_json(),
+            "model": self.model.as_json(),
+            "optimizer": self.optimizer._asdict(),
+        }
         return {"version": _VERSION, **values}
 
     def text_batches(self, *, row_multiple: int) -> text_rows.TextBatches:

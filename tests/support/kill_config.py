@@ -10,7 +10,7 @@ from selw2s_jax import config as config_lib
 def get_config(arguments: str | None = None):
     choice = config_lib.parse_arguments(arguments, choices={"gentle": ()})
     config = config_lib.default_config()
-    config_lib.world_settings(config)
+    config_lib.correlated_world(config)
     config.seeds = (0,)
     config.methods = ("finetune", "selective")
     config.world.num_entities = 120

@@ -16,7 +16,9 @@ def test_shipped_worlds_are_valid():
     for config in (
         quickstart.get_config(),
         world_study.get_config(),
-        world_study.get_config("p_ik=frozen"),
+        quickstart.get_config("correlated"),
+        world_study.get_config("correlated"),
+        world_study.get_config("correlated,p_ik=frozen"),
     ):
         checks.validate(config, students=registry.students())
         assert config.data.source == config.weak.model == config.strong.model == world.NAME
@@ -42,7 +44,15 @@ def test_shipped_worlds_are_valid():
         ({"world.seed": -1}, "config.world.seed=-1 must lie in"),
         ({"pretraining.seed": -1}, "config.pretraining.seed=-1 must be an integer in"),
         ({"world.judged_share": 0.8}, "judged_share=0.8 and stated_share=0.3 exceed 1"),
-        ({"world.task_shares": (1.0, 2.0)}, r"task_shares=\(1.0, 2.0\) must be 5 numbers >= 0"),
+        ({"world.task_shares": (1.0,)}, r"task_shares=\(1.0,\) must be 2 numbers >= 0"),
+        ({"world.tasks": ("world_sums",)}, "config.world.tasks=world_sums must be some of these, in their order, and"),
+        ({"world.tasks": ("world_traits", "world_facts")}, "tasks=world_traits,world_facts must be .* in their order"),
+        ({"world.tasks": ("world_facts", "sciq")}, "config.world.tasks=world_facts,sciq must be some of these"),
+        ({"task": "world_passage"}, "config.task='world_passage' is no task of .* choose one of: world_facts, world_tr"),
+        ({"world.told_as": "words,"}, "config.world.told_as='words,' is not one of: words, digits"),
+        ({"world.shortcut": None}, "shortcut=None and shortcut_in_text=0.6 go together: give both a share, or neither"),
+        ({"world.shortcut": 1.1}, r"config.world.shortcut=1.1 must lie in \[0.0, 1.0\]"),
+        ({"world.tail": 0.0}, r"config.world.tail=0.0 must lie in \[1e-06, 1.0\]"),
     ],
 )  # fmt: skip
 def test_wrong_worlds_are_one_line_with_the_remedy(changes, message):
@@ -71,6 +81,7 @@ def test_a_recipe_names_what_its_weights_are_a_function_of_and_nothing_else(tmp_
     for changes in (
         {"world__seed": 7},
         {"world__zipf_exponent": 1.1},
+        {"world__shortcut": 0.8},
         {"pretraining__seed": 7},
         {"pretraining__strong__num_steps": 7},
         {"pretraining__learning_rate": 7.0},
