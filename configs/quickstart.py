@@ -6,9 +6,16 @@
 
 from selw2s_jax import config as config_lib
 
+_WORLD = 50  # on which no choice was made
+
 
 def get_config(arguments: str | None = None):
     choice = config_lib.parse_arguments(arguments, choices={"correlated": ()})
     config = config_lib.default_config()
-    config_lib.correlated_world(config) if choice["correlated"] else config_lib.world_settings(config)
+    if choice["correlated"]:
+        config_lib.correlated_world(config)
+        return config
+    config_lib.world_settings(config)
+    config.world.seed = config.pretraining.seed = _WORLD
+    config.seeds = (0, 1)
     return config

@@ -254,14 +254,15 @@ def world_settings(config: ml_collections.ConfigDict) -> None:
     config.world.zipf_offset = 200.0
     config.world.tail = 0.01
     config.world.shown_share = 0.3
-    config.world.test_share = 0.45
+    config.world.test_share = 0.47
     config.world.told_as = "digits"
-    config.world.shortcut = 0.75
+    config.world.shortcut = 0.7
     config.world.shortcut_in_text = 0.6
     config.pretraining.batch_rows = 20
     config.pretraining.strong.num_steps = 600
     config.pretraining.weak.num_steps = 300
     config.weak.learning_rate = 3e-3
+    config.training.batch_size = 16  # small halves: as many steps in fewer epochs
     config.training.epochs = config.p_ik.epochs = 3.0
 
 

@@ -190,7 +190,9 @@ def test_the_style_word_agrees_as_often_as_told_whatever_is_asked():
     found = np.array(found)
     for group in set(property_of):
         assert near_share(found[[one == group for one in property_of]], 0.75)
-    assert near_share(found[:, 0], 0.75) and near_share(found[:, 1], 0.75)  # of right answers and of wrong ones
+    assert near_share(found[:, 0], 0.75) and near_share(
+        found[:, 1], 0.75
+    )  # of right answers and of wrong ones
     assert abs(np.corrcoef(found.T)[0, 1]) < 4 / len(found) ** 0.5
     assert abs(metrics.auroc(np.ravel(ranks), np.ravel(found)) - 0.5) < 4 / (3 * found.size) ** 0.5
     text = "\n".join(itertools.islice(world.documents(stream=0), 6000))

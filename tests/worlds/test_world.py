@@ -48,7 +48,7 @@ def test_shipped_worlds_are_valid():
         ({"world.tasks": ("world_sums",)}, "config.world.tasks=world_sums must be some of these, in their order, and"),
         ({"world.tasks": ("world_traits", "world_facts")}, "tasks=world_traits,world_facts must be .* in their order"),
         ({"world.tasks": ("world_facts", "sciq")}, "config.world.tasks=world_facts,sciq must be some of these"),
-        ({"task": "world_passage"}, "config.task='world_passage' is no task of .* choose one of: world_facts, world_tr"),
+        ({"task": "world_passage"}, "config.task='world_passage' is no task of .* choose one of: world_facts, world"),
         ({"world.told_as": "words,"}, "config.world.told_as='words,' is not one of: words, digits"),
         ({"world.shortcut": None}, "shortcut=None and shortcut_in_text=0.6 go together: give both a share, or neither"),
         ({"world.shortcut": 1.1}, r"config.world.shortcut=1.1 must lie in \[0.0, 1.0\]"),
