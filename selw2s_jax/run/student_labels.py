@@ -7,9 +7,9 @@ import numpy as np
 
 from selw2s_jax.analysis import disagreement
 from selw2s_jax.experiments import selective
-from selw2s_jax.method import registry
+from selw2s_jax.method import objectives, registry
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import examples
+from selw2s_jax.stages import examples, predict
 from selw2s_jax.stages import stage as stage_lib
 
 TRACE_FILE = "trace.parquet"  # of a student whose rule chose among labels
@@ -78,8 +78,19 @@ class StudentLabels:
             return None, None
         half = self._experiment.inputs.by_seed[seed].student_half
         given = self._experiment.student(seed, name).task.columns.get("given_p_ik")
-        if isinstance(given, examples.Scores | examples.FileValues):
-            of = _FROZEN if isinstance(given, examples.Scores) else _FILE
-            return of, given.read(half, self._store)
+        if isinstance(given, examples.FileValues):
+            return _FILE, given.read(half, self._store)
         trace = self.trace(seed, name)
-        return name, None if trace is None else disagreement.last_of_trace(trace, half.ids, "p_ik")
+        if given is None and trace is not None and objectives.trains_p_ik(self._config, method):
+            return name, disagreement.last_of_trace(trace, half.ids, "p_ik")
+        # A control that is without them is shown beside what it controls for.
+        scores = [*self._frozen_scores(seed, name), *self._frozen_scores(seed, *self._config.methods)]
+        return (_FROZEN, examples.Scores(scores[0]).read(half, self._store)) if scores else (None, None)
+
+    def _frozen_scores(self, seed: int, *names: str) -> list[predict.Predict]:
+        """P(IK) of the student's half by P(IK) trained alone, which examples of these methods are made of."""
+        half = self._experiment.inputs.by_seed[seed].student_half
+        students = [self._experiment.student(seed, name) for name in names]
+        needs = [stage for student in students if student.task is not None for stage in student.task.needs]
+        scores = [stage for stage in needs if isinstance(stage, predict.Predict) and stage.split is half]
+        return [stage for stage in scores if stage.trained.role == "p_ik"]
