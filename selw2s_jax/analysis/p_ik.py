@@ -19,7 +19,7 @@ def reliability_bins(p_ik: npt.ArrayLike, known: npt.ArrayLike, num_bins: int = 
     p_ik, known = np.asarray(p_ik, np.float64), np.asarray(known, bool)
     places = metrics.probability_bins(p_ik, num_bins)
     bins = []
-    for place in np.unique(places):
+    for place in np.unique(places).tolist():
         inside = places == place
         count, right = int(inside.sum()), int(known[inside].sum())
         bounds = place / num_bins, (place + 1) / num_bins

@@ -35,6 +35,7 @@ _CALIBRATION = {
 }
 FORMS = {"disagreement": _DISAGREEMENT, "calibration": _CALIBRATION}
 _NARROWEST = 1e-3  # bin
+_ROUNDING = 1e-6  # of the bounds of bins
 
 
 def checked(name: str, entry: Any) -> dict[str, Any]:
@@ -49,15 +50,16 @@ def checked(name: str, entry: Any) -> dict[str, Any]:
         bounds = ("auroc", "auroc_low", "auroc_high", "auroc_all")
         _check_within(0, 1, *(entry[bound] for bound in bounds))
         _check_within(-1, 1, *(entry[f"error_correlation{end}"] for end in ("", "_low", "_high")))
+        _check_bins(entry["bins"])
         for one in entry["bins"]:
-            _check_range(one)
             _check_parts(one)
     else:
         if entry["weak"] is not None:  # weak labels may be taken as they are
             json_forms.check(entry["weak"], _CALIBRATED)
         for calibrated in filter(None, (entry["weak"], entry["p_ik"])):
+            for bins in (calibrated["bins_before"], calibrated["bins_after"]):
+                _check_bins(bins)
             for one in (*calibrated["bins_before"], *calibrated["bins_after"]):
-                _check_range(one)
                 _check_within(0, 1, one["mean_score"], one["right"])
                 _check_within(0, None, one["n"])
     return entry
@@ -75,10 +77,16 @@ def _check_parts(entry: dict[str, Any]) -> None:
         _check_within(0, 1, *(part[f"{label}_right"] for label in ("self", "weak", "target")))
 
 
-def _check_range(one: dict[str, Any]) -> None:
-    _check_within(0, 1, one["low"], one["high"])
-    if one["high"] - one["low"] < _NARROWEST:
-        raise ValueError(f"{one['low']} to {one['high']} is no bin")
+def _check_bins(bins: list[dict[str, Any]]) -> None:
+    """Checks that bins are some of those that [0, 1] has of one width."""
+    for one in bins:
+        _check_within(0, 1, one["low"], one["high"])
+        width = bins[0]["high"] - bins[0]["low"]
+        if width < _NARROWEST or abs(one["high"] - one["low"] - width) > _ROUNDING:
+            raise ValueError(f"{one['low']} to {one['high']} is no bin")
+        for place in (1 / width, one["low"] / width):
+            if abs(place - round(place)) > _ROUNDING:
+                raise ValueError(f"{one['low']} to {one['high']} is no bin")
 
 
 def _check_within(low: float, high: float | None, *values: float | None) -> None:

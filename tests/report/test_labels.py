@@ -1,5 +1,7 @@
 """Labels of the student's half in reports: where they differ, their calibration, warnings, and runs without them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from support import report_runs
@@ -7,18 +9,20 @@ from support import report_runs
 from selw2s_jax.analysis import disagreement, metrics
 from selw2s_jax.errors import UserError
 from selw2s_jax.report import (
+    calibration_figures,
     calibration_sections,
     disagreement_figures,
     disagreement_numbers,
     disagreement_sections,
     document,
+    label_forms,
     stored,
     warnings,
 )
 
 SEEDS = (0, 1, 2)
 SIZES = dict(zip(SEEDS, (301, 77, 150), strict=True))
-RIGHT = {method: (*counts, 6) for method, counts in report_runs.RIGHT.items()}
+RIGHT = {"weak": (5, 4, 5), "selective": (8, 7, 6), "ceiling": (9, 10, 9)}
 
 
 def labels(**changes):
@@ -37,12 +41,12 @@ def labels(**changes):
 
 
 def read(folder, **changes) -> stored.Run:
-    return stored.read_run(report_runs.write_run(folder, right=RIGHT, **changes))
+    return stored.read_run(report_runs.write_run(folder, right=RIGHT, p_ik=(), **changes))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> stored.Run:
-    return read(tmp_path_factory.mktemp("labels") / "run", labels=labels())
+    return read(tmp_path_factory.mktemp("labels") / "run", of_labels=labels())
 
 
 def test_overview_is_the_mean_over_seeds_for_each_p_ik(run):
@@ -87,14 +91,21 @@ def test_labels_are_compared_by_method(run):
     assert rows["self labels"]["brier_all"] == pytest.approx(1 - rows["self labels"]["right_all"])
 
 
+@pytest.fixture
+def nothing_drawn(monkeypatch):
+    """Sections without their pictures, which take longest."""
+    monkeypatch.setattr(disagreement_figures, "draw_labels_by_p_ik", lambda *_, **__: b"1")
+    monkeypatch.setattr(calibration_figures, "draw_calibration", lambda *_, **__: b"2")
+
+
+@pytest.mark.usefixtures("no_pictures", "nothing_drawn")
 def test_page_has_both_sections_with_pictures_and_files(run):
     made = document.files([run])
     text = " ".join(report_runs.Page(made["report.html"]).text)
     assert "Where weak and self label differ: sciq" in text and "Calibration of both labels: sciq" in text
-    assert "Each run" not in text and "no room" not in text
-    for name in ("labels_by_p_ik-1", "calibration-1"):
-        assert made[f"{name}.png"].startswith(b"\x89PNG")
-    (row, _) = report_runs.read_csv(made["disagreement.csv"])
+    assert "no room" not in text
+    assert (made["labels_by_p_ik-1.png"], made["calibration-1.png"]) == (b"1", b"2")
+    row, _ = report_runs.read_csv(made["disagreement.csv"])
     assert float(row["auroc_low"]) < float(row["auroc"]) < float(row["auroc_high"])
     scores = report_runs.read_csv(made["calibration.csv"])
     assert [row["n"] for row in scores] == ["41", "37"] * 3
@@ -110,51 +121,56 @@ def test_bins_of_a_calibration_are_pooled_over_seeds(run):
     assert all(one.low <= one.score <= one.high for one in bins)
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "nothing_drawn")
 def test_runs_without_them_have_no_section(tmp_path, run):
     old = read(tmp_path / "old")
     assert old.disagreement == old.calibration == []
     assert disagreement_sections.sections([old]) == calibration_sections.sections([old]) == []
     made = document.files([old])
     assert "disagreement.csv" not in made and "calibration.csv" not in made
-    own = [entry | {"disagreeing": None, "auroc": None} for entry in labels()["disagreement"]]
-    without = read(tmp_path / "without", labels={"disagreement": own, "calibration": []})
-    assert disagreement_sections.sections([without]) == []
-    assert not [one for one in warnings.find(without) if "selection" in one.observation.split(":")[0]]
     # Beside others a run without them changes nothing.
     assert len(disagreement_sections.sections([old, run])) == 1
 
 
-@pytest.mark.usefixtures("no_pictures")
-def test_several_runs_share_a_table_and_have_the_rest_folded(tmp_path):
-    shared = labels()
-    cells = {task: {"task": task, "labels": shared} for task in ("sciq", "boolq")}
-    del cells["boolq"]["labels"]["calibration"][0]["weak"]["bins_after"][:]
-    runs = stored.read(report_runs.write_sweep(tmp_path / "run", cells, right=RIGHT)).runs
+def test_students_that_made_their_own_labels_have_no_section(run):
+    own = [entry | {"disagreeing": None, "auroc": None} for entry in run.disagreement]
+    without = dataclasses.replace(run, disagreement=own)
+    assert disagreement_sections.sections([without]) == []
+    assert not [one for one in warnings.find(without) if one.observation.startswith((NO_SELECTION, LITTLE))]
+
+
+@pytest.mark.usefixtures("nothing_drawn")
+def test_several_runs_share_a_table_and_have_the_rest_folded(tmp_path, run):
+    manifest = run.manifest | {"config": run.config | {"task": "boolq"}}
+    runs = [run, dataclasses.replace(run, manifest=manifest)]
     first, *others = disagreement_sections.sections(runs)
-    assert len(first.tables[0].rows) == 4 and not first.is_folded
-    assert [one.is_folded for one in others] == [True, True] and not others[0].notes
+    assert [row["run"].partition(":")[0] for row in first.tables[0].rows] == ["sciq"] * 2 + ["boolq"] * 2
+    assert not first.is_folded and [one.is_folded for one in others] == [True, True] and not others[0].notes
+    names = [table.name for one in others for table in one.tables]
+    assert names == ["trained_labels", "labels_by_p_ik"] * 2
     assert [one.is_folded for one in calibration_sections.sections(runs)] == [True, True]
-    rows = report_runs.read_csv(document.files(runs)["disagreement.csv"])
-    assert len({row["run"] for row in rows}) == 2
 
 
-@pytest.mark.usefixtures("no_pictures")
-def test_weak_labels_that_are_taken_as_they_are_have_no_calibration(tmp_path):
+@pytest.mark.usefixtures("nothing_drawn")
+def test_weak_labels_that_are_taken_as_they_are_have_no_calibration(run):
     entries = [report_runs.calibration_entry(with_weak=False)]
-    (section,) = calibration_sections.sections([read(tmp_path / "run", labels={"calibration": entries})])
+    (section,) = calibration_sections.sections([dataclasses.replace(run, calibration=entries)])
     assert [row["score"] for row in section.tables[1].rows] == ["P(IK) of self labels"]
 
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_pictures_of_any_number_of_p_ik_and_of_empty_parts(tmp_path):
+def test_pictures_of_any_number_of_p_ik_and_of_empty_parts(run):
     one = disagreement_numbers.pooled_bins([report_runs.disagreement_entry(num_rows=3)], "all")
     parts = {"$x" * 30: {"all": one, "disagreeing": []}, "b": {"all": one[:1], "disagreeing": one[:1]}}
     made = disagreement_figures.draw_labels_by_p_ik(parts, title="t" * 200, gamma=0.8)
     assert made.startswith(b"\x89PNG")
     many = [report_runs.disagreement_entry(p_ik_of=f"method {n}", method=f"method {n}") for n in range(5)]
-    (section,) = disagreement_sections.sections([read(tmp_path / "run", labels={"disagreement": many})])
+    (section,) = disagreement_sections.sections([dataclasses.replace(run, disagreement=many)])
+    assert section.pictures["labels_by_p_ik-1"][0].startswith(b"\x89PNG")
+    for entries in (run.calibration, [report_runs.calibration_entry(with_weak=False)]):
+        (of_calibration,) = calibration_sections.sections([dataclasses.replace(run, calibration=entries)])
+        assert of_calibration.pictures["calibration-1"][0].startswith(b"\x89PNG")
     assert section.notes[-1] == "The picture has no room for P(IK) of method 4; the tables have it."
 
 
@@ -172,9 +188,9 @@ NO_SELECTION, LITTLE = "no selection can gain here", "no gain of selection over 
         ({"self_right": 1.0}, None),
     ],
 )
-def test_warnings_where_selection_cannot_gain(tmp_path, changes, words):
+def test_warnings_where_selection_cannot_gain(run, changes, words):
     entry = report_runs.disagreement_entry(**{"num_rows": 901, **changes})
-    run = read(tmp_path / "run", labels={"disagreement": [entry, entry | {"method": "random_selection"}]})
+    run = dataclasses.replace(run, disagreement=[entry, entry | {"method": "random_selection"}])
     found = [one for one in warnings.find(run) if one.observation.startswith((NO_SELECTION, LITTLE))]
     if words is None:
         assert found == []
@@ -189,18 +205,18 @@ def test_warnings_where_selection_cannot_gain(tmp_path, changes, words):
     ) in one.observation
 
 
-def test_a_control_alone_is_not_warned_of(tmp_path):
+def test_a_control_alone_is_not_warned_of(run):
     entry = report_runs.disagreement_entry("random_selection", self_right=0.4, skill=0.0)
-    found = warnings.find(read(tmp_path / "run", labels={"disagreement": [entry]}))
+    found = warnings.find(dataclasses.replace(run, disagreement=[entry]))
     assert not [one for one in found if one.observation.startswith((NO_SELECTION, LITTLE))]
 
 
-def test_warnings_of_a_calibration_name_the_seeds(tmp_path):
+def test_warnings_of_a_calibration_name_the_seeds(run):
     entries = [
         report_runs.calibration_entry(seed, slope=slope) for seed, slope in ((0, 0.4), (1, -0.25), (2, 0.0))
     ]
     entries[0]["weak_temperature"] = -0.5
-    found = warnings.find(read(tmp_path / "run", labels={"calibration": entries}))
+    found = warnings.find(dataclasses.replace(run, calibration=entries))
     found = [(one.seeds, one.observation) for one in found if one.method == "calibration"]
     assert [seeds for seeds, _ in found] == ["1, 2", "0"]
     assert "slope of its calibration is -0.25, 0.00" in found[0][1] and "-0.50" in found[1][1]
@@ -225,11 +241,17 @@ def test_warnings_of_a_calibration_name_the_seeds(tmp_path):
         ("calibration", lambda entry: entry["weak"]["bins_before"][0].update(low=-0.2)),
     ],
 )
-def test_entries_that_are_none_are_refused(tmp_path, name, change):
-    entries = {
+def test_entries_that_are_none_are_refused(name, change):
+    entry = {
         "disagreement": report_runs.disagreement_entry(),
         "calibration": report_runs.calibration_entry(),
-    }
-    change(entries[name])
+    }[name]
+    label_forms.checked(name, entry)
+    change(entry)
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        label_forms.checked(name, entry)
+
+
+def test_a_run_with_such_an_entry_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match=r"results.json cannot be read"):
-        read(tmp_path / "run", labels={name: [entries[name]]})
+        read(tmp_path / "run", of_labels={"calibration": [{"seed": 0}]})

@@ -35,7 +35,7 @@ def _write_run(folder: pathlib.Path) -> None:
         questions="of p_ik",
         notes=("a note",),
         examples=({"task": "sciq", "reader": "weak", "text": "Q"},),
-        labels={
+        of_labels={
             "disagreement": [report_runs.disagreement_entry(num_rows=23)],
             "calibration": [report_runs.calibration_entry()],
         },

@@ -70,7 +70,8 @@ def labels_of(seed=0, num_rows=301, *, self_right=0.6, skill=1.0):
 
 def disagreement_entry(method="selective", seed=0, p_ik_of="selective", **changes):
     """An entry of `disagreement` of results.json."""
-    found = disagreement.describe(**labels_of(seed, **changes))
+    columns = labels_of(seed, **changes)
+    found = disagreement.describe(**(columns if p_ik_of else columns | {"p_ik": None}))
     return {"method": method, "seed": seed, "p_ik_of": p_ik_of, **found}
 
 
@@ -220,7 +221,7 @@ def write_run(
     settings=None,
     depend=(),
     described=None,
-    labels=None,
+    of_labels=None,
 ) -> pathlib.Path:
     """A workdir as a run leaves it: method m of seed s gets the first right[m][s] items right.
 
@@ -234,7 +235,7 @@ def write_run(
         questions: pairs of an entry of `p_ik` and its columns; None for no file of questions.
         depend: methods that the settings change; the others are shared by all settings of a task.
         described: "methods" of the manifest; None as in a run of an earlier version.
-        labels: "disagreement" and "calibration" of results.json; None as in a run of an earlier version.
+        of_labels: "disagreement" and "calibration" of results.json; None as in a run of an earlier version.
     """
     root = workdir if root is None else root
     workdir.mkdir(parents=True)
@@ -302,7 +303,9 @@ def write_run(
             log.write_text("\n".join([*lines, '{"step": 3, "tra']))
     if with_results:
         results = {"manifest": manifest, "diagnostics": list(diagnostics), "p_ik": list(p_ik)}
-        (workdir / "results.json").write_text(json.dumps(results | {"notes": list(notes)} | (labels or {})))
+        (workdir / "results.json").write_text(
+            json.dumps(results | {"notes": list(notes)} | (of_labels or {}))
+        )
         if questions == "of p_ik":
             questions = [(entry, questions_of(entry)) for entry in p_ik]
         if questions:
