@@ -188,8 +188,9 @@ def _of_disagreement(run: stored.Run) -> Iterator[Finding]:
                 _cannot_gain,
                 f"no selection can gain here, as far as the rows tell on which the two labels differ: the weak one is "
                 f"right more often there, and P(IK) of {whose} does not tell where it is not",
-                "take a weak model whose errors are its own, train P(IK) on a nearer task (p_ik.task) or on more "
-                "questions, or weigh both labels instead of choosing (method posterior)",
+                "take a weak model whose errors are its own, or train P(IK) on a nearer task (p_ik.task) or on more "
+                "questions; the method posterior, which weighs both labels, does not need the self label to be the "
+                "better one",
             ),
             (
                 _gains_little,
