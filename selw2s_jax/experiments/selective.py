@@ -159,7 +159,7 @@ class Experiment:
         return self._supervised("ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split])
 
     def _supervised(self, name: str, seed: int, model: pretrained.Model, *halves: str) -> train.Train:
-        parts = [getattr(self.inputs.by_seed[seed], half) for half in halves]
+        parts = [self.split(model.role, seed, half) for half in halves]
         split = functools.reduce(splits.Split.joined, parts)
         columns = {"weak_probs": examples.Truth(split)} | self._embedded(model, seed, *halves)
         task = examples.Examples(split, columns)
@@ -257,8 +257,13 @@ class Experiment:
     ) -> predict.Predict:
         is_probe = self.settings.is_probe(trained.model)
         embedded = self.embeddings(trained.model.role, seed, split_name) if is_probe else None
-        split = getattr(self.inputs.by_seed[seed], split_name)
+        split = self.split(trained.model.role, seed, split_name)
         return predict.Predict(label, self.settings, trained, split, embedded, **options)
+
+    def split(self, role: str, seed: int, name: str) -> splits.Split:
+        """A split as a model reads it, by its name in `splits.SeedData`."""
+        split = getattr(self.inputs.by_seed[seed], name)
+        return split.read_as(self._config.weak.prompt if role == "weak" else None)
 
     @_once
     def answers(self, seed: int, split_name: str) -> answer.Answer:
@@ -292,7 +297,7 @@ class Experiment:
 
         Texts that an earlier seed has too are read once; a split that it has as it is, as the test, is one stage.
         """
-        split = getattr(self.inputs.by_seed[seed], split_name)
+        split = self.split(role, seed, split_name)
         earlier = self._config.seeds[: tuple(self._config.seeds).index(seed)]
         others = dict.fromkeys(
             stage for (of, base, _), stage in self.all_embeddings().items() if of == role and base in earlier
