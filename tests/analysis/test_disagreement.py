@@ -53,7 +53,7 @@ def same(found, expected):
         assert found[name] == (None if value is None else pytest.approx(value)), name
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(ROWS)
 def test_numbers_are_those_of_other_code(rows):
     columns = dict(zip(("truth", "weak", "own", "p_ik", "target"), np.array(rows, float).T, strict=True))
@@ -75,7 +75,7 @@ def test_numbers_are_those_of_other_code(rows):
         same(one["disagreeing"], expected_labels([row for row in inside if row in differ]))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=17))
 def test_phi_is_that_of_the_two_by_two_table(pairs):
     first, second = np.array(pairs).T
