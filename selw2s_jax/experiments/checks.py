@@ -11,6 +11,7 @@ import ml_collections
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import columns
 from selw2s_jax.hf import bos
 from selw2s_jax.method import label_sources, objectives, registry, selection
 from selw2s_jax.models import decoder, lora
@@ -48,6 +49,7 @@ def validate(
     _check_data(config)
     _check_self_labels(config)
     _check_p_ik(config)
+    _check_calibration(config)
     _check_optimizer(config)
     _check_environment(config)
     world.check(config)
@@ -79,6 +81,9 @@ def _check_places(config) -> None:
 _DTYPES = ("float32", "bfloat16")
 
 
+CALIBRATIONS = ("crossfit", "none")
+
+
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
@@ -93,6 +98,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "self_label.source": (*label_sources.BUILT_IN, *label_sources.LABEL_SOURCES),
         "selection.selector": tuple(selection.SELECTORS),
         "selection.refiner": tuple(selection.REFINERS),
+        "calibration.weak": CALIBRATIONS,
         "ceiling.split": splits.CEILING_SPLITS,
         "training.optimizer": state.OPTIMIZERS,
         "training.schedule": state.SCHEDULES,
@@ -305,6 +311,25 @@ def _check_p_ik(config) -> None:
         raise UserError(
             f"config.p_ik.task={section.task} is the student's own task, whose ground truth it must not see; "
             "choose another task"
+        )
+
+
+def _check_calibration(config) -> None:
+    calibrated = [name for name in config.methods if columns.is_calibrated(config, registry.METHODS[name])]
+    if config.calibration.folds < 2:
+        raise UserError(
+            f"config.calibration.folds={config.calibration.folds} must be 2 or more: weak models are trained on all "
+            "folds but one"
+        )
+    if calibrated and config.p_ik.file is not None:
+        raise UserError(
+            f"config.methods has {calibrated[0]}, which calibrates P(IK) on held-out questions of p_ik.task, and "
+            f"p_ik.file={config.p_ik.file} has none: name a task by p_ik.task, or leave out {', '.join(calibrated)}"
+        )
+    if calibrated and not config.p_ik.num_test:
+        raise UserError(
+            f"config.methods has {calibrated[0]}, which calibrates P(IK) on held-out questions, and p_ik.num_test is "
+            "0: set --config.p_ik.num_test=500"
         )
 
 

@@ -102,6 +102,9 @@ def _check_columns(name: str, config: ml_collections.ConfigDict, method: registr
 _REMEDIES = {
     "self_labels": "give the method uses_self_labels=True",
     "given_p_ik": "give the method mask_of, or uses_p_ik=True with config.p_ik.mask that is not online",
+    **dict.fromkeys(
+        (*columns.CALIBRATED, *columns.FROZEN), "give the method uses_p_ik=True and p_ik_from='frozen'"
+    ),
 }
 
 

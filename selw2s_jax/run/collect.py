@@ -9,13 +9,13 @@ from etils import epath
 
 from selw2s_jax.analysis import diagnostics, methods, metrics, results
 from selw2s_jax.analysis import p_ik as p_ik_lib
-from selw2s_jax.data import by_id, splits
+from selw2s_jax.data import by_id, doubts, splits
 from selw2s_jax.experiments import selective
 from selw2s_jax.inference import answering
 from selw2s_jax.method import registry
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, distributed, storage
-from selw2s_jax.stages import answer, predict
+from selw2s_jax.stages import answer, calibration, predict
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.worlds import toy_world, world
 
@@ -109,9 +109,11 @@ class Collector:
             "majority_class_accuracy": majority,
             "diagnostics": selection,
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
+            "calibration": self._calibrations(),
             "notes": list(inputs.notes),
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
+        report["warnings"] += [doubt._asdict() for doubt in _doubts_of(report["calibration"])]
         if config.data.source == world.NAME and config.task in toy_world.PROPERTIES:
             report["by_frequency"] = self._by_frequency()
         return report
@@ -195,6 +197,15 @@ class Collector:
             "bands": p_ik_lib.difficulty_bands(items.confidence, scores, known),
         }
 
+    def _calibrations(self) -> list[dict[str, Any]]:
+        """What labels are weighed by, by seed; none where no method of the run weighs them."""
+        if not self._experiment.is_calibrated:
+            return []
+        return [
+            {"seed": seed, **calibration.read(self._store, self._experiment.calibration(seed))[1]}
+            for seed in self._config.seeds
+        ]
+
     def _diagnose(self, seed: int) -> list[dict[str, Any]]:
         """Label diagnostics of the students whose rule chose among labels."""
         half = self._inputs.by_seed[seed].student_half
@@ -253,6 +264,30 @@ class Collector:
             "n": [len(group) for group in groups],
             "correct": {name: np.mean(counts, axis=0).tolist() for name, counts in rows.items()},
         }
+
+
+def _doubts_of(calibrations: list[dict[str, Any]]) -> list[doubts.Doubt]:
+    """Reasons to doubt what labels are weighed by."""
+    found = []
+    if flat := [entry for entry in calibrations if entry["p_ik_slope"] <= 0]:
+        numbers = ", ".join(f"{entry['p_ik_slope']:.2f} (seed {entry['seed']})" for entry in flat)
+        found.append(
+            doubts.Doubt(
+                f"P(IK) says nothing of which of the strong model's own labels are right: the slope of its calibration "
+                f"is {numbers}, not above 0",
+                "train P(IK) on more questions or for more steps, or on another task (p_ik.task)",
+            )
+        )
+    if flat := [entry for entry in calibrations if entry["weak_temperature"] <= 0]:
+        numbers = ", ".join(f"{entry['weak_temperature']:.2f} (seed {entry['seed']})" for entry in flat)
+        found.append(
+            doubts.Doubt(
+                f"weak models are no better than chance on rows that they were not trained on: the temperature of "
+                f"their labels is {numbers}, not above 0",
+                "use a stronger weak model, or more data or steps",
+            )
+        )
+    return found
 
 
 def notes_on_prompts(planned: list[stage_lib.Stage], store: artifacts.Store) -> list[str]:
