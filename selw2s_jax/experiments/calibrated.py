@@ -1,14 +1,12 @@
 """The columns of `columns.CALIBRATED` and `columns.FROZEN`: of which stages of an experiment each is made."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from selw2s_jax.stages import calibrated, examples
 
-if TYPE_CHECKING:
-    from selw2s_jax.experiments import selective
-
-Make = Callable[["selective.Experiment", int], examples.Column]
+# (selective.Experiment, base seed) -> the column of its student's half.
+Make = Callable[[Any, int], examples.Column]
 MAKERS: dict[str, Make] = {}
 
 
