@@ -52,8 +52,10 @@ def random_selection(seed: int, num_rows: int):
 def calibrated_columns(seed: int, num_rows: int) -> dict[str, np.ndarray]:
     """The columns that a calibration and a frozen P(IK) make, of values that leave both labels a say."""
     rng = np.random.default_rng([seed, 5])
-    made = {"weak_log_odds": 2 * rng.standard_normal(num_rows)}
-    for name in ("reliability", "shuffled_reliability", "frozen_p_ik", "shuffled_p_ik"):
+    made = {"weak_log_odds": rng.standard_normal(num_rows)}
+    for name in ("reliability", "shuffled_reliability"):
+        made[name] = 0.3 + 0.7 * rng.random(num_rows)
+    for name in ("frozen_p_ik", "shuffled_p_ik"):
         made[name] = rng.random(num_rows)
     made["constant_reliability"] = np.full(num_rows, 0.8)
     made["shuffled_choice_by_confidence"] = rng.integers(2, size=num_rows)

@@ -66,7 +66,7 @@ def make_sets(config, num_task: int = 37, num_p_ik: int = 29) -> dict[int, batch
         self_labels=rng.integers(0, 2, num_task).astype(np.float32),
     )
     task.columns["given_p_ik"] = (np.arange(num_task) % 3 == 0).astype(np.float32)
-    task.columns |= random_arrays.calibrated_columns(17, num_task)
+    task.columns.update(random_arrays.calibrated_columns(17, num_task))
     p_ik = draw(num_p_ik, "p_ik", ik_target=rng.integers(0, 2, num_p_ik).astype(np.float32))
     return {batches.TASK: task, batches.P_IK: p_ik}
 
