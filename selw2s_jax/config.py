@@ -153,6 +153,13 @@ def _method_keys(config: ml_collections.ConfigDict) -> None:
         max_new_tokens=256,
         top_p=1.0,  # of the sampled ones: only the likeliest tokens that have this probability together
     )
+    # Of methods that weigh labels by how far they can be trusted (posterior, selective_by_confidence and the like).
+    config.calibration = dict(
+        # Where weak labels get their temperature: crossfit, by weak models that are each trained on all but one of the
+        # folds of the weak half, or none: they are taken as they are.
+        weak="crossfit",
+        folds=5,
+    )
     # Parts of the selective rule; your own by name.
     config.selection = dict(
         selector="threshold",  # which rows keep the strong model's own label

@@ -21,6 +21,8 @@ from selw2s_jax.training import state
 # or a changed default breaks the commands and the comparisons of users: change this table knowingly.
 GOLDEN = {
     "analysis.embeddings": (),
+    "calibration.folds": 5,
+    "calibration.weak": "crossfit",
     "ceiling.split": "student",
     "checkpoint.every_steps": 500,
     "checkpoint.keep": 2,
@@ -322,6 +324,7 @@ ONE_OF = {
     "p_ik.stage": ("joined", "joint"),
     "p_ik.mask": ("frozen_score", "frozen_scores"),
     "p_ik.prompt": ("few_shot", "fewshot"),
+    "calibration.weak": ("cross_fit", "crossfit"),
     "ceiling.split": ("students", "student"),
     "precision.param_dtype": ("flot32", "float32"),
     "precision.compute_dtype": ("bf16", "bfloat16"),

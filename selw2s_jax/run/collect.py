@@ -14,7 +14,7 @@ from selw2s_jax.experiments import selective
 from selw2s_jax.inference import answering
 from selw2s_jax.run import manifests, student_labels
 from selw2s_jax.runtime import artifacts, distributed, storage
-from selw2s_jax.stages import answer, predict
+from selw2s_jax.stages import answer, calibration, predict
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.worlds import toy_world, world
 
@@ -111,6 +111,7 @@ class Collector:
             "diagnostics": selection,
             "disagreement": differing,
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
+            "calibration": self._calibrations(),
             "notes": list(inputs.notes),
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
@@ -196,6 +197,15 @@ class Collector:
             "ik_precision": float(known[selected].mean()) if selected.any() else None,
             "bands": p_ik_lib.difficulty_bands(items.confidence, scores, known),
         }
+
+    def _calibrations(self) -> list[dict[str, Any]]:
+        """What labels are weighed by, by seed; none where no method of the run weighs them."""
+        if not self._experiment.is_calibrated:
+            return []
+        return [
+            {"seed": seed, **calibration.read(self._store, self._experiment.calibration(seed))[1]}
+            for seed in self._config.seeds
+        ]
 
     def _diagnose(self, seed: int) -> list[dict[str, Any]]:
         """Label diagnostics of the students whose rule chose among labels."""
