@@ -21,6 +21,8 @@ from selw2s_jax.training import state
 # or a changed default breaks the commands and the comparisons of users: change this table knowingly.
 GOLDEN = {
     "analysis.embeddings": (),
+    "calibration.folds": 5,
+    "calibration.weak": "crossfit",
     "ceiling.split": "student",
     "checkpoint.every_steps": 500,
     "checkpoint.keep": 2,
@@ -141,6 +143,7 @@ GOLDEN = {
     "training.warmup_steps": 0,
     "training.weight_decay": 0.0,
     "weak.label_noise": 0.0,
+    "weak.prompt": str,
     "weak.learning_rate": float,
     "weak.model": str,
     "weak.revision": str,
@@ -326,6 +329,7 @@ ONE_OF = {
     "p_ik.stage": ("joined", "joint"),
     "p_ik.mask": ("frozen_score", "frozen_scores"),
     "p_ik.prompt": ("few_shot", "fewshot"),
+    "calibration.weak": ("cross_fit", "crossfit"),
     "ceiling.split": ("students", "student"),
     "precision.param_dtype": ("flot32", "float32"),
     "precision.compute_dtype": ("bf16", "bfloat16"),
