@@ -257,17 +257,15 @@ def world_settings(config: ml_collections.ConfigDict) -> None:
     The weak model learns a shortcut of the questions there, so it fails on others than the strong model does.
     """
     correlated_world(config)
-    config.world.tasks = ("world_facts", "world_traits")
-    config.world.task_shares = (1.0, 1.0)
-    config.world.judged_share = 0.1
-    config.world.stated_share = 0.2
-    config.world.zipf_offset = 200.0
-    config.world.tail = 0.01
-    config.world.shown_share = 0.3
-    config.world.test_share = 0.47
-    config.world.told_as = "digits"
-    config.world.shortcut = 0.7
-    config.world.shortcut_in_text = 0.6
+    config.methods = (
+        "p_ik_only", "finetune", "self_training", "selective", "random_selection", "selective_frozen",
+        "random_selection_frozen", "posterior", "posterior_shuffled",
+    )  # fmt: skip
+    config.world.update(
+        tasks=("world_facts", "world_traits"), task_shares=(1.0, 1.0), judged_share=0.1, stated_share=0.2,
+        zipf_offset=200.0, tail=0.01, shown_share=0.3, test_share=0.47, told_as="digits",
+        shortcut=0.7, shortcut_in_text=0.6,
+    )  # fmt: skip
     config.pretraining.batch_rows = 20
     config.pretraining.strong.num_steps = 600
     config.pretraining.weak.num_steps = 300

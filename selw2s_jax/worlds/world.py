@@ -30,6 +30,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
         UserError: the first thing that is wrong.
     """
+    _check_world(config.world)
     in_world = config.data.source == NAME
     for key in ("task", "p_ik.task"):
         name = config_lib.get(config, key)
@@ -47,7 +48,6 @@ def check(config: ml_collections.ConfigDict) -> None:
                     f"config.{role}.model={NAME!r} is pretrained on a generated world: set data.source={NAME}"
                 )
             _check_sizes(config, role)
-    _check_world(config.world)
     if not 0 <= config.pretraining.seed < 2**32:
         raise UserError(f"config.pretraining.seed={config.pretraining.seed} must be an integer in [0, 2**32)")
 

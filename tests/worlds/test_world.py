@@ -43,7 +43,7 @@ def test_shipped_worlds_are_valid():
         ({"world.test_share": 1.0}, r"config.world.test_share=1.0 must lie in \[0.05, 0.95\]"),
         ({"world.seed": -1}, "config.world.seed=-1 must lie in"),
         ({"pretraining.seed": -1}, "config.pretraining.seed=-1 must be an integer in"),
-        ({"world.judged_share": 0.8}, "judged_share=0.8 and stated_share=0.3 exceed 1"),
+        ({"world.judged_share": 0.9}, "judged_share=0.9 and stated_share=0.2 exceed 1"),
         ({"world.task_shares": (1.0,)}, r"task_shares=\(1.0,\) must be 2 numbers >= 0"),
         ({"world.tasks": ("world_sums",)}, "config.world.tasks=world_sums must be some of these, in their order, and"),
         ({"world.tasks": ("world_traits", "world_facts")}, "tasks=world_traits,world_facts must be .* in their order"),
@@ -63,6 +63,11 @@ def test_wrong_worlds_are_one_line_with_the_remedy(changes, message):
     with pytest.raises(UserError, match=message) as caught:
         checks.validate(config, students=registry.students())
     assert "\n" not in str(caught.value)
+
+
+def test_frozen_p_ik_is_a_setting_of_the_correlated_world():
+    with pytest.raises(UserError, match="p_ik=frozen goes with correlated"):
+        world_study.get_config("p_ik=frozen")
 
 
 def recipe_inputs(tmp_path, role: str = "strong", **changes):
