@@ -56,6 +56,7 @@ def _usual_values() -> list[dict[str, Any]]:
         lambda config: None,
         lambda config: config_lib.smoke_settings(config, weak="", strong=""),
         config_lib.world_settings,
+        config_lib.correlated_world,
     ):
         config = config_lib.default_config()
         change(config)

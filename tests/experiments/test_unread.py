@@ -119,6 +119,7 @@ def test_a_value_of_other_methods_is_noted(key, values):
             ),
         ),
         (FINETUNE, config_lib.world_settings),
+        (FINETUNE, config_lib.correlated_world),
     ],
 )
 def test_what_is_read_needs_no_word(values, arrange):
