@@ -98,7 +98,9 @@ def accuracies(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[flo
         for record in report["records"]:
             by_method.setdefault(record["method"], {}).setdefault(world, []).append(record["accuracy"])
         for entry in _p_ik_tests(report, "p_ik_only", "out"):
-            by_method.setdefault("few-shot answers", {}).setdefault(world, []).append(entry["accuracy"])
+            by_method.setdefault("few-shot answers", {}).setdefault(world, []).append(
+                entry["known"] / entry["n"]
+            )
     return by_method
 
 

@@ -17,5 +17,5 @@ def get_config(arguments: str | None = None):
         return config
     config_lib.world_settings(config)
     config.world.seed = config.pretraining.seed = _WORLD
-    config.seeds = (0, 1)
+    config.seeds = (0,)
     return config
