@@ -267,7 +267,7 @@ def world_settings(config: ml_collections.ConfigDict) -> None:
         shortcut=0.7, shortcut_in_text=0.6,
     )  # fmt: skip
     config.pretraining.batch_rows = 20
-    config.pretraining.strong.num_steps = 700
+    config.pretraining.strong.num_steps = 600
     config.pretraining.weak.num_steps = 300
     config.weak.learning_rate = 3e-3
     config.training.batch_size = 16  # small halves: as many steps in fewer epochs
