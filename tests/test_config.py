@@ -47,6 +47,7 @@ GOLDEN = {
     "generation.max_new_tokens": 256,
     "generation.top_p": 1.0,
     "graph.alpha": 0.9,
+    "graph.over": "batch",
     "graph.center": False,
     "graph.include_self": True,
     "graph.normalize": True,

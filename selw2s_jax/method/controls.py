@@ -20,18 +20,21 @@ def make_self_labels_rule(*, self_label: str = "given") -> label_rules.LabelRule
     return rule
 
 
-@label_rules.register("smoothed")
+@label_rules.register(
+    "smoothed", reads=lambda **options: ("weak_probs", *selection.reads_neighbours(**options))
+)
 def make_smoothed_rule(
-    *, alpha: float, tau: float, normalize: bool, include_self: bool, center: bool
+    *, alpha: float, tau: float, normalize: bool, include_self: bool, center: bool, over: str = "batch"
 ) -> label_rules.LabelRule:
     """Weak labels smoothed on every row (the ablation "w/o IK" of Selective W2SG, Table 4).
 
     Args:
         alpha, tau, normalize, include_self, center: see `graph_smoothing.smooth_labels`.
+        over: see `selection.make_graph_refiner`.
     """
 
     refine = selection.make_graph_refiner(
-        alpha=alpha, tau=tau, normalize=normalize, include_self=include_self, center=center
+        alpha=alpha, tau=tau, normalize=normalize, include_self=include_self, center=center, over=over
     )
 
     def rule(inputs: label_rules.RuleInputs) -> label_rules.Labels:
