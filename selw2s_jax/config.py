@@ -86,6 +86,9 @@ def _model_keys(config: ml_collections.ConfigDict) -> None:
         bos="auto",  # a beginning-of-text token before every text: auto (as the tokenizer's files say) | on | off
     )
 
+    # Form of what the weak model reads, as p_ik.prompt, which holds for the strong model; null: p_ik.prompt.
+    config.weak.prompt = placeholder(str)
+
     # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
     config.weak.label_noise = 0.0
 

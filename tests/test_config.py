@@ -144,6 +144,7 @@ GOLDEN = {
     "training.warmup_steps": 0,
     "training.weight_decay": 0.0,
     "weak.label_noise": 0.0,
+    "weak.prompt": str,
     "weak.learning_rate": float,
     "weak.model": str,
     "weak.revision": str,

@@ -38,8 +38,8 @@ def describe(before: npt.ArrayLike, after: npt.ArrayLike, right: npt.ArrayLike) 
                     "low": one.low,
                     "high": one.high,
                     "n": one.count,
-                    "mean_score": one.mean_p_ik,
-                    "right": one.known,
+                    "mean_score": one.score,
+                    "right": one.share,
                 }
                 for one in p_ik.reliability_bins(probs, right)
             ],

@@ -226,6 +226,12 @@ class Split:
         """The other's examples and then these, read as these are."""
         return dataclasses.replace(self, examples=[*other.examples, *self.examples])
 
+    def read_as(self, prompt: str | None) -> "Split":
+        """The same examples in another form of the classifier input, always the same object; None: in their own."""
+        if prompt in (None, self.prompt):
+            return self
+        return self._kept.setdefault(("read as", prompt), dataclasses.replace(self, prompt=prompt))
+
     def only(self, keep: Sequence[bool]) -> "Split":
         kept = [example for example, wanted in zip(self.examples, keep, strict=True) if wanted]
         return dataclasses.replace(self, examples=kept)

@@ -117,6 +117,8 @@ def _check_choices(config) -> None:
     for role in ("weak", "strong"):
         if config[role].trained is not None:
             check_one_of(f"{role}.trained", config[role].trained, state.TRAINED)
+    if config.weak.prompt is not None:
+        check_one_of("weak.prompt", config.weak.prompt, prompts.CLASSIFIER_PROMPTS)
     embedded = [f"{role}.{name}" for role in ("weak", "strong") for name in splits.NAMES]
     for name in config.analysis.embeddings:
         check_one_of("analysis.embeddings", name, embedded)

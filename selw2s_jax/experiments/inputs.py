@@ -104,6 +104,7 @@ def fit(
             strong,
             overlong=config.data.overlong,
             ceiling_split=config.ceiling.split,
+            weak_prompt=config.weak.prompt,
             unanswerable={
                 name: answering.is_too_long(strong, split, config.generation.max_new_tokens)
                 for name, split in asked.items()

@@ -181,7 +181,7 @@ class Experiment:
         keep: Sequence[bool] | None = None,
     ) -> train.Train:
         """A model on ground truth; of the examples of the halves, joined, those of `keep` alone."""
-        parts = [getattr(self.inputs.by_seed[seed], half) for half in halves]
+        parts = [self.split(model.role, seed, half) for half in halves]
         split = functools.reduce(splits.Split.joined, parts)
         split = split if keep is None else split.only(keep)
         columns = {"weak_probs": examples.Truth(split)} | self._embedded(model, seed, *halves)
@@ -290,7 +290,7 @@ class Experiment:
         which = f"weak fold {number + 1} of {self._config.calibration.folds}, seed {seed}"
         model = self.inputs.weak
         trained = self._supervised("weak", seed, model, "weak_half", label=which, keep=fold != number)
-        held_out = self.inputs.by_seed[seed].weak_half.only(fold == number)
+        held_out = self.split("weak", seed, "weak_half").only(fold == number)
         return self._predict(f"labels of {which}", trained, seed, "weak_half", held_out)
 
     def trained(self, seed: int, name: str) -> train.Train:
@@ -321,8 +321,13 @@ class Experiment:
         """Predictions on a split, or on a part of it alone."""
         is_probe = self.settings.is_probe(trained.model)
         embedded = self.embeddings(trained.model.role, seed, split_name) if is_probe else None
-        split = getattr(self.inputs.by_seed[seed], split_name) if part is None else part
+        split = self.split(trained.model.role, seed, split_name) if part is None else part
         return predict.Predict(label, self.settings, trained, split, embedded, **options)
+
+    def split(self, role: str, seed: int, name: str) -> splits.Split:
+        """A split as a model reads it, by its name in `splits.SeedData`."""
+        split = getattr(self.inputs.by_seed[seed], name)
+        return split.read_as(self._config.weak.prompt if role == "weak" else None)
 
     @_once
     def answers(self, seed: int, split_name: str) -> answer.Answer:
@@ -356,7 +361,7 @@ class Experiment:
 
         Texts that an earlier seed has too are read once; a split that it has as it is, as the test, is one stage.
         """
-        split = getattr(self.inputs.by_seed[seed], split_name)
+        split = self.split(role, seed, split_name)
         earlier = self._config.seeds[: tuple(self._config.seeds).index(seed)]
         others = dict.fromkeys(
             stage for (of, base, _), stage in self.all_embeddings().items() if of == role and base in earlier

@@ -122,10 +122,10 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     own_labels = any(method.uses_self_labels for method in methods)
     of_labels = ("self_label.source", "self_label.soft", "self_label.file")
     yield of_labels, own_labels, "no method of the run uses own labels"
-    asks = trains_p_ik or is_alone or p_ik.prompt == "fewshot"
+    asks = trains_p_ik or is_alone or "fewshot" in (p_ik.prompt, config.weak.prompt)
     asks = asks or (own_labels and config.self_label.source == "fewshot")
     yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
-    names = ("label_noise", "learning_rate", "tokenizer", "revision", "trained")
+    names = ("label_noise", "learning_rate", "tokenizer", "revision", "trained", "prompt")
     of_weak = (*(f"weak.{name}" for name in names), "ceiling.split")
     yield of_weak, not is_alone, "P(IK) alone has no weak model and no ceiling"
     of_task = ("training.epochs", "data.num_train")

@@ -9,11 +9,10 @@ from etils import epath
 
 from selw2s_jax.analysis import diagnostics, methods, metrics, results
 from selw2s_jax.analysis import p_ik as p_ik_lib
-from selw2s_jax.data import by_id, doubts, splits
+from selw2s_jax.data import by_id, splits
 from selw2s_jax.experiments import selective
 from selw2s_jax.inference import answering
-from selw2s_jax.method import registry
-from selw2s_jax.run import manifests
+from selw2s_jax.run import manifests, student_labels
 from selw2s_jax.runtime import artifacts, distributed, storage
 from selw2s_jax.stages import answer, calibration, predict
 from selw2s_jax.stages import stage as stage_lib
@@ -81,12 +80,13 @@ class Collector:
     ):
         self._config, self._experiment, self._store = config, experiment, store
         self._inputs = experiment.inputs
+        self._labels = student_labels.StudentLabels(config, experiment, store)
         self._tables: dict[tuple[str, str], dict[str, np.ndarray]] = {}
 
     def report(self) -> dict[str, Any]:
-        """Records, summary, diagnostics, P(IK) tests, notes and warnings; also `by_frequency` in a generated world."""
+        """Records, summary, label diagnostics, P(IK) tests, notes and warnings; in a generated world `by_frequency`."""
         config, inputs = self._config, self._inputs
-        records, selection = [], []
+        records, selection, differing = [], [], []
         for seed in config.seeds:
             test = inputs.by_seed[seed].test
             correct = {
@@ -101,6 +101,7 @@ class Collector:
                 correct=correct,
             )
             selection += self._diagnose(seed)
+            differing += self._labels.disagreement(seed)
         test = inputs.test
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
         report = {
@@ -108,12 +109,12 @@ class Collector:
             "summary": results.summarize(records, with_paper=inputs.is_papers_data),
             "majority_class_accuracy": majority,
             "diagnostics": selection,
+            "disagreement": differing,
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
             "calibration": self._calibrations(),
             "notes": list(inputs.notes),
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
-        report["warnings"] += [doubt._asdict() for doubt in _doubts_of(report["calibration"])]
         if config.data.source == world.NAME and config.task in toy_world.PROPERTIES:
             report["by_frequency"] = self._by_frequency()
         return report
@@ -211,28 +212,16 @@ class Collector:
         half = self._inputs.by_seed[seed].student_half
         diagnoses = []
         for name in self._config.methods:
-            stage = self._experiment.student(seed, name)
-            artifact = stage_lib.find(self._store, stage)
-            if "trace.parquet" in artifact.files:
-                weak, own = self._label_columns(seed)
+            if (trace := self._labels.trace(seed, name)) is not None:
+                weak, own = self._labels.columns(seed)
                 summary = diagnostics.label_diagnostics(
-                    artifact.read_table("trace.parquet"), half.ids, truth=half.labels, weak=weak, own=own
+                    trace, half.ids, truth=half.labels, weak=weak, own=own
                 )
+                artifact = stage_lib.find(self._store, self._experiment.student(seed, name))
                 means = artifact.read_json("summary.json")["mean_over_steps"]
                 graph = {key: means.get(key) for key in ("self_weight", "effective_neighbours")}
                 diagnoses.append({"method": name, "seed": seed, **summary, **graph})
         return diagnoses
-
-    def _label_columns(self, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Weak labels and self labels on the student's half, as probabilities of class 1 `[N]`.
-
-        The self labels are None where the student made them as it went, or no student used any.
-        """
-        half = self._inputs.by_seed[seed].student_half
-        weak = self._experiment.weak_column(seed).read(half, self._store)[:, 1]
-        used = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
-        there = used and self._config.self_label.source != "class_head"
-        return weak, self._experiment.self_column(seed).read(half, self._store) if there else None
 
     def _are_right(self, seed: int, split_name: str) -> np.ndarray:
         """Whether the few-shot answers on a split are right, `[N]` bool."""
@@ -264,30 +253,6 @@ class Collector:
             "n": [len(group) for group in groups],
             "correct": {name: np.mean(counts, axis=0).tolist() for name, counts in rows.items()},
         }
-
-
-def _doubts_of(calibrations: list[dict[str, Any]]) -> list[doubts.Doubt]:
-    """Reasons to doubt what labels are weighed by."""
-    found = []
-    if flat := [entry for entry in calibrations if entry["p_ik_slope"] <= 0]:
-        numbers = ", ".join(f"{entry['p_ik_slope']:.2f} (seed {entry['seed']})" for entry in flat)
-        found.append(
-            doubts.Doubt(
-                f"P(IK) says nothing of which of the strong model's own labels are right: the slope of its calibration "
-                f"is {numbers}, not above 0",
-                "train P(IK) on more questions or for more steps, or on another task (p_ik.task)",
-            )
-        )
-    if flat := [entry for entry in calibrations if entry["weak_temperature"] <= 0]:
-        numbers = ", ".join(f"{entry['weak_temperature']:.2f} (seed {entry['seed']})" for entry in flat)
-        found.append(
-            doubts.Doubt(
-                f"weak models are no better than chance on rows that they were not trained on: the temperature of "
-                f"their labels is {numbers}, not above 0",
-                "use a stronger weak model, or more data or steps",
-            )
-        )
-    return found
 
 
 def notes_on_prompts(planned: list[stage_lib.Stage], store: artifacts.Store) -> list[str]:
