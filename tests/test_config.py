@@ -327,6 +327,7 @@ ONE_OF = {
     "p_ik.prompt": ("few_shot", "fewshot"),
     "calibration.weak": ("cross_fit", "crossfit"),
     "ceiling.split": ("students", "student"),
+    "graph.over": ("sets", "set"),
     "precision.param_dtype": ("flot32", "float32"),
     "precision.compute_dtype": ("bf16", "bfloat16"),
     "precision.moment_dtype": ("float16", "bfloat16"),
