@@ -13,7 +13,7 @@ from support import commands, small_run, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
-from selw2s_jax.data import question_files, tasks
+from selw2s_jax.data import doubts, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
 from selw2s_jax.inference import classify
@@ -302,6 +302,32 @@ def test_texts_of_any_script_and_line_ends_survive(tmp_path):
     assert [example.example_id for example in found] == ["sciq/input/0", "sciq/input/1"]
 
 
+def test_passages_that_no_text_shows_are_counted(tmp_path):
+    """By what the models read: not by the task's name, and whatever the spaces."""
+    lines = [
+        {"question": "Why?", "answer": "So.", "context": "It rained."},
+        {"question": "Why?", "answer": "So.", "context": ""},
+        {"question": "Why?", "answer": "So.", "context": None},
+        {"question": "It rained. Why?", "choices": ["a", "b"], "context": "It  rained."},
+        {"text": "Q: Why? A: So.", "question": "Why?", "passage": "It rained."},
+        {"text": "Because.", "question": "Why?", "context": "It snowed."},
+    ]
+    path, found = tmp_path / "in.jsonl", doubts.Found()
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(question_files.read(path, tasks.get_task("sciq"), found=found)) == 7
+    assert [note.removeprefix(f"{path}: ").partition(", as")[0] for note in found.notes] == [
+        "2 of 6 rows have a context that the models do not read",
+        "1 of 6 rows have a passage that the models do not read",
+        "1 of 6 rows have a question that the models do not read",
+    ]
+    assert "(first in line 1): put it into question or text" in found.notes[0]
+    assert found.notes[2].endswith("(first in line 6): put it into text")
+    path.write_text('{"question": "is it", "passage": "It is.", "context": "It was."}')
+    found = doubts.Found()
+    question_files.read(path, tasks.get_task("boolq"), found=found)
+    assert "1 of 1 rows have a context" in found.notes[0] and len(found.notes) == 1
+
+
 BAD_FILES = {
     "empty": (b"", r"in.jsonl has no questions; give text, or question and answer in a JSON object a line"),
     "blank": (b"\n \n", r"in.jsonl has no questions"),
@@ -367,9 +393,9 @@ def test_files_that_cannot_be_used_are_refused(student, examples, tmp_path, monk
         (
             tmp_path / "absent",
             tmp_path / "out",
-            r"absent is missing or not a file; give a file of JSON lines",
+            r"absent is missing or not a file; give a file of questions",
         ),
-        (tmp_path, tmp_path / "out", r"is missing or not a file; give a file of JSON lines with --input"),
+        (tmp_path, tmp_path / "out", r"is missing or not a file; give a file of questions with --input"),
     ):
         refused(student, source, output, message, monkeypatch)
 
