@@ -512,7 +512,7 @@ def test_two_processes_write_what_one_does(tmp_path):
     with socket.socket() as found:
         found.bind(("localhost", 0))
         port = str(found.getsockname()[1])
-    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": commands.xla_flags(2)}
     environment = os.environ | flags | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     processes = [
         subprocess.Popen([sys.executable, __file__, port, str(i), str(tmp_path)], env=environment)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import families, inference_worker, mesh_models, paths
+from support import commands, families, inference_worker, mesh_models, paths
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, random_checkpoint
@@ -288,7 +288,7 @@ def by_mesh(tmp_path_factory):
     random_checkpoint.write_random_checkpoint(folder, mesh_models.CONFIGS["qwen"], seed=2)
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+        "XLA_FLAGS": commands.xla_flags(8),
     }
     command = [sys.executable, inference_worker.__file__, folder, folder / "arrays.npz", "1,1,1", *MESHES]
     subprocess.run(list(map(str, command)), env=environment, check=True, timeout=900)

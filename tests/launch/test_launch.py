@@ -612,9 +612,11 @@ def test_a_real_run_is_stopped_requeued_and_ends(place):
     done = place.run(
         "slurm.sh",
         *("--accelerator=cpu", "--gpus_per_node=1", "--", "--config=configs/qwen.py:smoke"),
-        *(f"--workdir={workdir}", "--config.methods=selective", "--distributed=off"),
+        *(f"--workdir={workdir}", "--config.methods=finetune", "--distributed=off"),
+        *("--config.data.num_train=64", "--config.data.num_test=21"),
         STAND_IN_MAIN=sys.executable,
         STAND_IN_TERM_AT="compiling the train step",
+        XLA_FLAGS=os.environ["XLA_FLAGS"],
         JAX_PLATFORMS="cpu",
         PYTHONUNBUFFERED="1",
     )

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from support import mesh_models, paths, sharded_worker
+from support import commands, mesh_models, paths, sharded_worker
 
 from selw2s_jax.hf import random_checkpoint
 from selw2s_jax.method import registry
@@ -67,8 +67,7 @@ def run_workers(checkpoint: pathlib.Path, folder: pathlib.Path, num_processes: i
         "PYTHONPATH": paths.PYTHONPATH,
         "TF_CPP_MIN_LOG_LEVEL": "2",
         # Compiling takes nearly all the time of this test.
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // num_processes} "
-        "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": commands.xla_flags(8 // num_processes),
     }
     command = [sys.executable, sharded_worker.__file__, checkpoint, folder / "arrays.npz"]
     command += ["--meshes", *meshes, "--methods", *methods]
