@@ -11,7 +11,7 @@ import pytest
 from fixtures import make_parity
 from flax import nnx
 from safetensors.numpy import load_file
-from support import parity, tiny_decoders
+from support import marks, parity, tiny_decoders
 
 from selw2s_jax import errors, sharding
 from selw2s_jax.models import decoder, family, heads, layers, registry
@@ -241,7 +241,7 @@ def _settings():
 
 @pytest.mark.parametrize(
     "num_tokens",
-    [5, 255, pytest.param(layers._BLOCKWISE_TOKENS, marks=[pytest.mark.slow, pytest.mark.ci]), 331],
+    [5, 331, *map(marks.in_ci, (255, layers._BLOCKWISE_TOKENS))],
 )
 def test_attention_on_a_cpu_is_that_of_jax(num_tokens):
     """Values and gradients, with several examples and padding in a row."""

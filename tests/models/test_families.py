@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from support import families, tiny_decoders
+from support import families, marks, tiny_decoders
 
 from selw2s_jax import errors, sharding
 from selw2s_jax.hf import loader, peft, random_checkpoint, writer
@@ -91,8 +91,8 @@ def test_packed_examples_share_a_past(folder):
     ("num_tokens", "window"),
     [
         (9, None),
-        pytest.param(9, 3, marks=(pytest.mark.slow, pytest.mark.ci)),
-        pytest.param(_IN_BLOCKS, None, marks=(pytest.mark.slow, pytest.mark.ci)),
+        marks.in_ci(9, 3),
+        marks.in_ci(_IN_BLOCKS, None),
         (_IN_BLOCKS, 70),
     ],
 )
