@@ -23,14 +23,9 @@ from selw2s_jax.training import loop, metrics_log, state, step
 
 def method_params() -> list:
     """Every method; most are slow together."""
-    quick = ("finetune", "selective")
-    in_ci = ("confidence",)
-    return [
-        pytest.param(
-            "qwen", name, 3, marks=() if name in quick else marks.IN_CI if name in in_ci else pytest.mark.slow
-        )
-        for name in sorted(registry.METHODS)
-    ]
+    of_some = {"finetune": (), "selective": (), "confidence": marks.IN_CI}
+    names = sorted(registry.METHODS)
+    return [pytest.param("qwen", name, 3, marks=of_some.get(name, pytest.mark.slow)) for name in names]
 
 
 @pytest.mark.parametrize(
