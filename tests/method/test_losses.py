@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import marks, random_arrays
+from support import random_arrays
 
 from selw2s_jax.method import losses, registry
 
@@ -289,7 +289,7 @@ def test_losses_are_float32_of_bfloat16_logits(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("size", [200.0, 1e30, *map(marks.in_ci, (0.0, 1e4))])
+@pytest.mark.parametrize("size", [0.0, 200.0, 1e4, 1e30])
 def test_losses_are_finite_at_certain_probabilities(name, size):
     """Student and weak probabilities of exactly 0 and 1, in every combination, in value and gradient."""
     student = np.array([[size, -size], [-size, size], [0.0, size], [size, 0.0]], np.float32)

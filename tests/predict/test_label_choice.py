@@ -24,7 +24,8 @@ def make_config(batch_size: int, **overrides):
     return tiny_config.make_config(training__batch_size=batch_size, **overrides)
 
 
-@pytest.mark.parametrize(("num", "gamma"), [(1, 0.45), (4, 0.45), (11, 0.45), (11, 0.0), (11, 1.0)])
+@pytest.mark.parametrize("num", [1, 4, 11])
+@pytest.mark.parametrize("gamma", [0.0, 0.45, 1.0])
 @pytest.mark.parametrize("method", ["selective", "selective_without_gs"])
 def test_targets_are_those_of_training(num, gamma, method):
     """Of every batch, the smaller last one too, what `selection.make_targets` gives."""
