@@ -86,6 +86,9 @@ def _model_keys(config: ml_collections.ConfigDict) -> None:
         bos="auto",  # a beginning-of-text token before every text: auto (as the tokenizer's files say) | on | off
     )
 
+    # Form of what the weak model reads, as p_ik.prompt, which holds for the strong model; null: p_ik.prompt.
+    config.weak.prompt = placeholder(str)
+
     # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
     config.weak.label_noise = 0.0
 
@@ -149,6 +152,13 @@ def _method_keys(config: ml_collections.ConfigDict) -> None:
     config.generation = dict(
         max_new_tokens=256,
         top_p=1.0,  # of the sampled ones: only the likeliest tokens that have this probability together
+    )
+    # Of methods that weigh labels by how far they can be trusted (posterior, selective_by_confidence and the like).
+    config.calibration = dict(
+        # Where weak labels get their temperature: crossfit, by weak models that are each trained on all but one of the
+        # folds of the weak half, or none: they are taken as they are.
+        weak="crossfit",
+        folds=5,
     )
     # Parts of the selective rule; your own by name.
     config.selection = dict(

@@ -164,6 +164,7 @@ ONE_OF = {
     "p_ik.stage": ("joined", "joint"),
     "p_ik.mask": ("frozen_score", "frozen_scores"),
     "p_ik.prompt": ("few_shot", "fewshot"),
+    "calibration.weak": ("cross_fit", "crossfit"),
     "ceiling.split": ("students", "student"),
     "precision.param_dtype": ("flot32", "float32"),
     "precision.compute_dtype": ("bf16", "bfloat16"),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,6 +20,7 @@ def fit(
     *,
     overlong: str,
     ceiling_split: str,
+    weak_prompt: str | None = None,
     unanswerable: Mapping[str, np.ndarray] = types.MappingProxyType({}),
 ) -> tuple[splits.SeedData, list[str]]:
     """Drops, counts or refuses examples that a model which reads them cannot read whole.
@@ -29,6 +30,7 @@ def fit(
     Args:
         weak: None in a run of P(IK) alone.
         overlong, ceiling_split: config keys `data.overlong` and `ceiling.split`.
+        weak_prompt: form of what the weak model reads, None where it is that of the splits.
         unanswerable: by the split's name, which examples are too long for the prompt that asks the strong model for an
             answer, `[N]` bool; of splits that it is not asked, none.
 
@@ -53,7 +55,13 @@ def fit(
         action = overlong
         if action == "default":
             action = "truncate" if name in ("test", "p_ik_test") else "drop"
-        fitted[name], found = _fit_split(split, name, models, action, unanswerable.get(name))
+        fitted[name], found = _fit_split(
+            split,
+            name,
+            {m: split.read_as(weak_prompt if m is weak else None) for m in models},
+            action,
+            unanswerable.get(name),
+        )
         notes += found
     return dataclasses.replace(data, **fitted), notes
 
@@ -69,12 +77,13 @@ def _remedy(reason: str) -> str:
 def _fit_split(
     split: splits.Split,
     name: str,
-    models: Sequence[lengths.Reader],
+    read: Mapping[lengths.Reader, splits.Split],
     action: str,
     unanswerable: np.ndarray | None,
 ) -> tuple[splits.Split, list[str]]:
-    limit = min(model.max_length for model in models)
-    long = {model.role: split.is_overlong(model) for model in models}
+    """Args as `fit`, but `read`: the split as each model reads it."""
+    limit = min(model.max_length for model in read)
+    long = {model.role: as_read.is_overlong(model) for model, as_read in read.items()}
     too_long = {f"longer than {limit} tokens": np.any(list(long.values()), axis=0)}
     if unanswerable is not None:
         too_long[_LONG_PROMPT] = unanswerable & ~next(iter(too_long.values()))
@@ -99,7 +108,7 @@ def _fit_split(
             for reason, which in too_long.items()
         ]
         return split.only(~any_long), notes
-    counts = {model: int(long[model.role].sum()) for model in models}
+    counts = {model: int(long[model.role].sum()) for model in read}
     return split, [
         f"{name}: {count} of {len(split)} examples truncated from the left to {model.max_length} tokens "
         f"for the {model.role} model"

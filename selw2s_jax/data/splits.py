@@ -82,6 +82,13 @@ def sample_and_halve(
     return weak, student
 
 
+def folds(examples: Sequence[tasks.Example], num_folds: int, *, seed: int) -> np.ndarray:
+    """A fold for each example, `[N]` int32 in [0, num_folds): whole groups, about equally many in each."""
+    groups = _keyed_order(_group(examples), seed, "folds")
+    fold = {name: number % num_folds for number, name in enumerate(groups)}
+    return np.array([fold[example.group] for example in examples], np.int32)
+
+
 def pick_shots(examples: Iterable[tasks.Example], *, num_shots: int = 4, seed: int) -> list[tasks.Example]:
     """The solved problems of a few-shot prompt: half of each label, one per question, in a fixed mixed order.
 
@@ -218,6 +225,12 @@ class Split:
     def joined(self, other: "Split") -> "Split":
         """The other's examples and then these, read as these are."""
         return dataclasses.replace(self, examples=[*other.examples, *self.examples])
+
+    def read_as(self, prompt: str | None) -> "Split":
+        """The same examples in another form of the classifier input, always the same object; None: in their own."""
+        if prompt in (None, self.prompt):
+            return self
+        return self._kept.setdefault(("read as", prompt), dataclasses.replace(self, prompt=prompt))
 
     def only(self, keep: Sequence[bool]) -> "Split":
         kept = [example for example, wanted in zip(self.examples, keep, strict=True) if wanted]

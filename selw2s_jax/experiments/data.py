@@ -207,7 +207,8 @@ class DataReader:
             m.uses_self_labels for m in methods
         )
         answers_test = self._config.p_ik.num_test > 0 or method_registry.is_p_ik_alone(self._config.methods)
-        return answers_half or answers_test or self._config.p_ik.prompt == "fewshot"
+        reads_shots = "fewshot" in (self._config.p_ik.prompt, self._config.weak.prompt)
+        return answers_half or answers_test or reads_shots
 
     def _p_ik_split(
         self, own: tuple[tasks.Task, list[tasks.Example]], read: Sequence[tasks.Example], base: int

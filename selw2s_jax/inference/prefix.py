@@ -12,10 +12,10 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.data import packing
+from selw2s_jax.data import batches, packing
 from selw2s_jax.inference import classify, partials
 from selw2s_jax.models import decoder as decoder_lib
-from selw2s_jax.models import kv_cache
+from selw2s_jax.models import heads, kv_cache
 
 # Fewer prompts, or a shorter beginning, are not worth a computation of their own.
 MIN_MEMBERS, MIN_TOKENS = 8, 64
@@ -176,3 +176,41 @@ def score(
             found = jax.tree.map(lambda part: np.empty((len(tokens), *part.shape[1:]), part.dtype), scores)
         jax.tree.map(lambda whole, part, m=members: whole.__setitem__(m, part), found, scores)
     return found
+
+
+def embed(
+    decoder: decoder_lib.Decoder,
+    tokens: Sequence[np.ndarray],
+    *,
+    batch_tokens: int,
+    label: str,
+    partial: partials.Partial | None = None,
+) -> np.ndarray:
+    """`classify.embed`, the beginnings that texts share computed once.
+
+    Returns:
+        What heads read of each example, `[N, D]` float32.
+    """
+    return score(
+        _embed_forward,
+        None,
+        decoder,
+        tokens,
+        mesh=decoder.mesh,
+        batch_tokens=batch_tokens,
+        label=label,
+        partial=partial,
+    )
+
+
+def _embed_forward(static, arrays, batch: batches.Batch):
+    (graphdef, _), (params, cache, _) = static, arrays
+    return heads.embed(
+        nnx.merge(graphdef, params),
+        batch.tokens[0],
+        batch.segment_ids[0],
+        batch.positions[0],
+        batch.row[0],
+        batch.last[0],
+        cache=cache,
+    )

@@ -34,14 +34,27 @@ def is_own_task(config: ml_collections.ConfigDict) -> bool:
 
 def trains_p_ik(config: ml_collections.ConfigDict, method: registry.Method) -> bool:
     """Whether a student has a P(IK) head and P(IK) examples of its own; P(IK) alone always has."""
-    return method.uses_p_ik and (method.task_weight == 0 or config.p_ik.stage != "frozen")
+    if not method.uses_p_ik or method.p_ik_from == "frozen":
+        return False
+    return method.task_weight == 0 or method.p_ik_from == "online" or config.p_ik.stage != "frozen"
+
+
+def takes_given_scores(config: ml_collections.ConfigDict, method: registry.Method) -> bool:
+    """Whether a student is given the scores that `p_ik.mask` of the config names."""
+    return method.uses_p_ik and method.p_ik_from == "config" and config.p_ik.mask != "online"
 
 
 def needs_p_ik_data(config: ml_collections.ConfigDict) -> bool:
     """Whether P(IK) is trained at all, rather than read from a file."""
     methods = [registry.METHODS[name] for name in config.methods]
-    scored_by_model = config.p_ik.mask == "frozen_scores"
-    return any(trains_p_ik(config, method) or (method.uses_p_ik and scored_by_model) for method in methods)
+    return any(trains_p_ik(config, method) or is_scored_first(config, method) for method in methods)
+
+
+def is_scored_first(config: ml_collections.ConfigDict, method: registry.Method) -> bool:
+    """Whether P(IK) of a student's examples comes from a model that the run trains on P(IK) first."""
+    if method.p_ik_from == "config":
+        return takes_given_scores(config, method) and config.p_ik.mask == "frozen_scores"
+    return method.uses_p_ik
 
 
 # Parts of a label rule that the config names; each has options of its own.

@@ -86,13 +86,27 @@ class Probe(nnx.Module):
 
 
 def embed(
-    backbone: decoder.Decoder, tokens, segment_ids, positions, row, last, *, adapters=None, dropout=None
+    backbone: decoder.Decoder,
+    tokens,
+    segment_ids,
+    positions,
+    row,
+    last,
+    *,
+    adapters=None,
+    dropout=None,
+    cache=None,
 ) -> jax.Array:
     """What heads read of each example: the final hidden state of its last token, [E, D] float32.
 
     Arguments as for `Classifier`.
+
+    Args:
+        cache: of what comes before every example, as for `Decoder.hidden_states`.
     """
-    hidden = backbone.hidden_states(tokens, segment_ids, positions, adapters=adapters, dropout=dropout)
+    hidden = backbone.hidden_states(
+        tokens, segment_ids, positions, adapters=adapters, dropout=dropout, cache=cache
+    )
     embeddings = hidden[row, last].astype(jnp.float32)
     return sharding.constrain(embeddings, ("examples", "features"), backbone.mesh)
 

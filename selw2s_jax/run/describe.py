@@ -54,17 +54,18 @@ def list_students(
     listed = []
     references = [name for name in ("weak", "ceiling") if name in experiment.classifiers()]
     for seed in config.seeds:
-        test = experiment.inputs.by_seed[seed].test
-        reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
-        few_shot = test.few_shot
+        few_shot = experiment.inputs.by_seed[seed].test.few_shot
         for name in (*references, *config.methods):
+            role = "weak" if name == "weak" else "strong"
+            test = experiment.split(role, seed, "test")
+            reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
             listed.append(
                 {
                     "task": config.task,
                     "method": name,
                     "seed": seed,
                     "key": experiment.trained(seed, name).key,
-                    "role": "weak" if name == "weak" else "strong",
+                    "role": role,
                     "has_class_head": name in references or method_registry.METHODS[name].task_weight > 0,
                     "prompt": test.prompt,
                     "instruction": test.task.instruction if reads_instruction else "",

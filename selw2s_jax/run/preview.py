@@ -11,15 +11,20 @@ _CLASSIFIERS = {"test": "weak model and students", "p_ik": "P(IK) head"}
 def describe(experiment: selective.Experiment) -> list[dict[str, str]]:
     """Each with "task", "reader" and "text", of the first seed."""
     inputs = experiment.inputs
-    data = next(iter(inputs.by_seed.values()))
+    seed, data = next(iter(inputs.by_seed.items()))
     shown: dict[tuple[str, str], str] = {}
     for name in ("test", "p_ik"):
         split = getattr(data, name)
         if split is None:
             continue
         first = splits.Split(split.examples[:1], split.task, split.prompt, split.shots)
-        reader = _CLASSIFIERS["p_ik" if inputs.weak is None else name]
-        shown.setdefault((split.task.name, reader), first.texts[0])
+        as_weak = first.read_as(inputs.weak and experiment.split("weak", seed, name).prompt)
+        if as_weak is not first and name == "test":
+            shown.setdefault((split.task.name, "weak model"), as_weak.texts[0])
+            shown.setdefault((split.task.name, "students"), first.texts[0])
+        else:
+            reader = _CLASSIFIERS["p_ik" if inputs.weak is None else name]
+            shown.setdefault((split.task.name, reader), first.texts[0])
         if experiment.has_answers(name) or (name == "test" and experiment.has_answers("student_half")):
             shown.setdefault((split.task.name, "few-shot prompt"), first.few_shot_prompts()[0])
     return [{"task": task, "reader": reader, "text": text} for (task, reader), text in shown.items()]

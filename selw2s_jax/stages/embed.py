@@ -8,7 +8,7 @@ import numpy as np
 
 from selw2s_jax.data import by_id, splits
 from selw2s_jax.hf import pretrained
-from selw2s_jax.inference import classify
+from selw2s_jax.inference import classify, prefix
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import pretrain as pretrain_lib
 from selw2s_jax.stages import settings as settings_lib
@@ -56,7 +56,7 @@ class Embed(stage_lib.Stage):
     @functools.cached_property
     def inputs(self):
         is_truncated = bool(self.split.is_overlong(self.model).any())
-        return {
+        named = {
             "version": stage_lib.VERSION,
             "model": self.model.fingerprint,
             "texts": self.split.texts_hash,
@@ -64,6 +64,12 @@ class Embed(stage_lib.Stage):
             "compute_dtype": self.settings.precision.compute_dtype,
             "openai_pooling": self.settings.openai_pooling,
         }
+        return named | {"shares_prefix": True} if self._shares_prefix else named
+
+    @property
+    def _shares_prefix(self) -> bool:
+        """Whether the shots that all texts begin with are read once; the pooling of openai looks at whole texts."""
+        return self.split.prompt == "fewshot" and not self.settings.openai_pooling
 
     def write(self, folder, bench: workbench.Workbench) -> None:
         """Writes `ARRAY_FILE`, [N, D] float32, and `IDS_FILE` with the example_id of each row."""
@@ -94,15 +100,16 @@ class Embed(stage_lib.Stage):
             [ids[text] for text in texts],
             "use other weights, or precision.compute_dtype=float32",
         )
+        model, chosen = bench.hold_untouched(self.settings, self.model), [tokens[text] for text in texts]
+        options = {
+            "batch_tokens": self.settings.execution.score_tokens,
+            "label": self.label,
+            "partial": partial,
+        }
         with named:
-            return classify.embed(
-                bench.hold_untouched(self.settings, self.model),
-                [tokens[text] for text in texts],
-                batch_tokens=self.settings.execution.score_tokens,
-                label=self.label,
-                openai_pooling=self.settings.openai_pooling,
-                partial=partial,
-            )
+            if self._shares_prefix:
+                return prefix.embed(model, chosen, **options)
+            return classify.embed(model, chosen, openai_pooling=self.settings.openai_pooling, **options)
 
 
 def read(store: artifacts.Store, stages: Sequence[Embed], split: splits.Split) -> np.ndarray:

@@ -256,6 +256,7 @@ def make_experiment(classifiers: tuple[str, ...], test: splits.Split):
     return types.SimpleNamespace(
         inputs=types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=test)}),
         classifiers=lambda: classifiers,
+        split=lambda role, seed, name: test,
         trained=lambda seed, name: types.SimpleNamespace(key=f"{name} {seed}"),
     )
 

@@ -15,9 +15,9 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs, selective
-from selw2s_jax.inference import classify, partials
+from selw2s_jax.inference import classify, partials, prefix
 from selw2s_jax.models import heads
-from selw2s_jax.run import pipeline
+from selw2s_jax.run import pipeline, preview
 from selw2s_jax.runtime import artifacts, preemption
 from selw2s_jax.stages import embed, workbench
 from selw2s_jax.training import step
@@ -204,3 +204,30 @@ def test_a_run_embeds_what_an_analysis_asks_for(workdir):
     )
     experiment.targets()
     assert list(experiment.all_embeddings()) == [("strong", 0, "test")]
+
+
+def test_texts_with_shots_share_them_and_the_weak_model_may_read_another_form(workdir, tmp_path):
+    """Rows are those of whole texts; the weak model's texts, and its keys, are those of a run of that form alone."""
+    experiment = make_experiment(workdir, p_ik__prompt="fewshot", weak__prompt="bare")
+    stage = experiment.embeddings("strong", 0, "student_half")
+    tokens = stage.split.tokens(stage.model)
+    (group,) = prefix.group(tokens)
+    assert group.length >= prefix.MIN_TOKENS and len(group.members) == 13
+    found = make(stage, tmp_path)
+    model = workbench.Workbench(artifacts.Store(tmp_path), tmp_path).hold_untouched(
+        stage.settings, stage.model
+    )
+    whole = classify.embed(model, tokens, batch_tokens=48, label="test")
+    np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+
+    bare = make_experiment(workdir)
+    assert [s.prompt for s in (experiment.weak(0).task.split, stage.split)] == ["bare", "fewshot"]
+    for split_name in ("weak_half", "student_half", "test"):
+        ours, theirs = (one.embeddings("weak", 0, split_name) for one in (experiment, bare))
+        assert ours.key == theirs.key
+    assert experiment.weak(0).key == bare.weak(0).key
+    assert experiment.evaluation(0, "weak").split.texts == bare.evaluation(0, "weak").split.texts
+    shown = {one["reader"]: one["text"] for one in preview.describe(experiment)}
+    assert shown["weak model"] == bare.inputs.test.texts[0] and shown["students"] == stage.split.read_as(
+        "fewshot"
+    ).few_shot.prompt(bare.inputs.test.examples[0].text)

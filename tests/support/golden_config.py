@@ -8,6 +8,8 @@ from selw2s_jax.method import registry
 # or a changed default breaks the commands and the comparisons of users: change this table knowingly.
 GOLDEN = {
     "analysis.embeddings": (),
+    "calibration.folds": 5,
+    "calibration.weak": "crossfit",
     "ceiling.split": "student",
     "checkpoint.every_steps": 500,
     "checkpoint.keep": 2,
@@ -128,6 +130,7 @@ GOLDEN = {
     "training.warmup_steps": 0,
     "training.weight_decay": 0.0,
     "weak.label_noise": 0.0,
+    "weak.prompt": str,
     "weak.learning_rate": float,
     "weak.model": str,
     "weak.revision": str,
