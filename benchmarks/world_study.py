@@ -57,9 +57,10 @@ Secondary, not corrected: the other differences, labels, calibration.
 Second study, written when worlds 60 and 61 of the first had been seen, with one seed each, and before the first student
 of its own worlds was trained. There few-shot answers (86 %) were within two points of the ceiling (88 %), and every
 student that saw self labels was as good as these: where self labels do nearly as well everywhere, no choice among rows
-can gain. The strong model of the first study had been trained for 700 steps, that of the worlds 0 to 2 for 600 (few-shot
-76 to 82 %, ceiling 85 to 87 %). So the same study with 600 steps, in worlds 65 to 69, which nothing was chosen on: the same
-comparisons, tests and rule; gains are expected where few-shot answers leave room below the ceiling. Both are reported."""
+can gain. The strong model of the first study had been trained for 700 steps, that of worlds 0 to 2 for 600 (few-shot
+76 to 82 %, ceiling 85 to 87 %). So the same study with 600 steps, in worlds 65 to 69, which nothing was chosen on: the
+same comparisons, tests and rule; gains are expected where few-shot answers leave room below the ceiling.
+Both are reported."""
 
 
 def run(workdir: pathlib.Path, worlds: list[int], config: str, overrides: list[str]) -> None:

@@ -170,7 +170,9 @@ def _method_keys(config: ml_collections.ConfigDict) -> None:
         selector="threshold",  # which rows keep the strong model's own label
         refiner="graph",  # what becomes of the labels of the others: graph | none
     )
-    config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True)
+    # over: with whose labels a label is averaged: batch, by the student's present embeddings; or set, the whole half,
+    # by those of the model as it was pretrained, which smooths `posterior` too.
+    config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True, over="batch")
     # Of the losses by name; a loss of your own that takes an argument of one of these names is given it, unless it is
     # registered with other sections.
     config.loss = dict(

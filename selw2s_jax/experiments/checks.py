@@ -98,6 +98,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "selection.selector": tuple(selection.SELECTORS),
         "selection.refiner": tuple(selection.REFINERS),
         "calibration.weak": CALIBRATIONS,
+        "graph.over": ("batch", "set"),
         "ceiling.split": splits.CEILING_SPLITS,
         "training.optimizer": state.OPTIMIZERS,
         "training.schedule": state.SCHEDULES,

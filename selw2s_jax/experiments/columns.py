@@ -53,11 +53,15 @@ FROZEN = {
     "frozen_p_ik": Column(),  # P(IK) of a model that was trained first
     "shuffled_p_ik": Column(),  # the same shuffled among the examples
 }
-COLUMNS |= CALIBRATED | FROZEN
+NEIGHBOURS = (
+    "neighbours"  # the mean label of a row's neighbours in the whole set; of any method whose rule reads it
+)
+COLUMNS |= CALIBRATED | FROZEN | {NEIGHBOURS: Column((2,))}
 _OF_THE_EXPERIMENT = (
     *("weak_probs", "self_labels", "given_p_ik", "ik_target", batches.EMBEDDINGS),
     *CALIBRATED,
     *FROZEN,
+    NEIGHBOURS,
 )
 
 
@@ -129,7 +133,7 @@ def carried(config: ml_collections.ConfigDict, method: registry.Method) -> dict[
         if method.mask_of is not None or objectives.takes_given_scores(config, method):
             names.append("given_p_ik")
         read = (*read_by(objectives.make_objective(config, method)), *method.columns)
-        made = {name for name, column in COLUMNS.items() if column.make is not None}
+        made = {NEIGHBOURS} | {name for name, column in COLUMNS.items() if column.make is not None}
         if method.p_ik_from != "config":
             made |= CALIBRATED.keys() | FROZEN.keys()
         names += [name for name in read if name in made]

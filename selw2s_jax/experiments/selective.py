@@ -25,6 +25,7 @@ from selw2s_jax.stages import (
     predict,
     pretrain,
     probe,
+    smoothed,
     train,
 )
 from selw2s_jax.stages import settings as settings_lib
@@ -411,12 +412,27 @@ class Experiment:
             named["given_p_ik"] = examples.ShuffledMasks(self.student(seed, method.mask_of), shuffle_seed)
         elif objectives.takes_given_scores(self._config, method):
             named["given_p_ik"] = self._scores_column(seed)
-        for name in columns.carried(self._config, method)[batches.TASK]:
-            if name in calibrated.MAKERS:
-                named[name] = calibrated.MAKERS[name](self, seed)
-            elif name not in named:
-                named[name] = examples.Made(self._made_column(seed, name))
+        for column_name in columns.carried(self._config, method)[batches.TASK]:
+            if column_name in calibrated.MAKERS:
+                named[column_name] = calibrated.MAKERS[column_name](self, seed)
+            elif column_name not in (*named, columns.NEIGHBOURS):
+                named[column_name] = examples.Made(self._made_column(seed, column_name))
+        if columns.NEIGHBOURS in columns.carried(self._config, method)[batches.TASK]:
+            named[columns.NEIGHBOURS] = self._neighbours(seed, method, named)
         return named
+
+    def _neighbours(
+        self, seed: int, method: registry.Method, named: dict[str, examples.Column]
+    ) -> smoothed.Neighbours:
+        """The mean labels of neighbours in the whole half: of those that the rule chooses, where it does so once."""
+        objective = objectives.without_smoothing(objectives.make_objective(self._config, method))
+        is_fixed = objective is not None and not any(column.by_step for column in named.values())
+        graph = {key: value for key, value in self._config.graph.items() if key not in ("alpha", "over")}
+        return smoothed.Neighbours(
+            smoothed.Chosen(objective, dict(named)) if is_fixed else named["weak_probs"],
+            self.embeddings("strong", seed, "student_half"),
+            graph,
+        )
 
     @_once
     def _made_column(self, seed: int, name: str) -> column.Column:

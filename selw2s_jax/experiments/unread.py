@@ -9,7 +9,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
-from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, selection
+from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry
 from selw2s_jax.worlds import smoke, world
 
 
@@ -222,7 +222,7 @@ def _options_read(config: ml_collections.ConfigDict, methods: Sequence[registry.
         add(losses.LOSSES, method.loss, method.loss_options)
         add(label_rules.LABEL_RULES, method.label_rule, method.rule_options)
         options = dict(objective.rule_options)
-        for part, known in (("selector", selection.SELECTORS), ("refiner", selection.REFINERS)):
+        for part, known in objectives.RULE_PARTS.items():
             if part in options:
                 add(known, options[part], method.rule_options)
     return read

@@ -58,7 +58,11 @@ def is_scored_first(config: ml_collections.ConfigDict, method: registry.Method) 
 
 
 # Parts of a label rule that the config names; each has options of its own.
-_RULE_PARTS = {"selector": selection.SELECTORS, "refiner": selection.REFINERS}
+RULE_PARTS = {
+    "selector": selection.SELECTORS,
+    "refiner": selection.REFINERS,
+    "refiner_of_set": selection.REFINERS,  # of rules that smooth over the whole set alone
+}
 
 
 def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -> Objective:
@@ -86,11 +90,11 @@ def _bind(
 ) -> tuple[tuple[str, Any], ...]:
     """Options of a factory and of the parts that it names: the method's own, and the config's for the others."""
     options = _values(config, known, name) | own
-    for part, parts in _RULE_PARTS.items():
+    for part, parts in RULE_PARTS.items():
         if part in options:
             options = _values(config, parts, options[part]) | options
     required = known.required_names(name).union(
-        *(parts.required_names(options[part]) for part, parts in _RULE_PARTS.items() if part in options)
+        *(parts.required_names(options[part]) for part, parts in RULE_PARTS.items() if part in options)
     )
     if missing := sorted(required - options.keys()):
         offering = ", ".join(f"config.{section}" for section in known.sections(name)) or "the config"
@@ -120,10 +124,30 @@ def _options_of_section(config: ml_collections.ConfigDict, section: str) -> dict
         return {"gamma": config.p_ik.gamma, "mask": "online" if config.p_ik.mask == "online" else "given"}
     if section == "self_label":
         return {"self_label": "class_head" if config.self_label.source == "class_head" else "given"}
-    return config[section].to_dict()
+    options = config[section].to_dict()
+    # Keys that came later: at their defaults they are not named, so that older artifacts are still found.
+    if section == "graph" and options["over"] == "batch":
+        del options["over"]
+    if section == "selection" and config.graph.over == "set":
+        options["refiner_of_set"] = options["refiner"]
+    return options
+
+
+def without_smoothing(objective: Objective) -> Objective | None:
+    """The same with labels as they are before they are smoothed; None where these are not known before training.
+
+    They are where the rule looks at no output of the model in training: which is known of those of this package.
+    """
+    options = dict(objective.rule_options)
+    if objective.label_rule not in ("selective", "posterior"):
+        return None
+    if options.get("mask") == "online" or options.get("self_label") == "class_head":
+        return None
+    options |= {part: "none" for part in ("refiner", "refiner_of_set") if part in options}
+    return objective._replace(rule_options=tuple(sorted(options.items())))
 
 
 def rule_parts(objective: Objective) -> dict[str, Callable]:
     """The factories that a label rule takes by name."""
     options = dict(objective.rule_options)
-    return {part: known[options[part]] for part, known in _RULE_PARTS.items() if part in options}
+    return {part: known[options[part]] for part, known in RULE_PARTS.items() if part in options}

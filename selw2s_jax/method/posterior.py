@@ -10,6 +10,8 @@ is that of an answer's being right whichever class it is. The numbers b, c_0 and
 rules find them in the columns that their examples carry.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -51,37 +53,49 @@ def combine(
     return targets, decides(weak_log_odds, reliability)
 
 
-def _rule(self_label: str, reliability_of) -> label_rules.LabelRule:
-    """The rule with the reliability that a function gives for its inputs."""
+def _rule(self_label: str, reliability_of, refine: selection.Refiner) -> label_rules.LabelRule:
+    """The rule with the reliability that a function gives for its inputs, and labels that another refines."""
 
     def rule(inputs: label_rules.RuleInputs) -> label_rules.Labels:
         own = selection.as_probs(selection.own_labels(inputs, self_label))[:, 1]
         reliability = reliability_of(inputs)
-        targets, decided = combine(inputs.columns["weak_log_odds"], own, reliability)
+        prior, decided = combine(inputs.columns["weak_log_odds"], own, reliability)
         decided &= inputs.example_mask
+        targets, metrics = refine(inputs, prior, decided)
         count = jnp.maximum(jnp.sum(inputs.example_mask), 1)
-        metrics = {"ik_rate": jnp.sum(decided) / count}
-        labels = label_rules.Labels(targets, targets, decided, reliability, metrics)
+        metrics = metrics | {"ik_rate": jnp.sum(decided) / count}
+        labels = label_rules.Labels(targets, prior, decided, reliability, metrics)
         return jax.tree.map(jax.lax.stop_gradient, labels)
 
     return rule
 
 
-def _reads(*, reliability: str = "reliability", **options) -> tuple[str, ...]:
-    return ("weak_log_odds", *selection.reads_own_labels(**options), reliability)
+def _reads(
+    *, reliability: str = "reliability", refiner_of_set: str = "none", **options: Any
+) -> tuple[str, ...]:
+    refined = selection.REFINERS.reads(refiner_of_set, options)
+    return ("weak_log_odds", *selection.reads_own_labels(**options), reliability, *refined)
 
 
 @label_rules.register("posterior", reads=_reads)
 def make_posterior_rule(
-    *, reliability: str = "reliability", self_label: str = "given"
+    *,
+    reliability: str = "reliability",
+    self_label: str = "given",
+    refiner_of_set: str = "none",
+    **options: Any,
 ) -> label_rules.LabelRule:
     """The posterior of the weak label and the own label, on every row.
 
     Args:
         reliability: the column that says how probable it is that own labels are right.
         self_label: "given" takes the labels of the batch, "class_head" the student's own present class.
+        refiner_of_set: name in `selection.REFINERS`, of what becomes of the posterior where labels are smoothed over
+            the whole set.
+        **options: of the refiner; it takes those that its factory names.
     """
-    return _rule(self_label, lambda inputs: inputs.columns[reliability])
+    refine = selection.REFINERS.make_from(refiner_of_set, options)
+    return _rule(self_label, lambda inputs: inputs.columns[reliability], refine)
 
 
 def _reads_online(**options) -> tuple[str, ...]:
@@ -101,7 +115,7 @@ def make_posterior_online_rule(*, self_label: str = "given") -> label_rules.Labe
         p_ik = jnp.clip(inputs.p_ik.astype(jnp.float32), calibration.MARGIN, 1 - calibration.MARGIN)
         return jax.nn.sigmoid(intercept + slope * (jnp.log(p_ik) - jnp.log1p(-p_ik)))
 
-    return _rule(self_label, reliability_of)
+    return _rule(self_label, reliability_of, selection.make_no_refiner())
 
 
 @selection.SELECTORS.register("by_confidence", reads=("weak_log_odds",))

@@ -23,11 +23,26 @@ def make_threshold(*, gamma: float) -> Selector:
     return lambda inputs, p_ik: p_ik.astype(jnp.float32) > jnp.float32(gamma)
 
 
-@REFINERS.register("graph")
+def reads_neighbours(*, over: str = "batch", **_: Any) -> tuple[str, ...]:
+    """The column that smoothing over the whole set reads."""
+    return ("neighbours",) if over == "set" else ()
+
+
+@REFINERS.register("graph", reads=reads_neighbours)
 def make_graph_refiner(
-    *, alpha: float, tau: float, normalize: bool, include_self: bool, center: bool
+    *, alpha: float, tau: float, normalize: bool, include_self: bool, center: bool, over: str = "batch"
 ) -> Refiner:
-    """Labels smoothed over the graph of the whole batch; see `graph_smoothing.smooth_labels`."""
+    """Labels smoothed over the graph of the whole batch; see `graph_smoothing.smooth_labels`.
+
+    Args:
+        over: "set" takes the mean of a row's neighbours among all examples from the column `neighbours`, in which the
+            other options are then.
+    """
+    if over == "set":
+        return lambda inputs, prior, ik_mask: (
+            alpha * prior + (1.0 - alpha) * inputs.columns["neighbours"].astype(jnp.float32),
+            {},
+        )
 
     def refine(inputs: label_rules.RuleInputs, prior: jax.Array, ik_mask: jax.Array):
         refined, weights = graph_smoothing.smooth_labels(

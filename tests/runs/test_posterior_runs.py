@@ -10,7 +10,7 @@ from support import tiny_config
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
-from selw2s_jax.run import pipeline
+from selw2s_jax.run import embeddings, pipeline
 from selw2s_jax.runtime import artifacts
 
 METHODS = (
@@ -27,7 +27,7 @@ FROZEN = tuple(name for name in METHODS if name != "posterior_online")
 
 
 def make_config(**overrides):
-    """Probes, as they are quick, of labels of an adapted weak model; odd sizes."""
+    """Probes, as they are quick; odd sizes."""
     defaults = {
         "strong__model": "random-tiny-gpt2",
         "methods": METHODS,
@@ -145,6 +145,35 @@ def test_ground_truth_of_the_students_half_reaches_no_student(finished, tmp_path
         first, second = (read(run, label, file) for run in (finished, tmp_path / "run"))
         for name, values in first.items():
             np.testing.assert_array_equal(second[name], values, err_msg=f"{label} {name}")
+
+
+@pytest.mark.slow
+def test_labels_are_smoothed_over_the_whole_half(tmp_path):
+    """By embeddings of the untouched model, whatever is trained of it; what the rule's labels were is in the trace."""
+    names = ("selective", "selective_without_ik", "selective_frozen", "posterior")
+    config = make_config(
+        methods=names,
+        graph__over="set",
+        graph__alpha=0.5,
+        strong__trained="all",
+        calibration__weak="none",
+        data__num_train=64,  # so that all rows are in a batch
+    )
+    pipeline.run(config, tmp_path / "run")
+    found = embeddings.read(tmp_path / "run", model="strong", split="student_half", seed=0)
+    z = found.values.astype(np.float64)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    weights = special.softmax(z @ z.T / 0.1, axis=1)
+    weak = by_id(read(tmp_path / "run", "weak labels", "predictions.parquet"), "prob_1")
+    for name in names:
+        trace = read(tmp_path / "run", name, "trace.parquet")
+        prior, target, known = (by_id(trace, column) for column in ("prior", "target", "ik_mask"))
+        smoothed = prior if name in ("selective_frozen", "posterior") else weak
+        means = weights @ np.array([smoothed[example] for example in found.example_id])
+        for example, mean in zip(found.example_id, means, strict=True):
+            is_own = known[example] and name != "posterior"
+            expected = prior[example] if is_own else 0.5 * prior[example] + 0.5 * mean
+            assert target[example] == pytest.approx(expected, abs=1e-5), name
 
 
 def plan(capsys, tmp_path, **overrides) -> list[str]:
