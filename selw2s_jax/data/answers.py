@@ -39,12 +39,13 @@ _DASH = r"[-\u2013\u2014]+"
 
 _NEXT_PROMPT = re.compile(r"(?<!#)###(?!#)")
 _SKIPPED = re.compile(_FRONT)
-_LONE = re.compile(r"(?![\w&]|['\u2019-]\w|\.[A-Za-z]\.)")  # no A's, A-level, A.M. or B&B
-# What ends a letter that a text begins with. (An apostrophe of A's is no quote: see _LONE.)
-_LETTER_ENDS = re.compile(rf"[^\S\n]*(?:\Z|\n)|[.):,;\]*}}>{_QUOTES}]|_+(?!\w)")
+# No B12, B_cells, B&B, A's, A-level or A.M.
+_LONE = re.compile(r"(?!_*[^\W_]|&|['\u2019-]\w|\.[A-Za-z]\.)")
+# What ends a letter that a text begins with.
+_LETTER_ENDS = re.compile(rf"[^\S\n]*(?:\Z|\n)|[.):,;\]*}}>{_QUOTES}]|_")
 _SMALL_LETTER_ENDS = re.compile(r"[.):]")
 _JOINED = re.compile(
-    rf"{_CLOSING}\s*(?P<by>,\s*(?:and|or)\b|,|/|&|(?:and|or)\b(?:/or\b)?)\s*(?:(?:option|choice)\s+)?{_FRONT}"
+    rf"{_CLOSING}\s*(?:,\s*(?:and|or)\b|,|/|&|(?:and|or)\b(?:/or\b)?)\s*(?:(?:option|choice)\s+)?{_FRONT}"
     r"(?P<letter>[A-Za-z])",
     re.IGNORECASE,
 )
@@ -121,12 +122,10 @@ def _letter_at(text: str, place: int, num_choices: int) -> int | None:
 def _is_joined(text: str, letter: int, choices: Sequence[str], end: int = 1) -> bool:
     """Whether the letter that ends at a place is joined to another, as in "A or B"."""
     joined = _JOINED.match(text, end)
-    if joined is None:
+    if joined is None or _letter_at(text, joined.start("letter"), len(choices)) in (None, letter):
         return False
-    other = _letter_at(text, joined.start("letter"), len(choices))
-    # "B, A dog" where B is a dog: the A is an article.
-    is_own_text = joined["by"] == "," and _length_begun(text[joined.start("letter") :], choices[letter]) > 1
-    return other not in (None, letter) and not is_own_text
+    # Not "B, A dog" where B is a dog, nor "D. and C" where D is that.
+    return all(_length_begun(behind, choices[letter]) <= 1 for behind in _behind(text, end))
 
 
 def _ends_letter(text: str, letter: int, choices: Sequence[str]) -> bool:

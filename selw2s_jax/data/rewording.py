@@ -7,7 +7,6 @@ place of the instruction. An edit passes over what it is not sure of.
 
 import collections
 import fractions
-import itertools
 import re
 from collections.abc import Callable
 
@@ -15,39 +14,29 @@ from selw2s_jax.data import by_id, gsm8k, variations
 
 Edit = Callable[[str], str]
 
-_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_VALUES = {word: str(number) for number, word in enumerate(_WORDS, 2)}
+_TO_19 = (
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_OTHER_WORDS = (
-    "one",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    *_TENS,
-)
-_ALL_VALUES = {
-    **{word: int(value) for word, value in _VALUES.items()},
-    **dict(zip(_OTHER_WORDS, (1, *range(13, 20), *range(20, 100, 10)), strict=True)),
-}
+_VALUES = {word: i for i, word in enumerate(_TO_19, 1)} | {word: 10 * i for i, word in enumerate(_TENS, 2)}
+_EDITED = _TO_19[1:12]  # "one" may be no number
 _SCALES = "hundred|thousand|million|billion|dozen|score|half"
 _FRACTIONS = "halves|thirds?|quarters?|(?:four|fif|six|seven|eigh|nin|ten)ths?"
-_PART_OF_NUMBER = "|".join([*_WORDS, *_OTHER_WORDS, _SCALES, _FRACTIONS, "point", "and", "a", "out"])
-
+_GOES_ON = "|".join([*_VALUES, _SCALES, _FRACTIONS, "point", "and", "out"])  # behind a part of a number
 # A whole number that stands by itself before a word: no measure, part of a sum, fraction, date or name.
-_DIGITS = re.compile(r"(?<![^\s(])(?<![\d=+*/\u00d7\u00f7-]\s)(?P<number>[2-9]|1[0-2])(?=\s[a-z]{3})")
-_WORD = re.compile(
-    rf"(?<![\w-])(?P<word>{'|'.join(_WORDS)})(?=\s(?!(?:{_PART_OF_NUMBER})\b)[a-z]{{3}})", re.IGNORECASE
+_DIGITS = re.compile(
+    r"(?<![^\s(])(?<![\d=+*/\u00d7\u00f7-]\s)(?P<number>[2-9]|1[0-2])(?=\s(?:[a-z]{3}|of\b))"
 )
-_NUMBER_BEFORE = re.compile(rf"\b(?:{_PART_OF_NUMBER})\s+\Z", re.IGNORECASE)
+_WORD = re.compile(
+    rf"(?<![\w-])(?P<word>{'|'.join(_EDITED)})(?=\s(?!(?:{_GOES_ON})\b)(?:[a-z]{{3}}|of\b))", re.IGNORECASE
+)
+_NUMBER_BEFORE = re.compile(rf"\b(?:{'|'.join(_VALUES)}|{_SCALES}|point)\s+(?:and\s+)?\Z", re.IGNORECASE)
 _LONGEST_BEFORE = 20  # characters
 # An amount of money that no noun and no scale follows: not $5 bills, $5 million, $5-$10, $5k.
 _DOLLARS = re.compile(
-    r"\$(?P<amount>\d[\d,]*(?:\.\d+)?)(?=[.,;:?!)]?(?:\s*\Z|\s+(?:for|each|per|an?|and|or|to|on|in|from|at|of|every|if|but"
-    r"|than|after|when|by|he|she|they|it|so|while|with|more|less|left)\b)|[?!;)])"
+    r"(?<!\w)\$(?P<amount>\d+(?:,\d{3})*(?:\.\d+)?)(?=[.,;:?!)]*(?:\s*\Z|[.?!]\s|\s+(?:for|each|per|an?|and|or|to|on|in"
+    r"|from|at|of|every|if|but|than|after|when|by|he|she|they|it|so|while|with|more|less|left)\b))"
 )
 _PERCENT = re.compile(r"(?<=\d)\s?%(?![\w%/-])")
 
@@ -86,14 +75,14 @@ def _in_digits(text: str) -> collections.Counter[fractions.Fraction]:
 
 
 def _of_all(text: str) -> collections.Counter[fractions.Fraction]:
-    words = re.findall(rf"\b(?:(?:{'|'.join(_TENS)})[- ])?(?:{'|'.join(_ALL_VALUES)})\b", text, re.IGNORECASE)
-    values = (sum(_ALL_VALUES[part] for part in re.split("[- ]", word.lower())) for word in words)
+    words = re.findall(rf"\b(?:(?:{'|'.join(_TENS)})[- ])?(?:{'|'.join(_VALUES)})\b", text, re.IGNORECASE)
+    values = (sum(_VALUES[part] for part in re.split("[- ]", word.lower())) for word in words)
     return _in_digits(text) + collections.Counter(map(fractions.Fraction, values))
 
 
 def _digits_to_words(text: str) -> str:
     def word(found: re.Match) -> str:
-        return _like(_begins_sentence(text, found.start()), _WORDS[int(found["number"]) - 2])
+        return _like(_begins_sentence(text, found.start()), _TO_19[int(found["number"]) - 1])
 
     return _DIGITS.sub(word, text)
 
@@ -101,7 +90,7 @@ def _digits_to_words(text: str) -> str:
 def _words_to_digits(text: str) -> str:
     def digits(found: re.Match) -> str:
         before = text[max(0, found.start() - _LONGEST_BEFORE) : found.start()]
-        return found[0] if _NUMBER_BEFORE.search(before) else _VALUES[found["word"].lower()]
+        return found[0] if _NUMBER_BEFORE.search(before) else str(_VALUES[found["word"].lower()])
 
     return _WORD.sub(digits, text)
 
@@ -136,16 +125,12 @@ def _begins_sentence(text: str, place: int) -> bool:
     return not text[:place].strip() or text[:place].rstrip()[-1] in ".?!"
 
 
-def _as_it_is(text: str) -> str:
-    return text
-
-
-# One of each group is done, so that none undoes another.
+# Of each group one or none, so that no edit undoes another.
 _GROUPS: tuple[tuple[Edit, ...], ...] = (
-    (_as_it_is, _digits_to_words, _words_to_digits),
-    (_as_it_is, _dollars_to_words),
-    (_as_it_is, _percent_to_word),
-    (_as_it_is, _expand, _contract),
+    (_digits_to_words, _words_to_digits),
+    (_dollars_to_words,),
+    (_percent_to_word,),
+    (_expand, _contract),
 )
 
 
@@ -168,7 +153,9 @@ def reword(
         UserError: `count` is no number of variations.
     """
     variations.check_count(count)
-    texts = {edited: None for edits in itertools.product(*_GROUPS) if (edited := _edit(text, edits))}
+    texts = {text: None}
+    for group in _GROUPS:
+        texts |= {_edit(one, edit): None for one in texts for edit in group}
     found = [
         variations.Variation(text=edited, wording=wording, is_instruction_behind=is_behind)
         for edited in texts
@@ -179,10 +166,7 @@ def reword(
     return [found[i] for i in sorted(range(len(found)), key=draws.__getitem__)[:count]]
 
 
-def _edit(text: str, edits: tuple[Edit, ...]) -> str:
-    """The text after those edits that keep its numbers."""
-    for edit in edits:
-        edited = edit(text)
-        if edited != text and numbers_survive(text, edited):
-            text = edited
-    return text
+def _edit(text: str, edit: Edit) -> str:
+    """The text after an edit, or as it was where a number would be lost."""
+    edited = edit(text)
+    return edited if edited == text or numbers_survive(text, edited) else text
