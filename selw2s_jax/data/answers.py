@@ -20,8 +20,8 @@ class Parsed(NamedTuple):
 
     Attributes:
         answer: as of `parse`.
-        rule: by which it was found: of choices "letter" (it begins with one), "named" (one behind "answer is" and the
-            like) or "text"; of the other kinds "first" or "line"; None where there is no answer.
+        rule: by which it was found. Of choices "letter" (it begins with one), "named" (one behind "answer is" and the
+            like) or "text"; of words "first" or "line"; of numbers "mark" or "line"; None where there is no answer.
         conflicts: whether the letter of one choice stands before the text of another. The letter counts.
     """
 
@@ -107,16 +107,23 @@ def _parse_choice(text: str, choices: Sequence[str] | None, words: Sequence[str]
     return _NONE if begun is None else Parsed(begun, "text")
 
 
-def _letter_at(text: str, place: int, num_choices: int) -> int | None:
-    """The choice whose letter stands alone at a place; a small letter only where an article cannot be meant."""
-    letter = text[place : place + 1]
-    known = _LETTERS[:num_choices]
+def _letter_at(text: str, place: int, num_choices: int, *, is_named: bool = False) -> int | None:
+    """The choice whose letter stands alone at a place; a small letter only where it can be no word.
+
+    Args:
+        is_named: whether a letter is what the words before it announce: all but "a" and "i" can be no word then.
+    """
+    letter, known = text[place : place + 1], _LETTERS[:num_choices]
     if not letter or not _LONE.match(text, place + 1):
         return None
     if letter in known:
         return known.index(letter)
-    is_small = letter in known.lower() and _SMALL_LETTER_ENDS.match(text, place + 1)
-    return known.lower().index(letter) if is_small else None
+    if letter not in known.lower():
+        return None
+    is_no_word = _SMALL_LETTER_ENDS.match(text, place + 1)
+    if is_named:
+        is_no_word = letter not in "ai" or _LETTER_ENDS.match(text, place + 1)
+    return known.lower().index(letter) if is_no_word else None
 
 
 def _is_joined(text: str, letter: int, choices: Sequence[str], end: int = 1) -> bool:
@@ -140,7 +147,7 @@ def _named_letters(text: str, choices: Sequence[str]) -> list[tuple[int | None, 
     found: list[tuple[int | None, int]] = []
     for match in _NAMED.finditer(text):
         place = match.start("letter")
-        letter = _letter_at(text, place, len(choices))
+        letter = _letter_at(text, place, len(choices), is_named=True)
         is_article = any(_length_begun(text[place:], choice) > 1 for choice in choices)
         is_denied = _BEHIND_NOT.search(text[max(0, match.start() - _LONGEST_NOT) : match.start()])
         if letter is not None and not is_article and not is_denied:
@@ -228,7 +235,7 @@ def _parse_number(text: str, choices: Sequence[str] | None, words: Sequence[str]
     del choices, words
     _, mark, behind = text.rpartition(gsm8k.ANSWER_MARK)
     if mark and (marked := gsm8k.number_behind_mark(behind)) is not None:
-        return Parsed(marked, "first")
+        return Parsed(marked, "mark")
     line = next((line for line in text.split("\n") if line.strip()), "")
     for found in _numbers_of(line):
         if found is not None:
