@@ -328,3 +328,18 @@ def test_the_data_sets_own_solutions_are_read(real_data):
     assert [parse(one) for one in solutions] == [gsm8k.parse_answer(one) for one in solutions]
     number_first = [f" {one.rpartition('####')[2].strip()}\n{one.rpartition('####')[0]}" for one in solutions]
     assert [parse(one) for one in number_first] == [gsm8k.parse_answer(one) for one in solutions]
+
+
+def test_real_choices_in_form_are_read_back(real_data):
+    path = real_data / "mmlu" / "all" / "validation.parquet"
+    if not path.exists():
+        pytest.skip(f"MMLU not found at {path}")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for choices in parquet.read_table(path)["choices"].to_pylist()[:300]:
+        for index, (letter, text) in enumerate(zip("ABCD", choices, strict=True)):
+            for written in (
+                f" {letter}. {text}",
+                f" {letter}\nAs {text}",
+                f"The answer is ({letter}) {text}.",
+            ):
+                assert answers.parse_in_full("choice", written, choices=choices)[::2] == (index, False)
