@@ -35,7 +35,6 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _QUOTES = "\"'`\u00b4\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb"
 _FRONT = rf"[\s{_QUOTES}()\[\]{{}}<>*_]*"  # what may stand before an answer
 _CLOSING = rf"[.):,;\]}}>*_{_QUOTES}]*"  # what may stand behind a letter, right after it
-_DASH = r"[-\u2013\u2014]+"
 
 _NEXT_PROMPT = re.compile(r"(?<!#)###(?!#)")
 _SKIPPED = re.compile(_FRONT)
@@ -43,6 +42,7 @@ _SKIPPED = re.compile(_FRONT)
 _LONE = re.compile(r"(?!_*[^\W_]|&|['\u2019-]\w|\.[A-Za-z]\.)")
 # What ends a letter that a text begins with.
 _LETTER_ENDS = re.compile(rf"[^\S\n]*(?:\Z|\n)|[.):,;\]*}}>{_QUOTES}]|_")
+_BEHIND_LETTER = re.compile(rf"{_CLOSING}\s*(?P<dash>[-\u2013\u2014]+\s*)?")
 _SMALL_LETTER_ENDS = re.compile(r"[.):]")
 _JOINED = re.compile(
     rf"{_CLOSING}\s*(?:,\s*(?:and|or)\b|,|/|&|(?:and|or)\b(?:/or\b)?)\s*(?:(?:option|choice)\s+)?{_FRONT}"
@@ -157,9 +157,9 @@ def _named_letters(text: str, choices: Sequence[str]) -> list[tuple[int | None, 
 
 def _behind(text: str, end: int) -> list[str]:
     """What follows a letter, behind punctuation and white space, and behind a dash too where there is one."""
-    rest = re.compile(rf"{_CLOSING}\s*").match(text, end).end()
-    dash = re.compile(rf"{_DASH}\s*").match(text, rest)
-    return [text[rest:], *([text[dash.end() :]] if dash else [])]
+    found = _BEHIND_LETTER.match(text, end)
+    behind = text[found.end() :]
+    return [found["dash"] + behind, behind] if found["dash"] else [behind]
 
 
 def _conflicts(text: str, end: int, letter: int, choices: Sequence[str]) -> bool:
