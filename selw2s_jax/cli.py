@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from selw2s_jax import config as config_lib
 from selw2s_jax import errors
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import distributed, faults, output, places, preemption
+from selw2s_jax.runtime import distributed, faults, output, places, preemption, xla_flags
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells give it
@@ -113,6 +113,8 @@ def run(
     define_flags: Callable[[flags.FlagValues], None],
     work: Callable[[flags.FlagValues], None],
     argv: list[str] | None = None,
+    *,
+    starts_devices: bool = True,
 ) -> None:
     """Parses the command line and does the command's work, both as `guard` does.
 
@@ -120,11 +122,12 @@ def run(
         define_flags: defines the flags of the command.
         work: does what their values say.
         argv: arguments, flags only; by default those of this process, which the command then is.
+        starts_devices: whether the work starts JAX's devices, whose settings are then checked before.
     """
     with output.standard_streams():
         if argv is None:
             define_flags(flags.FLAGS)
-            _run_process(work)
+            _run_process(work, starts_devices)
             return
         values = flags.FlagValues()
         define_flags(values)
@@ -136,7 +139,7 @@ def run(
         guard(lambda: work(values))
 
 
-def _run_process(work: Callable[[flags.FlagValues], None]) -> None:
+def _run_process(work: Callable[[flags.FlagValues], None], starts_devices: bool) -> None:
     logging.set_verbosity(logging.WARNING)
     # A write that fails is raised; what Orbax, asyncio and TensorStore say about it besides is left out.
     for logger in (logging.get_absl_logger(), std_logging.getLogger("asyncio")):
@@ -146,9 +149,15 @@ def _run_process(work: Callable[[flags.FlagValues], None]) -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     values = flags.FLAGS
+
+    def checked_work() -> None:
+        if starts_devices:
+            xla_flags.check()
+        work(values)
+
     try:
         app.run(
-            lambda argv: guard(lambda: work(values)),
+            lambda argv: guard(checked_work),
             flags_parser=lambda argv: guard(lambda: _parse(values, argv)),
         )
     except SystemExit as end:

@@ -153,12 +153,21 @@ def _method_keys(config: ml_collections.ConfigDict) -> None:
         max_new_tokens=256,
         top_p=1.0,  # of the sampled ones: only the likeliest tokens that have this probability together
     )
+    # Of methods that weigh labels by how far they can be trusted (posterior, selective_by_confidence and the like).
+    config.calibration = dict(
+        # Where weak labels get their temperature: crossfit, by weak models that are each trained on all but one of the
+        # folds of the weak half, or none: they are taken as they are.
+        weak="crossfit",
+        folds=5,
+    )
     # Parts of the selective rule; your own by name.
     config.selection = dict(
         selector="threshold",  # which rows keep the strong model's own label
         refiner="graph",  # what becomes of the labels of the others: graph | none
     )
-    config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True)
+    # over: with whose labels a label is averaged: batch, by the student's present embeddings; or set, the whole half,
+    # by those of the model as it was pretrained, which smooths `posterior` too.
+    config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True, over="batch")
     # Of the losses by name; a loss of your own that takes an argument of one of these names is given it, unless it is
     # registered with other sections.
     config.loss = dict(

@@ -24,6 +24,9 @@ import jax
 import pytest
 from support import paths
 
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.worlds import smoke
+
 # What one test compiled, however quickly, others of this process read, and processes that it starts each other's;
 # nothing of it outlives the tests. The folders are two, as a cache with a limit, which a run has, keeps other files.
 # Where this process has several CPU devices there is none, as in compilation_cache.enable.
@@ -61,6 +64,28 @@ def registrations():
     with contextlib.ExitStack() as stack:
         for names in (*parts, selection.SELECTORS, selection.REFINERS, registry.METHODS):
             stack.enter_context(mock.patch.dict(names))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def generated_once(tmp_path_factory):
+    """What smoke runs of this process begin with, questions, tokenizers and random weights, is made once and copied."""
+    made = tmp_path_factory.mktemp("generated")
+
+    def copied(make):
+        def copy(*name_and_folder):
+            *name, folder = name_and_folder
+            original = make(*name, made)
+            return artifacts.fill_once(
+                folder / original.name, lambda path: shutil.copytree(original, path, dirs_exist_ok=True)
+            )
+
+        return copy
+
+    with (
+        mock.patch.object(smoke, "data_folder", copied(smoke.data_folder)),
+        mock.patch.object(smoke, "model_folder", copied(smoke.model_folder)),
+    ):
         yield
 
 

@@ -4,175 +4,17 @@ import importlib.util
 import inspect
 import math
 
-import ml_collections
 import pytest
-from support import paths
+from support import golden_config, paths
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
 from selw2s_jax.inference import generate
-from selw2s_jax.method import graph_smoothing, label_rules, losses, registry, selection
+from selw2s_jax.method import graph_smoothing, label_rules, losses, selection
 from selw2s_jax.models import decoder
 from selw2s_jax.training import state
-
-# Every key with its default; a type stands for a null default that takes a value of this type. A renamed key
-# or a changed default breaks the commands and the comparisons of users: change this table knowingly.
-GOLDEN = {
-    "analysis.embeddings": (),
-    "ceiling.split": "student",
-    "checkpoint.every_steps": 500,
-    "checkpoint.keep": 2,
-    "compat.openai_pooling": False,
-    "compat.openai_ramp": False,
-    "data.conversion": "coin",
-    "data.instruction": str,
-    "data.max_length": 1024,
-    "data.num_test": int,
-    "data.num_train": 20_000,
-    "data.overlap": "note",
-    "data.overlong": "default",
-    "data.reshuffle": True,
-    "data.sample": "random",
-    "data.source": "hub",
-    "data.test_file": str,
-    "data.train_file": str,
-    "execution.attention": "xla",
-    "execution.remat": "full",
-    "execution.score_tokens": 16_384,
-    "execution.train_shapes": 6,
-    "generation.max_new_tokens": 256,
-    "generation.top_p": 1.0,
-    "graph.alpha": 0.9,
-    "graph.center": False,
-    "graph.include_self": True,
-    "graph.normalize": True,
-    "graph.tau": 0.1,
-    "logging.every_steps": 1,
-    "logging.tensorboard": False,
-    "lora.alpha": 16.0,
-    "lora.dropout": 0.0,
-    "lora.rank": 8,
-    "lora.targets": ("attention",),
-    "loss.adaptive_temperature": 1.0,
-    "loss.confidence_coefficient": 0.5,
-    "loss.confidence_ramp_fraction": 0.1,
-    "loss.product_student_power": 1.0,
-    "loss.product_weak_power": 1.0,
-    "loss.scale": 1.0,
-    "mesh.num_groups": 1,
-    "mesh.shape": tuple,
-    "model.bos": "auto",
-    "methods": ("finetune", "selective"),
-    "p_ik.batch_size": int,
-    "p_ik.data": str,
-    "p_ik.epochs": 2.0,
-    "p_ik.file": str,
-    "p_ik.gamma": 0.8,
-    "p_ik.mask": "online",
-    "p_ik.num_samples": 1,
-    "p_ik.num_test": 0,
-    "p_ik.num_train": int,
-    "p_ik.prompt": "bare",
-    "p_ik.scores_file": str,
-    "p_ik.stage": "joint",
-    "p_ik.task": "arc",
-    "p_ik.temperature": 1.0,
-    "p_ik.weight": 1.0,
-    "plugins": (),
-    "precision.compute_dtype": "bfloat16",
-    "precision.moment_dtype": "float32",
-    "precision.param_dtype": "float32",
-    "pretraining.b2": 0.98,
-    "pretraining.batch_rows": 10,
-    "pretraining.clip_norm": 1.0,
-    "pretraining.fact_weight": 10.0,
-    "pretraining.final_fraction": 0.05,
-    "pretraining.learning_rate": 0.006,
-    "pretraining.row_length": 96,
-    "pretraining.seed": 0,
-    "pretraining.strong.embed_dim": 64,
-    "pretraining.strong.mlp_dim": 128,
-    "pretraining.strong.num_heads": 4,
-    "pretraining.strong.num_layers": 3,
-    "pretraining.strong.num_steps": 3400,
-    "pretraining.warmup_steps": 100,
-    "pretraining.weak.embed_dim": 32,
-    "pretraining.weak.mlp_dim": 64,
-    "pretraining.weak.num_heads": 4,
-    "pretraining.weak.num_layers": 3,
-    "pretraining.weak.num_steps": 1500,
-    "seed.conversion": int,
-    "seed.init": int,
-    "seed.order": int,
-    "seed.sampling": int,
-    "seed.shots": int,
-    "seed.split": int,
-    "seed.test_conversion": 20251114,
-    "seeds": (0, 1, 2),
-    "self_label.file": str,
-    "self_label.num_shots": 4,
-    "self_label.soft": False,
-    "selection.refiner": "graph",
-    "selection.selector": "threshold",
-    "self_label.source": "fewshot",
-    "strong.learning_rate": float,
-    "strong.model": str,
-    "strong.revision": str,
-    "strong.tokenizer": str,
-    "strong.trained": str,
-    "sweep.pairs": (),
-    "sweep.settings": (),
-    "sweep.tasks": (),
-    "task": "sciq",
-    "training.b1": 0.9,
-    "training.b2": 0.999,
-    "training.batch_size": 32,
-    "training.clip_norm": float,
-    "training.embed_once": True,
-    "training.epochs": 2.0,
-    "training.eps": 1e-08,
-    "training.learning_rate": float,
-    "training.micro_batch_size": int,
-    "training.optimizer": "adam",
-    "training.schedule": "cosine",
-    "training.trained": "all",
-    "training.warmup_steps": 0,
-    "training.weight_decay": 0.0,
-    "weak.label_noise": 0.0,
-    "weak.prompt": str,
-    "weak.learning_rate": float,
-    "weak.model": str,
-    "weak.revision": str,
-    "weak.tokenizer": str,
-    "weak.trained": str,
-    "world.judged_power": 0.5,
-    "world.judged_share": 0.2,
-    "world.num_entities": 1600,
-    "world.seed": 0,
-    "world.shown_share": 0.5,
-    "world.stated_share": 0.3,
-    "world.task_shares": (3.0, 3.0, 2.0, 2.0, 2.0),
-    "world.test_share": 0.3,
-    "world.zipf_exponent": 1.6,
-    "world.zipf_offset": 10.0,
-}
-
-
-def valid_config():
-    config = config_lib.default_config()
-    config.weak.model, config.strong.model = "gpt2", "qwen-14b"
-    return config
-
-
-def set_key(config, key: str, value) -> None:
-    section, _, leaf = key.rpartition(".")
-    (config_lib.get(config, section) if section else config)[leaf] = value
-
-
-def validate(config) -> None:
-    checks.validate(config_lib.normalize(config), students=registry.students())
 
 
 def test_keys_and_defaults_are_frozen():
@@ -183,9 +25,9 @@ def test_keys_and_defaults_are_frozen():
         value = config_lib.get(config, key)
         section = config_lib.get(config, section) if section else config
         found[key] = section.get_type(leaf) if value is None else value
-    assert found == GOLDEN
+    assert found == golden_config.GOLDEN
     assert {key: type(value) for key, value in found.items()} == {
-        key: type(value) for key, value in GOLDEN.items()
+        key: type(value) for key, value in golden_config.GOLDEN.items()
     }
 
 
@@ -228,7 +70,7 @@ def test_losses_and_rules_have_the_defaults_of_the_config():
     for known in (losses.LOSSES, label_rules.LABEL_RULES, selection.SELECTORS, selection.REFINERS):
         for name, factory in known.items():
             shared.update(*(same_defaults(factory, config[section]) for section in known.sections(name)))
-    assert shared == {*config.loss, *config.selection, "openai_ramp", "mask"}
+    assert shared == {*config.loss, *config.selection, "openai_ramp", "mask", "over"}
 
 
 def test_every_choice_is_among_its_own():
@@ -274,9 +116,9 @@ SHIPPED = {
 @pytest.mark.parametrize(("name", "arguments"), SHIPPED)
 def test_shipped_configs_are_the_papers_settings(name, arguments):
     config = shipped(name, arguments)
-    validate(config)
+    golden_config.validate(config)
     assert (config.weak.model, config.strong.model) == SHIPPED[name, arguments]
-    assert config_lib.dotted_keys(config) == sorted(GOLDEN)
+    assert config_lib.dotted_keys(config) == sorted(golden_config.GOLDEN)
     assert (config.p_ik.gamma, config.p_ik.weight, config.graph.alpha, config.graph.tau) == (
         0.8,
         1.0,
@@ -290,14 +132,14 @@ def test_shipped_configs_are_the_papers_settings(name, arguments):
 @pytest.mark.parametrize(("name", "arguments"), SHIPPED)
 def test_smoke_makes_a_toy_of_every_shipped_config(name, arguments):
     config = shipped(name, ",".join(filter(None, [arguments, "smoke"])))
-    validate(config)
+    golden_config.validate(config)
     assert config.data.source == "generated" and config.data.num_train <= 256
     assert config.weak.model.startswith("random-tiny-") and config.strong.model.startswith("random-small-")
     assert config.methods == config_lib.default_config().methods
 
 
 def test_normalize_leaves_the_config_alone():
-    config = valid_config()
+    config = golden_config.valid_config()
     config.methods, config.plugins = ("finetune,selective",), ("my_methods, lab.rules",)
     config.lock()
     normalized = config_lib.normalize(config)
@@ -322,7 +164,9 @@ ONE_OF = {
     "p_ik.stage": ("joined", "joint"),
     "p_ik.mask": ("frozen_score", "frozen_scores"),
     "p_ik.prompt": ("few_shot", "fewshot"),
+    "calibration.weak": ("cross_fit", "crossfit"),
     "ceiling.split": ("students", "student"),
+    "graph.over": ("sets", "set"),
     "precision.param_dtype": ("flot32", "float32"),
     "precision.compute_dtype": ("bf16", "bfloat16"),
     "precision.moment_dtype": ("float16", "bfloat16"),
@@ -338,21 +182,25 @@ ONE_OF = {
 
 @pytest.mark.parametrize("key", POSITIVE)
 def test_numbers_that_must_be_positive(key):
-    config = valid_config()
-    kind = GOLDEN[key] if isinstance(GOLDEN[key], type) else type(GOLDEN[key])
+    config = golden_config.valid_config()
+    kind = (
+        golden_config.GOLDEN[key]
+        if isinstance(golden_config.GOLDEN[key], type)
+        else type(golden_config.GOLDEN[key])
+    )
     for value in (0, -1) if kind is int else (0.0, -1e-3, math.inf, math.nan):
-        set_key(config, key, value)
+        golden_config.set_key(config, key, value)
         with pytest.raises(UserError, match=rf"config\.{key}={value} must be greater than 0"):
-            validate(config)
+            golden_config.validate(config)
 
 
 @pytest.mark.parametrize("key", ONE_OF)
 def test_names_offer_the_nearest(key):
-    config = valid_config()
+    config = golden_config.valid_config()
     value, nearest = ONE_OF[key]
-    set_key(config, key, value)
+    golden_config.set_key(config, key, value)
     with pytest.raises(UserError, match=rf"config\.{key}='.*' is not one of: .*did you mean '{nearest}'\?"):
-        validate(config)
+        golden_config.validate(config)
 
 
 @pytest.mark.parametrize(
@@ -419,11 +267,11 @@ def test_names_offer_the_nearest(key):
     ],
 )
 def test_wrong_values_are_one_line_with_the_remedy(values, message):
-    config = valid_config()
+    config = golden_config.valid_config()
     for key, value in values.items():
-        set_key(config, key, value)
+        golden_config.set_key(config, key, value)
     with pytest.raises(UserError, match=message) as raised:
-        validate(config)
+        golden_config.validate(config)
     assert "\n" not in str(raised.value)
 
 
@@ -451,177 +299,9 @@ def test_wrong_values_are_one_line_with_the_remedy(values, message):
     ],
 )
 def test_values_at_the_edge_are_allowed(values):
-    config = valid_config()
+    config = golden_config.valid_config()
     for key, value in values.items():
-        set_key(config, key, value)
-    validate(config)
+        golden_config.set_key(config, key, value)
+    golden_config.validate(config)
     kept = config_lib.normalize(config)
     assert {key: config_lib.get(kept, key) for key in values} == values
-
-
-# That a config has the keys of the default, with values of their types, wherever it comes from.
-
-NULL = [key for key, value in GOLDEN.items() if isinstance(value, type)]
-
-
-def test_the_default_config_is_locked():
-    config = config_lib.default_config()
-    for section, key in ((config.training, "lr"), (config.p_ik, "gama"), (config, "trainig")):
-        with pytest.raises(AttributeError, match=key):
-            setattr(section, key, 1e-3)
-
-
-@pytest.mark.parametrize(
-    ("key", "message"),
-    [
-        (
-            "training.lr",
-            r"config key 'training\.lr' is not known; did you mean config\.training\.learning_rate\?",
-        ),
-        ("p_ik.gama", r"config key 'p_ik\.gama' is not known; did you mean config\.p_ik\.gamma\?"),
-        ("extra", r"config key 'extra' is not known; did you mean config\."),
-    ],
-)
-def test_a_key_that_is_not_known_is_refused(key, message):
-    config = valid_config()
-    with config.unlocked():
-        set_key(config, key, 1e-3)
-    with pytest.raises(UserError, match=message):
-        config_lib.validate(config)
-
-
-@pytest.mark.parametrize("key", [key for key in GOLDEN if key not in NULL])
-def test_a_key_that_has_to_have_a_value_is_not_null(key):
-    config = valid_config()
-    set_key(config, key, None)
-    with pytest.raises(
-        UserError, match=rf"config\.{key} is None and has to have a value, by default "
-    ) as raised:
-        config_lib.normalize(config)
-    assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("key", NULL)
-def test_a_key_that_is_null_by_default_may_be(key):
-    config = valid_config()
-    set_key(config, key, None)
-    assert config_lib.get(config_lib.normalize(config), key) is None
-
-
-def test_a_section_is_no_value():
-    for value in (None, 3):
-        config = valid_config()
-        with config.ignore_type():
-            config.graph = value
-        with pytest.raises(
-            UserError, match=r"config\.graph is a section, not a value; set one of: graph\.alpha"
-        ):
-            config_lib.validate(config)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("training.batch_size", 32.0, "is of type float: give a value of type int"),
-        ("training.batch_size", True, "is of type bool: give a value of type int"),
-        ("training.epochs", "2", "is of type str: give a value of type float"),
-        ("data.reshuffle", 1, "is of type int: give a value of type bool"),
-        ("data.train_file", 3, "is of type int: give a value of type str"),
-        ("data.num_train", 10**1000, "is a number of 3322 bits: give a smaller one"),
-        ("seeds", (0, -(10**1000)), "is a number of 3322 bits: give a smaller one"),
-        ("methods", "finetune", "is of type str: give a value of type tuple"),
-        ("methods", (None,), "holds None: give values of type str"),
-        ("sweep.settings", (3,), "holds 3: give values of type str"),
-        ("plugins", (b"mine",), "holds b'mine': give values of type str"),
-        ("world.task_shares", (1, "2", 3, 4, 5), "holds '2': give values of type float"),
-        ("data.train_file", "a\0b", "holds a NUL character"),
-        ("lora.targets", ("attention\0",), "holds a NUL character"),
-        ("data.train_file", "\ud800", "is not UTF-8 text"),
-    ],
-)
-def test_a_value_of_another_type_is_refused(key, value, message):
-    config = valid_config()
-    with config.ignore_type():
-        set_key(config, key, value)
-    with pytest.raises(UserError, match=rf"config\.{key}.*{message}") as raised:
-        config_lib.normalize(config)
-    assert "\n" not in str(raised.value)
-
-
-def test_a_config_of_json_values_is_the_same_config():
-    config = config_lib.normalize(valid_config())
-    again = config_lib.normalize(ml_collections.ConfigDict(config_lib.to_json(config)))
-    assert again.to_dict() == config.to_dict()
-    assert again.methods == ("finetune", "selective") and again.is_locked
-    again = ml_collections.ConfigDict(config_lib.to_json(config))
-    with again.ignore_type():
-        again.training.epochs = 3
-    assert type(config_lib.normalize(again).training.epochs) is float
-    with pytest.raises(
-        UserError, match=r"the config is a dict: start from selw2s_jax\.config\.default_config"
-    ):
-        config_lib.normalize(config.to_dict())
-
-
-# Numbers that cannot run.
-
-FLOATS = [key for key, value in GOLDEN.items() if value is float or isinstance(value, float)]
-INTS = [
-    key for key, value in GOLDEN.items() if value is int or (isinstance(value, int) and type(value) is int)
-]
-
-
-@pytest.mark.parametrize("key", FLOATS)
-def test_no_float_is_nan_or_infinite_or_beyond_float32(key):
-    for value in (math.nan, math.inf, -math.inf, 1e-320, 1e39):
-        config = valid_config()
-        set_key(config, key, value)
-        with pytest.raises(UserError, match=rf"config\.{key.replace('.', '[.]')}="):
-            validate(config)
-
-
-@pytest.mark.parametrize("key", INTS)
-def test_no_integer_is_beyond_its_bits(key):
-    config = valid_config()
-    set_key(config, key, 2**32 if "seed" in key else 2**31)
-    with pytest.raises(UserError, match=rf"config\.{key}="):
-        validate(config)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"graph.tau": 1e-320}, "config.graph.tau=1e-320 is 0 in float32"),
-        ({"training.eps": 1e-45}, "config.training.eps=1e-45 is 0 in float32"),
-        ({"p_ik.weight": 1e39}, r"config.p_ik.weight=1e\+39 is infinite in float32"),
-        (
-            {"world.task_shares": (1.0, math.nan, 1.0, 1.0, 1.0)},
-            "config.world.task_shares=nan must be a finite",
-        ),
-        (
-            {"p_ik.num_samples": 2**31},
-            "config.p_ik.num_samples=2147483648 is more than a 32-bit number holds",
-        ),
-        ({"p_ik.num_samples": 10_001}, "config.p_ik.num_samples=10001 is more than a run can work on"),
-        ({"p_ik.batch_size": 10**6}, "config.p_ik.batch_size=1000000 is more than a run can work on"),
-        ({"training.batch_size": 10**6}, "config.training.batch_size=1000000 is more than a run"),
-        (
-            {"pretraining.strong.num_layers": 10**7},
-            "config.pretraining.strong.num_layers=10000000 is more than",
-        ),
-        (
-            {"pretraining.weak.mlp_dim": 2**30},
-            "config.pretraining.weak.mlp_dim=1073741824 is more than a run",
-        ),
-        (
-            {"pretraining.strong.num_steps": 10**9},
-            "config.pretraining.strong.num_steps=1000000000 of batch_rows=10",
-        ),
-    ],
-)
-def test_what_cannot_run_is_refused(values, message):
-    config = valid_config()
-    for key, value in values.items():
-        set_key(config, key, value)
-    with pytest.raises(UserError, match=message):
-        validate(config)

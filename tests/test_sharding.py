@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from support import mesh_models, paths
+from support import commands, mesh_models, paths
 
 from selw2s_jax import errors, sharding
 from selw2s_jax.hf import loader, random_checkpoint
@@ -78,7 +78,7 @@ def test_eight_devices_equal_one(family, tmp_path):
     random_checkpoint.write_random_checkpoint(tmp_path, mesh_models.CONFIGS[family], max_shard_bytes=20000)
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+        "XLA_FLAGS": commands.xla_flags(8),
         "PYTHONPATH": paths.PYTHONPATH,
     }
     command = [sys.executable, __file__, str(tmp_path)]

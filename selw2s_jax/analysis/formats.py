@@ -3,7 +3,7 @@
 import dataclasses
 import html
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from selw2s_jax import errors
@@ -148,6 +148,11 @@ def to_csv(parts: Sequence[tuple[Mapping[str, str], Table]]) -> str:
                 if column.interval is not None:
                     values += row.get(column.interval) or (None, None)
             lines.append(values)
+    return csv_lines(lines)
+
+
+def csv_lines(lines: Iterable[Sequence[Any]]) -> str:
+    """Lines of cells as CSV: None is an empty cell, and no text is a formula to a spreadsheet."""
     return "".join(",".join(map(_csv_cell, line)) + "\n" for line in lines)
 
 

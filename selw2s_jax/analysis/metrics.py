@@ -3,10 +3,33 @@
 import math
 import statistics
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+
+
+class Bin(NamedTuple):
+    """Rows of similar scores.
+
+    Attributes:
+        low, high: bounds of the score.
+        count: number of rows, one at least.
+        score: their mean, or where they stand for a picture.
+        share: of them that are right, known or positive.
+    """
+
+    low: float
+    high: float
+    count: int
+    score: float
+    share: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the share."""
+        return wilson_interval(round(self.share * self.count), self.count)
 
 
 def auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:

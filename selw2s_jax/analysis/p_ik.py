@@ -1,7 +1,7 @@
 """Curves of P(IK): how far a probability of knowing can be trusted, and what is gained by acting on it."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,26 +9,7 @@ import numpy.typing as npt
 from selw2s_jax.analysis import metrics
 
 
-class Bin(NamedTuple):
-    """Questions of similar P(IK).
-
-    Attributes:
-        low, high: bounds of P(IK).
-        count: number of questions.
-        mean_p_ik: their mean P(IK).
-        known: share of them that are known.
-        interval: Wilson's 95 % interval of that share.
-    """
-
-    low: float
-    high: float
-    count: int
-    mean_p_ik: float
-    known: float
-    interval: tuple[float, float]
-
-
-def reliability_bins(p_ik: npt.ArrayLike, known: npt.ArrayLike, num_bins: int = 15) -> list[Bin]:
+def reliability_bins(p_ik: npt.ArrayLike, known: npt.ArrayLike, num_bins: int = 15) -> list[metrics.Bin]:
     """The bins of `metrics.expected_calibration_error` that have questions in them.
 
     Args:
@@ -38,12 +19,11 @@ def reliability_bins(p_ik: npt.ArrayLike, known: npt.ArrayLike, num_bins: int = 
     p_ik, known = np.asarray(p_ik, np.float64), np.asarray(known, bool)
     places = metrics.probability_bins(p_ik, num_bins)
     bins = []
-    for place in np.unique(places):
+    for place in np.unique(places).tolist():
         inside = places == place
         count, right = int(inside.sum()), int(known[inside].sum())
         bounds = place / num_bins, (place + 1) / num_bins
-        interval = metrics.wilson_interval(right, count)
-        bins.append(Bin(*bounds, count, float(p_ik[inside].mean()), right / count, interval))
+        bins.append(metrics.Bin(*bounds, count, float(p_ik[inside].mean()), right / count))
     return bins
 
 

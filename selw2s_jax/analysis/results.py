@@ -150,6 +150,36 @@ def format_diagnostics(diagnostics: Sequence[dict[str, Any]]) -> str:
     return formats.aligned(cells)
 
 
+def format_disagreement(entries: Sequence[dict[str, Any]]) -> str:
+    """How often weak and self label differ, which is then right, and whether P(IK) tells: a line for each P(IK)."""
+    header = [
+        "where labels differ", "seed", "share", "self right", "weak right", "P(IK) AUROC", "95 % interval",
+        "error correlation",
+    ]  # fmt: skip
+    # Without any P(IK), the labels alone.
+    shown = [entry for entry in entries if entry["p_ik_of"] is not None] or entries
+    cells = {}
+    for entry in shown:
+        rows, count = entry["disagreeing"], entry["all"]["n"]
+        if rows is None:
+            continue
+        correlation, whose = entry["error_correlation"], entry["p_ik_of"]
+        interval = formats.NOTHING
+        if entry["auroc_low"] is not None:
+            interval = f"{entry['auroc_low']:.3f} to {entry['auroc_high']:.3f}"
+        cells[whose, entry["seed"]] = [
+            formats.NOTHING if whose is None else f"P(IK) of {whose}",
+            str(entry["seed"]),
+            formats.percent(rows["n"] / count),
+            formats.percent(rows["self_right"]),
+            formats.percent(rows["weak_right"]),
+            formats.NOTHING if entry["auroc"] is None else f"{entry['auroc']:.3f}",
+            interval,
+            formats.NOTHING if correlation is None else f"{correlation:.3f}",
+        ]
+    return formats.aligned([header, *cells.values()])
+
+
 def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
     """AUROC of P(IK) for "the few-shot answer is right", by seed, in and out of the distribution it trained on."""
     cells = [

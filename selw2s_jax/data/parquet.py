@@ -46,6 +46,17 @@ def repeated(table: "pa.Table", names: Collection[str]) -> str | None:
     return next((name for name in names if table.schema.names.count(name) > 1), None)
 
 
+def is_text(table: "pa.Table", name: str) -> bool:
+    """Whether there is one column of that name, and it holds text."""
+    import pyarrow as pa
+
+    names, is_of = table.schema.names, pa.types
+    if names.count(name) != 1:
+        return False
+    kind = table.schema.field(name).type
+    return is_of.is_string(kind) or is_of.is_large_string(kind) or is_of.is_string_view(kind)
+
+
 def values(table: "pa.Table", names: Sequence[str], where: str | pathlib.Path) -> list[list[Any]]:
     """The values of columns by their names, as Python has them.
 

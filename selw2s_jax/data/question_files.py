@@ -4,7 +4,8 @@ The file is JSONL, or CSV or parquet by its name, with columns of the same names
 
 A line is `{"text": ...}`, what the models of the task read, or has the fields of a question:
 
-- `question`, and `context` where the task has a passage (`passage` is the same);
+- `question`, and `context` where the task has a passage (`passage` is the same); where the text does not show what
+  is given as one, a note counts it;
 - `answer`, the text of the answer that is to be judged, or `choices`, a list of them in any form of
   `data.choice_rows`, each judged in a line of its own,
   with `:0`, `:1` and so on behind the example_id, and `answer` is not read. Tasks that are answered with yes or no, or
@@ -17,27 +18,32 @@ import dataclasses
 import os
 from typing import Any
 
-from selw2s_jax.data import choice_rows, rows, tasks
+from selw2s_jax.data import choice_rows, doubts, rows, tasks, unshown
 from selw2s_jax.errors import UserError
 
 _FORMS = "give text, or question and answer"
 _COLUMNS = ("example_id", "text", "question", "context", "passage", "answer", "choices")
 
 
-def read(path: os.PathLike | str, task: tasks.Task) -> list[tasks.Example]:
+def read(
+    path: os.PathLike | str, task: tasks.Task, *, found: doubts.Found | None = None
+) -> list[tasks.Example]:
     """The questions of a file as examples of a task, in order; their labels mean nothing.
+
+    Args:
+        found: is given what a reader of the results has to know of the file.
 
     Raises:
         UserError: no such file, unreadable or empty, or lines that are no questions or have the id of another, as
           `rows.describe` names them.
     """
-    file = rows.find_file(path, "give a file of JSON lines with --input")
+    file = rows.find_file(path, "give a file of questions with --input")
     form = file.suffix.lower()
-    found = rows.read(file, _COLUMNS)
+    asked, not_shown = rows.read(file, _COLUMNS), unshown.Unshown()
     examples: list[tasks.Example] = []
     line_of: dict[str, int] = {}
     faults = []
-    for number, (line, values) in enumerate(found):
+    for number, (line, values) in enumerate(asked):
         try:
             if isinstance(values, ValueError):
                 raise ValueError(f"{values}; {_FORMS}")
@@ -54,10 +60,13 @@ def read(path: os.PathLike | str, task: tasks.Task) -> list[tasks.Example]:
             faults.append((line, str(error)))
         else:
             examples += of_line
+            not_shown.look(line, values, of_line[0].text)
     if faults:
-        raise UserError(f"{path}, {rows.describe(faults, len(found))}")
+        raise UserError(f"{path}, {rows.describe(faults, len(asked))}")
     if not examples:
         raise UserError(f"{path} has no questions; {_FORMS} in a JSON object a line")
+    if found is not None:
+        found.notes += not_shown.notes(str(path), len(asked), "row" if form == ".parquet" else "line")
     return examples
 
 
@@ -71,10 +80,10 @@ def _make_examples(
     if "question" not in values:
         raise ValueError(f"has no text; {_FORMS}")
     context = ""
-    if {"context", "passage"} & task.columns.keys() or "context" in values:
-        given = "passage" if "passage" in values else "context"
-        if values.get(given) != "":  # some tasks have passages now and then
-            context = _text(values, given)
+    given = "passage" if "passage" in values else "context"
+    is_wanted = not {*unshown.PASSAGES}.isdisjoint(task.columns) or values.get(given) is not None
+    if is_wanted and values.get(given) != "":  # some tasks have passages now and then
+        context = _text(values, given)
     question = tasks.Question(name, _text(values, "question"), None, 0, context)
     is_plain_text = task.format is tasks.format_text
     if is_plain_text and not task.is_generated and {"answer", "choices"} & values.keys():

@@ -42,11 +42,12 @@ def find_file(path: os.PathLike | str, remedy: str = "check the path") -> pathli
     return file
 
 
-def read(file: pathlib.Path, wanted: Collection[str]) -> list[Row]:
+def read(file: pathlib.Path, wanted: Collection[str], *, texts: Collection[str] = ()) -> list[Row]:
     """All rows of a file by the format that its name ends in, JSONL where that is none.
 
     Args:
         wanted: the columns that are read; others may be whatever they are.
+        texts: further columns, which are read where they are text.
 
     Raises:
         UserError: the file as a whole cannot be read.
@@ -56,7 +57,7 @@ def read(file: pathlib.Path, wanted: Collection[str]) -> list[Row]:
             case ".csv":
                 return list(read_csv(file, wanted))
             case ".parquet":
-                return list(read_parquet(file, wanted))
+                return list(read_parquet(file, wanted, texts))
             case _:
                 return list(read_jsonl(file))
     except OSError as error:
@@ -119,7 +120,7 @@ def read_csv(path: pathlib.Path, wanted: Collection[str]) -> Iterator[Row]:
         begin = reader.line_num + 1
 
 
-def read_parquet(path: pathlib.Path, wanted: Collection[str]) -> Iterator[Row]:
+def read_parquet(path: pathlib.Path, wanted: Collection[str], texts: Collection[str] = ()) -> Iterator[Row]:
     """With those of the wanted columns that are there; where none is, one row of the names of all, for a message."""
     table = parquet.read(path)
     known = [name for name in dict.fromkeys(table.schema.names) if name in wanted]
@@ -128,6 +129,7 @@ def read_parquet(path: pathlib.Path, wanted: Collection[str]) -> Iterator[Row]:
     elif twice := parquet.repeated(table, known):
         yield 1, ValueError(f"the column {twice} occurs twice")
     else:
+        known += [name for name in texts if name not in known and parquet.is_text(table, name)]
         columns = parquet.values(table, known, path)
         for number, values in enumerate(zip(*columns, strict=True), 1):
             yield number, dict(zip(known, values, strict=True))

@@ -82,6 +82,13 @@ def sample_and_halve(
     return weak, student
 
 
+def folds(examples: Sequence[tasks.Example], num_folds: int, *, seed: int) -> np.ndarray:
+    """A fold for each example, `[N]` int32 in [0, num_folds): whole groups, about equally many in each."""
+    groups = _keyed_order(_group(examples), seed, "folds")
+    fold = {name: number % num_folds for number, name in enumerate(groups)}
+    return np.array([fold[example.group] for example in examples], np.int32)
+
+
 def pick_shots(examples: Iterable[tasks.Example], *, num_shots: int = 4, seed: int) -> list[tasks.Example]:
     """The solved problems of a few-shot prompt: half of each label, one per question, in a fixed mixed order.
 

@@ -1,6 +1,6 @@
 """A user's own questions from a JSONL, CSV or parquet file.
 
-Three forms, told apart by the columns (further columns are ignored):
+Three forms, told apart by the columns (further columns are ignored; a note counts passages among them):
 
 - `text,label`: `text` is what the models read; `label` is 0 or 1, and true or false are taken for 1 and 0.
 - `question,choices,answer`: `choices` is a list of at least two different texts, in CSV a JSON list in the
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from selw2s_jax import errors
-from selw2s_jax.data import by_id, choice_rows, doubts, giveaways, gsm8k, tasks
+from selw2s_jax.data import by_id, choice_rows, doubts, giveaways, gsm8k, tasks, unshown
 from selw2s_jax.data import rows as rows_lib
 
 _TEXT_COLUMNS = ("text", "label")
@@ -107,16 +107,17 @@ def load_user_questions(
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in rows_lib.FORMATS:
         raise errors.UserError(f"{path}: unknown format {suffix!r}; use one of {', '.join(rows_lib.FORMATS)}")
-    rows = rows_lib.read(rows_lib.find_file(path), _WANTED)
+    rows = rows_lib.read(rows_lib.find_file(path), _WANTED, texts=unshown.PASSAGES)
     if not rows:
         raise errors.UserError(f"{path} has no rows; give the columns {_FORMS}")
     parse = _choose_parser(path, rows)
-    parsed, faults, left_out, is_past = [], [], [], False
+    parsed, faults, left_out, is_past, not_shown = [], [], [], False, unshown.Unshown()
     for row, (line, values) in enumerate(rows):
         try:
             if isinstance(values, ValueError):
                 raise values
             parsed.append(parse(f"{task_name}/{split}/{row}", values, in_csv=suffix == ".csv"))
+            not_shown.look(line, values, parsed[-1].question.text)
         except choice_rows.NoWrongChoiceError as error:
             left_out.append((line, str(error)))
         except ValueError as error:
@@ -139,6 +140,7 @@ def load_user_questions(
             f"{path}: {len(left_out)} of {len(rows)} questions left out, as no wrong choice can be shown; "
             f"{unit} {left_out[0][0]}: {left_out[0][1]}"
         )
+    found.notes += not_shown.notes(path, len(rows), unit)
     _look_through(path, parsed, found)
     return [one.question for one in parsed]
 

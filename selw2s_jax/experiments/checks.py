@@ -48,6 +48,7 @@ def validate(
     _check_data(config)
     _check_self_labels(config)
     _check_p_ik(config)
+    _check_calibration(config)
     _check_optimizer(config)
     _check_environment(config)
     world.check(config)
@@ -79,6 +80,9 @@ def _check_places(config) -> None:
 _DTYPES = ("float32", "bfloat16")
 
 
+CALIBRATIONS = ("crossfit", "none")
+
+
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
@@ -93,6 +97,8 @@ def choices() -> dict[str, tuple[str, ...]]:
         "self_label.source": (*label_sources.BUILT_IN, *label_sources.LABEL_SOURCES),
         "selection.selector": tuple(selection.SELECTORS),
         "selection.refiner": tuple(selection.REFINERS),
+        "calibration.weak": CALIBRATIONS,
+        "graph.over": ("batch", "set"),
         "ceiling.split": splits.CEILING_SPLITS,
         "training.optimizer": state.OPTIMIZERS,
         "training.schedule": state.SCHEDULES,
@@ -170,6 +176,7 @@ _AT_MOST = {
     "training.batch_size": 65_536,
     "p_ik.batch_size": 65_536,
     "p_ik.num_samples": 10_000,
+    "calibration.folds": 1_000,
     "lora.rank": 65_536,
     **{f"pretraining.{role}.num_layers": 1_000 for role in ("weak", "strong")},
     **{
@@ -307,6 +314,14 @@ def _check_p_ik(config) -> None:
         raise UserError(
             f"config.p_ik.task={section.task} is the student's own task, whose ground truth it must not see; "
             "choose another task"
+        )
+
+
+def _check_calibration(config) -> None:
+    if config.calibration.folds < 2:
+        raise UserError(
+            f"config.calibration.folds={config.calibration.folds} must be 2 or more: weak models are trained on all "
+            "folds but one"
         )
 
 

@@ -39,7 +39,30 @@ COLUMNS: dict[str, Column] = {
     "ik_target": Column(),  # of P(IK) examples: how often the strong model's answers are right
     "example_weight": Column(),  # what an example counts for in the loss
 }
-_OF_THE_EXPERIMENT = ("weak_probs", "self_labels", "given_p_ik", "ik_target", batches.EMBEDDINGS)
+# Of the task's examples, those that the experiment makes of its own stages where the rule of a method with
+# `registry.Method.p_ik_from` reads them (`experiments.calibrated` says how): of a calibration, and of P(IK) alone.
+CALIBRATED = {
+    "weak_log_odds": Column(),  # of class 1, as the weak label says, calibrated
+    "reliability": Column(),  # of the strong model's own label: calibrated P(IK) of a model that was trained first
+    "shuffled_reliability": Column(),  # the same shuffled among the examples
+    "constant_reliability": Column(),  # one number: the share of its answers that are right
+    "shuffled_choice_by_confidence": Column(),  # 1 where the own label would be taken, shuffled
+    "p_ik_calibration": Column((2,)),  # intercept and slope of what calibrates P(IK), the same for all
+}
+FROZEN = {
+    "frozen_p_ik": Column(),  # P(IK) of a model that was trained first
+    "shuffled_p_ik": Column(),  # the same shuffled among the examples
+}
+NEIGHBOURS = (
+    "neighbours"  # the mean label of a row's neighbours in the whole set; of any method whose rule reads it
+)
+COLUMNS |= CALIBRATED | FROZEN | {NEIGHBOURS: Column((2,))}
+_OF_THE_EXPERIMENT = (
+    *("weak_probs", "self_labels", "given_p_ik", "ik_target", batches.EMBEDDINGS),
+    *CALIBRATED,
+    *FROZEN,
+    NEIGHBOURS,
+)
 
 
 def register(name: str, shape: tuple[int, ...] = ()):
@@ -107,14 +130,22 @@ def carried(config: ml_collections.ConfigDict, method: registry.Method) -> dict[
         names = ["weak_probs"]
         if method.uses_self_labels:
             names.append("self_labels")
-        if method.mask_of is not None or (method.uses_p_ik and config.p_ik.mask != "online"):
+        if method.mask_of is not None or objectives.takes_given_scores(config, method):
             names.append("given_p_ik")
         read = (*read_by(objectives.make_objective(config, method)), *method.columns)
-        names += [name for name in read if name in COLUMNS and COLUMNS[name].make is not None]
+        made = {NEIGHBOURS} | {name for name, column in COLUMNS.items() if column.make is not None}
+        if method.p_ik_from != "config":
+            made |= CALIBRATED.keys() | FROZEN.keys()
+        names += [name for name in read if name in made]
         kinds[batches.TASK] = tuple(names)
     if objectives.trains_p_ik(config, method):
         kinds[batches.P_IK] = ("ik_target",)
     return kinds
+
+
+def is_calibrated(config: ml_collections.ConfigDict, method: registry.Method) -> bool:
+    """Whether a method's examples carry a column that a calibration makes."""
+    return not CALIBRATED.keys().isdisjoint(carried(config, method).get(batches.TASK, ()))
 
 
 def random(name: str, num_examples: int, generator: np.random.Generator) -> np.ndarray:

@@ -47,7 +47,7 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
 
     Raises:
         UserError: a part is not registered, cannot be made or traced, or returns another shape or dtype than
-            `label_rules.Labels` and `losses.Loss` say.
+            `label_rules.Labels` and `losses.Loss` say; or there is nothing to calibrate P(IK) on.
     """
     for name in config.methods:
         method = registry.METHODS[name]
@@ -67,6 +67,22 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"method {name!r}: {error}") from error
         _check_label_rule(name, objective, _check_columns(name, config, method))
         _check_loss(name, objective)
+    _check_calibration(config)
+
+
+def _check_calibration(config: ml_collections.ConfigDict) -> None:
+    """That there are held-out questions of P(IK) where a method weighs labels by how often it is right on them."""
+    calibrated = [name for name in config.methods if columns.is_calibrated(config, registry.METHODS[name])]
+    if calibrated and config.p_ik.file is not None:
+        raise UserError(
+            f"method {calibrated[0]!r} calibrates P(IK) on held-out questions of p_ik.task, and "
+            f"p_ik.file={config.p_ik.file} has none: name a task by p_ik.task, or leave out {', '.join(calibrated)}"
+        )
+    if calibrated and not config.p_ik.num_test:
+        raise UserError(
+            f"method {calibrated[0]!r} calibrates P(IK) on held-out questions, and config.p_ik.num_test is 0: "
+            "set --config.p_ik.num_test=500"
+        )
 
 
 def _float32(*shape: int) -> jax.ShapeDtypeStruct:
@@ -102,6 +118,9 @@ def _check_columns(name: str, config: ml_collections.ConfigDict, method: registr
 _REMEDIES = {
     "self_labels": "give the method uses_self_labels=True",
     "given_p_ik": "give the method mask_of, or uses_p_ik=True with config.p_ik.mask that is not online",
+    **dict.fromkeys(
+        (*columns.CALIBRATED, *columns.FROZEN), "give the method uses_p_ik=True and p_ik_from='frozen'"
+    ),
 }
 
 

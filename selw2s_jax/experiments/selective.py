@@ -1,20 +1,33 @@
 """The stages of Selective W2SG's experiment, by seed and name: asking for one makes those that it needs."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import columns
+from selw2s_jax.experiments import calibrated, columns
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
 from selw2s_jax.method import objectives, registry
-from selw2s_jax.stages import answer, column, embed, examples, label, predict, pretrain, probe, train
+from selw2s_jax.stages import (
+    answer,
+    calibration,
+    column,
+    embed,
+    examples,
+    label,
+    predict,
+    pretrain,
+    probe,
+    smoothed,
+    train,
+)
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
@@ -158,12 +171,22 @@ class Experiment:
         }
         return self._supervised("ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split])
 
-    def _supervised(self, name: str, seed: int, model: pretrained.Model, *halves: str) -> train.Train:
+    def _supervised(
+        self,
+        name: str,
+        seed: int,
+        model: pretrained.Model,
+        *halves: str,
+        label: str | None = None,
+        keep: Sequence[bool] | None = None,
+    ) -> train.Train:
+        """A model on ground truth; of the examples of the halves, joined, those of `keep` alone."""
         parts = [self.split(model.role, seed, half) for half in halves]
         split = functools.reduce(splits.Split.joined, parts)
+        split = split if keep is None else split.only(keep)
         columns = {"weak_probs": examples.Truth(split)} | self._embedded(model, seed, *halves)
         task = examples.Examples(split, columns)
-        return self._train(f"{name}, seed {seed}", seed, name, model, "supervised", task=task)
+        return self._train(label or f"{name}, seed {seed}", seed, name, model, "supervised", task=task)
 
     @_once
     def p_ik_model(self, seed: int) -> train.Train:
@@ -218,8 +241,8 @@ class Experiment:
                 batches.P_IK: self._config.p_ik.batch_size or self._config.training.batch_size,
             },
             epochs=self._config.p_ik.epochs if is_p_ik_alone else self._config.training.epochs,
-            order_seed=self._seed(seed, "order"),
-            init_seed=self._seed(seed, "init"),
+            order_seed=self.seed_for(seed, "order"),
+            init_seed=self.seed_for(seed, "init"),
             pretraining=self._pretraining(model.role),
             **kinds,
         )
@@ -235,6 +258,40 @@ class Experiment:
     def p_ik_scores(self, seed: int) -> predict.Predict:
         """P(IK) of the student's half by the model that was trained on P(IK) alone."""
         return self._predict(f"P(IK) scores, seed {seed}", self.p_ik_model(seed), seed, "student_half")
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a method of the run weighs labels by a calibration."""
+        return any(
+            columns.is_calibrated(self._config, registry.METHODS[name]) for name in self._config.methods
+        )
+
+    @_once
+    def calibration(self, seed: int) -> calibration.Calibrate:
+        """What weak labels and own labels are weighed by."""
+        data, section = self.inputs.by_seed[seed], self._config.calibration
+        folds = ()
+        if section.weak == "crossfit":
+            fold = splits.folds(data.weak_half.examples, section.folds, seed=self.seed_for(seed, "split"))
+            folds = tuple(self._fold_labels(seed, number, fold) for number in range(section.folds))
+        return calibration.Calibrate(
+            f"calibration, seed {seed}",
+            data.weak_half,
+            folds,
+            self._config.weak.label_noise,
+            self.seed_for(seed, "sampling"),
+            self._scores_in_distribution(seed, "p_ik_only"),
+            self.answers(seed, "p_ik_test"),
+            data.p_ik_test,
+        )
+
+    def _fold_labels(self, seed: int, number: int, fold: np.ndarray) -> predict.Predict:
+        """Labels of one of the folds `[N]` of the weak half by a weak model that was trained on the others."""
+        which = f"weak fold {number + 1} of {self._config.calibration.folds}, seed {seed}"
+        model = self.inputs.weak
+        trained = self._supervised("weak", seed, model, "weak_half", label=which, keep=fold != number)
+        held_out = self.split("weak", seed, "weak_half").only(fold == number)
+        return self._predict(f"labels of {which}", trained, seed, "weak_half", held_out)
 
     def trained(self, seed: int, name: str) -> train.Train:
         """The training of "weak", "ceiling" or a student."""
@@ -253,11 +310,18 @@ class Experiment:
         )
 
     def _predict(
-        self, label: str, trained: train.Train, seed: int, split_name: str, **options: bool
+        self,
+        label: str,
+        trained: train.Train,
+        seed: int,
+        split_name: str,
+        part: splits.Split | None = None,
+        **options: bool,
     ) -> predict.Predict:
+        """Predictions on a split, or on a part of it alone."""
         is_probe = self.settings.is_probe(trained.model)
         embedded = self.embeddings(trained.model.role, seed, split_name) if is_probe else None
-        split = self.split(trained.model.role, seed, split_name)
+        split = self.split(trained.model.role, seed, split_name) if part is None else part
         return predict.Predict(label, self.settings, trained, split, embedded, **options)
 
     def split(self, role: str, seed: int, name: str) -> splits.Split:
@@ -280,7 +344,7 @@ class Experiment:
                 num_samples=section.num_samples if temperature else 1,
                 temperature=temperature,
                 top_p=self._config.generation.top_p if temperature else 1.0,
-                seed=self._seed(seed, "sampling") if temperature else 0,
+                seed=self.seed_for(seed, "sampling") if temperature else 0,
             )
         return answer.Answer(
             f"few-shot answers on {split.task.name} ({splits.NAMES[split_name]}), seed {seed}",
@@ -344,24 +408,43 @@ class Experiment:
         if method.uses_self_labels:
             named["self_labels"] = self.self_column(seed)
         if method.mask_of is not None:
-            shuffle_seed = self._seed(seed, "sampling")
+            shuffle_seed = self.seed_for(seed, "sampling")
             named["given_p_ik"] = examples.ShuffledMasks(self.student(seed, method.mask_of), shuffle_seed)
-        elif method.uses_p_ik and self._config.p_ik.mask != "online":
+        elif objectives.takes_given_scores(self._config, method):
             named["given_p_ik"] = self._scores_column(seed)
-        carried = columns.carried(self._config, method)[batches.TASK]
-        made = [name for name in carried if name not in named]
-        return named | {name: examples.Made(self._made_column(seed, name)) for name in made}
+        for column_name in columns.carried(self._config, method)[batches.TASK]:
+            if column_name in calibrated.MAKERS:
+                named[column_name] = calibrated.MAKERS[column_name](self, seed)
+            elif column_name not in (*named, columns.NEIGHBOURS):
+                named[column_name] = examples.Made(self._made_column(seed, column_name))
+        if columns.NEIGHBOURS in columns.carried(self._config, method)[batches.TASK]:
+            named[columns.NEIGHBOURS] = self._neighbours(seed, method, named)
+        return named
+
+    def _neighbours(
+        self, seed: int, method: registry.Method, named: dict[str, examples.Column]
+    ) -> smoothed.Neighbours:
+        """The mean labels of neighbours in the whole half: of those that the rule chooses, where it does so once."""
+        objective = objectives.without_smoothing(objectives.make_objective(self._config, method))
+        is_fixed = objective is not None and not any(column.by_step for column in named.values())
+        graph = {key: value for key, value in self._config.graph.items() if key not in ("alpha", "over")}
+        return smoothed.Neighbours(
+            smoothed.Chosen(objective, dict(named)) if is_fixed else named["weak_probs"],
+            self.embeddings("strong", seed, "student_half"),
+            graph,
+        )
 
     @_once
     def _made_column(self, seed: int, name: str) -> column.Column:
-        return columns.stage(name, self.inputs.by_seed[seed].student_half, self._seed(seed, "sampling"))
+        return columns.stage(name, self.inputs.by_seed[seed].student_half, self.seed_for(seed, "sampling"))
 
-    def _seed(self, base: int, purpose: str) -> int:
+    def seed_for(self, base: int, purpose: str) -> int:
+        """The seed of one purpose, of a base seed."""
         return config_lib.seed_for(self._config, base, purpose)
 
     def weak_column(self, seed: int) -> examples.WeakLabels:
         """The weak labels of the student's half, with their noise."""
-        noise_seed = self._seed(seed, "sampling")
+        noise_seed = self.seed_for(seed, "sampling")
         return examples.WeakLabels(self.weak_labels(seed), self._config.weak.label_noise, noise_seed)
 
     def self_column(self, seed: int) -> examples.Column:
@@ -378,7 +461,7 @@ class Experiment:
     @_once
     def _labels_of_source(self, seed: int) -> label.Label:
         source, split = self._config.self_label.source, self.inputs.by_seed[seed].student_half
-        sampling_seed = self._seed(seed, "sampling")
+        sampling_seed = self.seed_for(seed, "sampling")
         return label.Label(f"labels by {source}, seed {seed}", source, split, sampling_seed)
 
     def _scores_column(self, seed: int) -> examples.Column:
@@ -395,7 +478,7 @@ class Experiment:
         )
         targets = examples.SampledAccuracy(answers)
         if not split.task.is_generated:
-            sampling_seed = self._seed(seed, "sampling")
+            sampling_seed = self.seed_for(seed, "sampling")
             targets = examples.SampledAccuracy(
                 answers, section.num_samples, section.temperature, sampling_seed
             )

@@ -6,9 +6,10 @@ from typing import Any
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import tasks
+from selw2s_jax.data import batches, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, selection
+from selw2s_jax.experiments import columns
+from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry
 from selw2s_jax.worlds import smoke, world
 
 
@@ -137,6 +138,10 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     of_adam = ("training.b1", "training.b2", "training.eps", "precision.moment_dtype")
     is_adam = config.training.optimizer != "adafactor"
     yield of_adam, is_adam, "they are Adam's, and training.optimizer=adafactor has none of them"
+    is_calibrated = any(columns.is_calibrated(config, method) for method in methods)
+    yield ("calibration",), is_calibrated, "no method of the run weighs labels by a calibration"
+    is_fitted = config.calibration.weak == "crossfit"
+    yield ("calibration.folds",), is_fitted, "with calibration.weak=none weak labels are taken as they are"
     yield from _of_p_ik(config, methods, trains_p_ik, read)
     yield from _of_sampling(config, methods, trains_p_ik)
 
@@ -157,10 +162,13 @@ def _of_p_ik(
     several = section.temperature > 0
     yield ("p_ik.num_samples",), several, "with p_ik.temperature=0 all answers to a question are alike"
     yield ("p_ik.weight",), bool(jointly), "no method of the run trains P(IK) beside the task"
-    yield ("p_ik.stage", "p_ik.mask"), bool(beside_task), "no method of the run has P(IK) beside the task"
-    takes_scores = any(method.mask_of is None for method in beside_task)
+    by_config = [method for method in beside_task if method.p_ik_from == "config"]
+    reason = "no method of the run has P(IK) beside the task"
+    yield ("p_ik.stage",), bool(by_config or jointly), reason
+    yield ("p_ik.mask",), bool(by_config), reason
+    takes_scores = any(method.mask_of is None for method in by_config)
     yield ("p_ik.scores_file",), takes_scores, "no method of the run selects by P(IK)"
-    is_first = section.stage != "joint" or section.mask == "frozen_scores"
+    is_first = section.stage != "joint" or any(objectives.is_scored_first(config, one) for one in beside_task)
     is_trained_alone = is_first or len(beside_task) < len(uses_p_ik)
     yield ("p_ik.epochs",), trains_p_ik and is_trained_alone, "P(IK) is not trained alone"
 
@@ -173,6 +181,7 @@ def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) 
         config.weak.label_noise > 0
         or (trains_p_ik and p_ik.temperature > 0)
         or any(method.mask_of for method in methods)
+        or any(_draws_columns(config, method) for method in methods)
         or config.self_label.source in label_sources.LABEL_SOURCES
         or bool(config.plugins)
     )
@@ -185,6 +194,12 @@ def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) 
     )
     asked = (trained_on, None if config.data.train_file else config.task)
     yield ("generation",), any(map(_may_be_written, asked)), "no answers are written at length"
+
+
+def _draws_columns(config: ml_collections.ConfigDict, method: registry.Method) -> bool:
+    """Whether a column of a method's examples is shuffled."""
+    carried = columns.carried(config, method).get(batches.TASK, ())
+    return any(name.startswith("shuffled_") for name in carried)
 
 
 def _may_be_written(task: str | None) -> bool:
@@ -206,7 +221,7 @@ def _options_read(config: ml_collections.ConfigDict, methods: Sequence[registry.
         add(losses.LOSSES, method.loss, method.loss_options)
         add(label_rules.LABEL_RULES, method.label_rule, method.rule_options)
         options = dict(objective.rule_options)
-        for part, known in (("selector", selection.SELECTORS), ("refiner", selection.REFINERS)):
+        for part, known in objectives.RULE_PARTS.items():
             if part in options:
                 add(known, options[part], method.rule_options)
     return read

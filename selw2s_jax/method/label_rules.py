@@ -106,7 +106,7 @@ class Registry(factories.Registry):
 LABEL_RULES = Registry(
     "label rule",
     reads=("weak_probs",),
-    built_in=("selw2s_jax.method.selection", "selw2s_jax.method.controls"),
+    built_in=("selw2s_jax.method.selection", "selw2s_jax.method.controls", "selw2s_jax.method.posterior"),
 )
 register, reads = LABEL_RULES.register, LABEL_RULES.reads
 

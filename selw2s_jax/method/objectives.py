@@ -34,18 +34,35 @@ def is_own_task(config: ml_collections.ConfigDict) -> bool:
 
 def trains_p_ik(config: ml_collections.ConfigDict, method: registry.Method) -> bool:
     """Whether a student has a P(IK) head and P(IK) examples of its own; P(IK) alone always has."""
-    return method.uses_p_ik and (method.task_weight == 0 or config.p_ik.stage != "frozen")
+    if not method.uses_p_ik or method.p_ik_from == "frozen":
+        return False
+    return method.task_weight == 0 or method.p_ik_from == "online" or config.p_ik.stage != "frozen"
+
+
+def takes_given_scores(config: ml_collections.ConfigDict, method: registry.Method) -> bool:
+    """Whether a student is given the scores that `p_ik.mask` of the config names."""
+    return method.uses_p_ik and method.p_ik_from == "config" and config.p_ik.mask != "online"
 
 
 def needs_p_ik_data(config: ml_collections.ConfigDict) -> bool:
     """Whether P(IK) is trained at all, rather than read from a file."""
     methods = [registry.METHODS[name] for name in config.methods]
-    scored_by_model = config.p_ik.mask == "frozen_scores"
-    return any(trains_p_ik(config, method) or (method.uses_p_ik and scored_by_model) for method in methods)
+    return any(trains_p_ik(config, method) or is_scored_first(config, method) for method in methods)
+
+
+def is_scored_first(config: ml_collections.ConfigDict, method: registry.Method) -> bool:
+    """Whether P(IK) of a student's examples comes from a model that the run trains on P(IK) first."""
+    if method.p_ik_from == "config":
+        return takes_given_scores(config, method) and config.p_ik.mask == "frozen_scores"
+    return method.uses_p_ik
 
 
 # Parts of a label rule that the config names; each has options of its own.
-_RULE_PARTS = {"selector": selection.SELECTORS, "refiner": selection.REFINERS}
+RULE_PARTS = {
+    "selector": selection.SELECTORS,
+    "refiner": selection.REFINERS,
+    "refiner_of_set": selection.REFINERS,  # of rules that smooth over the whole set alone
+}
 
 
 def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -> Objective:
@@ -73,11 +90,11 @@ def _bind(
 ) -> tuple[tuple[str, Any], ...]:
     """Options of a factory and of the parts that it names: the method's own, and the config's for the others."""
     options = _values(config, known, name) | own
-    for part, parts in _RULE_PARTS.items():
+    for part, parts in RULE_PARTS.items():
         if part in options:
             options = _values(config, parts, options[part]) | options
     required = known.required_names(name).union(
-        *(parts.required_names(options[part]) for part, parts in _RULE_PARTS.items() if part in options)
+        *(parts.required_names(options[part]) for part, parts in RULE_PARTS.items() if part in options)
     )
     if missing := sorted(required - options.keys()):
         offering = ", ".join(f"config.{section}" for section in known.sections(name)) or "the config"
@@ -107,10 +124,30 @@ def _options_of_section(config: ml_collections.ConfigDict, section: str) -> dict
         return {"gamma": config.p_ik.gamma, "mask": "online" if config.p_ik.mask == "online" else "given"}
     if section == "self_label":
         return {"self_label": "class_head" if config.self_label.source == "class_head" else "given"}
-    return config[section].to_dict()
+    options = config[section].to_dict()
+    # Keys that came later: at their defaults they are not named, so that older artifacts are still found.
+    if section == "graph" and options["over"] == "batch":
+        del options["over"]
+    if section == "selection" and config.graph.over == "set":
+        options["refiner_of_set"] = options["refiner"]
+    return options
+
+
+def without_smoothing(objective: Objective) -> Objective | None:
+    """The same with labels as they are before they are smoothed; None where these are not known before training.
+
+    They are where the rule looks at no output of the model in training: which is known of those of this package.
+    """
+    options = dict(objective.rule_options)
+    if objective.label_rule not in ("selective", "posterior"):
+        return None
+    if options.get("mask") == "online" or options.get("self_label") == "class_head":
+        return None
+    options |= {part: "none" for part in ("refiner", "refiner_of_set") if part in options}
+    return objective._replace(rule_options=tuple(sorted(options.items())))
 
 
 def rule_parts(objective: Objective) -> dict[str, Callable]:
     """The factories that a label rule takes by name."""
     options = dict(objective.rule_options)
-    return {part: known[options[part]] for part, known in _RULE_PARTS.items() if part in options}
+    return {part: known[options[part]] for part, known in RULE_PARTS.items() if part in options}

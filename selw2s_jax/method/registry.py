@@ -8,6 +8,9 @@ from typing import Any
 # without a part. Control: what would do as well if it were not the method that helped. Reference: no student, but what
 # students are measured against. Probe: it answers no questions.
 ROLES = ("subject", "student", "ablation", "control", "reference", "probe")
+# Config: P(IK) is trained, and its scores come, as p_ik.stage and p_ik.mask say. Frozen: from a model that is trained
+# on P(IK) first; the student has no such head. Online: from the student's head, weighed by what that model was fitted.
+P_IK_FROM = ("config", "frozen", "online")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Method:
         rule_options, loss_options: options that are part of the method; a rule's other options come from
             the config.
         uses_p_ik: whether the model has a P(IK) head and P(IK) examples in its batches.
+        p_ik_from: where it has its P(IK) from, of `P_IK_FROM`.
         uses_self_labels: whether the strong model's own labels are among its inputs.
         mask_of: the method whose IK masks, shuffled among the examples of each batch, are this one's scores.
         task_weight: weight of the class-head loss (0: P(IK) alone is trained, "P(IK) only").
@@ -35,6 +39,7 @@ class Method:
     rule_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     loss_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     uses_p_ik: bool = False
+    p_ik_from: str = "config"
     uses_self_labels: bool = False
     mask_of: str | None = None
     task_weight: float = 1.0
@@ -48,6 +53,10 @@ class Method:
             raise ValueError(f"columns={self.columns!r} of a method: give a tuple of names")
         if self.role not in ROLES:
             raise ValueError(f"role {self.role!r} of a method is not one of: {', '.join(ROLES)}")
+        if self.p_ik_from not in P_IK_FROM:
+            raise ValueError(
+                f"p_ik_from={self.p_ik_from!r} of a method is not one of: {', '.join(P_IK_FROM)}"
+            )
 
 
 METHODS: dict[str, Method] = {}
@@ -186,5 +195,90 @@ register(
         mask_of="selective",
         role="control",
         description="control: own labels on random rows, as many as selective chose",
+    ),
+)
+
+# Not in the paper: P(IK) trained first and frozen, and what two calibrated labels say together.
+_FROZEN = {"uses_p_ik": True, "p_ik_from": "frozen", "uses_self_labels": True}
+register(
+    "selective_frozen",
+    Method(
+        label_rule="selective",
+        rule_options={"mask": "frozen_p_ik"},
+        **_FROZEN,
+        description="selective with the scores of a P(IK) that was trained first, and no such head in the student",
+    ),
+)
+register(
+    "selective_by_confidence",
+    Method(
+        label_rule="selective",
+        rule_options={"mask": "reliability", "selector": "by_confidence", "refiner": "none"},
+        **_FROZEN,
+        description="own labels where calibrated P(IK) exceeds the calibrated confidence of the weak label",
+    ),
+)
+register(
+    "posterior",
+    Method(
+        label_rule="posterior",
+        **_FROZEN,
+        description="the posterior of weak and own label, each by its calibrated reliability",
+    ),
+)
+register(
+    "posterior_online",
+    Method(
+        label_rule="posterior_online",
+        uses_p_ik=True,
+        p_ik_from="online",
+        uses_self_labels=True,
+        description="posterior with P(IK) of the student's own head, trained jointly",
+    ),
+)
+register(
+    "posterior_shuffled",
+    Method(
+        label_rule="posterior",
+        rule_options={"reliability": "shuffled_reliability"},
+        **_FROZEN,
+        role="control",
+        description="control: posterior with P(IK) shuffled among the rows",
+    ),
+)
+register(
+    "posterior_constant",
+    Method(
+        label_rule="posterior",
+        rule_options={"reliability": "constant_reliability"},
+        **_FROZEN,
+        role="control",
+        description="control: posterior with one reliability of own labels for all rows",
+    ),
+)
+register(
+    "random_selection_frozen",
+    Method(
+        label_rule="selective",
+        rule_options={"mask": "shuffled_p_ik"},
+        **_FROZEN,
+        role="control",
+        description="control: own labels on random rows, as many as selective_frozen chose",
+    ),
+)
+register(
+    "random_selection_by_confidence",
+    Method(
+        label_rule="selective",
+        # The mask is 0 or 1.
+        rule_options={
+            "mask": "shuffled_choice_by_confidence",
+            "selector": "threshold",
+            "gamma": 0.5,
+            "refiner": "none",
+        },
+        **_FROZEN,
+        role="control",
+        description="control: own labels on random rows, as many as selective_by_confidence chose",
     ),
 )

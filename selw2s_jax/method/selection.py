@@ -13,7 +13,7 @@ Selector = Callable[[label_rules.RuleInputs, jax.Array], jax.Array]
 # (inputs, prior labels [E, 2], IK mask [E]) -> refined labels [E, 2], of which those beside the mask are taken,
 # and scalars to log.
 Refiner = Callable[[label_rules.RuleInputs, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
-SELECTORS = label_rules.Registry("selector", reads=())
+SELECTORS = label_rules.Registry("selector", reads=(), built_in=("selw2s_jax.method.posterior",))
 REFINERS = label_rules.Registry("refiner", reads=())
 
 
@@ -23,11 +23,26 @@ def make_threshold(*, gamma: float) -> Selector:
     return lambda inputs, p_ik: p_ik.astype(jnp.float32) > jnp.float32(gamma)
 
 
-@REFINERS.register("graph")
+def reads_neighbours(*, over: str = "batch", **_: Any) -> tuple[str, ...]:
+    """The column that smoothing over the whole set reads."""
+    return ("neighbours",) if over == "set" else ()
+
+
+@REFINERS.register("graph", reads=reads_neighbours)
 def make_graph_refiner(
-    *, alpha: float, tau: float, normalize: bool, include_self: bool, center: bool
+    *, alpha: float, tau: float, normalize: bool, include_self: bool, center: bool, over: str = "batch"
 ) -> Refiner:
-    """Labels smoothed over the graph of the whole batch; see `graph_smoothing.smooth_labels`."""
+    """Labels smoothed over the graph of the whole batch; see `graph_smoothing.smooth_labels`.
+
+    Args:
+        over: "set" takes the mean of a row's neighbours among all examples from the column `neighbours`, in which the
+            other options are then.
+    """
+    if over == "set":
+        return lambda inputs, prior, ik_mask: (
+            alpha * prior + (1.0 - alpha) * inputs.columns["neighbours"].astype(jnp.float32),
+            {},
+        )
 
     def refine(inputs: label_rules.RuleInputs, prior: jax.Array, ik_mask: jax.Array):
         refined, weights = graph_smoothing.smooth_labels(
@@ -131,9 +146,13 @@ def _reads(
     *, selector: str = "threshold", refiner: str = "graph", mask: str = "online", **options: Any
 ) -> tuple[str, ...]:
     """The columns that the rule reads with these options, of its own and of its parts."""
-    scores = () if mask == "online" else ("given_p_ik",)
+    scores = () if mask == "online" else (_column_of(mask),)
     parts = (*SELECTORS.reads(selector, options), *REFINERS.reads(refiner, options))
     return ("weak_probs", *reads_own_labels(**options), *scores, *parts)
+
+
+def _column_of(mask: str) -> str:
+    return "given_p_ik" if mask == "given" else mask
 
 
 @label_rules.register("selective", reads=_reads)
@@ -150,14 +169,15 @@ def make_selective_rule(
     Args:
         selector: name in `SELECTORS`, of what chooses the rows that keep the strong model's own label.
         refiner: name in `REFINERS`, of what becomes of the labels of the others.
-        mask: "online" takes P(IK) from the head of the model in training, "given" from the batch.
+        mask: "online" takes P(IK) from the head of the model in training, "given" from the batch; any other is the
+            name of the column that has it.
         self_label: "given" takes the labels of the batch, "class_head" the student's own present class.
         **options: of the selector and the refiner; each takes those that its factory names.
     """
     select, refine = SELECTORS.make_from(selector, options), REFINERS.make_from(refiner, options)
 
     def rule(inputs: label_rules.RuleInputs) -> label_rules.Labels:
-        p_ik = inputs.p_ik if mask == "online" else inputs.given_p_ik
+        p_ik = inputs.p_ik if mask == "online" else inputs.columns[_column_of(mask)]
         ik_mask = select(inputs, p_ik) & inputs.example_mask
         own = as_probs(own_labels(inputs, self_label))
         prior = jnp.where(ik_mask[:, None], own, inputs.weak_probs.astype(jnp.float32))

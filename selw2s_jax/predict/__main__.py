@@ -1,6 +1,6 @@
 """What a student of a run, its weak model and its language model say of your own questions.
 
-python -m selw2s_jax.predict --workdir=DIR --task=NAME --method=NAME --seed=N --input=questions.jsonl --output=out.jsonl
+python -m selw2s_jax.predict --workdir=DIR --task=NAME --method=NAME --seed=N --input=questions.jsonl --output=out.csv
 """
 
 from absl import flags
@@ -18,9 +18,14 @@ _FOLDERS = {
 
 def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
-        "input", None, "JSON lines of questions, by text or by question and answer.", flag_values=values
+        "input", None, ".jsonl, .csv or .parquet of texts, or of questions and answers.", flag_values=values
     )
-    flags.DEFINE_string("output", None, "JSON lines to write, one for each question.", flag_values=values)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "File to write, a line for each question: .jsonl, .csv or .parquet.",
+        flag_values=values,
+    )
     for name, what in _FOLDERS.items():
         flags.DEFINE_string(name, None, what, flag_values=values)
     cli.define_student_flags(values)

@@ -77,7 +77,7 @@ def choose(
             },
         },
         batch_size=config.training.batch_size,
-        graph=config.graph.to_dict(),
+        graph={key: value for key, value in config.graph.items() if key != "over"},
     )
     if selects and options["refiner"] == "graph":
         smoothed = np.where(ik_mask, smoothed, targets)  # the same number, whichever program rounded it

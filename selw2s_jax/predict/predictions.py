@@ -5,7 +5,6 @@ The models are loaded one after another: no two of them have to fit at once.
 
 import dataclasses
 import gc
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -19,15 +18,15 @@ from flax import nnx
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
-from selw2s_jax.data import batches, lengths, question_files, tasks
+from selw2s_jax.data import batches, doubts, lengths, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import label_sources, registry
-from selw2s_jax.predict import label_choice
+from selw2s_jax.predict import label_choice, tables
 from selw2s_jax.run import student_models, students
-from selw2s_jax.runtime import artifacts, compilation_cache, places
+from selw2s_jax.runtime import compilation_cache, places, storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,19 +94,20 @@ def write(
     weak_base: os.PathLike | str | None = None,
     weak_tokenizer: os.PathLike | str | None = None,
 ) -> list[dict[str, Any]]:
-    """Writes what is known of each question of a file as JSON lines, in their order: all of them, or nothing.
+    """Writes what is known of each question of a file, in their order: all of them, or nothing.
 
     Args:
         student: any trained model of a run but the weak one.
         input_path: questions as `data.question_files.read` takes them.
-        output_path: in a folder that is there; a file of that name is replaced.
+        output_path: in a folder that is there; a file of that name is replaced. JSON lines, or a table by its name,
+            as `tables` writes them.
         base, tokenizer: folders of the pretrained strong model and its tokenizer's files; default where the run found
             them.
         weak_base, weak_tokenizer: likewise of the weak model; the former is needed where only a part was trained.
 
     Returns:
-        The lines: example_id, text, p_ik, class, prob_1, few_shot, weak, smoothed, used and target, as docs/running.md
-        describes them.
+        A record of each question: example_id, text, p_ik, class, prob_1, few_shot, weak, smoothed, used and target, as
+        docs/running.md describes them.
 
     Raises:
         UserError: a file, a folder, a model or a question is not fit, before any device work; or a trained model is
@@ -118,11 +118,11 @@ def write(
         raise UserError(
             f"--method={facts.method} is the weak model, which every student's output has labels of: name a student"
         )
-    _check_output(input_path, output_path)
-    config = _read_config(student)
-    examples = question_files.read(input_path, _find_task(facts, config))
+    suffix = _check_output(input_path, output_path)
+    config, found = _read_config(student), doubts.Found()
+    examples = question_files.read(input_path, _find_task(facts, config), found=found)
     reader = _prepare("student", student, examples, tokenizer, base, flags=("--tokenizer", "--base"))
-    notes = reader.notes
+    notes = found.notes + reader.notes
     weak = students.find_weak(student)
     if weak is not None:
         flags = ("--weak_tokenizer", "--weak_base")
@@ -141,9 +141,8 @@ def write(
     few_shot = None if asked is None else _answer(asked, student, config, reader.tokenizer, examples)
     own = _own_labels(config, facts, few_shot, examples, reader.texts)
     records = _make_records(config, facts, examples, scores, weak_probs, few_shot, own)
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     try:
-        artifacts.write_text(_expand(output_path), "".join(lines))
+        storage.write_bytes(_expand(output_path), tables.encode(records, suffix))
     except OSError as error:
         raise UserError(
             f"--output={output_path} cannot be written ({error.strerror}); choose another, or free space"
@@ -190,13 +189,16 @@ def _expand(path: os.PathLike | str) -> epath.Path:
     return epath.Path(path).expanduser()
 
 
-def _check_output(input_path: os.PathLike | str, output_path: os.PathLike | str) -> None:
+def _check_output(input_path: os.PathLike | str, output_path: os.PathLike | str) -> str:
+    """Checks that the output can be written; the end of its name."""
+    suffix = tables.check_name(output_path, "--output")
     places.check_output_file(output_path, "--output")
     output, source = (os.path.expanduser(path) for path in (output_path, input_path))
     if output == source or (
         os.path.isfile(output) and os.path.isfile(source) and os.path.samefile(output, source)
     ):
         raise UserError(f"--output={output_path} is the input; choose another file")
+    return suffix
 
 
 def _read_config(student: students.Student) -> ml_collections.ConfigDict:

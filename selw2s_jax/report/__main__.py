@@ -52,7 +52,7 @@ def _run(values: flags.FlagValues) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """The command: of this process, or with other arguments."""
-    cli.run(_define_flags, _run, argv)
+    cli.run(_define_flags, _run, argv, starts_devices=False)
 
 
 if __name__ == "__main__":

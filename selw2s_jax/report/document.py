@@ -1,6 +1,5 @@
 """A report over runs: its tables, pictures and page, as the content of files."""
 
-import collections
 import dataclasses
 import itertools
 import json
@@ -9,6 +8,8 @@ from typing import Any
 
 from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
+    calibration_sections,
+    disagreement_sections,
     figures,
     numbers,
     p_ik_sections,
@@ -25,6 +26,8 @@ PAGE = "report.html"
 # which has none where the runs give no ground for it, and a row here.
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
+    disagreement_sections.sections,
+    calibration_sections.sections,
     p_ik_sections.sections,
 )
 _TITLE = "Weak-to-strong generalization: report"
@@ -102,7 +105,7 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     Args:
         absent: a line for each run of a sweep that has not begun or cannot be read.
     """
-    names = _names(runs)
+    names = stored.names(runs)
     findings = [(name, one) for name, run in names.items() for one in warnings.find(run)]
     has_students = any(run.has_classifiers for run in runs)
     all_sections = itertools.chain(*(sections_of(runs) for sections_of in _ANALYSES))
@@ -147,12 +150,6 @@ def _each_run(names: Mapping[str, stored.Run], collected: _Files) -> list[str]:
         else:
             parts += [page.heading(2, name, f"run-{number}"), *inner]
     return parts
-
-
-def _names(runs: Sequence[stored.Run]) -> dict[str, stored.Run]:
-    """The runs by title, with the workdir where several share one."""
-    counts = collections.Counter(run.title for run in runs)
-    return {run.title if counts[run.title] == 1 else f"{run.title} ({run.workdir})": run for run in runs}
 
 
 def _first_things(

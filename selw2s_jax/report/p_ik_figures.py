@@ -126,7 +126,9 @@ def draw_reliability(tests: Tests, *, trainings: Sequence[str], title: str) -> b
             shares, counts = pair
             shares.plot([0, 1], [0, 1], color=plotting.GREY, linewidth=1)
             for style, seeds in _styled(trainings, tests[test]):
-                _draw_bins(shares, counts, p_ik_lib.reliability_bins(*_pooled(seeds)), style)
+                bins = p_ik_lib.reliability_bins(*_pooled(seeds))
+                plotting.draw_shares(shares, bins, style)
+                plotting.draw_counts(counts, bins, style)
             shares.set_title(_fold(test, 32), fontsize=11, loc="left")
             shares.set_ylim(-0.02, 1.02)
             shares.set_ylabel("known")
@@ -138,32 +140,6 @@ def draw_reliability(tests: Tests, *, trainings: Sequence[str], title: str) -> b
             shares.grid(alpha=0.25)
         _add_legend(figure, trainings, {"as it should be": (plotting.GREY, "-")})
         return plotting.to_png(figure)
-
-
-def _draw_bins(
-    shares: plotting.Axes, counts: plotting.Axes, bins: Sequence[p_ik_lib.Bin], style: tuple[str, str]
-) -> None:
-    color, dash = style
-    places = [one.mean_p_ik for one in bins]
-    heights = np.array([one.known for one in bins])
-    bounds = np.array([one.interval for one in bins])
-    reach = np.maximum([heights - bounds[:, 0], bounds[:, 1] - heights], 0)
-    shares.errorbar(
-        places,
-        heights,
-        yerr=reach,
-        color=color,
-        linestyle=dash,
-        linewidth=1.3,
-        elinewidth=0.7,
-        marker="o",
-        markersize=3.5,
-    )
-    num_bins = round(1 / (bins[0].high - bins[0].low))
-    heights = np.zeros(num_bins)
-    heights[[round(one.low * num_bins) for one in bins]] = [one.count for one in bins]
-    edges = np.linspace(0, 1, num_bins + 1)
-    counts.stairs(heights, edges, color=color, linestyle=dash, linewidth=1.2)
 
 
 def draw_risk_coverage(tests: Tests, *, trainings: Sequence[str], title: str) -> bytes:
@@ -247,14 +223,7 @@ def _styled(
 def _add_legend(
     figure: plotting.Figure, trainings: Sequence[str], others: Mapping[str, tuple[str, str]]
 ) -> None:
-    from matplotlib import lines
-
-    styles = dict(zip(trainings, _STYLES, strict=False)) | dict(others)
-    handles = [
-        lines.Line2D([], [], color=color, linestyle=dash, linewidth=1.6, label=_fold(name, 26))
-        for name, (color, dash) in styles.items()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handlelength=3)
+    plotting.add_legend(figure, dict(zip(trainings, _STYLES, strict=False)) | dict(others))
 
 
 def _pooled(seeds: Seeds) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ they share artifacts and logs. Neither models nor devices are needed: everything
 results.json, the ground truth of the test set, artifacts and logs.
 """
 
+import collections
 import dataclasses
 import json
 import math
@@ -19,7 +20,7 @@ from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
-from selw2s_jax.report import forms, p_ik_questions
+from selw2s_jax.report import forms, label_forms, p_ik_questions
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, json_forms, storage
 
@@ -41,6 +42,9 @@ class Run:
         logs: by method and seed, the logged steps in order, each with "step" and "train/..." metrics.
         diagnostics: per method and seed that chose among labels, what it chose in the second half of training;
             empty until the run is finished.
+        disagreement: per seed and method that chose among labels, these labels and P(IK) on the student's half, as
+            results.json has them; empty until the run is finished.
+        calibration: per seed that has one, the calibration of weak labels and P(IK), as results.json has it.
         p_ik: per test of P(IK), as results.json has it; empty until the run is finished.
         p_ik_items: the questions of those tests; empty where they were not stored.
         notes: what a reader of the results has to know.
@@ -61,6 +65,8 @@ class Run:
     notes: list[str]
     missing: list[str]
     warnings: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    disagreement: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -132,6 +138,12 @@ class Contents:
     damaged: list[str]
 
 
+def names(runs: Sequence[Run]) -> dict[str, Run]:
+    """The runs by title, with the workdir where several share one."""
+    counts = collections.Counter(run.title for run in runs)
+    return {run.title if counts[run.title] == 1 else f"{run.title} ({run.workdir})": run for run in runs}
+
+
 def describe_settings(settings: Mapping[str, Any]) -> str:
     """`, p_ik.task=arc, data.num_train=1000`; empty without settings."""
     return "".join(f", {key}={setting_text(value)}" for key, value in settings.items())
@@ -196,7 +208,7 @@ def _join(runs: Sequence[Run]) -> Run:
 
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
-        for name in ("diagnostics", "p_ik", "missing")
+        for name in ("diagnostics", "disagreement", "calibration", "p_ik", "missing")
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):
@@ -350,6 +362,10 @@ def _read_results(
             "warnings": [
                 (str(one["observation"]), str(one["remedy"])) for one in stored_results.get("warnings", [])
             ],
+            **{
+                name: [label_forms.checked(name, entry) for entry in stored_results.get(name, [])]
+                for name in label_forms.FORMS
+            },
         }
 
     parts = _checked(path, stored.workdir, parse)

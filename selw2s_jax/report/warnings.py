@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import formats, results
+from selw2s_jax.analysis import disagreement, formats, results
 from selw2s_jax.method import registry
-from selw2s_jax.report import numbers, stored
+from selw2s_jax.report import disagreement_numbers, numbers, stored
 
 _NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
 _LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
@@ -39,6 +39,8 @@ def find(run: stored.Run) -> list[Finding]:
         *_of_references(run),
         *_of_students(run),
         *_of_selection(run),
+        *_of_disagreement(run),
+        *_of_calibration(run),
         *_of_smoothing(run),
         *_of_p_ik(run),
         *_of_controls(run),
@@ -166,6 +168,86 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
                 f"weak ones that they replace: {pairs}",
                 "raise p_ik.gamma, train P(IK) on a nearer task (p_ik.task) or on more questions, or give more shots "
                 "(self_label.num_shots)",
+            )
+
+
+def _of_disagreement(run: stored.Run) -> Iterator[Finding]:
+    """Whether P(IK) can gain anything where weak and self label differ, which is all that selection changes."""
+    for whose, entries in disagreement_numbers.by_p_ik(run).items():
+        methods = [
+            name
+            for name in dict.fromkeys(
+                entry["method"] for entry in run.disagreement if entry["p_ik_of"] == whose
+            )
+            if run.facts(name).selects
+        ]
+        if whose is None or not methods:
+            continue
+        for can_gain, words, remedy in (
+            (
+                _cannot_gain,
+                f"no selection can gain here, as far as the rows tell on which the two labels differ: the weak one is "
+                f"right more often there, and P(IK) of {whose} does not tell where it is not",
+                "take a weak model whose errors are its own, or train P(IK) on a nearer task (p_ik.task) or on more "
+                "questions; the method posterior, which weighs both labels, does not need the self label to be the "
+                "better one",
+            ),
+            (
+                _gains_little,
+                f"no gain of selection over as many random rows is to be expected: AUROC of P(IK) of {whose} is not "
+                f"above {disagreement.ENOUGH_AUROC:g} where the two labels differ",
+                "train P(IK) on a nearer task (p_ik.task) or on more questions, or take a weak model whose errors are "
+                "its own",
+            ),
+        ):
+            if there := [entry for entry in entries if can_gain(entry)]:
+                yield Finding(
+                    ", ".join(methods),
+                    _join(entry["seed"] for entry in there),
+                    f"{words}: {'; '.join(map(_of_differing_rows, there))}",
+                    remedy,
+                )
+
+
+def _cannot_gain(entry: Mapping[str, Any]) -> bool:
+    """Whether less than half of the self labels are right where the labels differ, and P(IK) finds none of them."""
+    right = entry["disagreeing"]["self_right"]
+    return right is not None and right < 0.5 and (entry["auroc"] is None or _is_chance(entry))
+
+
+def _gains_little(entry: Mapping[str, Any]) -> bool:
+    auroc = entry["auroc"]
+    return auroc is not None and auroc <= disagreement.ENOUGH_AUROC and not _cannot_gain(entry)
+
+
+def _of_differing_rows(entry: Mapping[str, Any]) -> str:
+    rows, auroc = entry["disagreeing"], "AUROC undefined"
+    if entry["auroc"] is not None:
+        auroc = f"AUROC {entry['auroc']:.2f}"
+        if entry["auroc_low"] is not None:
+            auroc += f" ({entry['auroc_low']:.2f} to {entry['auroc_high']:.2f})"
+    return f"{_percent(rows['self_right'])} of self labels right on {rows['n']} of {entry['all']['n']} rows, {auroc}"
+
+
+def _of_calibration(run: stored.Run) -> Iterator[Finding]:
+    for name, words, remedy in (
+        (
+            "p_ik_slope",
+            "P(IK) says nothing of which self labels are right, or the opposite of what it should: the slope of its "
+            "calibration is {}",
+            "train P(IK) on more questions or for more steps, or on another task (p_ik.task)",
+        ),
+        (
+            "weak_temperature",
+            "weak models are no better than chance on rows that they were not trained on: the factor of their log-odds "
+            "is {}",
+            "use a stronger weak model, or more data or steps",
+        ),
+    ):
+        if there := [entry for entry in run.calibration if entry[name] <= 0]:
+            values = ", ".join(f"{entry[name]:.2f}" for entry in there)
+            yield Finding(
+                "calibration", _join(entry["seed"] for entry in there), words.format(values), remedy
             )
 
 

@@ -12,10 +12,9 @@ from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.data import by_id, splits
 from selw2s_jax.experiments import selective
 from selw2s_jax.inference import answering
-from selw2s_jax.method import registry
-from selw2s_jax.run import manifests
+from selw2s_jax.run import manifests, student_labels
 from selw2s_jax.runtime import artifacts, distributed, storage
-from selw2s_jax.stages import answer, predict
+from selw2s_jax.stages import answer, calibration, predict
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.worlds import toy_world, world
 
@@ -81,12 +80,13 @@ class Collector:
     ):
         self._config, self._experiment, self._store = config, experiment, store
         self._inputs = experiment.inputs
+        self._labels = student_labels.StudentLabels(config, experiment, store)
         self._tables: dict[tuple[str, str], dict[str, np.ndarray]] = {}
 
     def report(self) -> dict[str, Any]:
-        """Records, summary, diagnostics, P(IK) tests, notes and warnings; also `by_frequency` in a generated world."""
+        """Records, summary, label diagnostics, P(IK) tests, notes and warnings; in a generated world `by_frequency`."""
         config, inputs = self._config, self._inputs
-        records, selection = [], []
+        records, selection, differing = [], [], []
         for seed in config.seeds:
             test = inputs.by_seed[seed].test
             correct = {
@@ -101,6 +101,7 @@ class Collector:
                 correct=correct,
             )
             selection += self._diagnose(seed)
+            differing += self._labels.disagreement(seed)
         test = inputs.test
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
         report = {
@@ -108,7 +109,9 @@ class Collector:
             "summary": results.summarize(records, with_paper=inputs.is_papers_data),
             "majority_class_accuracy": majority,
             "diagnostics": selection,
+            "disagreement": differing,
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
+            "calibration": self._calibrations(),
             "notes": list(inputs.notes),
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
@@ -195,33 +198,30 @@ class Collector:
             "bands": p_ik_lib.difficulty_bands(items.confidence, scores, known),
         }
 
+    def _calibrations(self) -> list[dict[str, Any]]:
+        """What labels are weighed by, by seed; none where no method of the run weighs them."""
+        if not self._experiment.is_calibrated:
+            return []
+        return [
+            {"seed": seed, **calibration.read(self._store, self._experiment.calibration(seed))[1]}
+            for seed in self._config.seeds
+        ]
+
     def _diagnose(self, seed: int) -> list[dict[str, Any]]:
         """Label diagnostics of the students whose rule chose among labels."""
         half = self._inputs.by_seed[seed].student_half
         diagnoses = []
         for name in self._config.methods:
-            stage = self._experiment.student(seed, name)
-            artifact = stage_lib.find(self._store, stage)
-            if "trace.parquet" in artifact.files:
-                weak, own = self._label_columns(seed)
+            if (trace := self._labels.trace(seed, name)) is not None:
+                weak, own = self._labels.columns(seed)
                 summary = diagnostics.label_diagnostics(
-                    artifact.read_table("trace.parquet"), half.ids, truth=half.labels, weak=weak, own=own
+                    trace, half.ids, truth=half.labels, weak=weak, own=own
                 )
+                artifact = stage_lib.find(self._store, self._experiment.student(seed, name))
                 means = artifact.read_json("summary.json")["mean_over_steps"]
                 graph = {key: means.get(key) for key in ("self_weight", "effective_neighbours")}
                 diagnoses.append({"method": name, "seed": seed, **summary, **graph})
         return diagnoses
-
-    def _label_columns(self, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Weak labels and self labels on the student's half, as probabilities of class 1 `[N]`.
-
-        The self labels are None where the student made them as it went, or no student used any.
-        """
-        half = self._inputs.by_seed[seed].student_half
-        weak = self._experiment.weak_column(seed).read(half, self._store)[:, 1]
-        used = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
-        there = used and self._config.self_label.source != "class_head"
-        return weak, self._experiment.self_column(seed).read(half, self._store) if there else None
 
     def _are_right(self, seed: int, split_name: str) -> np.ndarray:
         """Whether the few-shot answers on a split are right, `[N]` bool."""

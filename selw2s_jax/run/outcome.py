@@ -45,6 +45,9 @@ def write(
     if report["diagnostics"]:
         print()
         print(results.format_diagnostics(report["diagnostics"]))
+    if any(entry["disagreeing"] for entry in report["disagreement"]):
+        print()
+        print(results.format_disagreement(report["disagreement"]))
     if report["p_ik"]:
         print()
         print(results.format_p_ik_tests(report["p_ik"]))

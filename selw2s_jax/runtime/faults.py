@@ -78,7 +78,8 @@ def _explain_devices(fault: Exception) -> str:
     asked = os.environ.get("JAX_PLATFORMS")
     wish = f"JAX_PLATFORMS={asked}: JAX has no such device here" if asked else "JAX cannot start its devices"
     reason = f" ({errors.one_line(fault)})" if str(fault) else ""
-    unset = "unset JAX_PLATFORMS" if asked else "set JAX_PLATFORMS=cpu"
+    given = [name for name in ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES") if os.environ.get(name)]
+    unset = f"unset {' and '.join(given)}" if given else "set JAX_PLATFORMS=cpu"
     return (
         f"{wish}{reason}; installed are {', '.join(['cpu', *there])}: install the package with its extra gpu or tpu "
         f"(pip install -e '.[gpu]'), see that the driver loads (nvidia-smi), or {unset}"

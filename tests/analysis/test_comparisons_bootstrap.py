@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from scipy import stats
+from support import marks
 
 from selw2s_jax.analysis import comparisons
 
@@ -113,8 +114,8 @@ def test_pgr_of_a_gap_that_touches_zero_has_no_interval():
     [
         (1, 0.0, 0.92),
         (3, 0.2, 0.85),
-        pytest.param(5, 0.2, 0.90, marks=(pytest.mark.slow, pytest.mark.ci)),
-        pytest.param(10, 0.2, 0.92, marks=(pytest.mark.slow, pytest.mark.ci)),
+        marks.in_ci(5, 0.2, 0.90),
+        marks.in_ci(10, 0.2, 0.92),
     ],
 )
 def test_intervals_hold_the_true_difference(num_seeds, spread, least):

@@ -342,6 +342,35 @@ def test_numbers_in_other_formats(tmp_path):
 # Questions for a student.
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_passages_that_no_text_shows_are_counted(tmp_path, form):
+    """Those of text alone: what a column of that name holds else is not read."""
+    some = [
+        {"question": "Why?", "choices": '["a", "b"]', "answer": "a", "context": "It rained."},
+        {"question": "It rained. Why?", "choices": '["a", "b"]', "answer": "a", "context": "It rained."},
+        {"question": "Why?", "choices": '["a", "b"]', "answer": "b", "context": ""},
+    ]
+    path, found = tmp_path / f"mine.{form}", doubts.Found()
+    if form == "jsonl":
+        some = [row | {"choices": json.loads(row["choices"])} for row in some]
+        path.write_text("".join(json.dumps(row) + "\n" for row in some))
+    elif form == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, some[0])
+            writer.writeheader()
+            writer.writerows(some)
+    else:
+        columns = {name: [row[name] for row in some] for name in some[0]}
+        columns |= {"choices": [["a", "b"]] * 3, "passage": [1, 2, 3]}
+        pq.write_table(pa.table(columns), path)
+    assert [question.text for question in load(path, found)] == [row["question"] for row in some]
+    where = {"jsonl": "line 1", "csv": "line 2", "parquet": "row 1"}[form]
+    assert found.notes == [
+        f"{path}: 1 of 3 rows have a context that the models do not read, as their text does not show it "
+        f"(first in {where}): put it into question or text"
+    ]
+
+
 def test_questions_to_be_asked_in_any_form(tmp_path):
     choices = ["x", "y"]
     hub = {"text": choices, "label": ["A", "B"]}

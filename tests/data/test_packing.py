@@ -6,6 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from support import marks
 
 from selw2s_jax.data import batches, packing, sources, tasks
 from selw2s_jax.hf import tokenizers
@@ -110,7 +111,6 @@ def test_rows_are_no_longer_than_filling_them_takes():
 
 
 _CASES = [(task, name) for name in ("gpt2", "qwen1") for task in ("sciq", "boolq", "cosmos_qa", "gsm8k")]
-_IN_CI = (pytest.mark.slow, pytest.mark.ci)
 _QUICK = (("sciq", "gpt2"), ("gsm8k", "qwen1"))
 
 
@@ -118,7 +118,7 @@ _QUICK = (("sciq", "gpt2"), ("gsm8k", "qwen1"))
     ("task", "tokenizer"),
     [
         *_QUICK,
-        *(pytest.param(*case, marks=_IN_CI) for case in _CASES if case not in _QUICK),
+        *(marks.in_ci(*case) for case in _CASES if case not in _QUICK),
     ],
 )
 def test_real_questions_fill_their_rows(real_data, task, tokenizer):

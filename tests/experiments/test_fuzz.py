@@ -1,7 +1,7 @@
 """Configs of any values, from the command line and from Python: taken as they were meant, or refused in one line."""
 
 import pytest
-from support import fuzz, fuzz_config
+from support import fuzz, fuzz_config, marks
 
 KINDS = ("config on the command line", "config set from Python")
 
@@ -11,8 +11,6 @@ def test_its_kinds_are_registered():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "numbers", [range(50), pytest.param(range(50, 500), marks=[pytest.mark.slow, pytest.mark.ci])], ids=str
-)
+@pytest.mark.parametrize("numbers", [range(50), marks.in_ci(range(50, 500))], ids=str)
 def test_any_config_is_taken_as_it_was_meant_or_refused(kind, numbers):
     assert not (found := fuzz.faults(kind, numbers)), "\n\n".join(found)

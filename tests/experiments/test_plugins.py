@@ -85,6 +85,7 @@ def assert_refused(config, *words: str) -> None:
 
 def test_every_method_of_the_package_passes():
     config = config_with(methods=registry.students())
+    config.p_ik.num_test = 50
     plugins.check_methods(config)
     for name in config.methods:
         method, made = registry.METHODS[name], objectives.make_objective(config, registry.METHODS[name])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from support import marks
 
 from selw2s_jax import sharding
 from selw2s_jax.data import tasks
@@ -286,7 +287,7 @@ def shot_prompts(config, *, num_shots, sizes, seed=0):
     ]
 
 
-@pytest.fixture(params=["gpt2", "qwen"])
+@pytest.fixture(params=[marks.in_ci("gpt2"), "qwen"])
 def language_model(request, fixtures):
     folder = fixtures / f"parity_{request.param}"
     return loader.load_decoder(folder, lm_head=True, param_dtype="float32", compute_dtype="float32")

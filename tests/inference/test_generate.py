@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import families, inference_worker, mesh_models, paths
+from support import commands, families, inference_worker, marks, mesh_models, paths
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, random_checkpoint
@@ -19,9 +19,8 @@ MAX_SEQ_LEN = 19  # of the fixtures
 # All mechanisms of attention: the third has grouped queries and a short window.
 MODELS = [
     "gpt2",
-    "qwen",
     "mistral",
-    *(pytest.param(name, marks=(pytest.mark.slow, pytest.mark.ci)) for name in ("gpt_neox", "olmo2")),
+    *map(marks.in_ci, ("qwen", "gpt_neox", "olmo2")),
 ]
 FLOAT32 = {"param_dtype": "float32", "compute_dtype": "float32"}
 
@@ -33,7 +32,7 @@ class LetterTokenizer:
         return "".join(chr(ord("A") + int(i)) for i in ids)
 
 
-@pytest.fixture(scope="module", params=["gpt2", "qwen"])
+@pytest.fixture(scope="module", params=[marks.in_ci("gpt2"), "qwen"])
 def model(request, tmp_path_factory):
     folder = paths.FIXTURES / f"parity_{request.param}"
     if request.param in families.CONFIGS:
@@ -288,7 +287,7 @@ def by_mesh(tmp_path_factory):
     random_checkpoint.write_random_checkpoint(folder, mesh_models.CONFIGS["qwen"], seed=2)
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+        "XLA_FLAGS": commands.xla_flags(8),
     }
     command = [sys.executable, inference_worker.__file__, folder, folder / "arrays.npz", "1,1,1", *MESHES]
     subprocess.run(list(map(str, command)), env=environment, check=True, timeout=900)

@@ -11,7 +11,7 @@ import pytest
 from fixtures import make_parity
 from flax import nnx
 from safetensors.numpy import load_file
-from support import parity, tiny_decoders
+from support import marks, parity, tiny_decoders
 
 from selw2s_jax import errors, sharding
 from selw2s_jax.models import decoder, family, heads, layers, registry
@@ -24,7 +24,7 @@ def folder(request, fixtures):
 
 # Each policy must give torch's gradients, and so the same ones; which one it is does not depend on the family.
 @pytest.mark.parametrize(
-    ("name", "remat"), [("gpt2", "full"), ("qwen", "full"), ("qwen", "dots"), ("qwen", "none")]
+    ("name", "remat"), [("gpt2", "full"), ("qwen", "full"), marks.in_ci("qwen", "dots"), ("qwen", "none")]
 )
 def test_matches_committed_torch_outputs(fixtures, name, remat):
     folder = fixtures / f"parity_{name}"
@@ -57,7 +57,7 @@ def test_examples_of_a_row_never_see_each_other(folder):
     assert (np.asarray(before)[segment_ids == 1] != np.asarray(after)[segment_ids == 1]).any()
 
 
-@pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("compute_dtype", [marks.in_ci("float32"), "bfloat16"])
 def test_rows_of_padding_stay_finite_with_their_gradients(folder, compute_dtype):
     model = tiny_decoders.load(folder, compute_dtype=compute_dtype)
     tokens, segment_ids = np.zeros((2, 3, 11), np.int32)
@@ -241,7 +241,7 @@ def _settings():
 
 @pytest.mark.parametrize(
     "num_tokens",
-    [5, 255, pytest.param(layers._BLOCKWISE_TOKENS, marks=[pytest.mark.slow, pytest.mark.ci]), 331],
+    [5, 331, *map(marks.in_ci, (255, layers._BLOCKWISE_TOKENS))],
 )
 def test_attention_on_a_cpu_is_that_of_jax(num_tokens):
     """Values and gradients, with several examples and padding in a row."""

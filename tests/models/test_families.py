@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from support import families, tiny_decoders
+from support import families, marks, tiny_decoders
 
 from selw2s_jax import errors, sharding
 from selw2s_jax.hf import loader, peft, random_checkpoint, writer
@@ -54,6 +54,8 @@ def test_narrow_weights_are_read_exactly(name, dtype, tmp_path):
         np.testing.assert_array_equal(array, stored[key].astype(np.float32), err_msg=key)
 
 
+# Of those that are quick the one whose window ends within the cache.
+@pytest.mark.parametrize("name", families.params("mistral"), indirect=True)
 def test_tokens_behind_a_cache_are_as_in_one_pass(folder):
     model = tiny_decoders.load(folder)
     tokens = tiny_decoders.random_tokens(model.config, (3, 13))
@@ -68,6 +70,7 @@ def test_tokens_behind_a_cache_are_as_in_one_pass(folder):
     np.testing.assert_allclose(np.concatenate(found, axis=1), whole, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", families.params("mistral"), indirect=True)
 def test_packed_examples_share_a_past(folder):
     model = tiny_decoders.load(folder)
     past = tiny_decoders.random_tokens(model.config, (1, 6))
@@ -91,8 +94,8 @@ def test_packed_examples_share_a_past(folder):
     ("num_tokens", "window"),
     [
         (9, None),
-        pytest.param(9, 3, marks=(pytest.mark.slow, pytest.mark.ci)),
-        pytest.param(_IN_BLOCKS, None, marks=(pytest.mark.slow, pytest.mark.ci)),
+        marks.in_ci(9, 3),
+        marks.in_ci(_IN_BLOCKS, None),
         (_IN_BLOCKS, 70),
     ],
 )

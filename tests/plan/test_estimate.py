@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 from hypothesis import strategies
-from support import paths
+from support import marks, paths
 
 from selw2s_jax.models import decoder, heads, lora, registry
 from selw2s_jax.plan import chips, estimate
@@ -95,17 +95,17 @@ def compiled_flops(config, *, trained="all", remat="full", backward=True, num_mi
     [
         ("gpt2", {"backward": False}),
         ("gpt2", {"remat": "full"}),
-        ("gpt2", {"remat": "none"}),
+        marks.in_ci("gpt2", {"remat": "none"}),
         ("gpt2", {"trained": "lora", "remat": "full"}),
-        ("gpt2", {"remat": "full", "num_micro": 2}),
-        ("qwen", {"remat": "full"}),
+        marks.in_ci("gpt2", {"remat": "full", "num_micro": 2}),
+        marks.in_ci("qwen", {"remat": "full"}),
         ("qwen", {"remat": "dots"}),
         ("qwen", {"trained": "heads"}),
-        ("qwen", {"trained": "lora", "remat": "none"}),
-        ("llama", {"remat": "full"}),
+        marks.in_ci("qwen", {"trained": "lora", "remat": "none"}),
+        marks.in_ci("llama", {"remat": "full"}),
         # Other products of a layer are not made again.
-        pytest.param("gpt_neox", {"remat": "full"}, marks=(pytest.mark.slow, pytest.mark.ci)),
-        pytest.param("olmo2", {"remat": "full"}, marks=(pytest.mark.slow, pytest.mark.ci)),
+        marks.in_ci("gpt_neox", {"remat": "full"}),
+        marks.in_ci("olmo2", {"remat": "full"}),
     ],
     ids=str,
 )

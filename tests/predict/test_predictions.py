@@ -1,5 +1,6 @@
 """What a student and the models around it say of one's own questions: against the run, NumPy, and bad input."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -13,7 +14,7 @@ from support import commands, small_run, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
-from selw2s_jax.data import question_files, tasks
+from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
 from selw2s_jax.inference import classify
@@ -251,99 +252,7 @@ def test_long_questions_are_truncated_and_prompts_lose_shots(student, examples, 
     assert found[1]["prob_1"] != records[1]["prob_1"]
 
 
-# Questions.
-
-
-def read_text(tmp_path, task: str, *lines: dict) -> list[tasks.Example]:
-    path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return question_files.read(path, tasks.get_task(task))
-
-
-@pytest.mark.parametrize(
-    ("task", "line", "texts"),
-    [
-        ("sciq", {"text": "Anything.", "question": "not read"}, ["Anything."]),
-        ("sciq", {"question": "Why?", "answer": "So."}, ["Q: Why? A: So."]),
-        ("arc", {"question": "Why?", "choices": ["b", "a"], "answer": 0}, ["Q: Why? A: b", "Q: Why? A: a"]),
-        ("boolq", {"question": "is it", "context": "It is."}, ["Passage: It is.\nQuestion: is it"]),
-        (
-            "boolq",
-            {"question": "is it", "passage": "It is.", "answer": True},
-            ["Passage: It is.\nQuestion: is it"],
-        ),
-        (
-            "cosmosqa",
-            {"question": "Who?", "context": "He.", "answer": "None of the above choices ."},
-            ["Context: He.\nQuestion: Who?\nAnswer: None of the above choices ."],
-        ),
-        ("winogrande", {"question": "So _ ran.", "choices": ["she", "he"]}, ["So she ran.", "So he ran."]),
-        ("gsm8k", {"question": "1 + 1?", "answer": "#### 2"}, ["1 + 1?"]),
-    ],
-)
-def test_fields_become_the_text_that_the_task_shows(tmp_path, task, line, texts):
-    found = read_text(tmp_path, task, line)
-    assert [example.text for example in found] == texts
-    name = f"{tasks.canonical_name(task)}/input/0"
-    ids = [f"{name}:{i}" for i in range(len(texts))] if len(texts) > 1 else [name]
-    assert [example.example_id for example in found] == ids
-    found = read_text(tmp_path, task, line | {"example_id": "my own"})
-    assert [example.example_id for example in found] == [i.replace(name, "my own") for i in ids]
-    for example in found:
-        context = line.get("context", line.get("passage", ""))
-        assert example.text[slice(*example.passage)] == context  # what a prompt too long is shortened by
-
-
-def test_texts_of_any_script_and_line_ends_survive(tmp_path):
-    path = tmp_path / "in.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf\r\n{"text": "\xe6\xb0\xb4\\n?"}\r\n  \n{"text": "b\xe2\x80\xa8c"}')
-    found = question_files.read(path, tasks.get_task("sciq"))
-    assert [example.text for example in found] == ["水\n?", "b\u2028c"]
-    assert [example.example_id for example in found] == ["sciq/input/0", "sciq/input/1"]
-
-
-BAD_FILES = {
-    "empty": (b"", r"in.jsonl has no questions; give text, or question and answer in a JSON object a line"),
-    "blank": (b"\n \n", r"in.jsonl has no questions"),
-    "no JSON": (b'{"text": "a"}\n{"text"', r"in.jsonl, line 2: not a JSON object \(.*\); give text"),
-    "deep": (b"[" * 100_000, r"in.jsonl, line 1: not a JSON object"),
-    "a list": (b'\n["a"]', r"in.jsonl, line 2: not a JSON object: \['a'\]; give text"),
-    "no UTF-8": (b'{"text": "\xff"}', r"in.jsonl, line 1: not UTF-8 text; save the file as UTF-8"),
-    "no text": (b'{"example_id": "a"}', r"in.jsonl, line 1: has no text; give text, or question and answer"),
-    "text blank": (b'{"text": " "}', r"in.jsonl, line 1: text is empty; mend or remove the line"),
-    "text no text": (b'{"text": 3}', r"in.jsonl, line 1: text must be text, found 3"),
-    "surrogate": (rb'{"text": "\ud800"}', r"in.jsonl, line 1: text is not UTF-8 text; mend or remove"),
-    "no answer": (b'{"question": "Why?"}', r"in.jsonl, line 1: answer must be text, found nothing"),
-    "an index": (b'{"question": "Why?", "answer": 1}', r"in.jsonl, line 1: answer must be text, found 1"),
-    "no choices": (
-        b'{"question": "W?", "choices": []}',
-        r"in.jsonl, line 1: choices must be a list of texts",
-    ),
-    "bad choice": (b'{"question": "W?", "choices": ["a", 1]}', r"line 1: choices must be text, found 1"),
-    "id no text": (b'{"text": "a", "example_id": 7}', r"in.jsonl, line 1: example_id must be text, found 7"),
-    "same id": (
-        b'{"text": "a", "example_id": "x"}\n{"text": "b"}\n{"text": "c", "example_id": "x"}',
-        r"in.jsonl, line 3: example_id 'x' is also that of line 1; make it another",
-    ),
-}
-
-
-@pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
-def test_bad_questions_are_one_line(student, tmp_path, content, message, monkeypatch):
-    (tmp_path / "in.jsonl").write_bytes(content)
-    assert "\n" not in refused(student, tmp_path / "in.jsonl", tmp_path / "out.jsonl", message, monkeypatch)
-
-
-@pytest.mark.parametrize(
-    ("task", "line", "message"),
-    [
-        ("boolq", {"question": "is it"}, "context must be text, found nothing"),
-        ("winogrande", {"question": "No blank.", "answer": "x"}, "has no place for the answer; put _ there"),
-    ],
-)
-def test_fields_that_the_task_wants(tmp_path, task, line, message):
-    with pytest.raises(UserError, match=message):
-        read_text(tmp_path, task, line)
+# Bad input.
 
 
 def refused(student, input_path, output_path, message: str, monkeypatch, **options) -> str:
@@ -356,6 +265,12 @@ def refused(student, input_path, output_path, message: str, monkeypatch, **optio
     return str(info.value)
 
 
+def test_a_bad_question_is_refused(student, tmp_path, monkeypatch):
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": 3}')
+    message = r"in.jsonl, line 2: text must be text, found 3"
+    refused(student, tmp_path / "in.jsonl", tmp_path / "out.jsonl", message, monkeypatch)
+
+
 def test_files_that_cannot_be_used_are_refused(student, examples, tmp_path, monkeypatch):
     path = write_questions(tmp_path / "in.jsonl", examples[:2])
     (tmp_path / "link.jsonl").symlink_to(path)
@@ -363,13 +278,14 @@ def test_files_that_cannot_be_used_are_refused(student, examples, tmp_path, monk
         (path, path, r"--output=\S+ is the input; choose another file"),
         (path, tmp_path / "link.jsonl", r"--output=\S+ is the input; choose another file"),
         (path, tmp_path, r"--output=\S+ is a folder; give a file in it"),
+        (path, tmp_path / "out.xlsx", r"--output=\S+: files of .xlsx are not written"),
         (path, tmp_path / "absent" / "out", r"there is no folder \S+absent; make it, or choose another"),
         (
             tmp_path / "absent",
             tmp_path / "out",
-            r"absent is missing or not a file; give a file of JSON lines",
+            r"absent is missing or not a file; give a file of questions",
         ),
-        (tmp_path, tmp_path / "out", r"is missing or not a file; give a file of JSON lines with --input"),
+        (tmp_path, tmp_path / "out", r"is missing or not a file; give a file of questions with --input"),
     ):
         refused(student, source, output, message, monkeypatch)
 
@@ -433,12 +349,14 @@ def test_models_that_are_gone_name_their_flag(finished, examples, tmp_path, monk
 def test_the_command(finished, examples, records, tmp_path):
     write_questions(tmp_path / "in.jsonl", examples[:9])
     name = (f"--workdir={finished}", "--task=sciq", "--method=selective", "--seed=0")
-    ended = commands.process("predict", *name, "--input=in.jsonl", "--output=out.jsonl", cwd=tmp_path)
+    ended = commands.process("predict", *name, "--input=in.jsonl", "--output=out.csv", cwd=tmp_path)
     assert ended.returncode == 0 and "error" not in ended.stderr, ended
-    assert "9 lines, one for each question, are in out.jsonl" in ended.stdout
-    found = read_lines(tmp_path / "out.jsonl")
+    assert "9 lines, one for each question, are in out.csv" in ended.stdout
+    with (tmp_path / "out.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
     for key in ("p_ik", "prob_1"):
-        np.testing.assert_allclose([r[key] for r in found], [r[key] for r in records[:9]], rtol=0, atol=1e-6)
+        ours, expected = [float(r[key]) for r in found], [r[key] for r in records[:9]]
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
     assert [record["example_id"] for record in found] == [example.example_id for example in examples[:9]]
 
 

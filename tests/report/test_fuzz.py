@@ -1,7 +1,7 @@
 """Damaged workdirs: reported as they were, with what is missing, or refused in one line."""
 
 import pytest
-from support import fuzz, fuzz_workdir
+from support import fuzz, fuzz_workdir, marks
 
 
 def test_its_kinds_are_registered():
@@ -10,8 +10,6 @@ def test_its_kinds_are_registered():
 
 
 @pytest.mark.parametrize("kind", ["workdirs", "artifacts"])
-@pytest.mark.parametrize(
-    "numbers", [range(50), pytest.param(range(50, 500), marks=[pytest.mark.slow, pytest.mark.ci])], ids=str
-)
+@pytest.mark.parametrize("numbers", [range(50), marks.in_ci(range(50, 500))], ids=str)
 def test_a_damaged_workdir_is_read_or_refused(kind, numbers):
     assert not (found := fuzz.faults(kind, numbers)), "\n\n".join(found)

@@ -49,10 +49,10 @@ def test_bins_are_those_of_the_calibration_error(questions, num_bins):
     p_ik, known = questions
     bins = p_ik_lib.reliability_bins(p_ik, known, num_bins)
     assert sum(one.count for one in bins) == len(p_ik)
-    gaps = [one.count / len(p_ik) * abs(one.mean_p_ik - one.known) for one in bins]
+    gaps = [one.count / len(p_ik) * abs(one.score - one.share) for one in bins]
     assert sum(gaps) == pytest.approx(metrics.expected_calibration_error(p_ik, known, num_bins))
-    assert all(one.low - 1e-12 <= one.mean_p_ik <= one.high + 1e-12 for one in bins)
-    assert all(one.interval[0] - 1e-9 <= one.known <= one.interval[1] + 1e-9 for one in bins)
+    assert all(one.low - 1e-12 <= one.score <= one.high + 1e-12 for one in bins)
+    assert all(one.interval[0] - 1e-9 <= one.share <= one.interval[1] + 1e-9 for one in bins)
 
 
 def test_a_score_without_skill_and_the_perfect_one():

@@ -108,7 +108,7 @@ def test_mistakes_end_the_command_with_one_line(tmp_path, arguments, message):
 @pytest.mark.slow
 @pytest.mark.ci
 def test_a_mesh_that_does_not_divide_the_model(tmp_path):
-    flags = "--xla_force_host_platform_device_count=3"
+    flags = commands.xla_flags(3)
     line = error_line(process, SMOKE, "--config.mesh.shape=1,3,1", cwd=tmp_path, XLA_FLAGS=flags)
     assert "does not divide the gpt2 model: embed_dim 64 by fsdp 3; choose mesh sizes" in line
 

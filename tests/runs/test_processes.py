@@ -108,11 +108,10 @@ def test_processes_that_do_not_go_together_are_refused(tmp_path):
 @pytest.mark.ci
 def test_two_processes_stay_together_where_one_fails(tmp_path):
     port = commands.free_port()
-    flags = "--xla_force_host_platform_device_count=2"
     processes = [
         subprocess.Popen(
             [sys.executable, processes_worker.__file__, str(tmp_path), str(port), str(number)],
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": commands.xla_flags(2)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -11,7 +11,7 @@ import threading
 import ml_collections
 import numpy as np
 import pytest
-from support import paths, sweeps
+from support import commands, paths, sweeps
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
@@ -229,7 +229,6 @@ def test_four_students_on_two_devices_each_equal_sequential_runs(prepared, tmp_p
     predictions = {}
     for num_groups, num_devices in ((4, 8), (1, 2)):
         workdir = tmp_path / f"{num_groups} groups"
-        flags = f"--xla_force_host_platform_device_count={num_devices}"
         arguments = (
             prepared.data,
             prepared.model,
@@ -240,7 +239,7 @@ def test_four_students_on_two_devices_each_equal_sequential_runs(prepared, tmp_p
         )
         done = subprocess.run(
             [sys.executable, "-c", GROUPS, *map(str, arguments)],
-            env=os.environ | {"XLA_FLAGS": flags},
+            env=os.environ | {"XLA_FLAGS": commands.xla_flags(num_devices)},
             capture_output=True,
             text=True,
         )

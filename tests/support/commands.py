@@ -77,12 +77,16 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def xla_flags(devices: int = 1) -> str:
+    """XLA_FLAGS of a process with so many CPU devices, which compiles as quickly as this one (conftest.py)."""
+    return f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+
+
 def start(
     workdir, *arguments: str, devices: int = 1, errors: int = subprocess.PIPE, **environment: str
 ) -> subprocess.Popen:
     command = [sys.executable, "-m", "selw2s_jax.main", *SMALL, f"--workdir={workdir}", *arguments]
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | environment
+    variables = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)} | environment
     return subprocess.Popen(
         command, cwd=paths.REPO, env=variables, stdout=subprocess.PIPE, stderr=errors, text=True
     )

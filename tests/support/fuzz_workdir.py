@@ -14,7 +14,14 @@ from unittest import mock
 import numpy as np
 from support import fuzz, report_runs, store_edits
 
-from selw2s_jax.report import document, figures, p_ik_figures, stored
+from selw2s_jax.report import (
+    calibration_figures,
+    disagreement_figures,
+    document,
+    figures,
+    p_ik_figures,
+    stored,
+)
 from selw2s_jax.run import manifests, students
 from selw2s_jax.runtime import artifacts
 
@@ -28,6 +35,10 @@ def _write_run(folder: pathlib.Path) -> None:
         questions="of p_ik",
         notes=("a note",),
         examples=({"task": "sciq", "reader": "weak", "text": "Q"},),
+        of_labels={
+            "disagreement": [report_runs.disagreement_entry(num_rows=23)],
+            "calibration": [report_runs.calibration_entry()],
+        },
     )
 
 
@@ -76,7 +87,7 @@ def _answers(contents: stored.Contents) -> dict[tuple[str, ...], np.ndarray]:
 def _without_pictures() -> Iterator[None]:
     """What takes a report its time, and nothing but numbers of its tables."""
     with contextlib.ExitStack() as stack:
-        for module in (figures, p_ik_figures):
+        for module in (figures, p_ik_figures, disagreement_figures, calibration_figures):
             for name in vars(module):
                 if name.startswith("draw_"):
                     stack.enter_context(mock.patch.object(module, name, lambda *_, **__: b"png"))

@@ -49,6 +49,20 @@ def random_selection(seed: int, num_rows: int):
     return p_ik, weak_probs, self_labels, embeddings, mask
 
 
+def calibrated_columns(seed: int, num_rows: int) -> dict[str, np.ndarray]:
+    """The columns that a calibration and a frozen P(IK) make, of values that leave both labels a say."""
+    rng = np.random.default_rng([seed, 5])
+    made = {"weak_log_odds": rng.standard_normal(num_rows)}
+    for name in ("reliability", "shuffled_reliability"):
+        made[name] = 0.3 + 0.7 * rng.random(num_rows)
+    for name in ("frozen_p_ik", "shuffled_p_ik"):
+        made[name] = rng.random(num_rows)
+    made["constant_reliability"] = np.full(num_rows, 0.8)
+    made["shuffled_choice_by_confidence"] = rng.integers(2, size=num_rows)
+    made["p_ik_calibration"] = np.tile([0.4, 1.7], (num_rows, 1))
+    return {name: values.astype(np.float32) for name, values in made.items()}
+
+
 def rule_inputs(seed: int, num_rows: int) -> label_rules.RuleInputs:
     p_ik, weak_probs, self_labels, embeddings, mask = random_selection(seed, num_rows)
     return label_rules.RuleInputs(
@@ -59,6 +73,7 @@ def rule_inputs(seed: int, num_rows: int) -> label_rules.RuleInputs:
             "weak_probs": jnp.asarray(weak_probs),
             "self_labels": jnp.asarray(self_labels),
             "given_p_ik": 1.0 - jnp.asarray(p_ik),
+            **{name: jnp.asarray(values) for name, values in calibrated_columns(seed, num_rows).items()},
         },
         example_mask=jnp.asarray(mask),
         step_fraction=jnp.float32(0.5),

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 from support import store_edits
 
-from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import disagreement, metrics
 from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.report import p_ik_questions
 from selw2s_jax.run import manifests
@@ -44,6 +44,67 @@ def diagnosis(method="selective", seed=0, self_weight=0.5, effective_neighbours=
 
 
 DIAGNOSES = (diagnosis(),)
+
+
+def labels_of(seed=0, num_rows=301, *, self_right=0.6, skill=1.0):
+    """Columns of the student's half, for `disagreement.describe`: labels whose errors are independent of each other.
+
+    Args:
+        self_right: share of the self labels that are.
+        skill: how much P(IK) depends on which are right; 0 is not at all.
+    """
+    rng = np.random.default_rng([seed, num_rows])
+    truth, knows = rng.integers(0, 2, num_rows), rng.uniform(size=num_rows) < self_right
+    weak = np.where(rng.uniform(size=num_rows) < 0.7, 0.8 * truth + 0.1, 0.9 - 0.8 * truth)
+    logits = rng.normal(size=num_rows) + skill * np.where(knows, 1.0, -1.0)
+    own = np.where(knows, truth, 1 - truth).astype(float)
+    p_ik = 1 / (1 + np.exp(-logits))
+    return {
+        "truth": truth,
+        "weak": weak,
+        "own": own,
+        "p_ik": p_ik,
+        "target": np.where(p_ik > 0.8, own, weak),
+    }
+
+
+def disagreement_entry(method="selective", seed=0, p_ik_of="selective", **changes):
+    """An entry of `disagreement` of results.json."""
+    columns = labels_of(seed, **changes)
+    found = disagreement.describe(**(columns if p_ik_of else columns | {"p_ik": None}))
+    return {"method": method, "seed": seed, "p_ik_of": p_ik_of, **found}
+
+
+def calibration_entry(seed=0, *, with_weak=True, slope=0.5):
+    """An entry of `calibration` of results.json, of made-up scores."""
+    rng = np.random.default_rng(seed)
+
+    def described(num_rows):
+        scores = {"before": rng.uniform(size=num_rows), "after": rng.uniform(0.2, 0.8, num_rows)}
+        right = rng.uniform(size=num_rows) < scores["after"]
+        found = {"n": num_rows}
+        for when, values in scores.items():
+            found |= {f"log_loss_{when}": 0.6, f"brier_{when}": metrics.brier_score(values, right)}
+            found[f"ece_{when}"] = metrics.expected_calibration_error(values, right)
+            found[f"bins_{when}"] = [
+                {
+                    "low": one.low,
+                    "high": one.high,
+                    "n": one.count,
+                    "mean_score": one.score,
+                    "right": one.share,
+                }
+                for one in p_ik_lib.reliability_bins(values, right)
+            ]
+        return found
+
+    fitted = {
+        "weak_temperature": 0.7,
+        "p_ik_intercept": 0.1,
+        "p_ik_slope": slope,
+        "constant_reliability": 0.6,
+    }
+    return {"seed": seed, **fitted, "weak": described(41) if with_weak else None, "p_ik": described(37)}
 
 
 def questions_of(entry, rng=None, *, is_generated=False):
@@ -160,6 +221,7 @@ def write_run(
     settings=None,
     depend=(),
     described=None,
+    of_labels=None,
 ) -> pathlib.Path:
     """A workdir as a run leaves it: method m of seed s gets the first right[m][s] items right.
 
@@ -173,6 +235,7 @@ def write_run(
         questions: pairs of an entry of `p_ik` and its columns; None for no file of questions.
         depend: methods that the settings change; the others are shared by all settings of a task.
         described: "methods" of the manifest; None as in a run of an earlier version.
+        of_labels: "disagreement" and "calibration" of results.json; None as in a run of an earlier version.
     """
     root = workdir if root is None else root
     workdir.mkdir(parents=True)
@@ -240,7 +303,9 @@ def write_run(
             log.write_text("\n".join([*lines, '{"step": 3, "tra']))
     if with_results:
         results = {"manifest": manifest, "diagnostics": list(diagnostics), "p_ik": list(p_ik)}
-        (workdir / "results.json").write_text(json.dumps(results | {"notes": list(notes)}))
+        (workdir / "results.json").write_text(
+            json.dumps(results | {"notes": list(notes)} | (of_labels or {}))
+        )
         if questions == "of p_ik":
             questions = [(entry, questions_of(entry)) for entry in p_ik]
         if questions:

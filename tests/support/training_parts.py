@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from support import random_arrays
 
 from selw2s_jax.data import batches, text_rows
 from selw2s_jax.hf import loader
@@ -14,7 +15,14 @@ from selw2s_jax.training import state, step
 GRAPH = dict(alpha=0.7, tau=0.1, normalize=True, center=False, include_self=True)
 
 
-RULE_OPTIONS = {"given": {}, "self_labels": {}, "smoothed": GRAPH, "selective": GRAPH | {"gamma": 0.5}}
+RULE_OPTIONS = {
+    "given": {},
+    "self_labels": {},
+    "smoothed": GRAPH,
+    "selective": GRAPH | {"gamma": 0.5},
+    "posterior": {},
+    "posterior_online": {},
+}
 
 
 def make_computation(name: str) -> step.Computation:
@@ -58,6 +66,7 @@ def make_sets(config, num_task: int = 37, num_p_ik: int = 29) -> dict[int, batch
         self_labels=rng.integers(0, 2, num_task).astype(np.float32),
     )
     task.columns["given_p_ik"] = (np.arange(num_task) % 3 == 0).astype(np.float32)
+    task.columns.update(random_arrays.calibrated_columns(17, num_task))
     p_ik = draw(num_p_ik, "p_ik", ik_target=rng.integers(0, 2, num_p_ik).astype(np.float32))
     return {batches.TASK: task, batches.P_IK: p_ik}
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from fixtures import make_parity
-from support import paths, training_parts
+from support import marks, paths, training_parts
 
 from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 NUM_STEPS = 11
 FAMILY = "gpt2"
-IN_CI = (pytest.mark.slow, pytest.mark.ci)
 
 
 _COMPILED = {}
@@ -126,9 +125,8 @@ def saved_steps(folder: pathlib.Path) -> list[int]:
 @pytest.mark.parametrize(
     "stops",
     [
-        (7,),
         (3, 2, 4),
-        *(pytest.param(stops, marks=IN_CI) for stops in ((1,), (10,))),
+        *(marks.in_ci(stops) for stops in ((7,), (1,), (10,))),
     ],
     ids=str,
 )
@@ -193,7 +191,7 @@ def damage(path: pathlib.Path, how: str) -> None:
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :])
 
 
-_all = functools.partial(pytest.param, 1, marks=IN_CI)
+_all = functools.partial(marks.in_ci, 1)
 
 
 @pytest.mark.parametrize(("every", "how"), [_all("removed"), _all("cut"), _all("flipped"), (3, "flipped")])
@@ -267,12 +265,9 @@ def test_without_a_sound_state_nothing_is_overwritten(fixtures, tmp_path, monkey
     "error",
     [
         OSError(5, "Input/output error"),
-        ValueError("UNAVAILABLE: connection reset"),
-        pytest.param(MemoryError("out of memory"), marks=IN_CI),
-        pytest.param(
-            ValueError("Error reading file [os_error_code='13'] PERMISSION_DENIED"),
-            marks=IN_CI,
-        ),
+        marks.in_ci(ValueError("UNAVAILABLE: connection reset")),
+        marks.in_ci(MemoryError("out of memory")),
+        marks.in_ci(ValueError("Error reading file [os_error_code='13'] PERMISSION_DENIED")),
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
-from support import paths, training_parts
+from support import commands, paths, training_parts
 
 import selw2s_jax
 from configs import quickstart
@@ -126,8 +126,9 @@ def test_micro_batches_equal_the_whole_batch():
 @pytest.mark.slow
 def test_eight_devices_equal_one():
     losses, params = train((1, 1, 1), 1)
-    flags = "--xla_force_host_platform_device_count=8"
-    environment = dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS="cpu", PYTHONPATH=paths.PYTHONPATH)
+    environment = dict(
+        os.environ, XLA_FLAGS=commands.xla_flags(8), JAX_PLATFORMS="cpu", PYTHONPATH=paths.PYTHONPATH
+    )
     output = subprocess.run(
         [sys.executable, __file__], env=environment, capture_output=True, text=True, check=True
     ).stdout

@@ -9,7 +9,7 @@ import pytest
 from fixtures import make_parity, make_training_run
 from flax import nnx
 from safetensors.numpy import load_file
-from support import families, training_parts
+from support import families, marks, training_parts
 
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
@@ -23,12 +23,14 @@ from selw2s_jax.training import loop, metrics_log, state, step
 
 def method_params() -> list:
     """Every method; most are slow together."""
-    quick = ("confidence", "finetune", "selective")
-    marks = {name: () if name in quick else pytest.mark.slow for name in sorted(registry.METHODS)}
-    return [pytest.param("qwen", name, 3, marks=mark) for name, mark in marks.items()]
+    of_some = {"finetune": (), "selective": (), "confidence": marks.IN_CI}
+    names = sorted(registry.METHODS)
+    return [pytest.param("qwen", name, 3, marks=of_some.get(name, pytest.mark.slow)) for name in names]
 
 
-@pytest.mark.parametrize(("family", "name", "num_micro"), [*method_params(), ("gpt2", "selective", 12)])
+@pytest.mark.parametrize(
+    ("family", "name", "num_micro"), [*method_params(), marks.in_ci("gpt2", "selective", 12)]
+)
 def test_micro_batches_give_the_full_batch_gradient(fixtures, family, name, num_micro):
     config = make_parity.CONFIGS[family]
     model = training_parts.make_classifier(fixtures, family, p_ik_head=registry.METHODS[name].uses_p_ik)
@@ -55,7 +57,7 @@ def _names(batch):
     return list(zip(batch.kind.reshape(-1).tolist(), batch.index.reshape(-1).tolist(), strict=True))
 
 
-@pytest.mark.parametrize("family", ["gpt2", "qwen"])
+@pytest.mark.parametrize("family", [marks.in_ci("gpt2"), "qwen"])
 def test_packed_rows_give_the_gradient_of_one_example_per_row(fixtures, family):
     config = make_parity.CONFIGS[family]
     model = training_parts.make_classifier(fixtures, family, p_ik_head=True)
@@ -217,6 +219,8 @@ def test_sixteen_steps_of_other_families_follow_torch(tmp_path, name):
     assert_follows(seen, log_odds, make_training_run.run_torch(tmp_path, families.CONFIGS[name], 19, indices))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_sixteen_micro_batched_steps_follow_torch(fixtures, tmp_path):
     expected = load_file(fixtures / "training_run" / "gpt2.safetensors")
     seen, _, _, _ = train_fixture(fixtures, "gpt2", tmp_path, num_micro=4)

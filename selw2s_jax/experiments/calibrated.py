@@ -1,0 +1,58 @@
+"""The columns of `columns.CALIBRATED` and `columns.FROZEN`: of which stages of an experiment each is made."""
+
+from collections.abc import Callable
+from typing import Any
+
+from selw2s_jax.stages import calibrated, examples
+
+# (selective.Experiment, base seed) -> the column of its student's half.
+Make = Callable[[Any, int], examples.Column]
+MAKERS: dict[str, Make] = {}
+
+
+def _makes(name: str):
+    def add(make: Make) -> Make:
+        MAKERS[name] = make
+        return make
+
+    return add
+
+
+def _shuffled(make: Make) -> Make:
+    return lambda experiment, seed: calibrated.Shuffled(
+        make(experiment, seed), experiment.seed_for(seed, "sampling")
+    )
+
+
+@_makes("frozen_p_ik")
+def _frozen_p_ik(experiment, seed):
+    return examples.Scores(experiment.p_ik_scores(seed))
+
+
+@_makes("weak_log_odds")
+def _weak_log_odds(experiment, seed):
+    return calibrated.WeakLogOdds(experiment.calibration(seed), experiment.weak_column(seed))
+
+
+@_makes("reliability")
+def _reliability(experiment, seed):
+    return calibrated.Reliability(experiment.calibration(seed), _frozen_p_ik(experiment, seed))
+
+
+@_makes("constant_reliability")
+def _constant_reliability(experiment, seed):
+    return calibrated.ConstantReliability(experiment.calibration(seed))
+
+
+@_makes("p_ik_calibration")
+def _p_ik_calibration(experiment, seed):
+    return calibrated.PIKCalibration(experiment.calibration(seed))
+
+
+def _choice_by_confidence(experiment, seed):
+    return calibrated.ChoiceByConfidence(_weak_log_odds(experiment, seed), _reliability(experiment, seed))
+
+
+MAKERS["shuffled_p_ik"] = _shuffled(_frozen_p_ik)
+MAKERS["shuffled_reliability"] = _shuffled(_reliability)
+MAKERS["shuffled_choice_by_confidence"] = _shuffled(_choice_by_confidence)

@@ -1,0 +1,14 @@
+"""Fixtures of the tests of whole runs."""
+
+from unittest import mock
+
+import pytest
+
+from selw2s_jax.analysis import plotting
+
+
+@pytest.fixture(scope="package", autouse=True)
+def no_pictures():
+    """Runs of this process draw none, which takes a tenth of their time; those of other processes do."""
+    with mock.patch.object(plotting, "to_png", lambda drawn: b"\x89PNG"):
+        yield
