@@ -135,7 +135,8 @@ def _of_students(run: stored.Run) -> Iterator[Finding]:
 
 
 def _of_selection(run: stored.Run) -> Iterator[Finding]:
-    for method, entries in _by_method(_selecting(run)):
+    chosen = [entry for entry in _selecting(run) if not run.facts(entry["method"]).weighs]
+    for method, entries in _by_method(chosen):
         for rate, words, remedy in (
             (
                 lambda r: r < _NEAR_NONE,
@@ -333,8 +334,9 @@ def _is_chance(entry: Mapping[str, Any]) -> bool:
 
 def _of_controls(run: stored.Run) -> Iterator[Finding]:
     controls = run.of_role("control")
+    of = {control: run.facts(control).control_of for control in controls}
     for method in dict(_by_method(_selecting(run))):
-        for control in controls if method not in controls else ():
+        for control in (one for one in controls if method not in controls and of[one] in (None, method)):
             change = None
             if method in run.predictions and control in run.predictions:
                 change = numbers.difference(run, method, control)
