@@ -186,6 +186,16 @@ def labels(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def right_labels(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """By method and world, the share of right labels that it was trained on, of each seed."""
+    by_method: dict[str, dict[str, list[float]]] = {}
+    for world, report in found.items():
+        for entry in report["disagreement"]:
+            values = by_method.setdefault(entry["method"], {}).setdefault(world, [])
+            values.append(entry["all"]["target_right"])
+    return by_method
+
+
 def p_ik(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """AUROC of P(IK) for "the few-shot answer is right", trained alone and jointly."""
     return [
@@ -241,6 +251,7 @@ def make_study(found: dict[str, dict[str, Any]], commands: list[str]) -> dict[st
         "p_ik": p_ik(found),
         "disagreement": disagreement(found),
         "labels": labels(found),
+        "label_differences": compare(right_labels(found), PRIMARY),
         "calibration": calibration(found),
         "seconds": {world: report["times"] for world, report in found.items()},
         "config": first["manifest"]["config"],

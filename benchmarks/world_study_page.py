@@ -58,6 +58,11 @@ def _differences(study: dict[str, Any], which: str) -> list[str]:
     return _table(["difference", "mean", "95 % over worlds", *names, *_worlds(study)], rows)
 
 
+def _seeds(study: dict[str, Any]) -> str:
+    seeds = study["seeds"]
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def _worlds(study: dict[str, Any]) -> list[str]:
     return [f"world {world}" for world in study["worlds"]]
 
@@ -69,7 +74,7 @@ def to_markdown(study: dict[str, Any]) -> str:
     lines = [
         "# The small world: does selection gain?",
         "",
-        f"Worlds {', '.join(study['worlds'])}; seeds {', '.join(map(str, study['seeds']))} in each; "
+        f"Worlds {', '.join(study['worlds'])}, {_seeds(study)} in each; "
         f"{', '.join(map(str, study['n'].values()))} test items. Made in {sum(s['cpu'] for s in seconds):.0f} s of CPU "
         f"({sum(s['wall'] for s in seconds):.0f} s beside other work) by",
         "",
@@ -105,6 +110,8 @@ def to_markdown(study: dict[str, Any]) -> str:
                 for r in study["labels"]
             ],
         ),
+        "### Differences of right labels, points",
+        *_differences(study, "label_differences"),
         "## Calibration, on what it was fitted to",
         *_table(
             ["of", "number", *head],
@@ -141,7 +148,8 @@ def draw(study: dict[str, Any]) -> bytes:
         )
         right.axvline(0, color=plotting.BLACK, linewidth=1, zorder=0)
         right.set_xlabel("difference in points (blue: primary)")
-        worlds = f"{len(study['worlds'])} worlds, {len(study['seeds'])} seeds each"
+        count = len(study["seeds"])
+        worlds = f"{len(study['worlds'])} worlds, {'one seed' if count == 1 else f'{count} seeds'} each"
         figure.suptitle(f"{worlds}: means with 95 % intervals over worlds; a dot is a world", fontsize=13)
         return plotting.to_png(figure)
 
