@@ -28,6 +28,7 @@ class Method:
         p_ik_from: where it has its P(IK) from, of `P_IK_FROM`.
         uses_self_labels: whether the strong model's own labels are among its inputs.
         mask_of: the method whose IK masks, shuffled among the examples of each batch, are this one's scores.
+        control_of: the one method that it is a control of; None where it is one of all.
         task_weight: weight of the class-head loss (0: P(IK) alone is trained, "P(IK) only").
         is_student: whether it may be listed in `methods` of a config.
         columns: that its examples carry besides those that its label rule reads, as `example_weight`, which the step
@@ -42,6 +43,7 @@ class Method:
     p_ik_from: str = "config"
     uses_self_labels: bool = False
     mask_of: str | None = None
+    control_of: str | None = None
     task_weight: float = 1.0
     is_student: bool = True
     description: str = ""
@@ -56,6 +58,10 @@ class Method:
         if self.p_ik_from not in P_IK_FROM:
             raise ValueError(
                 f"p_ik_from={self.p_ik_from!r} of a method is not one of: {', '.join(P_IK_FROM)}"
+            )
+        if self.p_ik_from != "config" and not self.uses_p_ik:
+            raise ValueError(
+                f"p_ik_from={self.p_ik_from!r} of a method without P(IK): give it uses_p_ik=True"
             )
 
 
@@ -241,6 +247,7 @@ register(
     Method(
         label_rule="posterior",
         rule_options={"reliability": "shuffled_reliability"},
+        control_of="posterior",
         **_FROZEN,
         role="control",
         description="control: posterior with P(IK) shuffled among the rows",
@@ -251,6 +258,7 @@ register(
     Method(
         label_rule="posterior",
         rule_options={"reliability": "constant_reliability"},
+        control_of="posterior",
         **_FROZEN,
         role="control",
         description="control: posterior with one reliability of own labels for all rows",
@@ -261,6 +269,7 @@ register(
     Method(
         label_rule="selective",
         rule_options={"mask": "shuffled_p_ik"},
+        control_of="selective_frozen",
         **_FROZEN,
         role="control",
         description="control: own labels on random rows, as many as selective_frozen chose",
@@ -277,6 +286,7 @@ register(
             "gamma": 0.5,
             "refiner": "none",
         },
+        control_of="selective_by_confidence",
         **_FROZEN,
         role="control",
         description="control: own labels on random rows, as many as selective_by_confidence chose",
