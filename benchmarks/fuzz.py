@@ -19,6 +19,7 @@ sys.path.insert(0, str(_REPO))
 # The modules register their kinds.
 from support import (  # noqa: E402
     fuzz,
+    fuzz_answers,  # noqa: F401
     fuzz_config,  # noqa: F401
     fuzz_rows,  # noqa: F401
     fuzz_tokenizers,  # noqa: F401

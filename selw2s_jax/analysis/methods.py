@@ -22,30 +22,27 @@ class Facts:
         description: what it is, in a line.
         role: of `registry.ROLES`.
         selects: whether its own P(IK) says which rows get the strong model's own label.
-        weighs: whether its own P(IK) says how much that label counts beside the weak one, on every row.
+        control_of: of a control, the one method that it is the control of; None where it is one of every method.
+        weighs: whether it weighs both labels of a row, rather than choose one of them.
         has_gamma: whether the threshold `p_ik.gamma` says anything of its P(IK).
         smooths: whether the labels of its rows are averaged over the graph, where its rule does so at all.
-        control_of: the one method that it is a control of; None where it is one of all.
     """
 
     description: str = "a method of the config"
     role: str = "student"
     selects: bool = True
-    weighs: bool = False
-    has_gamma: bool = True
     smooths: bool = True
     control_of: str | None = None
+    weighs: bool = False
+    has_gamma: bool = True
 
     def __post_init__(self):
         if self.role not in registry.ROLES or not isinstance(self.description, str):
             raise ValueError(f"no description or no role of a method: {self.description!r}, {self.role!r}")
 
 
-_WEIGHING = ("posterior", "posterior_online")  # label rules
-
-
-def _chooses(method: registry.Method) -> bool:
-    """Whether it is for the method itself to say which label counts where."""
+def _selects(method: registry.Method) -> bool:
+    """Whether it is for the method itself to choose which rows keep which label."""
     return (
         method.mask_of is None and method.role != "control" and (method.uses_p_ik or method.uses_self_labels)
     )
@@ -59,12 +56,11 @@ def facts(name: str) -> Facts:
     return Facts(
         description=method.description or Facts.description,
         role=method.role,
-        selects=_chooses(method) and method.label_rule not in _WEIGHING,
-        weighs=_chooses(method) and method.label_rule in _WEIGHING,
-        has_gamma=method.rule_options.get("selector") != "by_confidence"
-        and method.label_rule not in _WEIGHING,
+        selects=_selects(method),
         smooths=method.rule_options.get("refiner") != "none",
         control_of=method.control_of,
+        weighs=method.weighs,
+        has_gamma=not method.weighs and method.rule_options.get("selector") != "by_confidence",
     )
 
 

@@ -32,10 +32,36 @@ def parse_answer(text: str) -> fractions.Fraction | None:
     before, mark, behind = text.partition(ANSWER_MARK)
     if mark and (found := _behind_mark(behind)):
         return _value(found)
+    return last_number(before)
+
+
+def leading_number(text: str) -> fractions.Fraction | None:
+    """The number that a text begins with, None where it begins otherwise."""
+    return _value(_NUMBER.match(text))
+
+
+def first_number(text: str) -> fractions.Fraction | None:
+    """The first number in a text, None where there is none."""
+    return _value(_NUMBER.search(text))
+
+
+def last_number(text: str) -> fractions.Fraction | None:
+    """The last number in a text, None where there is none."""
     found = None
-    for found in _NUMBER.finditer(before):  # noqa: B007
+    for found in _NUMBER.finditer(text):  # noqa: B007
         pass
-    return None if found is None else _value(found)
+    return _value(found)
+
+
+def number_behind_mark(text: str) -> fractions.Fraction | None:
+    """The number that a mark gives, from the text behind it; None where it gives none."""
+    return _value(_behind_mark(text))
+
+
+def numbers(text: str) -> list[fractions.Fraction]:
+    """All numbers in a text in their order, those that are too long to be read apart."""
+    found = [_value(one) for one in _NUMBER.finditer(text)]
+    return [number for number in found if number is not None]
 
 
 def _behind_mark(text: str) -> re.Match | None:
@@ -58,8 +84,8 @@ def is_correct(text: str, answer: str) -> bool:
     return found is not None and found == parse_answer(answer)
 
 
-def _value(found: re.Match) -> fractions.Fraction | None:
-    if len(found.group()) > _MOST_DIGITS:
+def _value(found: re.Match | None) -> fractions.Fraction | None:
+    if found is None or len(found.group()) > _MOST_DIGITS:
         return None
     whole, over, under, decimal = (
         re.sub("[,\u00a0\u202f]", "", found[name] or "0") for name in ("whole", "over", "under", "decimal")

@@ -1,6 +1,6 @@
-"""Losses of the class head, by name.
+"""Losses of the class head, by name, and the loss of written answers (`completion_loss`).
 
-Every loss is a function `(logits [B, 2], weak_probs [B, 2], step_fraction, example_mask=None) -> [B]`: one
+Every loss by name is a function `(logits [B, 2], weak_probs [B, 2], step_fraction, example_mask=None) -> [B]`: one
 value per example, in float32 whatever the compute dtype; the train step alone averages. `weak_probs` are
 the targets that the method's label rule chose, without gradient, `step_fraction` is step / num_steps, from 0,
 and rows whose `example_mask` is False (padding, or examples of the other kind) take no part in any batch
@@ -22,6 +22,7 @@ register = LOSSES.register
 
 # What w counts as, at least, in a loss that divides by it or has its logarithm alone, and is infinite at w = 0.
 MIN_WEAK_PROB = 1e-6
+COMPLETION_MEANS = ("rows", "tokens")
 
 
 def get(name: str, **options) -> Loss:
@@ -172,3 +173,75 @@ def make_adaptive_loss(*, adaptive_temperature: float = 1.0) -> Loss:
         return (1.0 - weight) * kl + weight * own
 
     return loss
+
+
+def completion_loss(
+    log_probs: jax.Array,
+    answer_mask: jax.Array,
+    weights: jax.Array,
+    example_mask: jax.Array | None = None,
+    *,
+    mean: str = "rows",
+    normalize: bool = False,
+) -> jax.Array:
+    """The loss of a batch of written answers (arXiv 2406.19032, Eq. 5; Eq. 1 where every weight is 1).
+
+    A row's own loss is the mean of -log p over its answer tokens; the batch's is the sum of weight times loss over the
+    *number of rows*, not the sum of weights. A row without answer tokens counts as one, with loss 0. In float32,
+    whatever the log-probabilities are in.
+
+    Args:
+        log_probs: `[B, T]` log-probability of each token given those before it.
+        answer_mask: `[B, T]` bool; tokens of the answer, its end-of-text token one of them. What the others hold, even
+            NaN, changes nothing.
+        weights: `[B]` of the rows, the reliability scores S.
+        example_mask: `[B]` bool; rows that are False are padding, and do not count. None: all count.
+        mean, normalize: see `loss_of_sums`.
+
+    Returns:
+        A scalar, float32; 0 where nothing counts.
+
+    Raises:
+        ValueError: `mean` is unknown.
+    """
+    mask = jnp.asarray(answer_mask, bool)
+    # Chosen, not multiplied by 0: 0 times what a masked place holds may be NaN, in the gradient too.
+    sums = jnp.sum(jnp.where(mask, jnp.asarray(log_probs).astype(jnp.float32), 0.0), axis=-1)
+    return loss_of_sums(sums, jnp.sum(mask, axis=-1), weights, example_mask, mean=mean, normalize=normalize)
+
+
+def loss_of_sums(
+    log_prob_sums: jax.Array,
+    num_tokens: jax.Array,
+    weights: jax.Array,
+    example_mask: jax.Array | None = None,
+    *,
+    mean: str = "rows",
+    normalize: bool = False,
+) -> jax.Array:
+    """`completion_loss` of rows whose answer tokens are summed already.
+
+    Args:
+        log_prob_sums: `[B]` sums of log-probabilities over the answer tokens.
+        num_tokens: `[B]` how many these are.
+        weights, example_mask: as of `completion_loss`.
+        mean: "rows" as in the paper; "tokens" is the sum of weight times -log p over the number of answer tokens, so
+            that long answers count for more.
+        normalize: whether the divisor is the sum of weights instead, of each row or of each token: a weighted mean.
+
+    Returns, raises: as `completion_loss`.
+    """
+    if mean not in COMPLETION_MEANS:
+        raise ValueError(f"mean is {mean!r}; choose one of {', '.join(COMPLETION_MEANS)}")
+    weights, num_tokens = jnp.asarray(weights, jnp.float32), jnp.asarray(num_tokens, jnp.float32)
+    is_row = jnp.ones(weights.shape, bool) if example_mask is None else jnp.asarray(example_mask, bool)
+    losses, weights, num_tokens = (
+        jnp.where(is_row, of_row, 0.0)
+        for of_row in (-jnp.asarray(log_prob_sums, jnp.float32), weights, num_tokens)
+    )
+    if mean == "rows":
+        losses, sizes = losses / jnp.maximum(num_tokens, 1.0), is_row.astype(jnp.float32)
+    else:
+        sizes = num_tokens
+    divisor = jnp.sum(weights * sizes if normalize else sizes)
+    return jnp.sum(weights * losses) / jnp.where(divisor > 0, divisor, 1.0)

@@ -28,7 +28,8 @@ class Method:
         p_ik_from: where it has its P(IK) from, of `P_IK_FROM`.
         uses_self_labels: whether the strong model's own labels are among its inputs.
         mask_of: the method whose IK masks, shuffled among the examples of each batch, are this one's scores.
-        control_of: the one method that it is a control of; None where it is one of all.
+        control_of: of a control, the one method that it is the control of; None where it is one of every method.
+        weighs: whether its rule weighs both labels of a row, rather than choose one of them.
         task_weight: weight of the class-head loss (0: P(IK) alone is trained, "P(IK) only").
         is_student: whether it may be listed in `methods` of a config.
         columns: that its examples carry besides those that its label rule reads, as `example_weight`, which the step
@@ -44,6 +45,7 @@ class Method:
     uses_self_labels: bool = False
     mask_of: str | None = None
     control_of: str | None = None
+    weighs: bool = False
     task_weight: float = 1.0
     is_student: bool = True
     description: str = ""
@@ -229,6 +231,7 @@ register(
     Method(
         label_rule="posterior",
         **_FROZEN,
+        weighs=True,
         description="the posterior of weak and own label, each by its calibrated reliability",
     ),
 )
@@ -239,6 +242,7 @@ register(
         uses_p_ik=True,
         p_ik_from="online",
         uses_self_labels=True,
+        weighs=True,
         description="posterior with P(IK) of the student's own head, trained jointly",
     ),
 )
@@ -247,9 +251,10 @@ register(
     Method(
         label_rule="posterior",
         rule_options={"reliability": "shuffled_reliability"},
-        control_of="posterior",
         **_FROZEN,
         role="control",
+        control_of="posterior",
+        weighs=True,
         description="control: posterior with P(IK) shuffled among the rows",
     ),
 )
@@ -258,9 +263,10 @@ register(
     Method(
         label_rule="posterior",
         rule_options={"reliability": "constant_reliability"},
-        control_of="posterior",
         **_FROZEN,
         role="control",
+        control_of="posterior",
+        weighs=True,
         description="control: posterior with one reliability of own labels for all rows",
     ),
 )
@@ -269,9 +275,9 @@ register(
     Method(
         label_rule="selective",
         rule_options={"mask": "shuffled_p_ik"},
-        control_of="selective_frozen",
         **_FROZEN,
         role="control",
+        control_of="selective_frozen",
         description="control: own labels on random rows, as many as selective_frozen chose",
     ),
 )
@@ -286,9 +292,9 @@ register(
             "gamma": 0.5,
             "refiner": "none",
         },
-        control_of="selective_by_confidence",
         **_FROZEN,
         role="control",
+        control_of="selective_by_confidence",
         description="control: own labels on random rows, as many as selective_by_confidence chose",
     ),
 )

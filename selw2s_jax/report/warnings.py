@@ -136,7 +136,8 @@ def _of_students(run: stored.Run) -> Iterator[Finding]:
 
 
 def _of_selection(run: stored.Run) -> Iterator[Finding]:
-    for method, entries in _by_method(_selecting(run)):
+    chosen = [entry for entry in _selecting(run) if not run.facts(entry["method"]).weighs]
+    for method, entries in _by_method(chosen):
         has_gamma, kind = run.facts(method).has_gamma, "smoothed " if run.facts(method).smooths else ""
         for rate, words, remedy in (
             (
@@ -185,7 +186,7 @@ def _of_disagreement(run: stored.Run) -> Iterator[Finding]:
             for name in dict.fromkeys(
                 entry["method"] for entry in run.disagreement if entry["p_ik_of"] == whose
             )
-            if run.facts(name).selects
+            if run.facts(name).selects and not run.facts(name).weighs
         ]
         if whose is None or not methods:
             continue
@@ -345,12 +346,9 @@ def _is_chance(entry: Mapping[str, Any]) -> bool:
 
 def _of_controls(run: stored.Run) -> Iterator[Finding]:
     controls = run.of_role("control")
-    for method in dict.fromkeys(entry["method"] for entry in run.diagnostics):
-        facts = run.facts(method)
-        is_tried = (facts.selects or facts.weighs) and method not in controls
-        for control in controls if is_tried else ():
-            if run.facts(control).control_of not in (None, method):
-                continue
+    of = {control: run.facts(control).control_of for control in controls}
+    for method in dict(_by_method(_selecting(run))):
+        for control in (one for one in controls if method not in controls and of[one] in (None, method)):
             change = None
             if method in run.predictions and control in run.predictions:
                 change = numbers.difference(run, method, control)
@@ -360,7 +358,7 @@ def _of_controls(run: stored.Run) -> Iterator[Finding]:
                     _join(run.common_seeds(method, control)),
                     f"not shown to be above the control {control}: {_points(change.mean)} points "
                     f"({_points(change.low)} to {_points(change.high)}); a gain over {numbers.BASELINE} is no "
-                    f"evidence for {'selection' if facts.selects else 'weighing labels by P(IK)'}",
+                    f"evidence for {'weighing labels by P(IK)' if run.facts(method).weighs else 'selection'}",
                     "run more seeds and test items before concluding",
                 )
 

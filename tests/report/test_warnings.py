@@ -171,6 +171,23 @@ def test_a_method_that_only_the_run_knows_is_compared_and_warned_of_by_its_role(
     assert "control: of a plug-in" in " ".join(report_runs.Page(document.files([run])["report.html"]).text)
 
 
+def test_a_control_of_one_method_is_held_against_that_one_alone(tmp_path):
+    """And a method that weighs labels has no threshold to move."""
+    names = ("selective", "posterior")
+    right = EVEN | {"posterior": (9, 9, 9), "posterior_shuffled": (9, 9, 9), "self_training": (9, 9, 9)}
+    warnings = found(
+        tmp_path, right=right, diagnostics=[report_runs.diagnosis(name, ik_rate=0.0) for name in names]
+    )
+    missed = {(one.method, one.observation.split(":")[0]) for one in warnings if "control" in one.observation}
+    pairs = [
+        ("selective", "self_training"),
+        ("posterior", "self_training"),
+        ("posterior", "posterior_shuffled"),
+    ]
+    assert missed == {(name, f"not shown to be above the control {control}") for name, control in pairs}
+    assert [one.method for one in warnings if "next to nothing" in one.observation] == ["selective"]
+
+
 def test_what_a_manifest_says_of_a_method_is_what_the_registry_has(monkeypatch):
     own = registry.Method(
         uses_p_ik=True, rule_options={"refiner": "none"}, description="mine", role="ablation"
