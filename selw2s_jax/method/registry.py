@@ -61,6 +61,10 @@ class Method:
             raise ValueError(
                 f"p_ik_from={self.p_ik_from!r} of a method is not one of: {', '.join(P_IK_FROM)}"
             )
+        if self.p_ik_from != "config" and not self.uses_p_ik:
+            raise ValueError(
+                f"p_ik_from={self.p_ik_from!r} of a method without P(IK): give it uses_p_ik=True"
+            )
 
 
 METHODS: dict[str, Method] = {}
