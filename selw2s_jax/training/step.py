@@ -50,9 +50,7 @@ def classification(objective: objectives.Objective, forward: Callable[..., Any] 
 
 def classify(model: heads.Classifier, micro: batches.Batch, step: jax.Array) -> heads.Outputs:
     """Outputs for the examples of one micro-batch, with the dropout of adapters that have some."""
-    dropout = None
-    if model.adapters is not None and model.adapters.settings.dropout:
-        dropout = lora.Dropout(step, _example_of_tokens(micro), micro.positions)
+    dropout = adapter_dropout(model, micro, step)
     return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last, dropout=dropout)
 
 
@@ -60,6 +58,13 @@ def classify_embeddings(probe: heads.Probe, micro: batches.Batch, step: jax.Arra
     """Outputs for the examples of one micro-batch, whose embeddings are a column of it."""
     del step
     return probe(micro.columns[batches.EMBEDDINGS])
+
+
+def adapter_dropout(model, micro: batches.Batch, step: jax.Array) -> lora.Dropout | None:
+    """The dropout of a model's `adapters` for one micro-batch, None where they have none."""
+    if model.adapters is None or not model.adapters.settings.dropout:
+        return None
+    return lora.Dropout(step, _example_of_tokens(micro), micro.positions)
 
 
 def _example_of_tokens(micro: batches.Batch) -> jax.Array:
