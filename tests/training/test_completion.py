@@ -69,7 +69,9 @@ def test_gradients_are_those_of_the_formula(fixtures, family, trained):
     assert metrics["loss_unweighted"] == pytest.approx(float(clm), rel=1e-5)
 
 
-@pytest.mark.parametrize("num_micro", [3, marks.in_ci(12)])
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("num_micro", [3, 12])
 def test_micro_batches_give_the_full_batch_gradient(fixtures, num_micro):
     """With dropout too."""
     config = make_parity.CONFIGS["qwen"]
@@ -282,7 +284,7 @@ def test_sixteen_steps_of_adapters_follow_torch(tmp_path, name):
     config = families.CONFIGS[name]
     random_checkpoint.write_random_checkpoint(tmp_path, config, seed=21)
     examples = written_answers.make_examples(config, 61)
-    examples.columns["example_weight"] *= 8  # so that some gradients are clipped
+    examples.columns["example_weight"] *= 3  # so that some gradients are clipped
     data = written_answers.make_data(config, examples, num_steps=NUM_STEPS, num_micro=2)
     indices = [data.batch_at(number).index.reshape(-1) for number in range(NUM_STEPS)]
     model = written_answers.make_model(tmp_path, TORCH_LORA, fresh=True)
