@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import jax
 from flax import nnx
 
+from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, tokenizers
 from selw2s_jax.models import decoder, heads, language_model, lora, registry
 
@@ -100,9 +101,20 @@ class ClassifierSettings(_TrainedSettings):
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModelSettings(_TrainedSettings):
-    """How a language model is built that is trained: whole, or its adapters."""
+    """How a language model is built that is trained: whole, or its adapters.
+
+    Raises:
+        UserError: `trained` is "heads", of which it has none.
+    """
 
     lm_head = True
+
+    def __post_init__(self):
+        if self.trained == "heads":
+            raise UserError(
+                "config.training.trained='heads' trains the heads of a classifier, and a model that writes answers has "
+                "none: choose lora or all"
+            )
 
 
 def load_classifier(folder: pathlib.Path, settings: ClassifierSettings) -> heads.Classifier:

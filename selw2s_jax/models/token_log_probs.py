@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+_MOST_EXTRA = 8  # times as many parts as are needed, if these divide the vocabulary
+
 
 class _Parts(NamedTuple):
     """How the vocabulary is divided: part c holds the entries c, c + count, c + 2 count, ...
@@ -59,11 +61,11 @@ def choose_num_parts(num_tokens: int, vocab_size: int, shard_size: int, most_log
     """The number of parts whose logits are at most about `most_logits`.
 
     Args:
-        shard_size: entries of the vocabulary that one device holds; parts that divide it need no padding, and are
-            preferred where there are at most twice as many as are needed.
+        shard_size: entries of the vocabulary that one device holds. Parts that divide it need no padded copy of the
+            weights, and are taken where there are few enough for products of a good size.
     """
     needed = min(max(-(-num_tokens * vocab_size // most_logits), 1), vocab_size)
-    return next((n for n in range(needed, 2 * needed + 1) if shard_size % n == 0), needed)
+    return next((n for n in range(needed, _MOST_EXTRA * needed + 1) if shard_size % n == 0), needed)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

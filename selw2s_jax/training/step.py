@@ -26,6 +26,8 @@ from selw2s_jax.training import state as state_lib
 class Computation(NamedTuple):
     """What a step trains: `forward(model, micro_batch, step) -> outputs` and a loss of the global batch's outputs.
 
+    Here `classification`; `completion.completion` and `pretraining.next_token` in files of their own.
+
     `step` [] int32 is all that randomness in `forward` may depend on besides its other arguments: it is called twice.
     `loss(outputs, batch, step_fraction) -> (scalar, (metrics, trace))` sees outputs and per-example fields with
     the micro-batches joined; it alone couples examples, so that micro-batching is exact.

@@ -118,7 +118,8 @@ def test_bfloat16_products_and_float32_sums():
         (10, 100, 100, 1000, 1),  # all fit
         (10, 100, 100, 999, 2),
         (10, 100, 50, 400, 5),  # 3 and 4 do not divide what a device holds
-        (10, 53, 53, 200, 3),  # nothing up to 6 divides a prime number
+        (10, 53, 53, 200, 3),  # nothing up to 24 divides a prime number
+        (384, 50257, 50257, 5_000_000, 29),  # of GPT-2
         (1000, 7, 7, 1, 7),
     ],
 )

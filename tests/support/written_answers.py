@@ -45,15 +45,12 @@ def make_data(config, examples=None, **options) -> batches.TrainBatches:
 
 def plain_loss(model, examples: batches.ExampleSet, indices) -> jax.Array:
     """Eq. 5 of arXiv 2406.19032, as it is written there: each example in a row of its own, all logits at once."""
-    longest = model.config.max_seq_len
-    tokens, counts = np.zeros((len(indices), longest), np.int32), np.zeros(len(indices), int)
+    shape = (len(indices), model.config.max_seq_len)
+    tokens, is_answer = np.zeros(shape, np.int32), np.zeros(shape, bool)
     for row, index in enumerate(indices):
-        tokens[row, : len(examples.tokens[index])] = examples.tokens[index]
-        counts[row] = examples.columns["answer_tokens"][index]
+        length, count = len(examples.tokens[index]), int(examples.columns["answer_tokens"][index])
+        tokens[row, :length], is_answer[row, length - count : length] = examples.tokens[index], True
     log_probs = jax.nn.log_softmax(model.lm_logits(model.hidden_states(tokens)), axis=-1)
-    total = 0.0
-    for row, index in enumerate(indices):
-        length = len(examples.tokens[index])
-        of_row = [log_probs[row, at - 1, tokens[row, at]] for at in range(length - counts[row], length)]
-        total += examples.columns["example_weight"][index] * -sum(of_row) / len(of_row)
-    return total / len(indices)
+    of_tokens = jnp.take_along_axis(log_probs[:, :-1], tokens[:, 1:, None], axis=-1)[..., 0]
+    means = jnp.sum(jnp.where(is_answer[:, 1:], -of_tokens, 0.0), axis=1) / is_answer.sum(axis=1)
+    return jnp.sum(examples.columns["example_weight"][indices] * means) / len(indices)

@@ -4,17 +4,20 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
+from etils import epath
 from fixtures import make_parity
 from flax import nnx
 from support import adapted_models, families, marks, training_parts, written_answers
 
 from selw2s_jax import sharding
 from selw2s_jax.data import answer_tokens, batches
+from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained, random_checkpoint
 from selw2s_jax.models import decoder, lora
-from selw2s_jax.training import checkpointing, completion, state, step
+from selw2s_jax.training import checkpointing, completion, fit, state, step
 
 SETTINGS = lora.Settings(rank=3, alpha=5.0, dropout=0.0, targets=("attention", "mlp"))
 PARTS = 7  # of the vocabulary, which this does not divide
@@ -212,6 +215,49 @@ def test_a_trained_model_is_found_again(fixtures, tmp_path, trained):
     adapted_models.assert_equal_trees(nnx.state(loaded), nnx.state(model))
     tokens = np.arange(9, dtype=np.int32)[None]
     np.testing.assert_array_equal(loaded.hidden_states(tokens), model.hidden_states(tokens))
+
+
+def test_a_model_that_writes_has_no_heads_to_train():
+    with pytest.raises(UserError, match=r"trained='heads' .* choose lora or all"):
+        built("heads")
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_saved_state_goes_on_bit_for_bit(fixtures, tmp_path):
+    """Of adapters with dropout, in micro-batches; the weights beside them are not saved."""
+    mesh, folder = sharding.single_device_mesh(), fixtures / "parity_qwen"
+    settings, optimizer = built("lora"), state.OptimizerSettings(1e-2, 5, trained="lora", clip_norm=1.0)
+    data = written_answers.make_data(make_parity.CONFIGS["qwen"], num_steps=5, num_micro=2)
+
+    def go():
+        files = fit.Files(
+            epath.Path(tmp_path),
+            "student",
+            "key",
+            ml_collections.ConfigDict({"every_steps": 2, "keep": 9}),
+            ml_collections.ConfigDict({"tensorboard": False, "every_steps": 1}),
+        )
+        fitted = fit.fit(
+            data,
+            pretrained.abstract_trainable(make_parity.CONFIGS["qwen"], settings),
+            lambda: pretrained.load_trainable(folder, settings),
+            objective=("completion", "rows", False),
+            computation=completion.completion(),
+            optimizer=optimizer,
+            mesh=mesh,
+            files=files,
+            train_steps={},
+            keep_trace=False,
+        )
+        return jax.device_get(fitted.state), fitted.metrics
+
+    whole, metrics = go()
+    resumed, resumed_metrics = go()  # from step 4 on
+    adapted_models.assert_equal_trees(resumed, whole)
+    assert resumed_metrics == metrics
+    stored = (tmp_path / "checkpoints" / "key" / "4" / "state" / "_METADATA").read_text()
+    assert "adapters" in stored and "backbone" not in stored
 
 
 # torch.
