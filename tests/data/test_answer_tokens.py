@@ -19,7 +19,7 @@ def make_examples(sizes, weights=None) -> batches.ExampleSet:
     return batches.completion_examples([f"q{i}" for i in range(len(sizes))], prompts, answers, weights)
 
 
-@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
 @hypothesis.given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 30)), min_size=1, max_size=25),
     st.integers(1, 3),
