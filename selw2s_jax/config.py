@@ -134,12 +134,13 @@ def _method_keys(config: ml_collections.ConfigDict) -> None:
         num_samples=1,  # sampled answers per question; the target is the share that is right
         temperature=1.0,  # of the sampled answers; 0: greedy
         stage="joint",  # joint | pretrain_then_joint | frozen
-        epochs=2.0,  # of P(IK) alone, for the latter two
+        epochs=2.0,  # of P(IK) alone, for the latter two and methods that take its scores
         mask="online",  # online | frozen_scores | file
         scores_file=placeholder(str),  # for mask=file: JSONL of {example_id, p_ik}
         prompt="bare",  # classifier input: bare | instruction | fewshot
         # Beside students: questions of p_ik.task's test split that P(IK) is tested on, as it then is on the task's own;
-        # 0: on neither. With methods=p_ik_only it is tested on the task's own alone.
+        # 0: on neither. With methods=p_ik_only it is tested on the task's own alone. Posterior labels are calibrated
+        # on them.
         num_test=0,
     )
     config.self_label = dict(

@@ -290,6 +290,7 @@ def test_wrong_values_are_one_line_with_the_remedy(values, message):
         {"training.micro_batch_size": 32},
         {"training.micro_batch_size": 8, "p_ik.batch_size": 12},
         {"p_ik.stage": "frozen", "p_ik.mask": "frozen_scores"},
+        {"p_ik.stage": "frozen", "methods": ("posterior", "posterior_online")},
         {"p_ik.mask": "file", "p_ik.scores_file": "scores.jsonl"},
         {"self_label.source": "file", "self_label.file": "labels.jsonl", "self_label.soft": True},
         {"mesh.shape": (2, 4, 1)},

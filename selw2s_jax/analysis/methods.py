@@ -22,6 +22,9 @@ class Facts:
         description: what it is, in a line.
         role: of `registry.ROLES`.
         selects: whether its own P(IK) says which rows get the strong model's own label.
+        control_of: of a control, the one method that it is the control of; None where it is one of every method.
+        weighs: whether it weighs both labels of a row, rather than choose one of them.
+        has_gamma: whether the threshold `p_ik.gamma` says anything of its P(IK).
         smooths: whether the labels of its rows are averaged over the graph, where its rule does so at all.
     """
 
@@ -29,6 +32,9 @@ class Facts:
     role: str = "student"
     selects: bool = True
     smooths: bool = True
+    control_of: str | None = None
+    weighs: bool = False
+    has_gamma: bool = True
 
     def __post_init__(self):
         if self.role not in registry.ROLES or not isinstance(self.description, str):
@@ -52,6 +58,9 @@ def facts(name: str) -> Facts:
         role=method.role,
         selects=_selects(method),
         smooths=method.rule_options.get("refiner") != "none",
+        control_of=method.control_of,
+        weighs=method.weighs,
+        has_gamma=not method.weighs and method.rule_options.get("selector") != "by_confidence",
     )
 
 

@@ -305,7 +305,9 @@ def _check_p_ik(config) -> None:
         )
     if section.mask == "file" and section.scores_file is None:
         raise UserError("config.p_ik.mask=file needs p_ik.scores_file: JSONL of {example_id, p_ik}")
-    if section.stage == "frozen" and section.mask == "online":
+    uses_p_ik = [method for name in config.methods if (method := registry.METHODS[name]).uses_p_ik]
+    is_read = not uses_p_ik or any(method.p_ik_from == "config" for method in uses_p_ik)
+    if section.stage == "frozen" and section.mask == "online" and is_read:
         raise UserError(
             "config.p_ik.stage=frozen has no head in training: set p_ik.mask=frozen_scores (or file)"
         )

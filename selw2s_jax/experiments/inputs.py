@@ -62,7 +62,7 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     # The data first: models can be long downloads.
     reader = data.DataReader(config, workdir)
     by_seed = reader.read()
-    notes = [*notes, *reader.notes]
+    notes = [*notes, *_notes_on_own_labels(config), *reader.notes]
     is_p_ik_alone = method_registry.is_p_ik_alone(config.methods)
     recipes = make_recipes(config, workdir)
     weak = None if is_p_ik_alone else _find_model(config, "weak", recipes, workdir)
@@ -128,6 +128,20 @@ def answered_splits(config: ml_collections.ConfigDict, of_seed: splits.SeedData)
         "test": tests_p_ik and (is_alone or of_seed.p_ik_test is not None),
     }
     return tuple(name for name, is_asked in asked.items() if is_asked)
+
+
+def _notes_on_own_labels(config: ml_collections.ConfigDict) -> list[str]:
+    """That own labels are weighed as few-shot answers are, where they are others."""
+    source = config.self_label.source
+    weighing = [
+        name for name in config.methods if columns.is_calibrated(config, method_registry.METHODS[name])
+    ]
+    if source == "fewshot" or not weighing:
+        return []
+    return [
+        f"{', '.join(weighing)}: how often own labels are right is fitted to few-shot answers, and is taken for the "
+        f"labels of self_label.source={source} too"
+    ]
 
 
 def _note_on_revision(config: ml_collections.ConfigDict, model: pretrained.Model) -> str | None:

@@ -119,7 +119,9 @@ _REMEDIES = {
     "self_labels": "give the method uses_self_labels=True",
     "given_p_ik": "give the method mask_of, or uses_p_ik=True with config.p_ik.mask that is not online",
     **dict.fromkeys(
-        (*columns.CALIBRATED, *columns.FROZEN), "give the method uses_p_ik=True and p_ik_from='frozen'"
+        (*columns.CALIBRATED, *columns.FROZEN),
+        "choose a method that has it, as selective_by_confidence, or give this one uses_p_ik=True and "
+        "p_ik_from='frozen'",
     ),
 }
 

@@ -165,6 +165,8 @@ def _of_p_ik(
     by_config = [method for method in beside_task if method.p_ik_from == "config"]
     reason = "no method of the run has P(IK) beside the task"
     yield ("p_ik.stage",), bool(by_config or jointly), reason
+    if section.stage == "frozen" and jointly:
+        yield ("p_ik.stage",), bool(by_config), "the methods of the run train a P(IK) head whatever it says"
     yield ("p_ik.mask",), bool(by_config), reason
     takes_scores = any(method.mask_of is None for method in by_config)
     yield ("p_ik.scores_file",), takes_scores, "no method of the run selects by P(IK)"
@@ -221,6 +223,8 @@ def _options_read(config: ml_collections.ConfigDict, methods: Sequence[registry.
         add(losses.LOSSES, method.loss, method.loss_options)
         add(label_rules.LABEL_RULES, method.label_rule, method.rule_options)
         options = dict(objective.rule_options)
+        if "refiner_of_set" in options.keys() - method.rule_options.keys():
+            read.add("selection.refiner")
         for part, known in objectives.RULE_PARTS.items():
             if part in options:
                 add(known, options[part], method.rule_options)

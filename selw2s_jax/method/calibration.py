@@ -23,7 +23,8 @@ class Fitted(NamedTuple):
     """What labels are weighed by.
 
     Attributes:
-        weak_temperature: b of sigmoid(b w), w being the weak model's log-odds.
+        weak_temperature: b of sigmoid(b w), w being the weak model's log-odds: a factor, the inverse of the temperature
+            that elsewhere divides; below 1 it makes them less sure.
         p_ik_intercept, p_ik_slope: c_0, c_1 of sigmoid(c_0 + c_1 k), k being the log-odds of P(IK).
         constant_reliability: the share of the strong model's own labels that are right.
     """

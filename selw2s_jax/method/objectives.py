@@ -141,6 +141,8 @@ def without_smoothing(objective: Objective) -> Objective | None:
     options = dict(objective.rule_options)
     if objective.label_rule not in ("selective", "posterior"):
         return None
+    if options.get("selector", "threshold") not in ("threshold", "by_confidence"):
+        return None
     if options.get("mask") == "online" or options.get("self_label") == "class_head":
         return None
     options |= {part: "none" for part in ("refiner", "refiner_of_set") if part in options}

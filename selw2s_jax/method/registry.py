@@ -28,6 +28,8 @@ class Method:
         p_ik_from: where it has its P(IK) from, of `P_IK_FROM`.
         uses_self_labels: whether the strong model's own labels are among its inputs.
         mask_of: the method whose IK masks, shuffled among the examples of each batch, are this one's scores.
+        control_of: of a control, the one method that it is the control of; None where it is one of every method.
+        weighs: whether its rule weighs both labels of a row, rather than choose one of them.
         task_weight: weight of the class-head loss (0: P(IK) alone is trained, "P(IK) only").
         is_student: whether it may be listed in `methods` of a config.
         columns: that its examples carry besides those that its label rule reads, as `example_weight`, which the step
@@ -42,6 +44,8 @@ class Method:
     p_ik_from: str = "config"
     uses_self_labels: bool = False
     mask_of: str | None = None
+    control_of: str | None = None
+    weighs: bool = False
     task_weight: float = 1.0
     is_student: bool = True
     description: str = ""
@@ -56,6 +60,10 @@ class Method:
         if self.p_ik_from not in P_IK_FROM:
             raise ValueError(
                 f"p_ik_from={self.p_ik_from!r} of a method is not one of: {', '.join(P_IK_FROM)}"
+            )
+        if self.p_ik_from != "config" and not self.uses_p_ik:
+            raise ValueError(
+                f"p_ik_from={self.p_ik_from!r} of a method without P(IK): give it uses_p_ik=True"
             )
 
 
@@ -223,6 +231,7 @@ register(
     Method(
         label_rule="posterior",
         **_FROZEN,
+        weighs=True,
         description="the posterior of weak and own label, each by its calibrated reliability",
     ),
 )
@@ -233,6 +242,7 @@ register(
         uses_p_ik=True,
         p_ik_from="online",
         uses_self_labels=True,
+        weighs=True,
         description="posterior with P(IK) of the student's own head, trained jointly",
     ),
 )
@@ -243,6 +253,8 @@ register(
         rule_options={"reliability": "shuffled_reliability"},
         **_FROZEN,
         role="control",
+        control_of="posterior",
+        weighs=True,
         description="control: posterior with P(IK) shuffled among the rows",
     ),
 )
@@ -253,6 +265,8 @@ register(
         rule_options={"reliability": "constant_reliability"},
         **_FROZEN,
         role="control",
+        control_of="posterior",
+        weighs=True,
         description="control: posterior with one reliability of own labels for all rows",
     ),
 )
@@ -263,6 +277,7 @@ register(
         rule_options={"mask": "shuffled_p_ik"},
         **_FROZEN,
         role="control",
+        control_of="selective_frozen",
         description="control: own labels on random rows, as many as selective_frozen chose",
     ),
 )
@@ -279,6 +294,7 @@ register(
         },
         **_FROZEN,
         role="control",
+        control_of="selective_by_confidence",
         description="control: own labels on random rows, as many as selective_by_confidence chose",
     ),
 )

@@ -10,6 +10,7 @@ from selw2s_jax.report import disagreement_numbers, numbers, stored
 
 _NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
 _LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
+_WITHOUT_GAMMA = "look at the calibration of weak labels and of P(IK), which say what is selected"
 _CROWDED = 0.9  # share of the batch that are effective neighbours, above which labels are one average
 
 
@@ -135,17 +136,23 @@ def _of_students(run: stored.Run) -> Iterator[Finding]:
 
 
 def _of_selection(run: stored.Run) -> Iterator[Finding]:
-    for method, entries in _by_method(_selecting(run)):
+    chosen = [entry for entry in _selecting(run) if not run.facts(entry["method"]).weighs]
+    for method, entries in _by_method(chosen):
+        has_gamma, kind = run.facts(method).has_gamma, "smoothed " if run.facts(method).smooths else ""
         for rate, words, remedy in (
             (
                 lambda r: r < _NEAR_NONE,
-                "next to nothing is selected: this is training on smoothed weak labels",
-                "lower p_ik.gamma, or train P(IK) first: p_ik.stage=pretrain_then_joint",
+                f"next to nothing is selected: this is training on {kind}weak labels",
+                "lower p_ik.gamma, or train P(IK) first: p_ik.stage=pretrain_then_joint"
+                if has_gamma
+                else _WITHOUT_GAMMA,
             ),
             (
                 lambda r: r > _NEAR_ALL,
                 "nearly everything is selected: this is self-training",
-                "raise p_ik.gamma, and look at the AUROC and calibration of P(IK)",
+                "raise p_ik.gamma, and look at the AUROC and calibration of P(IK)"
+                if has_gamma
+                else _WITHOUT_GAMMA,
             ),
         ):
             if there := [entry for entry in entries if rate(entry["ik_rate"])]:
@@ -166,8 +173,8 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
                 _join(entry["seed"] for entry in worse),
                 f"on the rows selected late in training the strong model's own labels are right less often than the "
                 f"weak ones that they replace: {pairs}",
-                "raise p_ik.gamma, train P(IK) on a nearer task (p_ik.task) or on more questions, or give more shots "
-                "(self_label.num_shots)",
+                f"{'raise p_ik.gamma, ' * has_gamma}train P(IK) on a nearer task (p_ik.task) or on more questions, or "
+                "give more shots (self_label.num_shots)",
             )
 
 
@@ -179,7 +186,7 @@ def _of_disagreement(run: stored.Run) -> Iterator[Finding]:
             for name in dict.fromkeys(
                 entry["method"] for entry in run.disagreement if entry["p_ik_of"] == whose
             )
-            if run.facts(name).selects
+            if run.facts(name).selects and not run.facts(name).weighs
         ]
         if whose is None or not methods:
             continue
@@ -282,10 +289,12 @@ def _of_p_ik(run: stored.Run) -> Iterator[Finding]:
             of_test.setdefault(key, []).append(entry)
         for (train_task, test_task, distribution), entries in of_test.items():
             words = f"trained on {train_task}, tested on {test_task} ({results.DISTRIBUTIONS[distribution]})"
-            yield from _of_one_test(method, entries, words, run.config["p_ik"]["gamma"])
+            yield from _of_one_test(method, entries, words)
+            if run.facts(method).has_gamma:
+                yield from _of_gamma(method, entries, words, run.config["p_ik"]["gamma"])
 
 
-def _of_one_test(method: str, entries: list[dict[str, Any]], words: str, gamma: float) -> Iterator[Finding]:
+def _of_one_test(method: str, entries: list[dict[str, Any]], words: str) -> Iterator[Finding]:
     """Findings of one test of P(IK) in all seeds."""
     if there := [entry for entry in entries if entry["known"] in (0, entry["n"])]:
         shares = ", ".join(f"{entry['known']} of {entry['n']}" for entry in there)
@@ -305,6 +314,10 @@ def _of_one_test(method: str, entries: list[dict[str, Any]], words: str, gamma: 
             "auroc",
             "train P(IK) on more questions or for more steps, or on a nearer task (p_ik.task)",
         )
+
+
+def _of_gamma(method: str, entries: list[dict[str, Any]], words: str, gamma: float) -> Iterator[Finding]:
+    """That the threshold picks no better answers than all are, in one test of P(IK)."""
     useless = [
         entry
         for entry in entries
@@ -333,8 +346,9 @@ def _is_chance(entry: Mapping[str, Any]) -> bool:
 
 def _of_controls(run: stored.Run) -> Iterator[Finding]:
     controls = run.of_role("control")
+    of = {control: run.facts(control).control_of for control in controls}
     for method in dict(_by_method(_selecting(run))):
-        for control in controls if method not in controls else ():
+        for control in (one for one in controls if method not in controls and of[one] in (None, method)):
             change = None
             if method in run.predictions and control in run.predictions:
                 change = numbers.difference(run, method, control)
@@ -343,8 +357,8 @@ def _of_controls(run: stored.Run) -> Iterator[Finding]:
                     method,
                     _join(run.common_seeds(method, control)),
                     f"not shown to be above the control {control}: {_points(change.mean)} points "
-                    f"({_points(change.low)} to {_points(change.high)}); a gain over {numbers.BASELINE} is "
-                    "no evidence for selection",
+                    f"({_points(change.low)} to {_points(change.high)}); a gain over {numbers.BASELINE} is no "
+                    f"evidence for {'weighing labels by P(IK)' if run.facts(method).weighs else 'selection'}",
                     "run more seeds and test items before concluding",
                 )
 

@@ -13,7 +13,7 @@ from support import paths, random_arrays
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import checks, columns, plugins
+from selw2s_jax.experiments import checks, columns, inputs, plugins
 from selw2s_jax.method import label_rules, objectives, registry, selection
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import examples, workbench
@@ -286,3 +286,17 @@ def test_a_part_that_is_unknown_is_named():
 def test_columns_of_a_method_are_a_tuple():
     with pytest.raises(ValueError, match="columns='example_weight' of a method: give a tuple"):
         registry.Method(columns="example_weight")
+
+
+@pytest.mark.parametrize(
+    ("source", "methods", "words"),
+    [
+        ("fewshot", ("posterior",), ""),
+        ("file", ("posterior", "finetune"), "posterior: how often own labels are"),
+    ],
+)
+def test_labels_that_are_weighed_as_others_are_noted(source, methods, words):
+    config = config_lib.default_config()
+    config.self_label.source, config.methods = source, methods
+    notes = inputs._notes_on_own_labels(config)
+    assert [words in note for note in notes] == [True] * bool(words)

@@ -92,6 +92,12 @@ def test_every_method_of_the_package_passes():
         assert (made.label_rule, made.loss) == (method.label_rule, method.loss)
 
 
+def test_a_selector_without_its_column_names_a_method_that_has_it():
+    config = config_with(methods=("selective",))
+    config.selection.selector = "by_confidence"
+    assert_refused(config, "'weak_log_odds'", "choose a method that has it, as selective_by_confidence")
+
+
 @pytest.mark.parametrize("path", ["my_methods", "lab.rules.mine"])
 def test_a_loss_by_import_path_takes_options_of_the_config(write_module, path):
     write_module(path, LOSS.format(value="scale * logits[:, 0]", extra=""))

@@ -72,6 +72,7 @@ def test_a_value_that_is_switched_off_is_refused(key, values, remedy):
         ("p_ik.weight", {"methods": ("p_ik_only",), "p_ik.weight": 0.5}),
         ("p_ik.epochs", SELECTIVE | {"p_ik.epochs": 3.0}),
         ("p_ik.stage", {"methods": ("p_ik_only",), "p_ik.stage": "pretrain_then_joint"}),
+        ("p_ik.stage", {"methods": ("posterior_online",), "p_ik.stage": "frozen"}),
         ("self_label.soft", FINETUNE | {"self_label.soft": True}),
         ("self_label.num_shots", FINETUNE | {"self_label.num_shots": 6}),
         ("weak.label_noise", {"methods": ("p_ik_only",), "weak.label_noise": 0.2}),
@@ -123,6 +124,11 @@ def test_a_value_of_other_methods_is_noted(key, values):
 )
 def test_what_is_read_needs_no_word(values, arrange):
     assert unread.check([make(values, arrange)]) == []
+
+
+def test_what_switches_smoothing_of_posterior_labels_off_is_read():
+    values = {"methods": ("posterior",), "graph.over": "set", "selection.refiner": "none"}
+    assert not [note for note in unread.check([make(values)]) if "selection.refiner" in note]
 
 
 def test_of_a_sweep_one_run_that_reads_a_value_is_enough():

@@ -104,3 +104,5 @@ def test_selection_by_a_column_is_selective_with_given_scores(name, column):
 def test_where_p_ik_comes_from_is_one_of_three():
     with pytest.raises(ValueError, match="p_ik_from='first' of a method is not one of: config, frozen"):
         registry.Method(p_ik_from="first")
+    with pytest.raises(ValueError, match="p_ik_from='frozen' of a method without P"):
+        registry.Method(p_ik_from="frozen")

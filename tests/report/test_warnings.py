@@ -111,6 +111,29 @@ def test_warnings_name_method_seed_numbers_and_remedy(tmp_path, changes, method,
     assert warnings[0].remedy
 
 
+def test_what_is_weighed_is_not_selected_and_has_controls_of_its_own(tmp_path):
+    """Every row of `posterior` counts both labels: neither its IK rate nor gamma says anything against it."""
+    names = ("posterior", "selective_by_confidence", "posterior_shuffled", "random_selection_by_confidence")
+    warnings = found(
+        tmp_path,
+        right=EVEN | dict.fromkeys(names, (9, 9, 9)),
+        diagnostics=[report_runs.diagnosis(name, ik_rate=0.0) for name in names],
+        p_ik=[report_runs.P_IK | {"method": "posterior_online", "ik_precision": 0.75}],
+    )
+    (rate,) = [one for one in warnings if "IK rate" in one.observation]
+    assert rate.method == "selective_by_confidence" and "training on weak labels" in rate.observation
+    assert "gamma" not in rate.remedy
+    assert not [one for one in warnings if "above gamma" in one.observation]
+    compared = [
+        (one.method, one.observation) for one in warnings if "not shown to be above" in one.observation
+    ]
+    assert [(method, words.split(":")[0].split()[-1]) for method, words in compared] == [
+        ("posterior", "posterior_shuffled"),
+        ("selective_by_confidence", "random_selection_by_confidence"),
+    ]
+    assert "evidence for weighing labels by P(IK)" in compared[0][1]
+
+
 def test_methods_whose_mask_is_given_are_not_blamed_for_it(tmp_path):
     names = ("self_training", "random_selection", "selective_without_ik")
     fixed = [report_runs.diagnosis(name, ik_rate=1.0, self_accuracy_on_ik=0.1) for name in names]
@@ -146,6 +169,23 @@ def test_a_method_that_only_the_run_knows_is_compared_and_warned_of_by_its_role(
     assert words == []
     assert any("the control mine" in one.observation for one in warnings_lib.find(run))
     assert "control: of a plug-in" in " ".join(report_runs.Page(document.files([run])["report.html"]).text)
+
+
+def test_a_control_of_one_method_is_held_against_that_one_alone(tmp_path):
+    """And a method that weighs labels has no threshold to move."""
+    names = ("selective", "posterior")
+    right = EVEN | {"posterior": (9, 9, 9), "posterior_shuffled": (9, 9, 9), "self_training": (9, 9, 9)}
+    warnings = found(
+        tmp_path, right=right, diagnostics=[report_runs.diagnosis(name, ik_rate=0.0) for name in names]
+    )
+    missed = {(one.method, one.observation.split(":")[0]) for one in warnings if "control" in one.observation}
+    pairs = [
+        ("selective", "self_training"),
+        ("posterior", "self_training"),
+        ("posterior", "posterior_shuffled"),
+    ]
+    assert missed == {(name, f"not shown to be above the control {control}") for name, control in pairs}
+    assert [one.method for one in warnings if "next to nothing" in one.observation] == ["selective"]
 
 
 def test_what_a_manifest_says_of_a_method_is_what_the_registry_has(monkeypatch):

@@ -44,9 +44,14 @@ class Given(examples.Column):
         return self.values
 
 
-def objective_of(name: str, **keys) -> objectives.Objective:
+def set_config():
     config = config_lib.default_config()
     config.graph.over, config.p_ik.gamma = "set", 0.5
+    return config
+
+
+def objective_of(name: str, **keys) -> objectives.Objective:
+    config = set_config()
     for key, value in keys.items():
         config_lib.put(config, key.replace("__", "."), value)
     return objectives.make_objective(config, registry.METHODS[name])
@@ -89,6 +94,10 @@ def test_what_changes_in_training_has_no_labels_beforehand(name):
         is None
     )
     assert examples.ShuffledMasks.by_step
+    own_selector = registry.Method(
+        "selective", rule_options={"selector": "of_a_user", "mask": "frozen_p_ik", "refiner": "graph"}
+    )
+    assert objectives.without_smoothing(objectives.make_objective(set_config(), own_selector)) is None
 
 
 def test_over_the_set_alone_is_a_key_and_a_column():
