@@ -17,12 +17,12 @@ import jax
 import numpy as np
 
 from selw2s_jax import sharding
-from selw2s_jax.data import packing
+from selw2s_jax.data import answer_tokens, packing
 
 TASK, P_IK = 0, 1  # values of Batch.kind
 EMBEDDINGS = "embeddings"  # name of the column [N, D] that stands for the tokens of examples which have none
-# Fields of batches that are split over devices by rows: [M, R, T].
-_GRIDS = ("tokens", "positions", "segment_ids", "loss_weights")
+# Fields of batches that are split over devices by rows: [M, R, ...].
+_GRIDS = ("tokens", "positions", "segment_ids", "loss_weights", "answers")
 # What padding and other kinds of examples hold of a column, 0 where nothing is said: probabilities stay probabilities,
 # and examples that nobody weighs count for one.
 _NEUTRAL = {"weak_probs": 0.5, "example_weight": 1.0}
@@ -45,6 +45,7 @@ class Batch(NamedTuple):
     weight: np.ndarray  # [M, E] float32: 1 for an example, 0 for padding, and nothing between
     # [M, E, ...] float32 by name; neutral for padding and for kinds without the column.
     columns: dict[str, np.ndarray]
+    answers: answer_tokens.Answers | None = None  # of examples with the column `answer_tokens.COLUMN`
 
     @property
     def example_weight(self) -> np.ndarray | float:
@@ -63,7 +64,8 @@ class ExampleSet:
         example_ids: their names.
         tokens: one int32 array of ids each, never empty; None where the column `EMBEDDINGS` stands for them.
         columns: arrays `[N, ...]` by name. "example_weight" is each one's weight in the loss, the others are for label
-            rules, but for "ik_target" `[N]`, the probability of IK that P(IK) examples are trained on.
+            rules, but for "ik_target" `[N]`, the probability of IK that P(IK) examples are trained on, and
+            `answer_tokens.COLUMN`.
         columns_by_step: the same for values that change from step to step, `[num_steps, N, ...]`.
     """
 
@@ -85,6 +87,34 @@ class ExampleSet:
     @property
     def lengths(self) -> np.ndarray:
         return np.array([len(ids) for ids in self.tokens], np.int64)
+
+
+def completion_examples(
+    example_ids: Sequence[str],
+    prompts: Sequence[np.ndarray],
+    answers: Sequence[np.ndarray],
+    weights: np.ndarray | None = None,
+) -> ExampleSet:
+    """Prompts with the answers that are written behind them, which are trained on.
+
+    Args:
+        prompts: token ids of each.
+        answers: token ids of each, the end-of-text token among them.
+        weights: `[N]` of each in the loss; None: 1.
+
+    Raises:
+        ValueError: a prompt or an answer has no tokens.
+    """
+    for name, prompt, answer in zip(example_ids, prompts, answers, strict=True):
+        if not len(prompt) or not len(answer):
+            raise ValueError(
+                f"{name} has {len(prompt)} tokens of prompt and {len(answer)} of answer: give both"
+            )
+    columns = {answer_tokens.COLUMN: np.array([len(ids) for ids in answers], np.float32)}
+    if weights is not None:
+        columns["example_weight"] = np.asarray(weights, np.float32)
+    joined = [np.concatenate(both).astype(np.int32) for both in zip(prompts, answers, strict=True)]
+    return ExampleSet(example_ids, joined, columns)
 
 
 def _empty(
@@ -281,6 +311,9 @@ class TrainBatches(_Steps):
         row_multiple: number of data-parallel groups, which the rows are divided over.
         most_shapes: shapes of rows in the run, each of which is compiled.
 
+    Raises:
+        ValueError: an answer is all of its example, or more.
+
     Attributes:
         num_tokens: of the examples of all steps.
         num_slots: of tokens in all rows, padding included.
@@ -318,6 +351,24 @@ class TrainBatches(_Steps):
             needed, most_shapes, self.num_tokens // num_micro
         )
         self.num_slots = num_micro * sum(self._shapes[i].num_slots for i in self._taken)
+        self._answer_counts = {
+            kind: answer_tokens.checked_counts(
+                examples.example_ids, examples.columns.get(answer_tokens.COLUMN), self._lengths[kind]
+            )
+            for kind, examples in sets.items()
+        }
+        has_answers = answer_tokens.COLUMN in self._column_shapes
+        self._answer_places = self._places_by_shape() if has_answers else None
+
+    def _places_by_shape(self) -> list[int]:
+        """Places for the answer tokens of a row, enough for all the steps that take a shape."""
+        places = [0] * len(self._shapes)
+        for step, taken in enumerate(self._taken):
+            micros = zip(self._micro_lengths(step), self._micro_answers(step), strict=True)
+            for lengths, counts in micros:
+                rows = packing.balance(lengths, self._shapes[taken].num_rows)
+                places[taken] = max(places[taken], answer_tokens.places_needed(rows, counts))
+        return places
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -328,12 +379,22 @@ class TrainBatches(_Steps):
         """Tokens of the example in each slot of each micro-batch."""
         return [[int(self._lengths[k][i]) for k, i in micro] for micro in self._members(step)]
 
+    def _micro_answers(self, step: int) -> list[list[int]]:
+        """Answer tokens of the example in each slot of each micro-batch."""
+        return [[int(self._answer_counts[k][i]) for k, i in micro] for micro in self._members(step)]
+
     def batch_at(self, step: int) -> Batch:
         """The batch of one step, a pure function of the arguments of this object and the step."""
         members = self._members(step)
-        shape = self._shapes[self._taken[step]]
-        packed = [packing.balance(lengths, shape.num_rows) for lengths in self._micro_lengths(step)]
+        shape, all_lengths = self._shapes[self._taken[step]], self._micro_lengths(step)
+        packed = [packing.balance(lengths, shape.num_rows) for lengths in all_lengths]
         batch = self._without_tokens(step, members, *shape)
+        if self._answer_places is not None:
+            num_places = self._answer_places[self._taken[step]]
+            answers = answer_tokens.empty(len(members), shape.num_rows, num_places, len(members[0]))
+            for micro, counts in enumerate(self._micro_answers(step)):
+                answer_tokens.place(answers, micro, packed[micro], all_lengths[micro], counts)
+            batch = batch._replace(answers=answers)
         for micro, (slots, rows) in enumerate(zip(members, packed, strict=True)):
             _place(batch, micro, rows, [self._sets[k].tokens[i] for k, i in slots], self._openai_pooling)
         return batch
@@ -404,7 +465,7 @@ def shardings(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:
     whole = sharding.replicated(mesh)
     return type(batch)(
         **{
-            name: rows if name in _GRIDS else jax.tree.map(lambda _: whole, value)
+            name: jax.tree.map(lambda _, placed=rows if name in _GRIDS else whole: placed, value)
             for name, value in batch._asdict().items()
         }
     )

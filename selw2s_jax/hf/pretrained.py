@@ -1,14 +1,18 @@
-"""A pretrained model that was found and checked, and what is built on it: a classifier, or a model that answers."""
+"""A pretrained model that was found and checked, and what is built on it.
+
+A classifier; a language model that is trained to write; or the model as it is, to be asked for answers.
+"""
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
 
+from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, tokenizers
-from selw2s_jax.models import decoder, heads, lora, registry
+from selw2s_jax.models import decoder, heads, language_model, lora, registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +48,8 @@ def default_learning_rate(config: registry.ModelConfig) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifierSettings:
-    """How a classifier is built on a pretrained model, and which part of it is trained.
+class _TrainedSettings:
+    """How what is trained is built on a pretrained model, and which part of it is trained.
 
     Attributes:
         trained: what of it is, of `training.state.TRAINED`.
@@ -53,9 +57,11 @@ class ClassifierSettings:
         compute_dtype: as for `decoder.Decoder`.
         mesh: the devices that it is laid out on.
         frozen_dtype: of a backbone that is only read; default the dtype that it computes in.
-        adapters, p_ik_head, seed: as for `heads.Classifier`.
+        adapters, seed: as for `heads.Classifier` and `language_model.LanguageModel`.
         remat, attention: as for `decoder.Decoder`.
     """
+
+    lm_head: ClassVar[bool]
 
     trained: str
     param_dtype: str
@@ -63,7 +69,6 @@ class ClassifierSettings:
     mesh: jax.sharding.Mesh
     frozen_dtype: str | None = None
     adapters: lora.Settings | None = None
-    p_ik_head: bool = False
     seed: int = 0
     remat: str = "full"
     attention: str = "xla"
@@ -75,11 +80,41 @@ class ClassifierSettings:
         return {
             "param_dtype": self.param_dtype if self.trained == "all" else frozen_dtype,
             "compute_dtype": self.compute_dtype,
-            "lm_head": False,
+            "lm_head": self.lm_head,
             "remat": self.remat,
             "attention": self.attention,
             "mesh": self.mesh,
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierSettings(_TrainedSettings):
+    """How a classifier is built.
+
+    Attributes:
+        p_ik_head: as for `heads.Classifier`.
+    """
+
+    lm_head = False
+    p_ik_head: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelSettings(_TrainedSettings):
+    """How a language model is built that is trained: whole, or its adapters.
+
+    Raises:
+        UserError: `trained` is "heads", of which it has none.
+    """
+
+    lm_head = True
+
+    def __post_init__(self):
+        if self.trained == "heads":
+            raise UserError(
+                "config.training.trained='heads' trains the heads of a classifier, and a model that writes answers has "
+                "none: choose lora or all"
+            )
 
 
 def load_classifier(folder: pathlib.Path, settings: ClassifierSettings) -> heads.Classifier:
@@ -121,6 +156,30 @@ def add_heads(backbone: decoder.Decoder, settings: ClassifierSettings) -> heads.
         adapters=settings.adapters,
         seed=settings.seed,
         param_dtype=settings.param_dtype,
+    )
+
+
+def load_trainable(folder: pathlib.Path, settings: LanguageModelSettings) -> language_model.LanguageModel:
+    """A language model before training: the model of a folder, read into shards, with new adapters.
+
+    Raises:
+        UserError: as `loader.load_decoder`; or the model has no weight of such a name as the adapters' targets have.
+    """
+    return _adapt(loader.load_decoder(folder, **settings.decoder_options), settings)
+
+
+def abstract_trainable(
+    config: registry.ModelConfig, settings: LanguageModelSettings
+) -> language_model.LanguageModel:
+    """A language model as `load_trainable` makes it, of shapes only: no weight is made."""
+    return nnx.eval_shape(
+        lambda: _adapt(decoder.Decoder(config, rngs=nnx.Rngs(0), **settings.decoder_options), settings)
+    )
+
+
+def _adapt(backbone: decoder.Decoder, settings: LanguageModelSettings) -> language_model.LanguageModel:
+    return language_model.LanguageModel(
+        backbone, adapters=settings.adapters, seed=settings.seed, param_dtype=settings.param_dtype
     )
 
 

@@ -87,7 +87,7 @@ def judge(
     """Log-odds `[N]` float32 of the answer 1 to questions that are answered with 0 or 1.
 
     Args:
-        language_model: with its language-model head.
+        language_model: with its language-model head; a `language_model.LanguageModel` too.
         batch_tokens: tokens in one batch.
         label: name in progress lines.
         partial: what is done already, and where it is kept.

@@ -59,7 +59,7 @@ def log_probs(
     """Log-probability of each candidate after its prompt, the sum over its tokens.
 
     Args:
-        decoder: a `decoder.Decoder` with its language-model head.
+        decoder: a `decoder.Decoder` with its language-model head, or a `language_model.LanguageModel`.
         tokens: ids of each of N prompts.
         candidates: ids of the candidates of each, as `encode` gives them.
         example_ids: of the prompts.

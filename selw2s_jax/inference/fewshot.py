@@ -169,7 +169,7 @@ def answer_log_odds(
     The probability is 1.0 in float32 where the log-odds still tell one answer from another.
 
     Args:
-        decoder: a `decoder.Decoder` with its language-model head.
+        decoder: a `decoder.Decoder` with its language-model head, or a `language_model.LanguageModel`.
         tokens: ids of each of N prompts.
         answer_ids: vocabulary ids of the answers 0 and 1.
         partial: what is done already, and where it is kept.

@@ -119,7 +119,7 @@ def generate(
     """Completions of every prompt.
 
     Args:
-        decoder: a `decoder.Decoder` with its language-model head.
+        decoder: a `decoder.Decoder` with its language-model head, or a `language_model.LanguageModel`.
         tokenizer: a `hf.tokenizers.Tokenizer`.
         prompts: token ids of each.
         example_ids: their names; samples of an example are a function of it.

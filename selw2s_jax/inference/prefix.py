@@ -132,6 +132,7 @@ def score(
     """`classify.score` of a decoder, the beginnings that prompts share computed once.
 
     Args:
+        decoder: a `decoder.Decoder`, or a `language_model.LanguageModel`.
         forward: `forward((graphdef, static), (params, cache, columns), batch) -> pytree of [E, ...]`, which gives
             the cache, or None, to the decoder, and finds an example of `batch` in `columns` by `batch.index`.
         static: hashable.

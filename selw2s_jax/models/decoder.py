@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.models import blockwise_attention, family, kv_cache, layers, registry
+from selw2s_jax.models import blockwise_attention, family, kv_cache, layers, registry, token_log_probs
 
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -97,21 +97,21 @@ class Decoder(nnx.Module):
             raise errors.UserError(
                 f"rows of {tokens.shape[1]} tokens exceed the model's context of {limit}: shorten them"
             )
-        with self._precision():
-            adapters = (None, None) if adapters is None else nnx.split(adapters)
-            hidden, _ = _forward(
-                *nnx.split(self), *adapters, tokens, segment_ids, positions, dropout, cache, False
-            )
-            return hidden
+        return self._run(tokens, segment_ids, positions, adapters, dropout, cache, False)[0]
 
-    def extend(self, tokens, segment_ids=None, positions=None, *, cache=None):
+    def extend(self, tokens, segment_ids=None, positions=None, *, adapters=None, cache=None):
         """`hidden_states`, and the keys and values of these tokens, [L, R, T, K, H] each in the compute dtype.
 
         Those of padding are finite and mean nothing. No row is too long here: the caller sees to it that
         positions stay within `max_seq_len`.
         """
+        return self._run(tokens, segment_ids, positions, adapters, None, cache, True)
+
+    def _run(self, tokens, segment_ids, positions, adapters, dropout, cache, returns_keys_values):
+        adapters = (None, None) if adapters is None else nnx.split(adapters)
+        grids = (tokens, segment_ids, positions)
         with self._precision():
-            return _forward(*nnx.split(self), None, None, tokens, segment_ids, positions, None, cache, True)
+            return _forward(*nnx.split(self), *adapters, *grids, dropout, cache, returns_keys_values)
 
     def lm_logits(self, hidden):
         """Next-token logits [..., V] float32 of hidden states [..., D]."""
@@ -145,6 +145,19 @@ class Decoder(nnx.Module):
             lambda chunk: jax.checkpoint(losses)(*chunk), (to_chunks(hidden), to_chunks(targets))
         )
         return chunked.swapaxes(0, 1).reshape(num_rows, num_tokens)
+
+    def token_log_probs(self, hidden, targets):
+        """Log-probabilities [...] float32 of vocabulary entries targets [...] after hidden states [..., D].
+
+        Equal to those entries of the log-softmax of `lm_logits`, which are never whole where they are many: see
+        `models.token_log_probs`.
+        """
+        self._require_lm_head()
+        weight, vocab_size = self._head_weight(), self.config.vocab_size
+        (shard_size,) = sharding.logical_sharding(self.mesh, ("vocab",)).shard_shape((vocab_size,))
+        num_parts = token_log_probs.choose_num_parts(targets.size, vocab_size, shard_size, _LOGITS_AT_ONCE)
+        hidden = hidden.astype(self.settings.compute_dtype)
+        return token_log_probs.log_probs(hidden, weight, targets, num_parts=num_parts)
 
     def answer_logits(self, hidden, token_ids):
         """Logits [E, A] float32 of vocabulary entries token_ids [E, A] for hidden states [E, D].

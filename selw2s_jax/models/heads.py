@@ -46,10 +46,7 @@ class Classifier(nnx.Module):
     ):
         dtype = backbone.settings.param_dtype if param_dtype is None else jnp.dtype(param_dtype)
         self.backbone = backbone
-        self.adapters = (
-            None if adapters is None else lora.Adapters(backbone, adapters, seed=seed, param_dtype=dtype)
-        )
-
+        self.adapters = lora.adapt(backbone, adapters, seed=seed, param_dtype=dtype)
         self.class_head = _make_head(backbone.config.embed_dim, dtype)
         self.p_ik_head = _make_head(backbone.config.embed_dim, dtype) if p_ik_head else None
 

@@ -157,6 +157,18 @@ class Adapters(nnx.Module):
         return {name: functools.partial(self[name], dropout=dropout) for name in self.names}
 
 
+def adapt(decoder, settings: Settings | None, *, seed, param_dtype=None) -> Adapters | None:
+    """The adapters of a decoder, None where it has none.
+
+    Args:
+        param_dtype: of A and B; default the decoder's.
+    """
+    if settings is None:
+        return None
+    dtype = decoder.settings.param_dtype if param_dtype is None else jnp.dtype(param_dtype)
+    return Adapters(decoder, settings, seed=seed, param_dtype=dtype)
+
+
 def _attribute(name: str) -> str:
     return name.replace(".", "_")
 
@@ -189,12 +201,16 @@ def check_targets(config: family.ModelConfig, targets) -> None:
     target_weights(decoder_lib.abstract_decoder(config), targets)
 
 
-def merge(classifier) -> None:
-    """Adds (alpha / rank) B A to the weights of a `heads.Classifier`, in their dtype, and takes its adapters away."""
-    adapters = classifier.adapters
-    for name, weight in target_weights(classifier.backbone, adapters.settings.targets).items():
+def merge(model) -> None:
+    """Adds (alpha / rank) B A to the weights of a `backbone`, in their dtype, and takes the `adapters` away.
+
+    Args:
+        model: a `heads.Classifier` or a `language_model.LanguageModel`.
+    """
+    adapters = model.adapters
+    for name, weight in target_weights(model.backbone, adapters.settings.targets).items():
         weight.set_value(_add(weight.get_value(), adapters[name].product(weight)))
-    classifier.adapters = None
+    model.adapters = None
 
 
 @functools.partial(jax.jit, donate_argnums=0)

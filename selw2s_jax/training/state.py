@@ -118,7 +118,7 @@ def split(model: nnx.Module, trained: str) -> tuple[nnx.GraphDef, nnx.State, nnx
     """The graphdef of a model, its parameters that are trained, and the rest of its variables.
 
     Args:
-        trained: of `TRAINED`; but for "all", what is beside a classifier's `backbone`.
+        trained: of `TRAINED`; but for "all", what is beside the model's `backbone`.
     """
     is_trained = nnx.Param
     if trained != "all":

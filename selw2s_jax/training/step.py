@@ -26,6 +26,8 @@ from selw2s_jax.training import state as state_lib
 class Computation(NamedTuple):
     """What a step trains: `forward(model, micro_batch, step) -> outputs` and a loss of the global batch's outputs.
 
+    Here `classification`; `completion.completion` and `pretraining.next_token` in files of their own.
+
     `step` [] int32 is all that randomness in `forward` may depend on besides its other arguments: it is called twice.
     `loss(outputs, batch, step_fraction) -> (scalar, (metrics, trace))` sees outputs and per-example fields with
     the micro-batches joined; it alone couples examples, so that micro-batching is exact.
@@ -50,9 +52,7 @@ def classification(objective: objectives.Objective, forward: Callable[..., Any] 
 
 def classify(model: heads.Classifier, micro: batches.Batch, step: jax.Array) -> heads.Outputs:
     """Outputs for the examples of one micro-batch, with the dropout of adapters that have some."""
-    dropout = None
-    if model.adapters is not None and model.adapters.settings.dropout:
-        dropout = lora.Dropout(step, _example_of_tokens(micro), micro.positions)
+    dropout = adapter_dropout(model, micro, step)
     return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last, dropout=dropout)
 
 
@@ -60,6 +60,13 @@ def classify_embeddings(probe: heads.Probe, micro: batches.Batch, step: jax.Arra
     """Outputs for the examples of one micro-batch, whose embeddings are a column of it."""
     del step
     return probe(micro.columns[batches.EMBEDDINGS])
+
+
+def adapter_dropout(model, micro: batches.Batch, step: jax.Array) -> lora.Dropout | None:
+    """The dropout of a model's `adapters` for one micro-batch, None where they have none."""
+    if model.adapters is None or not model.adapters.settings.dropout:
+        return None
+    return lora.Dropout(step, _example_of_tokens(micro), micro.positions)
 
 
 def _example_of_tokens(micro: batches.Batch) -> jax.Array:

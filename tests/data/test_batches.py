@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from selw2s_jax import sharding
-from selw2s_jax.data import batches
+from selw2s_jax.data import answer_tokens, batches
 
 PROPERTY = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -261,12 +261,15 @@ def test_a_column_of_two_shapes_is_refused():
 
 def test_grids_are_split_by_rows_and_the_rest_is_whole():
     mesh = sharding.single_device_mesh()
-    batch = train_batches({batches.TASK: example_set(range(1, 9))}, {batches.TASK: 4}).batch_at(0)
+    examples = example_set(range(2, 10))
+    examples.columns[answer_tokens.COLUMN] = np.ones(8, np.float32)
+    batch = train_batches({batches.TASK: examples}, {batches.TASK: 4}).batch_at(0)
     found = batches.shardings(batch, mesh)
     assert jax.tree.structure(found) == jax.tree.structure(batch)
     rows = sharding.logical_sharding(mesh, ("micro", "rows", "time"))
+    grids = ("tokens", "positions", "segment_ids", "answers")
     for name in batch._fields:
-        expected = rows if name in ("tokens", "positions", "segment_ids") else sharding.replicated(mesh)
+        expected = rows if name in grids else sharding.replicated(mesh)
         assert set(jax.tree.leaves(getattr(found, name))) == {expected}, name
 
 

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import commands, families, inference_worker, marks, mesh_models, paths
+from support import commands, families, inference_worker, marks, mesh_models, paths, written_answers
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, random_checkpoint
-from selw2s_jax.inference import generate, prefix
+from selw2s_jax.inference import candidates, fewshot, generate, prefix
+from selw2s_jax.models import lora
 
 MAX_SEQ_LEN = 19  # of the fixtures
 # All mechanisms of attention: the third has grouped queries and a short window.
@@ -108,6 +109,60 @@ def test_a_shared_beginning_is_read_once(model, monkeypatch):
     assert read == [4]
     for (completion,), (expected,) in zip(found, plain, strict=True):
         assert completion.tokens.tolist() == expected.tokens.tolist()
+
+
+@pytest.fixture(scope="module", params=["mistral", *map(marks.in_ci, ("qwen2", "gpt2"))])
+def adapted(request, tmp_path_factory):
+    """A model with adapters of queries and values, the same with merged weights, and without adapters."""
+    folder, targets = paths.FIXTURES / f"parity_{request.param}", ("attention", "mlp")
+    if request.param in families.CONFIGS:
+        folder, targets = tmp_path_factory.mktemp(request.param), ("q", "v")
+        random_checkpoint.write_random_checkpoint(folder, families.CONFIGS[request.param])
+    settings = lora.Settings(rank=3, alpha=9.0, dropout=0.05, targets=targets)
+    unmerged, merged = (written_answers.make_model(folder, settings) for _ in range(2))
+    lora.merge(merged)
+    assert merged.adapters is None
+    return unmerged, merged, loader.load_decoder(folder, lm_head=True, **FLOAT32)
+
+
+@pytest.mark.parametrize("case", ["shared", marks.in_ci("apart"), marks.in_ci("sampled")])
+def test_adapters_write_as_merged_weights_do(adapted, monkeypatch, case):
+    """Token for token: of prompts of all lengths through three rows, and with a common beginning that is read once."""
+    monkeypatch.setattr(prefix, "MIN_TOKENS", 3)
+    monkeypatch.setattr(prefix, "MIN_MEMBERS", 3)
+    *both, plain = adapted
+    begin = np.array([5, 1, 8, 2] if case != "apart" else [], np.int32)
+    prompts = [np.concatenate([begin, prompt]) for prompt in random_prompts(plain, (3, 1, 9, 5, 2))]
+    settings = SAMPLED if case == "sampled" else {}
+    found, expected = (tokens_of(run(model, prompts, **settings)) for model in both)
+    assert found == expected
+    if case == "apart":
+        assert found != tokens_of(run(plain, prompts))
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_adapters_score_as_merged_weights_do(adapted, monkeypatch):
+    """Candidates and answers of one token, with a common beginning and without."""
+    plain = adapted[-1]
+    begin = np.arange(5, dtype=np.int32)
+    prompts = [np.concatenate([begin, prompt]) for prompt in random_prompts(plain, (3, 1, 9, 5, 2))]
+    texts, names = [[ids[-2:], ids[:1]] for ids in prompts], [f"q{i}" for i in range(len(prompts))]
+    scoring = {"mesh": plain.mesh, "batch_tokens": 3 * MAX_SEQ_LEN, "label": "test"}
+    for least in (3, 64):
+        monkeypatch.setitem(prefix.group.__kwdefaults__, "min_members", least)
+        monkeypatch.setitem(prefix.group.__kwdefaults__, "min_tokens", least)
+        found, expected, other = (
+            np.concatenate(
+                [
+                    *candidates.log_probs(model, prompts, texts, names, **scoring),
+                    fewshot.answer_log_odds(model, prompts, (3, 8), **scoring),
+                ]
+            )
+            for model in adapted
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+        assert np.abs(found - other).max() > 0.01
 
 
 SAMPLED = {"temperature": 1.3, "top_p": 0.9, "num_samples": 2, "seed": 5}

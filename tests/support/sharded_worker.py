@@ -3,20 +3,21 @@
     python sharded_worker.py CHECKPOINT OUTPUT.npz --meshes 1,1,1 2,2,2 [--methods selective ...] \
         [--coordinator_address=HOST:PORT --num_processes=2 --process_id=0]
 
-OUTPUT.npz, which process 0 writes, has arrays named MESH/RUN/KIND/NAME; a run is a method, "lora", "pretraining" or
-"scoring".
+OUTPUT.npz, which process 0 writes, has arrays named MESH/RUN/KIND/NAME; a run is a method, "lora", "completion",
+"pretraining" or "scoring".
 """
 
 import argparse
 import functools
 import math
 import pathlib
+from unittest import mock
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
-from support import mesh_models, training_parts
+from support import mesh_models, training_parts, written_answers
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
@@ -24,9 +25,9 @@ from selw2s_jax.data import batches, text_rows
 from selw2s_jax.hf import loader
 from selw2s_jax.inference import classify, fewshot
 from selw2s_jax.method import objectives, registry
-from selw2s_jax.models import heads, lora
+from selw2s_jax.models import decoder, heads, language_model, lora
 from selw2s_jax.runtime import distributed
-from selw2s_jax.training import pretraining, state, step
+from selw2s_jax.training import completion, pretraining, state, step
 
 CONFIG = mesh_models.CONFIGS["qwen"]
 OPTIONS = dict(param_dtype="float32", compute_dtype="float32")
@@ -107,6 +108,8 @@ def run_steps(model, data, computation: step.Computation, mesh: jax.sharding.Mes
         sharded |= named_leaves(moment, optax.tree.get(train_state.opt_state, moment))
     fields = batch._asdict()
     fields |= fields.pop("columns", {})
+    if answers := fields.pop("answers", None):
+        fields |= {f"answers.{name}": value for name, value in answers._asdict().items()}
     sharded |= {f"batch/{name}": value for name, value in fields.items()}
     found |= {f"shape of batch/{name}": np.array(value.shape) for name, value in fields.items()}
     return found | {f"shard of {name}": np.array(shard_shape(array)) for name, array in sharded.items()}
@@ -138,6 +141,18 @@ def train_adapters(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Arrays:
     model = make_classifier(folder, mesh, p_ik_head=True, adapters=adapters)
     computation = step.classification(make_objective(registry.METHODS["selective"]))
     return run_steps(model, make_data((batches.TASK, batches.P_IK), mesh), computation, mesh, trained="lora")
+
+
+def train_completions(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Arrays:
+    """Two steps on written answers of all weights, with the vocabulary in several parts."""
+    backbone = loader.load_decoder(folder, lm_head=True, mesh=mesh, **OPTIONS)
+    data = written_answers.make_data(
+        CONFIG, num_steps=NUM_STEPS, num_micro=NUM_MICRO, row_multiple=sharding.num_row_groups(mesh)
+    )
+    with mock.patch.object(decoder, "_LOGITS_AT_ONCE", 300):
+        return run_steps(
+            language_model.LanguageModel(backbone), data, completion.completion(), mesh, clip_norm=0.1
+        )
 
 
 def train_probe(mesh: jax.sharding.Mesh) -> Arrays:
@@ -201,6 +216,7 @@ def main() -> None:
         mesh = sharding.make_mesh(shape, jax.devices()[: math.prod(shape)])
         runs = {name: train(args.checkpoint, name, mesh) for name in args.methods}
         runs["lora"] = train_adapters(args.checkpoint, mesh)
+        runs["completion"] = train_completions(args.checkpoint, mesh)
         runs |= {"probe": train_probe(mesh), "pretraining": pretrain(mesh)}
         runs |= {"scoring": score(args.checkpoint, mesh)}
         for run, arrays in runs.items():

@@ -1,4 +1,5 @@
-"""One device = 8 devices = 2 processes of 4: losses, metrics and gradients of every method, pretraining, scoring."""
+"""One device = 8 devices = 2 processes of 4: losses, metrics and gradients of every method, written answers,
+pretraining, scoring."""
 
 import functools
 import os
@@ -44,7 +45,7 @@ CASES = [
     params_of(launch, mesh, run)
     for launch, (_, meshes, methods) in LAUNCHES.items()
     for mesh in meshes
-    for run in (*methods, "lora", "probe", "pretraining", "scoring")
+    for run in (*methods, "lora", "completion", "probe", "pretraining", "scoring")
     if mesh != ONE
 ]
 HEADS = {"class_head": (None, "fsdp"), "p_ik_head": (None, "fsdp")}
@@ -60,7 +61,7 @@ ADAPTERS = {
     "mlp_down.a": (None, None, "tensor"),
     "mlp_down.b": (None, "fsdp", None),
 }
-GRIDS = ("tokens", "positions", "segment_ids", "loss_weights")
+GRIDS = ("tokens", "positions", "segment_ids", "loss_weights", "answers.column", "answers.slot")
 
 
 def run_workers(checkpoint: pathlib.Path, folder: pathlib.Path, num_processes: int, meshes, methods):
@@ -141,7 +142,7 @@ def test_methods_differ(found):
 @pytest.mark.parametrize(("launch", "mesh"), LAYOUTS)
 def test_parameters_moments_and_rows_are_split(found, launch, mesh):
     sizes = dict(zip(("data", "fsdp", "tensor"), map(int, mesh.split(",")), strict=True))
-    for run in ("selective", "lora", "pretraining"):
+    for run in ("selective", "lora", "completion", "pretraining"):
         whole, split_up = found(REFERENCE[launch])[ONE][run], found(launch)[mesh][run]
         shards = {name: shape for name, shape in split_up.items() if "shard of" in name}
         assert shards.keys() == {name for name in whole if "shard of" in name}
