@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 from importlib import metadata
 from unittest import mock
@@ -35,6 +36,10 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 if jax.default_backend() != "cpu" or jax.device_count() == 1:
     jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"] + "/tests")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+# In the background of a shell interrupts are ignored, here and in what is started, where scripts could not trap them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["support.refusals"]
 
