@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import gc
 import os
 import pathlib
 import shutil
@@ -42,6 +43,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["support.refusals"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections():
+    """What earlier tests left, mostly traces that JAX keeps, is not gone through by every collection of a run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
