@@ -132,7 +132,8 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     if findings:
         collected.add("", {}, [tables.finding_table(findings)], {})
     document = page.document(_TITLE if has_students else _P_IK_TITLE, parts)
-    return collected.contents() | {PAGE: document.encode()}
+    # A damaged file can hold half of a character, which no encoding has.
+    return collected.contents() | {PAGE: document.encode(errors="backslashreplace")}
 
 
 def _each_run(names: Mapping[str, stored.Run], collected: _Files) -> list[str]:
@@ -295,4 +296,4 @@ def _table_files(kind: str, parts: Sequence[_Titled]) -> dict[str, bytes]:
         "tex": "\n".join(formats.to_latex(one.table, one.title) for one in parts),
         "csv": formats.to_csv([(one.labels, one.table) for one in parts]),
     }
-    return {f"{kind}.{ending}": text.encode() for ending, text in texts.items()}
+    return {f"{kind}.{ending}": text.encode(errors="backslashreplace") for ending, text in texts.items()}
