@@ -7,7 +7,7 @@
 The protocol, written before, is real_study_protocol.md. MODELS has the folders of both models, DATA is laid out as
 `data.source` takes it. `read` makes what the frozen strong model reads, answers and embeddings, most of the time;
 `run` does that too where it is missing, then trains weak models, heads and all students; `report` writes tables as
-JSON and Markdown, and pictures. What is finished is found again, also by `run` in another clone.
+JSON and Markdown. What is finished is found again, also by `run` in another clone.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import statistics
 import time
 from typing import Any
 
+import clusters
 import outputs
 from etils import epath
 
@@ -111,7 +112,7 @@ def describe(found: stored.Run, report: dict[str, Any]) -> dict[str, Any]:
         for row in numbers.main_results(found)
     ]
     primary = [_compared(found, *pair) for pair in PRIMARY]
-    for row, corrected in zip(primary, holm([row["p_value"] for row in primary]), strict=True):
+    for row, corrected in zip(primary, clusters.holm([row["p_value"] for row in primary]), strict=True):
         row["p_value_holm"] = corrected
     return {
         "accuracy": rows,
@@ -131,16 +132,6 @@ def describe(found: stored.Run, report: dict[str, Any]) -> dict[str, Any]:
 
 def _compared(found: stored.Run, first: str, second: str) -> dict[str, Any]:
     return {"first": first, "second": second, **numbers.difference(found, first, second)._asdict()}
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Holm's step-down correction, in the order given."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = largest
-    return corrected
 
 
 def to_markdown(study: dict[str, Any]) -> str:

@@ -122,8 +122,8 @@ def embed(
     )
 
 
-def embed_forward(graphdef, params, batch: batches.Batch):
-    """What `score` runs on a batch for `embed`: [E, D] float32."""
+def embed_forward(graphdef, params, batch: batches.Batch, cache=None):
+    """What `score` runs on a batch for `embed`: [E, D] float32; `cache` as for `heads.embed`."""
     return heads.embed(
         nnx.merge(graphdef, params),
         batch.tokens[0],
@@ -131,6 +131,7 @@ def embed_forward(graphdef, params, batch: batches.Batch):
         batch.positions[0],
         batch.row[0],
         batch.last[0],
+        cache=cache,
     )
 
 

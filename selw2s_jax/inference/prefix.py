@@ -15,7 +15,7 @@ from selw2s_jax import sharding
 from selw2s_jax.data import batches, packing
 from selw2s_jax.inference import classify, partials
 from selw2s_jax.models import decoder as decoder_lib
-from selw2s_jax.models import heads, kv_cache
+from selw2s_jax.models import kv_cache
 
 # Fewer prompts, or a shorter beginning, are not worth a computation of their own.
 MIN_MEMBERS, MIN_TOKENS = 8, 64
@@ -206,12 +206,4 @@ def embed(
 
 def _embed_forward(static, arrays, batch: batches.Batch):
     (graphdef, _), (params, cache, _) = static, arrays
-    return heads.embed(
-        nnx.merge(graphdef, params),
-        batch.tokens[0],
-        batch.segment_ids[0],
-        batch.positions[0],
-        batch.row[0],
-        batch.last[0],
-        cache=cache,
-    )
+    return classify.embed_forward(graphdef, params, batch, cache)
