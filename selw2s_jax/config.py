@@ -26,13 +26,16 @@ def default_config() -> ml_collections.ConfigDict:
     Null (typed placeholder) means: chosen by the rule in the comment beside it.
     """
     config = ml_collections.ConfigDict()
-    for add_keys in (_experiment_keys, _model_keys, _method_keys, _training_keys):
+    for add_keys in (_experiment_keys, _model_keys, _method_keys, _written_keys, _training_keys):
         add_keys(config)
     return config.lock()
 
 
 def _experiment_keys(config: ml_collections.ConfigDict) -> None:
     """What is run, on which data, from which seeds."""
+    # What a model learns: class_head, a probability of each of two classes (Selective W2SG), or completion, the text of
+    # an answer (Reliability-Aware Alignment).
+    config.supervision = "class_head"
     config.task = "sciq"  # a registered task, or any name with data.train_file
     config.methods = ("finetune", "selective")
     config.plugins = ()  # modules to import, "package.module", that register parts of your own
@@ -57,6 +60,7 @@ def _experiment_keys(config: ml_collections.ConfigDict) -> None:
         conversion="coin",  # coin | balanced_pair | all
         sample="random",  # random | first
         reshuffle=True,  # another order of batches each epoch
+        mmlu_train="dev",  # what the weak model of the written task mmlu is trained on: dev | auxiliary
     )
     # null: derived from the base seed
     config.seed = dict(
@@ -183,12 +187,39 @@ def _method_keys(config: ml_collections.ConfigDict) -> None:
         product_weak_power=1.0,  # the target is w^a f^b, normalised: a
         product_student_power=1.0,  # b
         adaptive_temperature=1.0,
+        mean="rows",  # of completions, over: rows (Eq. 5) | tokens
     )
     config.ceiling = dict(split="student")  # student | weak | both
     # What openai/weak-to-strong is known to do otherwise.
     config.compat = dict(
         openai_pooling=False,  # last token = number of ids != 0
         openai_ramp=False,  # confidence: the bare step fraction until 10 %, then 1 (its issue 33)
+    )
+
+
+def _written_keys(config: ml_collections.ConfigDict) -> None:
+    """Prompts, answers and their reliability, of supervision="completion" (arXiv 2406.19032)."""
+    # Prompts of a question besides the original one, whose answers say how reliable they are.
+    config.variations = dict(
+        # permutation (of choices) | words (their two orders) | rules (safe edits) | file | sampling (one prompt)
+        kind="auto",  # permutation, words or rules, as the task has choices, two words or numbers
+        count=5,  # N
+        file=placeholder(str),  # of kind=file: JSONL of {example_id, paraphrases}
+        cyclic=False,  # of permutations: every choice stands once at every place
+    )
+    config.answers = dict(
+        by="generate",  # generate | score (the candidate of highest log-probability)
+        max_new_tokens=placeholder(int),  # null: the task's
+        temperature=0.0,  # of the weak model's answers; 0: greedy. Models are always tested greedily
+        top_p=1.0,  # of the sampled ones
+        completion="raw",  # what students learn: raw (the text as written) | canonical (its answer in the task's form)
+        unparsed="class",  # an answer in which none is found: class | left_out | drop_question | trained
+    )
+    config.reliability = dict(
+        percentile=50.0,  # of the entropies, which tau is
+        ties="keep",  # of questions tied with tau: keep | split (by keyed draws)
+        temperature=0.2,  # T of Eq. 4
+        normalize="none",  # weights: none (Eq. 5) | batch | question (divided by their mean there)
     )
 
 
@@ -208,6 +239,7 @@ def _training_keys(config: ml_collections.ConfigDict) -> None:
         warmup_steps=0,
         clip_norm=placeholder(float),  # largest global norm of a gradient; null: not clipped
         trained="all",  # all | heads (a linear probe) | lora (heads and low-rank adapters); the rest stays as it was
+        match_steps=False,  # of completions: all students take the steps of one row for each question
         embed_once=True,  # of trained=heads: the model reads every text once, before training; False: at every step
     )
     config.lora = dict(  # of training.trained=lora

@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from selw2s_jax.method import registry
+from selw2s_jax.method import completion_methods, registry
 
 FEW_SHOT = "few-shot answers"  # of the strong model before training, in the place of a method
-_NAMED = registry.REFERENCES | registry.METHODS  # of this package: plug-ins register theirs later
+# Of this package: plug-ins register theirs later.
+_NAMED = registry.REFERENCES | completion_methods.METHODS | registry.METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,19 @@ def _selects(method: registry.Method) -> bool:
     )
 
 
-def facts(name: str) -> Facts:
-    """Of a method or reference that this process knows; those of any student where it knows none of that name."""
-    method = registry.REFERENCES.get(name) or registry.METHODS.get(name)
+def _find(name: str, supervision: str) -> registry.Method | None:
+    known = registry.METHODS.get(name), completion_methods.find(name)
+    first, second = known[::-1] if supervision == "completion" else known
+    return registry.REFERENCES.get(name) or first or second
+
+
+def facts(name: str, supervision: str = "class_head") -> Facts:
+    """Of a method or reference that this process knows; those of any student where it knows none of that name.
+
+    Args:
+        supervision: of the run; methods of two forms may have one name.
+    """
+    method = _find(name, supervision)
     if method is None:
         return Facts()
     return Facts(
@@ -64,9 +75,9 @@ def facts(name: str) -> Facts:
     )
 
 
-def to_json(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def to_json(names: Iterable[str], supervision: str = "class_head") -> dict[str, dict[str, Any]]:
     """What a manifest says of these methods."""
-    return {name: dataclasses.asdict(facts(name)) for name in names}
+    return {name: dataclasses.asdict(facts(name, supervision)) for name in names}
 
 
 def from_json(names: Iterable[str], recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, Facts]:

@@ -65,11 +65,10 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     notes = [*notes, *_notes_on_own_labels(config), *reader.notes]
     is_p_ik_alone = method_registry.is_p_ik_alone(config.methods)
     recipes = make_recipes(config, workdir)
-    weak = None if is_p_ik_alone else _find_model(config, "weak", recipes, workdir)
-    strong = _find_model(config, "strong", recipes, workdir)
+    weak = None if is_p_ik_alone else find_model(config, "weak", recipes, workdir)
+    strong = find_model(config, "strong", recipes, workdir)
     models = [model for model in (weak, strong) if model]
-    notes += [note for model in models if (note := _note_on_revision(config, model))]
-    notes += [f"{m.role}.model={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
+    notes += notes_on_models(config, models)
     by_seed, dropped = fit(config, by_seed, weak, strong)
     notes += dropped
     return Inputs(
@@ -144,6 +143,13 @@ def _notes_on_own_labels(config: ml_collections.ConfigDict) -> list[str]:
     ]
 
 
+def notes_on_models(config: ml_collections.ConfigDict, models: Sequence[pretrained.Model]) -> list[str]:
+    """What a reader of the results has to know of models."""
+    notes = [note for model in models if (note := _note_on_revision(config, model))]
+    bos = [f"{m.role}.model={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
+    return notes + bos
+
+
 def _note_on_revision(config: ml_collections.ConfigDict, model: pretrained.Model) -> str | None:
     entry, given = registry.find_model(model.name), config[model.role].revision
     is_pinned = given is not None or (entry is not None and entry.revision is not None)
@@ -166,9 +172,14 @@ def _check_room_to_write(
         )
 
 
-def _find_model(
+def find_model(
     config: ml_collections.ConfigDict, role: str, recipes: dict[str, world.Recipe], workdir
 ) -> pretrained.Model:
+    """The model of a role, found and checked.
+
+    Raises:
+        UserError: it is not there, or is not fit.
+    """
     made = workdir / "inputs"
     section = config[role]
     name = section.model

@@ -1,7 +1,7 @@
 """The stages of Selective W2SG's experiment, by seed and name: asking for one makes those that it needs."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -10,7 +10,7 @@ import numpy as np
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import calibrated, columns
+from selw2s_jax.experiments import calibrated, columns, once
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
@@ -30,19 +30,6 @@ from selw2s_jax.stages import (
 )
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
-
-
-def _once(make_stage: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of `Experiment` whose stage is made when it is first asked for, and is the same one afterwards."""
-
-    @functools.wraps(make_stage)
-    def ask(self, *name):
-        key = make_stage.__name__, *name
-        if key not in self._stages:
-            self._stages[key] = make_stage(self, *name)
-        return self._stages[key]
-
-    return ask
 
 
 class Experiment:
@@ -139,7 +126,7 @@ class Experiment:
             )
         return tests
 
-    @_once
+    @once.once
     def _scores_in_distribution(self, seed: int, name: str) -> predict.Predict:
         return self._predict(
             f"P(IK) test of {name}, seed {seed}", self.student(seed, name), seed, "p_ik_test"
@@ -147,7 +134,7 @@ class Experiment:
 
     # Models.
 
-    @_once
+    @once.once
     def _pretraining(self, role: str) -> pretrain.Pretrain | None:
         """The stage that makes a model, where the run has to make it."""
         recipe = self.inputs.recipes.get(role)
@@ -156,12 +143,12 @@ class Experiment:
         model = {"weak": self.inputs.weak, "strong": self.inputs.strong}[role]
         return pretrain.Pretrain(f"pretraining of the {role} model", self.settings, model, recipe)
 
-    @_once
+    @once.once
     def weak(self, seed: int) -> train.Train:
         """The weak model: fine-tuned on the ground truth of its half."""
         return self._supervised("weak", seed, self.inputs.weak, "weak_half")
 
-    @_once
+    @once.once
     def ceiling(self, seed: int) -> train.Train:
         """The strong ceiling: the strong model on ground truth."""
         halves = {
@@ -188,7 +175,7 @@ class Experiment:
         task = examples.Examples(split, columns)
         return self._train(label or f"{name}, seed {seed}", seed, name, model, "supervised", task=task)
 
-    @_once
+    @once.once
     def p_ik_model(self, seed: int) -> train.Train:
         """P(IK) trained alone, for p_ik.stage other than joint and for frozen scores."""
         return self._train(
@@ -200,7 +187,7 @@ class Experiment:
             p_ik=self._p_ik_examples(seed),
         )
 
-    @_once
+    @once.once
     def student(self, seed: int, name: str) -> train.Train:
         """A student by the name of its method. The ground truth of its half is not among its inputs."""
         method = registry.METHODS[name]
@@ -249,12 +236,12 @@ class Experiment:
 
     # Labels and predictions.
 
-    @_once
+    @once.once
     def weak_labels(self, seed: int) -> predict.Predict:
         """The weak model's soft labels on the student's half."""
         return self._predict(f"weak labels, seed {seed}", self.weak(seed), seed, "student_half")
 
-    @_once
+    @once.once
     def p_ik_scores(self, seed: int) -> predict.Predict:
         """P(IK) of the student's half by the model that was trained on P(IK) alone."""
         return self._predict(f"P(IK) scores, seed {seed}", self.p_ik_model(seed), seed, "student_half")
@@ -266,7 +253,7 @@ class Experiment:
             columns.is_calibrated(self._config, registry.METHODS[name]) for name in self._config.methods
         )
 
-    @_once
+    @once.once
     def calibration(self, seed: int) -> calibration.Calibrate:
         """What weak labels and own labels are weighed by."""
         data, section = self.inputs.by_seed[seed], self._config.calibration
@@ -298,7 +285,7 @@ class Experiment:
         supervised = {"weak": self.weak, "ceiling": self.ceiling}
         return supervised[name](seed) if name in supervised else self.student(seed, name)
 
-    @_once
+    @once.once
     def evaluation(self, seed: int, name: str) -> predict.Predict:
         """Predictions on the test split of "weak", "ceiling" or a student."""
         return self._predict(
@@ -329,7 +316,7 @@ class Experiment:
         split = getattr(self.inputs.by_seed[seed], name)
         return split.read_as(self._config.weak.prompt if role == "weak" else None)
 
-    @_once
+    @once.once
     def answers(self, seed: int, split_name: str) -> answer.Answer:
         """Few-shot answers on a split, by its name in `splits.SeedData`.
 
@@ -355,7 +342,7 @@ class Experiment:
             self._pretraining("strong"),
         )
 
-    @_once
+    @once.once
     def embeddings(self, role: str, seed: int, split_name: str) -> embed.Embed:
         """What a model makes of the texts of a split, by its name in `splits.SeedData`.
 
@@ -434,7 +421,7 @@ class Experiment:
             graph,
         )
 
-    @_once
+    @once.once
     def _made_column(self, seed: int, name: str) -> column.Column:
         return columns.stage(name, self.inputs.by_seed[seed].student_half, self.seed_for(seed, "sampling"))
 
@@ -458,7 +445,7 @@ class Experiment:
             return examples.OwnLabels(self.answers(seed, "student_half"), answering.FILE, section.soft)
         return examples.OwnLabels(self._labels_of_source(seed), label.FILE, section.soft)
 
-    @_once
+    @once.once
     def _labels_of_source(self, seed: int) -> label.Label:
         source, split = self._config.self_label.source, self.inputs.by_seed[seed].student_half
         sampling_seed = self.seed_for(seed, "sampling")

@@ -16,7 +16,10 @@ from selw2s_jax.stages import own_code
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import written as written_stage
 
-COMPLETIONS = ("raw", "canonical")  # what of a weak answer is trained on: the text as written, or its answer in form
+COMPLETIONS = (
+    "raw",
+    "canonical",
+)  # what of a weak answer is trained on: the text as written, or its answer in form
 
 
 class Texts(NamedTuple):
@@ -114,19 +117,20 @@ class Weighted(Rows):
         }
 
     def texts(self, store):
-        found = writing.read(store, self.answers)
+        found = writing.read(store, self.answers, self.split)
+        given = writing.read_answers(store, self.answers, self.split)
         inputs = row_weights.RowInputs(
             self.split.ids,
-            found.answers,
+            given,
             lambda purpose, key: by_id.keyed_uniform(self.seed, purpose, key),
         )
         weigh = row_weights.get(self.method, **self.options)
         chosen = weigh(inputs)
         rows = Texts([], [], [], np.zeros(0), [])
         for index, number in np.argwhere(chosen.weights > 0).tolist():
-            question, variation = self.split.questions[index], self.answers.variation(index, number)
-            answer = found.answers[index][number]
-            text, has_end = found.texts[index][number], found.finish[index][number] != "length"
+            question, variation = self.split.questions[index], self.answers.asked.variation(index, number)
+            answer = given[index][number]
+            text, has_end = found["text"][index][number], found["finish"][index][number] != "length"
             if number == 0 and chosen.predictions is not None:
                 answer, text, has_end = chosen.predictions[index], None, True
             if text is None or (self.completion == "canonical" and answer is not None):
@@ -153,9 +157,12 @@ def encode(
     Raises:
         UserError: a row is too long, or none is left.
     """
-    prompts, completions = writing.encode_rows(
-        model.tokenizer, texts.prompts, texts.completions, has_end=texts.has_end
-    )
+    prompts, completions = writing.encode_rows(model.tokenizer, texts.prompts, texts.completions, texts.names)
+    end = len(writing.end_of_text(model.tokenizer))
+    completions = [
+        ids if has_end else ids[: len(ids) - end]
+        for ids, has_end in zip(completions, texts.has_end, strict=True)
+    ]
     room = [model.max_length - len(ids) for ids in completions]
     is_long = np.array([len(ids) > most for ids, most in zip(prompts, room, strict=True)], bool)
     counts = {"overlong": int(is_long.sum()), "unfinished": texts.has_end.count(False)}

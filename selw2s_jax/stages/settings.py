@@ -96,7 +96,9 @@ class Settings:
         """
         return pretrained.LanguageModelSettings(**self._trained_settings(model, mesh, seed))
 
-    def _trained_settings(self, model: pretrained.Model, mesh: jax.sharding.Mesh, seed: int) -> dict[str, Any]:
+    def _trained_settings(
+        self, model: pretrained.Model, mesh: jax.sharding.Mesh, seed: int
+    ) -> dict[str, Any]:
         return {
             "trained": self.trained[model.role],
             "param_dtype": self.precision.param_dtype,
