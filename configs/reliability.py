@@ -1,4 +1,4 @@
-"""Reliability-Aware Alignment (arXiv 2406.19032): a weak model answers in several prompts, a strong one learns from that.
+"""Reliability-Aware Alignment (arXiv 2406.19032): a weak model answers in several prompts, a strong one learns.
 
 --config=configs/reliability.py:pair=llama2-7b-llama2-13b,task=mmlu     a cell of the paper's tables
 --config=configs/reliability.py:smoke                                   random tiny models, generated questions

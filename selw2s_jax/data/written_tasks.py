@@ -5,12 +5,9 @@ A new task is one `register(WrittenTask(...))`.
 """
 
 import dataclasses
-import difflib
-import fractions
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from selw2s_jax import errors
 from selw2s_jax.data import answers, tasks, variations
 
 ROLES = ("weak", "student", "test")  # who reads which rows

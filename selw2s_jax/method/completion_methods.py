@@ -1,6 +1,6 @@
 """The methods that learn written answers, by name, as their readers see them (Reliability-Aware Alignment, 2406.19032).
 
-What a method does is the function of its name in `row_weights.ROW_WEIGHTS`; a user's that is registered there alone is a
+What a method does is the function of its name in `row_weights.ROW_WEIGHTS`; one that a user registers there is a
 method too. Losses and label rules are those of no method here: all have the loss of Eq. 5.
 """
 

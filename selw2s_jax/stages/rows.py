@@ -1,4 +1,4 @@
-"""What a model that learns to write is trained on: rows of a prompt, a completion and a weight, and where they come from."""
+"""What a model that learns to write is trained on: rows of a prompt, a completion and a weight."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from selw2s_jax.data import batches, by_id, variations, written_splits
+from selw2s_jax.data import batches, by_id, written_splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
