@@ -161,7 +161,7 @@ def _method_keys(config: ml_collections.ConfigDict) -> None:
     )
     # Of methods that weigh labels by how far they can be trusted (posterior, selective_by_confidence and the like).
     config.calibration = dict(
-        # Where weak labels get their temperature: crossfit, by weak models that are each trained on all but one of the
+        # Where weak labels get their slope: crossfit, by weak models that are each trained on all but one of the
         # folds of the weak half, or none: they are taken as they are.
         weak="crossfit",
         folds=5,
