@@ -362,11 +362,6 @@ def _check_written(config) -> None:
         raise UserError(f"config.variations.count={varied.count} must be 1 or more")
     if not 0 <= config.reliability.percentile <= 100:
         raise UserError(f"config.reliability.percentile={config.reliability.percentile} must lie in [0, 100]")
-    if (varied.kind == "file") != (varied.file is not None):
-        raise UserError(
-            f"config.variations.kind={varied.kind} with variations.file={varied.file}: set kind=file and a JSONL "
-            "file of {example_id, paraphrases}, or neither"
-        )
     if answers.by == "score" and answers.temperature:
         raise UserError(
             f"config.answers.temperature={answers.temperature} is of sampled answers: set it to 0, or "

@@ -245,8 +245,8 @@ def _of_calibration(run: stored.Run) -> Iterator[Finding]:
             "train P(IK) on more questions or for more steps, or on another task (p_ik.task)",
         ),
         (
-            "weak_temperature",
-            "weak models are no better than chance on rows that they were not trained on: the factor of their log-odds "
+            "weak_slope",
+            "weak models are no better than chance on rows that they were not trained on: the slope of their log-odds "
             "is {}",
             "use a stronger weak model, or more data or steps",
         ),

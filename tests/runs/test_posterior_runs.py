@@ -84,7 +84,7 @@ def test_students_are_trained_on_the_definition(finished):
     for name, target in zip(trace["example_id"], trace["target"], strict=True):
         p = special.expit(fitted["p_ik_intercept"] + fitted["p_ik_slope"] * special.logit(scores[name]))
         evidence = special.logit(np.clip(p, 0.02, 0.98)) * (1 if own[name] > 0.5 else -1)
-        expected = special.expit(fitted["weak_temperature"] * log_odds[name] + evidence)
+        expected = special.expit(fitted["weak_slope"] * log_odds[name] + evidence)
         assert target == pytest.approx(expected, abs=1e-5)
     frozen = read(finished, "selective_frozen", "trace.parquet")
     np.testing.assert_array_equal(frozen["p_ik"], np.float32([scores[name] for name in frozen["example_id"]]))
