@@ -20,7 +20,7 @@ from typing import Any
 import clusters
 import world_study_page
 
-from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import comparisons, metrics
 
 # The method and its control, which is the same but for what the method is said to gain by.
 PRIMARY = (
@@ -142,7 +142,7 @@ def compare(
             for world, values in by_method[first].items()
         }
         rows.append({"first": first, "second": second, **clusters.difference(differences)._asdict()})
-    for row, adjusted in zip(rows, clusters.holm([row["p_value"] for row in rows]), strict=True):
+    for row, adjusted in zip(rows, comparisons.holm([row["p_value"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
     return rows
 
