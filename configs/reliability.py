@@ -60,8 +60,8 @@ def _smoke(config) -> None:
     """A toy run that needs no network."""
     config.data.source = "generated"
     config.data.num_train, config.data.num_test = 64, 31
-    config.weak.model, config.strong.model = "random-tiny-gpt2", "random-tiny-qwen2"
+    config.weak.model, config.strong.model = "random-tiny-llama", "random-small-qwen2"
     config.training.batch_size, config.training.learning_rate = 8, 1e-3
-    config.answers.max_new_tokens = 8
+    config.answers.by = "score"  # what random models write says nothing
     config.seeds = (0,)
     config.precision.compute_dtype = "float32"

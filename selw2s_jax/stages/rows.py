@@ -157,6 +157,12 @@ def encode(
     Raises:
         UserError: a row is too long, or none is left.
     """
+    if not texts.names:
+        raise UserError(
+            f"{label}: its method takes no answer of the weak model as a row, as where none of them says anything that "
+            "can be read; train the weak model longer, raise answers.max_new_tokens, or set answers.by=score or "
+            "answers.unparsed=trained"
+        )
     prompts, completions = writing.encode_rows(model.tokenizer, texts.prompts, texts.completions, texts.names)
     end = len(writing.end_of_text(model.tokenizer))
     completions = [
@@ -180,8 +186,8 @@ def encode(
         kept = np.flatnonzero(~is_long)
     if not len(kept):
         raise UserError(
-            f"{label}: no row is left to train on ({describe(counts, len(texts.names))}); "
-            "lower reliability.percentile's strictness, give more questions, or set answers.unparsed"
+            f"{label}: all {len(texts.names)} rows of prompt and answer have more than {model.max_length} tokens; raise "
+            "data.max_length"
         )
     take = lambda values: [values[index] for index in kept]  # noqa: E731
     names = take(texts.names)
