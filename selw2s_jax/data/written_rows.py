@@ -3,7 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from selw2s_jax.data import doubts, folders, rows, sources, task_files, tasks, written_tasks
+from selw2s_jax.data import (
+    doubts,
+    folders,
+    rows,
+    sources,
+    task_files,
+    tasks,
+    written_catalogue,  # noqa: F401, registers the paper's tasks
+    written_tasks,
+)
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import remote
 

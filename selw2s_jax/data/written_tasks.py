@@ -1,7 +1,8 @@
 """Tasks whose answers are written: a question in, the text of an answer out (arXiv 2406.19032, Appendices A and B).
 
 One prompt for weak training, labels, students and test; it ends at `### Answer:`, and a completion begins with a space.
-A new task is one `register(WrittenTask(...))`; those of the paper are in `data.written_catalogue`.
+A new task is one `register(WrittenTask(...))`; those of the paper are in `data.written_catalogue`, which whoever reads rows
+(`data.written_rows`) imports.
 """
 
 import dataclasses
@@ -293,6 +294,3 @@ _NUMBER_INSTRUCTIONS = (
     "Answer the following question. Write the answer as a number in the first line, and explain it briefly in the "
     "second line.",
 )
-
-# Last, as it takes what is above: whoever knows the registry finds the paper's tasks in it.
-from selw2s_jax.data import written_catalogue  # noqa: E402, F401
