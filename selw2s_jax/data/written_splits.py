@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from selw2s_jax.data import answers, by_id, doubts, overlap, splits, tasks, written_rows, written_tasks
 from selw2s_jax.errors import UserError
@@ -67,26 +68,19 @@ def read(
     source: str,
     seed: int,
     found: doubts.Found | None = None,
-    test_seed: int = 0,
-    num_train: int | None = None,
-    num_test: int | None = None,
-    overlap_action: str = "note",
-    sample: str = "random",
+    **division: Any,
 ) -> WrittenData:
-    """Reads a task's questions and divides them: `written_rows.load`, then `divide`."""
+    """Reads a task's questions and divides them for one seed: `written_rows.load`, `divide`, `look_for_overlap`.
+
+    Args:
+        source: as of `written_rows.load`.
+        division: further arguments of `divide`.
+    """
     found = doubts.Found() if found is None else found
     task, questions = written_rows.load(task, source=source, found=found)
-    return divide(
-        task,
-        questions,
-        seed=seed,
-        found=found,
-        test_seed=test_seed,
-        num_train=num_train,
-        num_test=num_test,
-        overlap_action=overlap_action,
-        sample=sample,
-    )
+    data = divide(task, questions, seed=seed, found=found, **division)
+    look_for_overlap([data], found)
+    return data
 
 
 def divide(
@@ -127,6 +121,8 @@ def divide(
         task = dataclasses.replace(
             task, rows={role: written_tasks.Rows(role) for role in written_tasks.ROLES}
         )
+    for of_split in questions.values():
+        written_rows.check(task, of_split)
     pools = _pools(task, questions, seed, test_seed)
 
     def take(role: str, pool: list[tasks.Question]) -> list[tasks.Question]:
@@ -140,6 +136,8 @@ def divide(
         if sample == "first":
             place = {question.question_id: i for i, question in enumerate(questions[task.rows[role].split])}
             pool = sorted(pool, key=lambda question: place[question.question_id])
+        if len(pool) < (limit or 0) and limit in (num_train, num_test):
+            _note(found, f"task {task.name}: {len(pool)} questions are {_CALLED[role]}, fewer than {limit}")
         return pool[:limit]
 
     test = take("test", pools["test"])
@@ -147,10 +145,37 @@ def divide(
     student = take("student", [q for q in pools["student"] if q.question_id in kept])
     weak = [q for q in pools["weak"] if q.question_id in kept]
     weak = take("weak", _without_students(task, weak, student, overlap_action, found))
-    _doubt_overlap(task, test, weak, student, found)
     tested = {question.question_id for question in test}
     test = [q for q in questions[task.rows["test"].split] if q.question_id in tested]  # as they come
     return WrittenData(*(WrittenSplit(task, one) for one in (weak, student, test)))
+
+
+def look_for_overlap(data: Iterable[WrittenData], found: doubts.Found) -> None:
+    """Finds questions that are in two roles, where they were neither dropped nor refused.
+
+    Args:
+        data: of each seed.
+        found: is given what a reader of the results has to know.
+    """
+    tested, taught = set(), set()
+    for one in data:
+        weak, student, test = (
+            _as_examples(split.task, split.questions) for split in (one.weak, one.student, one.test)
+        )
+        tested.add(len(overlap.shared(test, weak + student)))
+        taught.add(len(overlap.shared(student, weak)))
+    if max(tested, default=0):
+        found.doubts.append(
+            doubts.Doubt(
+                f"{_by_seed(tested)} of {len(test)} test questions are among the training questions too",
+                "models are tested on what they were trained on: set data.overlap=drop, or give other test questions",
+            )
+        )
+    if max(taught, default=0):
+        _note(
+            found,
+            f"{_by_seed(taught)} of {len(student)} of the student's questions are among the weak model's too",
+        )
 
 
 def _check_arguments(num_train: int | None, num_test: int | None, action: str, sample: str) -> None:
@@ -166,7 +191,7 @@ def _pools(
     task: written_tasks.WrittenTask, questions: written_rows.Questions, seed: int, test_seed: int
 ) -> dict[str, list[tasks.Question]]:
     """All questions that a role may get, in the order in which it takes them."""
-    pools = {}
+    pools: dict[str, list[tasks.Question]] = {}
     for split in dict.fromkeys(one.split for one in task.rows.values()):
         of_split = questions[split]
         parts = {role: one.part for role, one in task.rows.items() if one.split == split}
@@ -231,8 +256,8 @@ def _without_tests(
 ) -> set[str]:
     """Ids of the training questions that stay."""
     kept, note = overlap.settle(_as_examples(task, training), _as_examples(task, test), action)
-    if note and note not in found.notes:
-        found.notes.append(note)
+    if note:
+        _note(found, note)
     return {example.group for example in kept}
 
 
@@ -252,27 +277,15 @@ def _without_students(
             f"{len(both)} of {len(weak)} questions of the weak model are among the student's too: set "
             "data.overlap=drop to leave them out, or give other questions"
         )
-    found.notes.append(
-        f"{len(both)} of {len(weak)} questions of the weak model dropped, as the student has them"
-    )
+    _note(found, "the weak model's questions that the student has too are dropped")
     return [question for question in weak if question.question_id not in both]
 
 
-def _doubt_overlap(
-    task: written_tasks.WrittenTask,
-    test: Sequence[tasks.Question],
-    weak: Sequence[tasks.Question],
-    student: Sequence[tasks.Question],
-    found: doubts.Found,
-) -> None:
-    """That questions are in two roles, where they are neither dropped nor refused."""
-    trained = _as_examples(task, [*weak, *student])
-    if both := overlap.shared(_as_examples(task, test), trained):
-        doubt = doubts.Doubt(
-            f"{len(both)} of {len(test)} test questions are among the training questions too",
-            "models are tested on what they were trained on: set data.overlap=drop, or give other test questions",
-        )
-        found.doubts += [doubt] * (doubt not in found.doubts)
-    if both := overlap.shared(_as_examples(task, student), _as_examples(task, weak)):
-        note = f"{len(both)} of {len(student)} questions of the student are among the weak model's too"
-        found.notes += [note] * (note not in found.notes)
+def _by_seed(counts: set[int]) -> str:
+    return str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)} (by seed)"
+
+
+def _note(found: doubts.Found, note: str) -> None:
+    """Once, whatever the number of seeds."""
+    if note not in found.notes:
+        found.notes.append(note)
