@@ -37,12 +37,13 @@ def load(
     """
     if source != sources.HUB and remote.local_copy(source).is_dir():
         task = _divided(task, source, found)
-    found.notes += [note for note in sources.notes(task.source, source=source) if note not in found.notes]
+    for note in sources.notes(task.source, source=source):
+        found.note(note)
     names = dict.fromkeys(one.split for one in task.rows.values())
     questions = {name: sources.load_questions(task.source, name, source=source) for name in names}
     repeated = sum(map(written_tasks.has_equal_choices, (q for one in questions.values() for q in one)))
     if repeated:
-        found.notes.append(
+        found.note(
             f"{task.name}: {repeated} of {sum(map(len, questions.values()))} questions offer the same choice twice, "
             "and are asked as they are"
         )
@@ -107,7 +108,7 @@ def _divided(task: written_tasks.WrittenTask, source: str, found: doubts.Found) 
         for number, role in enumerate(sharing)
     }
     paths = " and ".join(str(folders.path(task.subsets[0], name, folder)) for name in missing)
-    found.notes.append(
+    found.note(
         f"{task.name}: {paths} {'is' if len(missing) == 1 else 'are'} not there, so {shared}.parquet is divided "
         f"equally: {', '.join(sharing)}; for trials, not comparable with published results."
     )

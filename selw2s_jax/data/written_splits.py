@@ -126,19 +126,18 @@ def divide(
     pools = _pools(task, questions, seed, test_seed)
 
     def take(role: str, pool: list[tasks.Question]) -> list[tasks.Question]:
-        limit = num_test if role == "test" else num_train
-        limit = task.rows[role].limit if limit is None else limit
+        asked = num_test if role == "test" else num_train
+        rows = task.rows[role]
         if not pool:
-            split = task.rows[role].split
             raise UserError(
-                f"task {task.name} has too few rows in split '{split}': none are {_CALLED[role]}; add questions"
+                f"task {task.name} has too few rows in split '{rows.split}': none are {_CALLED[role]}; add questions"
             )
+        if asked is not None and len(pool) < asked:
+            found.note(f"task {task.name}: {len(pool)} questions are {_CALLED[role]}, fewer than {asked}")
         if sample == "first":
-            place = {question.question_id: i for i, question in enumerate(questions[task.rows[role].split])}
+            place = {question.question_id: i for i, question in enumerate(questions[rows.split])}
             pool = sorted(pool, key=lambda question: place[question.question_id])
-        if len(pool) < (limit or 0) and limit in (num_train, num_test):
-            _note(found, f"task {task.name}: {len(pool)} questions are {_CALLED[role]}, fewer than {limit}")
-        return pool[:limit]
+        return pool[: rows.limit if asked is None else asked]
 
     test = take("test", pools["test"])
     kept = _without_tests(task, pools["weak"] + pools["student"], test, overlap_action, found)
@@ -257,7 +256,7 @@ def _without_tests(
     """Ids of the training questions that stay."""
     kept, note = overlap.settle(_as_examples(task, training), _as_examples(task, test), action)
     if note:
-        _note(found, note)
+        found.note(note)
     return {example.group for example in kept}
 
 
@@ -277,15 +276,9 @@ def _without_students(
             f"{len(both)} of {len(weak)} questions of the weak model are among the student's too: set "
             "data.overlap=drop to leave them out, or give other questions"
         )
-    _note(found, "the weak model's questions that the student has too are dropped")
+    found.note("the weak model's questions that the student has too are dropped")
     return [question for question in weak if question.question_id not in both]
 
 
 def _by_seed(counts: set[int]) -> str:
     return str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)} (by seed)"
-
-
-def _note(found: doubts.Found, note: str) -> None:
-    """Once, whatever the number of seeds."""
-    if note not in found.notes:
-        found.notes.append(note)
