@@ -124,28 +124,15 @@ def divide(
     for of_split in questions.values():
         written_rows.check(task, of_split)
     pools = _pools(task, questions, seed, test_seed)
-
-    def take(role: str, pool: list[tasks.Question]) -> list[tasks.Question]:
-        asked = num_test if role == "test" else num_train
-        rows = task.rows[role]
-        if not pool:
-            raise UserError(
-                f"task {task.name} has too few rows in split '{rows.split}': none are {_CALLED[role]}; add questions"
-            )
-        if asked is not None and len(pool) < asked:
-            found.note(f"task {task.name}: {len(pool)} questions are {_CALLED[role]}, fewer than {asked}")
-        if sample == "first":
-            place = {question.question_id: i for i, question in enumerate(questions[rows.split])}
-            pool = sorted(pool, key=lambda question: place[question.question_id])
-        return pool[: rows.limit if asked is None else asked]
-
-    test = take("test", pools["test"])
+    if sample == "first":
+        pools = {role: _as_they_come(pool, questions[task.rows[role].split]) for role, pool in pools.items()}
+    take = functools.partial(_take, task, found=found)
+    test = take("test", pools["test"], num_test)
     kept = _without_tests(task, pools["weak"] + pools["student"], test, overlap_action, found)
-    student = take("student", [q for q in pools["student"] if q.question_id in kept])
+    student = take("student", [q for q in pools["student"] if q.question_id in kept], num_train)
     weak = [q for q in pools["weak"] if q.question_id in kept]
-    weak = take("weak", _without_students(task, weak, student, overlap_action, found))
-    tested = {question.question_id for question in test}
-    test = [q for q in questions[task.rows["test"].split] if q.question_id in tested]  # as they come
+    weak = take("weak", _without_students(task, weak, student, overlap_action, found), num_train)
+    test = _as_they_come(test, questions[task.rows["test"].split])
     return WrittenData(*(WrittenSplit(task, one) for one in (weak, student, test)))
 
 
@@ -171,9 +158,8 @@ def look_for_overlap(data: Iterable[WrittenData], found: doubts.Found) -> None:
             )
         )
     if max(taught, default=0):
-        _note(
-            found,
-            f"{_by_seed(taught)} of {len(student)} of the student's questions are among the weak model's too",
+        found.note(
+            f"{_by_seed(taught)} of {len(student)} of the student's questions are among the weak model's too"
         )
 
 
@@ -199,6 +185,32 @@ def _pools(
             pools[role] = _ordered(of_split, test_seed if role == "test" else seed, "written/rows")
         pools |= _in_parts(of_split, shared, seed, test_seed)
     return pools
+
+
+def _take(
+    task: written_tasks.WrittenTask,
+    role: str,
+    pool: list[tasks.Question],
+    asked: int | None,
+    *,
+    found: doubts.Found,
+) -> list[tasks.Question]:
+    """The first questions of a pool: as many as are asked for, else as the task itself says."""
+    rows = task.rows[role]
+    if not pool:
+        raise UserError(
+            f"task {task.name} has too few rows in split '{rows.split}': none are {_CALLED[role]}; add questions"
+        )
+    if asked is not None and len(pool) < asked:
+        found.note(f"task {task.name}: {len(pool)} questions are {_CALLED[role]}, fewer than {asked}")
+    return pool[: rows.limit if asked is None else asked]
+
+
+def _as_they_come(
+    chosen: Sequence[tasks.Question], questions: Sequence[tasks.Question]
+) -> list[tasks.Question]:
+    ids = {question.question_id for question in chosen}
+    return [question for question in questions if question.question_id in ids]
 
 
 def _in_parts(
