@@ -63,7 +63,7 @@ def load_user_splits(
     test_path: str | None = None,
     *,
     found: doubts.Found | None = None,
-    refuse_repeated: bool = False,
+    fault_of: Callable[[choice_rows.Row], str | None] | None = None,
 ) -> tuple[list[tasks.Question], list[tasks.Question]]:
     """Train and test questions of a user's files.
 
@@ -72,12 +72,12 @@ def load_user_splits(
 
     Args:
         found: is given what a reader of the results has to know of the files.
-        refuse_repeated: as of `load_user_questions`.
+        fault_of: as of `load_user_questions`.
 
     Raises:
         UserError: as `load_user_questions`; or the files differ in form; or nothing can be held out.
     """
-    strict = {"found": found, "refuse_repeated": refuse_repeated}
+    strict = {"found": found, "fault_of": fault_of}
     train = load_user_questions(train_path, task_name, "train", **strict)
     if test_path is not None:
         test = load_user_questions(test_path, task_name, "test", **strict)
@@ -104,14 +104,14 @@ def load_user_questions(
     split: str,
     *,
     found: doubts.Found | None = None,
-    refuse_repeated: bool = False,
+    fault_of: Callable[[choice_rows.Row], str | None] | None = None,
 ) -> list[tasks.Question]:
     """Reads one file; question_id is `"{task_name}/{split}/{row}"`, rows counted from 0.
 
     Args:
         found: is given what a reader of the results has to know of the file.
-        refuse_repeated: whether a question with the same choice twice is a bad row. Else such a choice is taken
-          once, and the question is left out where no other one remains.
+        fault_of: what is wrong with a row that can be read, None where nothing is. Where this is given, a row without a
+          wrong choice is a bad one too, and not left out.
 
     Raises:
         UserError: no such file, unknown format, empty, missing columns (those found are named), or bad rows: how many,
@@ -131,11 +131,11 @@ def load_user_questions(
             if isinstance(values, ValueError):
                 raise values
             parsed.append(parse(f"{task_name}/{split}/{row}", values, in_csv=suffix == ".csv"))
-            if refuse_repeated and parsed[-1].num_repeated:
-                raise ValueError(f"choices has the same text twice: {rows_lib.show(values['choices'])}")
+            if fault_of and (fault := fault_of(parsed[-1])):
+                raise ValueError(fault)
             not_shown.look(line, values, parsed[-1].question.text)
         except choice_rows.NoWrongChoiceError as error:
-            (faults if refuse_repeated else left_out).append((line, str(error)))
+            (faults if fault_of else left_out).append((line, str(error)))
         except ValueError as error:
             faults.append((line, str(error)))
             is_past = is_past or isinstance(error, choice_rows.PastTheLastError)

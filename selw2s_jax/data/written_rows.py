@@ -3,7 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from selw2s_jax.data import doubts, folders, rows, sources, task_files, tasks, written_tasks
+from selw2s_jax.data import (
+    choice_rows,
+    doubts,
+    folders,
+    sources,
+    task_files,
+    tasks,
+    written_catalogue,  # noqa: F401, registers the paper's tasks
+    written_tasks,
+)
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import remote
 
@@ -24,18 +33,17 @@ def load(
         The task, with its roles as they are read, and the questions of its splits.
 
     Raises:
-        UserError: as `sources.load_questions`; or there are questions that cannot be asked.
+        UserError: as `sources.load_questions`.
     """
     if source != sources.HUB and remote.local_copy(source).is_dir():
         task = _divided(task, source, found)
-    found.notes += [note for note in sources.notes(task.source, source=source) if note not in found.notes]
+    for note in sources.notes(task.source, source=source):
+        found.note(note)
     names = dict.fromkeys(one.split for one in task.rows.values())
     questions = {name: sources.load_questions(task.source, name, source=source) for name in names}
-    for name, of_split in questions.items():
-        check(task, of_split, f"{task.name} split '{name}'")
     repeated = sum(map(written_tasks.has_equal_choices, (q for one in questions.values() for q in one)))
     if repeated:
-        found.notes.append(
+        found.note(
             f"{task.name}: {repeated} of {sum(map(len, questions.values()))} questions offer the same choice twice, "
             "and are asked as they are"
         )
@@ -57,23 +65,27 @@ def load_files(
     Raises:
         UserError: as `task_files.load_user_splits`; statements to judge; or questions that cannot be asked.
     """
-    train, test = task_files.load_user_splits(name, train_file, test_file, found=found, refuse_repeated=True)
-    task = written_tasks.user_task(name, train, instruction=instruction)
-    check(task, train, train_file)
-    check(task, test, test_file or train_file)
-    return task, {"train": train, "test": test}
+    train, test = task_files.load_user_splits(name, train_file, test_file, found=found, fault_of=_fault)
+    return written_tasks.user_task(name, train, instruction=instruction), {"train": train, "test": test}
 
 
-def check(task: written_tasks.WrittenTask, questions: Sequence[tasks.Question], where: str) -> None:
-    """Raises UserError where there are questions that cannot be asked, with the first ones and what is wrong."""
-    faults = [
-        (int(row) if (row := question.question_id.rpartition("/")[2]).isdecimal() else number, fault)
-        for number, question in enumerate(questions)
-        if (fault := task.fault(question))
-    ]
+def _fault(row: choice_rows.Row) -> str | None:
+    """What is wrong with a user's row, which can be read, as a question with a written answer."""
+    if row.num_repeated:
+        return written_tasks.EQUAL_CHOICES
+    if row.question.choices is None and not row.question.solution:
+        return None  # the file as a whole is of another form, which is said once
+    return written_tasks.user_task("", [row.question]).fault(row.question)
+
+
+def check(task: written_tasks.WrittenTask, questions: Sequence[tasks.Question]) -> None:
+    """Raises UserError where questions cannot be asked, with the first one and what is wrong."""
+    faults = [(one.question_id, fault) for one in questions if (fault := task.fault(one))]
     if faults:
-        described = rows.describe(faults, len(questions), "row")
-        raise UserError(f"{where}: {described}; mend or remove what is named (rows count from 0)")
+        raise UserError(
+            f"task {task.name}: {len(faults)} of {len(questions)} questions cannot be asked; {faults[0][0]}: "
+            f"{faults[0][1]}; mend or remove it"
+        )
 
 
 def _divided(task: written_tasks.WrittenTask, source: str, found: doubts.Found) -> written_tasks.WrittenTask:
@@ -87,7 +99,7 @@ def _divided(task: written_tasks.WrittenTask, source: str, found: doubts.Found) 
     }
     missing = [name for name in dict.fromkeys(names) if name not in kept]
     candidates = [name for name in (*reversed(names), *task.trial_splits) if name in kept]
-    if not missing or not candidates:
+    if not missing or not candidates or not task.is_divisible:
         return task  # what is missing is named when it is read
     shared = candidates[0]
     sharing = [role for role, one in task.rows.items() if one.split in (*missing, shared)]
@@ -96,7 +108,7 @@ def _divided(task: written_tasks.WrittenTask, source: str, found: doubts.Found) 
         for number, role in enumerate(sharing)
     }
     paths = " and ".join(str(folders.path(task.subsets[0], name, folder)) for name in missing)
-    found.notes.append(
+    found.note(
         f"{task.name}: {paths} {'is' if len(missing) == 1 else 'are'} not there, so {shared}.parquet is divided "
         f"equally: {', '.join(sharing)}; for trials, not comparable with published results."
     )

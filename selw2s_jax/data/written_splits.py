@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from selw2s_jax.data import answers, by_id, doubts, overlap, splits, tasks, written_rows, written_tasks
 from selw2s_jax.errors import UserError
@@ -67,26 +68,19 @@ def read(
     source: str,
     seed: int,
     found: doubts.Found | None = None,
-    test_seed: int = 0,
-    num_train: int | None = None,
-    num_test: int | None = None,
-    overlap_action: str = "note",
-    sample: str = "random",
+    **division: Any,
 ) -> WrittenData:
-    """Reads a task's questions and divides them: `written_rows.load`, then `divide`."""
+    """Reads a task's questions and divides them for one seed: `written_rows.load`, `divide`, `look_for_overlap`.
+
+    Args:
+        source: as of `written_rows.load`.
+        division: further arguments of `divide`.
+    """
     found = doubts.Found() if found is None else found
     task, questions = written_rows.load(task, source=source, found=found)
-    return divide(
-        task,
-        questions,
-        seed=seed,
-        found=found,
-        test_seed=test_seed,
-        num_train=num_train,
-        num_test=num_test,
-        overlap_action=overlap_action,
-        sample=sample,
-    )
+    data = divide(task, questions, seed=seed, found=found, **division)
+    look_for_overlap([data], found)
+    return data
 
 
 def divide(
@@ -112,7 +106,7 @@ def divide(
         seed: decides the parts and samples of training questions.
         found: is given what a reader of the results has to know.
         test_seed: decides which are the test questions; the same for all seeds.
-        num_train: most questions of the weak model and of the student each, besides the task's own limits.
+        num_train: most questions of the weak model and of the student each; None: the task's own limits.
         num_test: likewise of the test.
         overlap_action: what becomes of training questions that the test has, and of the weak model's that the student
             has: one of `overlap.OVERLAPS`.
@@ -127,30 +121,46 @@ def divide(
         task = dataclasses.replace(
             task, rows={role: written_tasks.Rows(role) for role in written_tasks.ROLES}
         )
+    for of_split in questions.values():
+        written_rows.check(task, of_split)
     pools = _pools(task, questions, seed, test_seed)
-
-    def take(role: str, pool: list[tasks.Question]) -> list[tasks.Question]:
-        limit = num_test if role == "test" else num_train
-        limit = min((one for one in (task.rows[role].limit, limit) if one is not None), default=None)
-        if not pool:
-            split = task.rows[role].split
-            raise UserError(
-                f"task {task.name} has too few rows in split '{split}': none are {_CALLED[role]}; add questions"
-            )
-        if sample == "first":
-            place = {question.question_id: i for i, question in enumerate(questions[task.rows[role].split])}
-            pool = sorted(pool, key=lambda question: place[question.question_id])
-        return pool[:limit]
-
-    test = take("test", pools["test"])
+    if sample == "first":
+        pools = {role: _as_they_come(pool, questions[task.rows[role].split]) for role, pool in pools.items()}
+    take = functools.partial(_take, task)
+    test = take("test", pools["test"], num_test)
     kept = _without_tests(task, pools["weak"] + pools["student"], test, overlap_action, found)
-    student = take("student", [q for q in pools["student"] if q.question_id in kept])
+    student = take("student", [q for q in pools["student"] if q.question_id in kept], num_train)
     weak = [q for q in pools["weak"] if q.question_id in kept]
-    weak = take("weak", _without_students(task, weak, student, overlap_action, found))
-    _doubt_overlap(task, test, weak, student, found)
-    tested = {question.question_id for question in test}
-    test = [q for q in questions[task.rows["test"].split] if q.question_id in tested]  # as they come
+    weak = take("weak", _without_students(task, weak, student, overlap_action, found), num_train)
+    test = _as_they_come(test, questions[task.rows["test"].split])
     return WrittenData(*(WrittenSplit(task, one) for one in (weak, student, test)))
+
+
+def look_for_overlap(data: Iterable[WrittenData], found: doubts.Found) -> None:
+    """Finds questions that are in two roles, where they were neither dropped nor refused.
+
+    Args:
+        data: of each seed.
+        found: is given what a reader of the results has to know.
+    """
+    tested, taught = set(), set()
+    for one in data:
+        weak, student, test = (
+            _as_examples(split.task, split.questions) for split in (one.weak, one.student, one.test)
+        )
+        tested.add(len(overlap.shared(test, weak + student)))
+        taught.add(len(overlap.shared(student, weak)))
+    if max(tested, default=0):
+        found.doubts.append(
+            doubts.Doubt(
+                f"{_by_seed(tested)} of {len(test)} test questions are among the training questions too",
+                "models are tested on what they were trained on: set data.overlap=drop, or give other test questions",
+            )
+        )
+    if max(taught, default=0):
+        found.note(
+            f"{_by_seed(taught)} of {len(student)} of the student's questions are among the weak model's too"
+        )
 
 
 def _check_arguments(num_train: int | None, num_test: int | None, action: str, sample: str) -> None:
@@ -166,7 +176,7 @@ def _pools(
     task: written_tasks.WrittenTask, questions: written_rows.Questions, seed: int, test_seed: int
 ) -> dict[str, list[tasks.Question]]:
     """All questions that a role may get, in the order in which it takes them."""
-    pools = {}
+    pools: dict[str, list[tasks.Question]] = {}
     for split in dict.fromkeys(one.split for one in task.rows.values()):
         of_split = questions[split]
         parts = {role: one.part for role, one in task.rows.items() if one.split == split}
@@ -175,6 +185,28 @@ def _pools(
             pools[role] = _ordered(of_split, test_seed if role == "test" else seed, "written/rows")
         pools |= _in_parts(of_split, shared, seed, test_seed)
     return pools
+
+
+def _take(
+    task: written_tasks.WrittenTask,
+    role: str,
+    pool: list[tasks.Question],
+    most: int | None,
+) -> list[tasks.Question]:
+    """The first questions of a pool: at most so many, and as the task itself says."""
+    rows = task.rows[role]
+    if not pool:
+        raise UserError(
+            f"task {task.name} has too few rows in split '{rows.split}': none are {_CALLED[role]}; add questions"
+        )
+    return pool[: min((one for one in (rows.limit, most) if one is not None), default=None)]
+
+
+def _as_they_come(
+    chosen: Sequence[tasks.Question], questions: Sequence[tasks.Question]
+) -> list[tasks.Question]:
+    ids = {question.question_id for question in chosen}
+    return [question for question in questions if question.question_id in ids]
 
 
 def _in_parts(
@@ -231,8 +263,8 @@ def _without_tests(
 ) -> set[str]:
     """Ids of the training questions that stay."""
     kept, note = overlap.settle(_as_examples(task, training), _as_examples(task, test), action)
-    if note and note not in found.notes:
-        found.notes.append(note)
+    if note:
+        found.note(note)
     return {example.group for example in kept}
 
 
@@ -252,27 +284,9 @@ def _without_students(
             f"{len(both)} of {len(weak)} questions of the weak model are among the student's too: set "
             "data.overlap=drop to leave them out, or give other questions"
         )
-    found.notes.append(
-        f"{len(both)} of {len(weak)} questions of the weak model dropped, as the student has them"
-    )
+    found.note("the weak model's questions that the student has too are dropped")
     return [question for question in weak if question.question_id not in both]
 
 
-def _doubt_overlap(
-    task: written_tasks.WrittenTask,
-    test: Sequence[tasks.Question],
-    weak: Sequence[tasks.Question],
-    student: Sequence[tasks.Question],
-    found: doubts.Found,
-) -> None:
-    """That questions are in two roles, where they are neither dropped nor refused."""
-    trained = _as_examples(task, [*weak, *student])
-    if both := overlap.shared(_as_examples(task, test), trained):
-        doubt = doubts.Doubt(
-            f"{len(both)} of {len(test)} test questions are among the training questions too",
-            "models are tested on what they were trained on: set data.overlap=drop, or give other test questions",
-        )
-        found.doubts += [doubt] * (doubt not in found.doubts)
-    if both := overlap.shared(_as_examples(task, student), _as_examples(task, weak)):
-        note = f"{len(both)} of {len(student)} questions of the student are among the weak model's too"
-        found.notes += [note] * (note not in found.notes)
+def _by_seed(counts: set[int]) -> str:
+    return str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)} (by seed)"

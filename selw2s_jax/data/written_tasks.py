@@ -1,7 +1,8 @@
 """Tasks whose answers are written: a question in, the text of an answer out (arXiv 2406.19032, Appendices A and B).
 
 One prompt for weak training, labels, students and test; it ends at `### Answer:`, and a completion begins with a space.
-A new task is one `register(WrittenTask(...))`; those of the paper are in `data.written_catalogue`.
+A new task is one `register(WrittenTask(...))`; those of the paper are in `data.written_catalogue`, which
+`data.written_rows` imports.
 """
 
 import dataclasses
@@ -17,6 +18,8 @@ from selw2s_jax.data import answers, gsm8k, tasks, variations
 
 ROLES = ("weak", "student", "test")  # who reads which rows
 KINDS = ("choice", "words", "number")
+
+EQUAL_CHOICES = "two choices are equal but for case and spaces around them"  # a fault of a question
 
 _END = "### Answer:"
 _MOST_PLACES = 6  # of a decimal fraction; other numbers are written as 5/3
@@ -56,6 +59,7 @@ class WrittenTask:
         instructions_of: the wordings of a question where they depend on it; None: `instructions`.
         weak_rows: other rows that the weak model may be trained on, by the name that a config gives.
         trial_splits: further splits that a folder without the roles' own is divided from.
+        is_divisible: whether a folder without the roles' own splits is divided at all.
         has_equal_choices: whether the data set has questions with the same choice twice; they are asked as they are.
         hub_name, hub_revision, hub_parquet, subsets, columns, optional_columns, read_row: as of `tasks.Task`. A
             question of kind "words" has its two words as choices.
@@ -72,6 +76,7 @@ class WrittenTask:
     instructions_of: Callable[[tasks.Question], tuple[str, ...]] | None = None
     weak_rows: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
     trial_splits: tuple[str, ...] = ()
+    is_divisible: bool = True
     has_equal_choices: bool = False
     hub_name: str | None = None
     hub_revision: str | None = None
@@ -107,7 +112,9 @@ class WrittenTask:
         )
 
     def with_weak_rows(self, name: str) -> "WrittenTask":
-        """The task with other rows for the weak model, by their name in `weak_rows`.
+        """The task with rows for the weak model that were chosen by their name in `weak_rows`.
+
+        Where they are others than the task's own, a folder that lacks them is not divided.
 
         Raises:
             UserError: there are none of that name.
@@ -117,7 +124,8 @@ class WrittenTask:
             raise errors.UserError(
                 f"task {self.name} has no rows {name!r} for the weak model (it has: {known})"
             )
-        return dataclasses.replace(self, rows={**self.rows, "weak": self.weak_rows[name]})
+        rows = {**self.rows, "weak": self.weak_rows[name]}
+        return dataclasses.replace(self, rows=rows, is_divisible=rows == self.rows)
 
     def wordings(self, question: tasks.Question) -> tuple[str, ...]:
         """Templates of the instruction of a question, the original first."""
@@ -173,10 +181,11 @@ class WrittenTask:
 
     def reference(self, question: tasks.Question, variation: variations.Variation | None = None) -> str:
         """The completion that ground truth is: where there is a solution, with it."""
-        first = self.completion(question, self.truth(question), variation)
+        truth = self.truth(question)
+        first = self.completion(question, truth, variation)
         solution = question.solution.partition(gsm8k.ANSWER_MARK)[0].strip()
-        is_number_alone = not any(character.isalpha() for character in solution) and " " not in solution
-        return first if not solution or is_number_alone else f"{first}\n{solution}"
+        is_number = gsm8k.numbers(solution) == [truth] and not any(map(str.isalpha, solution))
+        return first if not solution or is_number else f"{first}\n{solution}"
 
     def parse(
         self, question: tasks.Question, text: str, variation: variations.Variation | None = None
@@ -201,14 +210,14 @@ class WrittenTask:
     def fault(self, question: tasks.Question) -> str | None:
         """What is wrong with a question that cannot be asked; None where nothing is."""
         if self.kind == "number":
-            return None if self.truth(question) is not None else "its solution has no number"
+            return None if self.truth(question) is not None else "the solution has no number"
         choices = question.choices or ()
         most = 2 if self.kind == "words" else len(string.ascii_uppercase)
         if not 2 <= len(choices) <= most:
-            return f"it has {len(choices)} choice{'s' * (len(choices) != 1)}, and must have 2 to {most}"
+            return f"{len(choices)} choice{'s' * (len(choices) != 1)}, where 2 to {most} can be shown"
         if not self.has_equal_choices and has_equal_choices(question):
-            return "two of its choices are equal but for case and spaces"
-        return None if 0 <= question.answer < len(choices) else "its answer is none of its choices"
+            return EQUAL_CHOICES
+        return None if 0 <= question.answer < len(choices) else "the answer is none of the choices"
 
 
 def has_equal_choices(question: tasks.Question) -> bool:
@@ -293,6 +302,3 @@ _NUMBER_INSTRUCTIONS = (
     "Answer the following question. Write the answer as a number in the first line, and explain it briefly in the "
     "second line.",
 )
-
-# Last, as it takes what is above: whoever knows the registry finds the paper's tasks in it.
-from selw2s_jax.data import written_catalogue  # noqa: E402, F401
