@@ -48,7 +48,7 @@ def encode(
 def encode_batch(
     tokenizer, prompts: Sequence[str], candidates: Sequence[Sequence[str]], names: Sequence[str]
 ) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
-    """`encode` of many prompts, each with its own candidates and name: of each the prompt, and of each the candidates."""
+    """`encode` of many prompts, each with its own candidates and name: the prompts, and the candidates of each."""
     texts = [prompt + text for prompt, own in zip(prompts, candidates, strict=True) for text in own]
     every, wholes = iter(tokenizer.encode_batch(texts)), []
     for own in candidates:

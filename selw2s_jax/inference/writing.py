@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from selw2s_jax.data import answer_tables, lengths, variations
 from selw2s_jax.data import answers as answers_lib
-from selw2s_jax.data import lengths, variations
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained, tokenizers
 from selw2s_jax.inference import answering, candidates, classify, generate, partials
 from selw2s_jax.models import decoder
 from selw2s_jax.runtime import artifacts
 
-FILE = "answers.parquet"
 WAYS = ("generate", "score")
 # Where a model goes on with a prompt of its own: all behind it is cut off when an answer is read, so nothing changes
 # but the time. Not "###" alone, with which "#### 18" begins.
@@ -36,8 +35,7 @@ class Answering:
     """How questions are answered.
 
     Attributes:
-        by: "generate", where answers are written; or "score", where the answer is the likeliest of the task's candidates,
-            and nothing is drawn.
+        by: "generate", where answers are written; or "score", where each is the likeliest of the task's candidates.
         max_new_tokens: of an answer that is written.
         temperature, top_p: of the next-token distribution, as for `generate.Settings`; 0 is greedy.
         seed: of the samples.
@@ -210,15 +208,15 @@ def check(model: pretrained.Model, asked: Asked, how: Answering) -> None:
     """
     if how.is_scored and asked.candidates is None:
         raise UserError(
-            f"answers.by='score' needs candidates, and {asked.split.task.name} has none, as its answers are numbers: set "
-            "answers.by=generate"
+            f"answers.by='score' needs candidates, and {asked.split.task.name} has none, as its answers are numbers: "
+            "set answers.by=generate"
         )
     context = model.config.max_seq_len
     for place, (of_prompt, of_answer) in _long(model, asked, how).items():
         question, number = asked.places[place]
         raise UserError(
-            f"prompt {number} of {asked.split.ids[question]} has {of_prompt} tokens, its answer may have {of_answer}, and "
-            f"the context of {model.name} holds {context}: set data.overlong=drop to leave out what does not fit"
+            f"prompt {number} of {asked.split.ids[question]} has {of_prompt} tokens, its answer may have {of_answer}, "
+            f"and the context of {model.name} holds {context}: set data.overlong=drop to leave out what does not fit"
             f"{'' if how.is_scored else ', lower answers.max_new_tokens'}, or choose a model with a longer context"
         )
 
@@ -417,7 +415,7 @@ def answer_split(
     label: str,
     partial: partials.Partial,
 ) -> None:
-    """Writes `FILE`, the parsed answers by example_id and variation, and a summary.
+    """Writes `answer_tables.FILE`, the parsed answers by example_id and variation, and a summary.
 
     Args:
         folder: of the artifact that is being made.
@@ -431,14 +429,14 @@ def answer_split(
     with answering.naming(model.name, asked.example_ids, language_model):
         found = answer(language_model, model.tokenizer, asked, how, **options)
     columns = make_table(asked, found)
-    artifacts.write_table(folder / FILE, columns)
-    summary = summarize(columns, len(asked.split))
+    artifacts.write_table(folder / answer_tables.FILE, columns)
+    summary = answer_tables.summarize(columns, len(asked.split))
     artifacts.write_text(folder / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    print(f"  {describe(summary)}")
+    print(f"  {answer_tables.describe(summary)}")
 
 
 def make_table(asked: Asked, found: Answers) -> dict[str, Any]:
-    """Columns of `FILE`, a row for each prompt.
+    """Columns of `answer_tables.FILE`, a row for each prompt.
 
     `prediction` is the answer as text, a choice by its index in the original order; `letter` the place at which that
     choice was shown, -1 for none.
@@ -473,69 +471,10 @@ def _shown_at(choice: int | None, variation: variations.Variation | None) -> int
     return choice if variation is None or variation.order is None else variation.order.index(choice)
 
 
-def summarize(columns: dict[str, Any], num_questions: int) -> dict[str, Any]:
-    """Counts of a table: of answers, questions, what was not parsed, conflicts, cut off, and of letters where there are."""
-    letters = np.asarray(columns["letter"])
-    counts = np.bincount(letters[letters >= 0]).tolist()
-    return {
-        "n": len(letters),
-        "num_questions": num_questions,
-        "unparsed": sum(text == "" for text in columns["prediction"]),
-        "conflicts": int(np.sum(columns["conflicts"])),
-        "unfinished": sum(finish == "length" for finish in columns["finish"]),
-        "letters": {chr(ord("A") + place): count for place, count in enumerate(counts)},
-    }
-
-
-def describe(summary: dict[str, Any]) -> str:
-    """A summary in one line."""
-    parts = (
-        ("unparsed", "say nothing that can be read"),
-        ("conflicts", "have the letter of one choice and the text of another"),
-        ("unfinished", "were cut off at answers.max_new_tokens"),
-    )
-    told = [f"{summary[name]} {text}" for name, text in parts if summary[name]]
-    return "; ".join([f"{summary['n']} answers to {summary['num_questions']} questions", *told])
-
-
-def read_table(
-    table: dict[str, np.ndarray], ids: Sequence[str], where: str = "a table"
-) -> dict[str, list[list]]:
-    """Columns of `FILE` by question, joined by example_id: of each column a list of each question's values.
-
-    Args:
-        ids: Q example_ids.
-        where: whose table it is, for errors.
-
-    Returns:
-        By column, `[Q][1 + N]`, the original prompt first; N is each question's own.
-
-    Raises:
-        UserError: an id without answers, or one that lacks a variation or has it twice.
-    """
-    rows: dict[str, list[int]] = {}
-    for row in np.argsort(table["variation"], kind="stable"):
-        rows.setdefault(table["example_id"][row], []).append(int(row))
-    if missing := [name for name in ids if name not in rows]:
-        raise UserError(
-            f"{where} lacks {len(missing)} of {len(ids)} example_ids (first: {missing[0]}); make it for this split"
-        )
-    for name in ids:
-        if table["variation"][rows[name]].tolist() != list(range(len(rows[name]))):
-            raise UserError(
-                f"{where} has other variations of {name} than 0, 1, 2, ...; delete it and run again"
-            )
-    return {
-        column: [values[rows[name]].tolist() for name in ids]
-        for column, values in table.items()
-        if column not in ("example_id", "variation")
-    }
-
-
 def read(store: artifacts.Store, stage: Any, split: Any) -> dict[str, list[list]]:
-    """`read_table` of a finished `stages.written.Write`, in the order of a split."""
-    table = store.find(stage.name, stage.inputs).read_table(FILE)
-    return read_table(table, split.ids, f"artifact {stage.name}/{stage.key}")
+    """`answer_tables.by_question` of a finished `stages.written.Write`, in the order of a split."""
+    table = store.find(stage.name, stage.inputs).read_table(answer_tables.FILE)
+    return answer_tables.by_question(table, split.ids, f"artifact {stage.name}/{stage.key}")
 
 
 def read_answers(store: artifacts.Store, stage: Any, split: Any) -> list[list[answers_lib.Answer | None]]:

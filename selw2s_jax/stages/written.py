@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
-from selw2s_jax.models import decoder, language_model
+from selw2s_jax.models import decoder
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import own_code, workbench
 from selw2s_jax.stages import pretrain as pretrain_lib
@@ -98,7 +98,7 @@ class Write(stage_lib.Stage):
         return named | {"sampling": dataclasses.asdict(self.how.sampling(eos_ids))}
 
     def write(self, folder, bench: workbench.Workbench) -> None:
-        """Writes `writing.FILE` and a summary."""
+        """Writes `answer_tables.FILE` and a summary."""
         writing.answer_split(
             folder,
             self.hold(bench),
@@ -110,8 +110,8 @@ class Write(stage_lib.Stage):
             partial=bench.partial(self),
         )
 
-    def hold(self, bench: workbench.Workbench) -> decoder.Decoder | language_model.LanguageModel:
-        """The model on the devices, with its language-model head."""
+    def hold(self, bench: workbench.Workbench) -> decoder.Decoder:
+        """The model on the devices with its language-model head, a `language_model.LanguageModel` where it was trained."""
         if self._is_trained:
             return self.reader.hold(bench)
         return bench.hold_untouched(self.settings, self.model, answers=True)
