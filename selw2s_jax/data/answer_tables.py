@@ -1,9 +1,10 @@
 """Tables of written answers, a row for each question and variation, variation 0 being the original prompt.
 
-Columns: `example_id`; `variation` int32; `text` as written; `prediction`, what it says, as text ("" for nothing; a choice
-by its index in the original order); `letter` int32, the place at which the choice was shown (-1 for none); `rule` by which
-it was read ("" for none, "scored"); `conflicts`, whether letter and text disagree; `finish` ("eos", "stop", "length" or
-"scored"); `log_prob` float32, of a scored candidate, NaN of others; `num_tokens` int32, the end of text among them.
+Columns: `example_id`; `variation` int32; `text` as written; `prediction`, what it says, as `answers.to_text` has it, a
+choice by its index in the original order; `letter` int32, the place at which that choice was shown, -1 for none; `rule`
+by which it was read, "" for none, "scored" where it was chosen by its probability; `conflicts`, whether letter and text
+disagree; `finish`, why it ended: "eos", "stop", "length" or "scored"; `log_prob` float32 of what was scored, natural
+logarithm, NaN of what was written; `num_tokens` int32, the end of text among them.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ FILE = "answers.parquet"
 
 
 def summarize(columns: dict[str, Any], num_questions: int) -> dict[str, Any]:
-    """Counts of a table: of answers and questions, of what was not parsed, cut off, or has conflicts, and of letters."""
+    """Counts of a table: answers, questions, what says nothing, has conflicts or was cut off, and of each letter."""
     letters = np.asarray(columns["letter"])
     counts = np.bincount(letters[letters >= 0]).tolist()
     return {

@@ -111,7 +111,7 @@ class Write(stage_lib.Stage):
         )
 
     def hold(self, bench: workbench.Workbench) -> decoder.Decoder:
-        """The model on the devices with its language-model head, a `language_model.LanguageModel` where it was trained."""
+        """The model on the devices with its language-model head; a `LanguageModel` where it was trained."""
         if self._is_trained:
             return self.reader.hold(bench)
         return bench.hold_untouched(self.settings, self.model, answers=True)

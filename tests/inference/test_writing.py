@@ -55,20 +55,23 @@ def by_place(asked, found):
     )
 
 
-@pytest.mark.parametrize("how", [GREEDY, marks.in_ci(SAMPLED)], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    ("how", "num_rows"),
+    [(GREEDY, 3), (SAMPLED, 3), *(marks.in_ci(how, n) for how in (GREEDY, SAMPLED) for n in (1, 4))],
+)
 def test_answers_are_the_same_whatever_the_batch_and_the_order(
-    model, language_model, asked, tmp_path, monkeypatch, how
+    model, language_model, asked, tmp_path, monkeypatch, how, num_rows
 ):
+    """In other blocks, with other rows."""
     expected = by_place(asked, ask(model, language_model, asked, how, tmp_path / "a"))
     assert len({text for text, *_ in expected.values()}) > 2
-    # In other blocks, of other rows, and in another order.
     monkeypatch.setattr(writing, "_BLOCK", 5)
     order = np.random.default_rng(1).permutation(len(asked.split))
     questions = [asked.split.questions[i] for i in order]
     other = writing.Asked(
         dataclasses.replace(asked.split, questions=questions), [asked.plan[i] for i in order]
     )
-    found = ask(model, language_model, other, how, tmp_path / "b", batch_tokens=2 * 64)
+    found = ask(model, language_model, other, how, tmp_path / "b", batch_tokens=64 * num_rows)
     assert by_place(other, found) == expected
 
 
