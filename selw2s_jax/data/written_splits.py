@@ -106,7 +106,7 @@ def divide(
         seed: decides the parts and samples of training questions.
         found: is given what a reader of the results has to know.
         test_seed: decides which are the test questions; the same for all seeds.
-        num_train: most questions of the weak model and of the student each; None: the task's own limits.
+        num_train: most questions of the weak model and of the student each, besides the task's own limits.
         num_test: likewise of the test.
         overlap_action: what becomes of training questions that the test has, and of the weak model's that the student
             has: one of `overlap.OVERLAPS`.

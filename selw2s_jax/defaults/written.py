@@ -9,7 +9,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     # Prompts of a question besides the original one, whose answers say how reliable they are.
     config.variations = dict(
         # permutation (of choices) | words (their two orders) | rules (safe edits) | file | sampling (one prompt)
-        kind="auto",  # permutation, words or rules, as the task has choices, two words or numbers; file where there is one
+        kind="auto",  # permutation, words or rules, as the task has choices, two words or numbers
         count=5,  # N
         file=placeholder(str),  # JSONL of {example_id, paraphrases}
         cyclic=False,  # of permutations: every choice stands once at every place

@@ -186,7 +186,7 @@ def encode(
         kept = np.flatnonzero(~is_long)
     if not len(kept):
         raise UserError(
-            f"{label}: all {len(texts.names)} rows of prompt and answer have more than {model.max_length} tokens; raise "
+            f"{label}: all {len(texts.names)} rows of prompt and answer have over {model.max_length} tokens; raise "
             "data.max_length"
         )
     take = lambda values: [values[index] for index in kept]  # noqa: E731
