@@ -13,7 +13,9 @@ from selw2s_jax.models import lora
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import settings, stage, workbench, written
 
-SETTINGS = settings.Settings.of(tiny_config.make_config(precision__compute_dtype="float32"))
+SETTINGS = settings.Settings.of(
+    tiny_config.make_config(precision__compute_dtype="float32", execution__score_tokens=3 * 64)
+)
 GREEDY, SCORED = writing.Answering(max_new_tokens=6), writing.Answering(by="score")
 
 
