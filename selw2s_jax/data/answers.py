@@ -31,6 +31,7 @@ class Parsed(NamedTuple):
 
 
 _NONE = Parsed(None)
+_AS_TEXT = re.compile(r"-?[0-9]+(/[1-9][0-9]*)?", re.ASCII)
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _QUOTES = "\"'`\u00b4\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb"
 _FRONT = rf"[\s{_QUOTES}()\[\]{{}}<>*_]*"  # what may stand before an answer
@@ -55,6 +56,24 @@ _NAMED = re.compile(
 )
 _BEHIND_NOT = re.compile(r"(?:\bnot|n['\u2019]t)\s+(?:(?:an?|the|right|correct|best)\s+)*\Z", re.IGNORECASE)
 _LONGEST_NOT = 40  # characters before a word in which its "not" is looked for
+
+
+def to_text(answer: Answer | None) -> str:
+    """An answer for a table: "" for None, else exactly, as "2", "18" or "5/3"."""
+    return "" if answer is None else str(answer)
+
+
+def from_text(text: str) -> Answer | None:
+    """The answer that `to_text` wrote.
+
+    Raises:
+        ValueError: it wrote no such text.
+    """
+    if not text:
+        return None
+    if not _AS_TEXT.fullmatch(text):
+        raise ValueError(f"{text!r:.40} is no answer as text, such as 2, 18 or 5/3")
+    return fractions.Fraction(text) if "/" in text else int(text)
 
 
 def parse(

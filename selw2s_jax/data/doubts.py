@@ -30,3 +30,8 @@ class Found:
 
     notes: list[str] = dataclasses.field(default_factory=list)
     doubts: list[Doubt] = dataclasses.field(default_factory=list)
+
+    def note(self, note: str) -> None:
+        """Adds a note, once though many seeds find it."""
+        if note not in self.notes:
+            self.notes.append(note)

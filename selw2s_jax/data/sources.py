@@ -6,7 +6,7 @@ files as the hub's clients name them (`data.folders`).
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from selw2s_jax import errors
@@ -110,7 +110,7 @@ def _read_folder(
         )
     questions: list[tasks.Question] = []
     for path in parts:
-        table = parquet.read(path, task.columns)
+        table = parquet.read(path, [*task.columns, *task.optional_columns])
         if table.num_rows or (path == parts[-1] and not questions):  # a part may be empty, all of them not
             questions += _parse(task, subset, split, table, path, first=len(questions))
     if is_divided:
@@ -163,7 +163,10 @@ def _read_hub(task: tasks.Task, subset: tasks.Subset, split: str) -> list[tasks.
             f"cannot load {where} from the hub: {reason} - connect to the network, or put the split "
             f"as parquet at FOLDER/{subset.folder}/{file_split}.parquet and set data.source=FOLDER"
         ) from error
-    table = parquet.read(path, task.columns) if task.hub_parquet else loaded.with_format("arrow")[:]
+    if task.hub_parquet:
+        table = parquet.read(path, [*task.columns, *task.optional_columns])
+    else:
+        table = loaded.with_format("arrow")[:]
     return _parse(task, subset, split, table, where)
 
 
@@ -181,13 +184,17 @@ def _parse(
         where: names the file in errors.
         first: rows of the split that stand in files before this one.
     """
-    _check_columns(task, table, where, f"use the columns of {_hub_label(task, subset)}")
+    optional = {name: kind for name, kind in task.optional_columns.items() if name in table.schema.names}
+    kinds = {**task.columns, **optional}
+    _check_columns(kinds, table, where, f"use the columns of {_hub_label(task, subset)}")
     prefix = f"{subset.name}-" if len(task.subsets) > 1 else ""
-    columns = parquet.values(table, list(task.columns), where)
+    columns = parquet.values(table, list(kinds), where)
+    missing = (None,) * (len(task.optional_columns) - len(optional))
     questions, faults = [], []
     for row, values in enumerate(zip(*columns, strict=True)):
         try:
-            parts = tasks.RowParts(*task.read_row(*map(_of_kind, values, task.columns.values())))
+            read = task.read_row(*map(_of_kind, values, kinds.values()), *missing)
+            parts = tasks.RowParts(*read)
         except ValueError as error:
             faults.append((row, str(error)))
         else:
@@ -199,10 +206,12 @@ def _parse(
     return questions
 
 
-def _check_columns(task: tasks.Task, table: "pa.Table", where: str | pathlib.Path, remedy: str) -> None:
-    if twice := parquet.repeated(table, task.columns):
+def _check_columns(
+    kinds: Mapping[str, str], table: "pa.Table", where: str | pathlib.Path, remedy: str
+) -> None:
+    if twice := parquet.repeated(table, kinds):
         raise errors.UserError(f"{where}: column '{twice}' occurs twice; {remedy}, each once")
-    for name, kind in task.columns.items():
+    for name, kind in kinds.items():
         if name not in table.schema.names:
             found = ", ".join(table.schema.names) or "none"
             raise errors.UserError(f"{where}: column '{name}' is missing (found: {found}); {remedy}")
@@ -256,17 +265,20 @@ def _is_boolean(column_type: "pa.DataType") -> bool:
     return pa.types.is_boolean(column_type) or _is_integer(column_type)
 
 
+def _is_string_list(column_type: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+    return any(is_kind(column_type) for is_kind in kinds) and _is_string(column_type.value_type)
+
+
 def _is_choices_struct(column_type: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    def is_string_list(field: str) -> bool:
-        if column_type.get_field_index(field) < 0:
-            return False
-        field_type = column_type.field(field).type
-        kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
-        return any(is_kind(field_type) for is_kind in kinds) and _is_string(field_type.value_type)
+    def has_string_list(field: str) -> bool:
+        return column_type.get_field_index(field) >= 0 and _is_string_list(column_type.field(field).type)
 
-    return pa.types.is_struct(column_type) and is_string_list("text") and is_string_list("label")
+    return pa.types.is_struct(column_type) and has_string_list("text") and has_string_list("label")
 
 
 # The kinds of column that `Task.columns` may name.
@@ -274,5 +286,6 @@ COLUMN_KINDS: dict[str, Callable[["pa.DataType"], bool]] = {
     "string": _is_string,
     "integer": _is_integer,
     "true/false": _is_boolean,
+    "list of strings": _is_string_list,
     "struct of text and label lists": _is_choices_struct,
 }

@@ -58,7 +58,12 @@ def user_task(
 
 
 def load_user_splits(
-    task_name: str, train_path: str, test_path: str | None = None, *, found: doubts.Found | None = None
+    task_name: str,
+    train_path: str,
+    test_path: str | None = None,
+    *,
+    found: doubts.Found | None = None,
+    fault_of: Callable[[choice_rows.Row], str | None] | None = None,
 ) -> tuple[list[tasks.Question], list[tasks.Question]]:
     """Train and test questions of a user's files.
 
@@ -67,13 +72,15 @@ def load_user_splits(
 
     Args:
         found: is given what a reader of the results has to know of the files.
+        fault_of: as of `load_user_questions`.
 
     Raises:
         UserError: as `load_user_questions`; or the files differ in form; or nothing can be held out.
     """
-    train = load_user_questions(train_path, task_name, "train", found=found)
+    strict = {"found": found, "fault_of": fault_of}
+    train = load_user_questions(train_path, task_name, "train", **strict)
     if test_path is not None:
-        test = load_user_questions(test_path, task_name, "test", found=found)
+        test = load_user_questions(test_path, task_name, "test", **strict)
         if _form(train[0]) != _form(test[0]):
             raise errors.UserError(
                 f"{train_path} and {test_path} differ in form; give both the columns {_FORMS}"
@@ -92,12 +99,19 @@ def load_user_splits(
 
 
 def load_user_questions(
-    path: str, task_name: str, split: str, *, found: doubts.Found | None = None
+    path: str,
+    task_name: str,
+    split: str,
+    *,
+    found: doubts.Found | None = None,
+    fault_of: Callable[[choice_rows.Row], str | None] | None = None,
 ) -> list[tasks.Question]:
     """Reads one file; question_id is `"{task_name}/{split}/{row}"`, rows counted from 0.
 
     Args:
         found: is given what a reader of the results has to know of the file.
+        fault_of: what is wrong with a row that can be read, None where nothing is. Where this is given, a row without a
+          wrong choice is a bad one too, and not left out.
 
     Raises:
         UserError: no such file, unknown format, empty, missing columns (those found are named), or bad rows: how many,
@@ -117,9 +131,11 @@ def load_user_questions(
             if isinstance(values, ValueError):
                 raise values
             parsed.append(parse(f"{task_name}/{split}/{row}", values, in_csv=suffix == ".csv"))
+            if fault_of and (fault := fault_of(parsed[-1])):
+                raise ValueError(fault)
             not_shown.look(line, values, parsed[-1].question.text)
         except choice_rows.NoWrongChoiceError as error:
-            left_out.append((line, str(error)))
+            (faults if fault_of else left_out).append((line, str(error)))
         except ValueError as error:
             faults.append((line, str(error)))
             is_past = is_past or isinstance(error, choice_rows.PastTheLastError)

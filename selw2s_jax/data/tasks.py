@@ -105,7 +105,9 @@ class Task:
         subsets: where the rows are; all of them are read, in order, unless some are chosen by name.
         splits: our `train` and `test` -> the data set's own split names, which are also its file names.
         columns: column name -> kind, one of `sources.COLUMN_KINDS`.
-        read_row: the values of `columns`, in order -> `RowParts`; raises ValueError with what is wrong.
+        optional_columns: likewise, of columns that some copies of the data set lack.
+        read_row: the values of `columns` and then of `optional_columns` (None where there are none), in order ->
+          `RowParts`; raises ValueError with what is wrong.
         split_by_context: where a folder lacks the train file, divide the test file by context (for trials).
         never_right: an answer containing this text (ignoring case) is never shown as label 1.
         is_correct: (generated answer, reference solution) -> whether the answer is right; None where the answers
@@ -122,6 +124,7 @@ class Task:
     subsets: tuple[Subset, ...] = ()
     splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    optional_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     read_row: Callable[..., RowParts] | None = None
     split_by_context: bool = False
     never_right: str | None = None

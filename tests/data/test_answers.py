@@ -343,3 +343,17 @@ def test_real_choices_in_form_are_read_back(real_data):
                 f"The answer is ({letter}) {text}.",
             ):
                 assert answers.parse_in_full("choice", written, choices=choices)[::2] == (index, False)
+
+
+@pytest.mark.parametrize("answer", [None, 0, 2, fractions.Fraction(18), fractions.Fraction(-5, 3)])
+def test_answers_as_text_and_back(answer):
+    assert answers.from_text(answers.to_text(answer)) == answer
+
+
+def test_what_answers_are_as_text():
+    assert [answers.to_text(one) for one in (None, 2, fractions.Fraction(36, 2), fractions.Fraction(10, 6))] == [
+        "", "2", "18", "5/3",
+    ]  # fmt: skip
+    for text in ("1.5", "5/0", "B", " 2", "1e3"):
+        with pytest.raises(ValueError, match="no answer as text"):
+            answers.from_text(text)
