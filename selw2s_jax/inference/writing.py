@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from selw2s_jax.data import answer_tables, lengths, variations
+from selw2s_jax.data import answer_tables, lengths, variations, written_splits
 from selw2s_jax.data import answers as answers_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained, tokenizers
@@ -81,11 +81,10 @@ class Asked:
     """What a model is asked: P prompts, of each question of a split the original one and then those of its variations.
 
     Attributes:
-        split: a `data.written_splits.WrittenSplit`.
         plan: the variations of each question.
     """
 
-    split: Any
+    split: written_splits.WrittenSplit
     plan: Plan
 
     def __post_init__(self):
@@ -221,7 +220,9 @@ def check(model: pretrained.Model, asked: Asked, how: Answering) -> None:
         )
 
 
-def too_long(model: pretrained.Model, split: Any, plan: Plan, how: Answering) -> np.ndarray:
+def too_long(
+    model: pretrained.Model, split: written_splits.WrittenSplit, plan: Plan, how: Answering
+) -> np.ndarray:
     """Which questions have a prompt that leaves no room in the model's context for its answer, `[Q]` bool."""
     asked = Asked(split, plan)
     found = np.zeros(len(split), bool)
@@ -449,7 +450,7 @@ def make_table(asked: Asked, found: Answers) -> dict[str, Any]:
         else:
             parsed = task.parse(asked.split.questions[question], found.texts[place], variation)
         letter = _shown_at(parsed.answer, variation) if task.kind == "choice" else -1
-        rows.append((_to_text(parsed.answer), letter, parsed.rule or "", parsed.conflicts))
+        rows.append((answers_lib.to_text(parsed.answer), letter, parsed.rule or "", parsed.conflicts))
     prediction, letter, rule, conflicts = (list(column) for column in zip(*rows, strict=True))
     return {
         "example_id": asked.example_ids,
@@ -471,22 +472,14 @@ def _shown_at(choice: int | None, variation: variations.Variation | None) -> int
     return choice if variation is None or variation.order is None else variation.order.index(choice)
 
 
-def read(store: artifacts.Store, stage: Any, split: Any) -> dict[str, list[list]]:
+def read(store: artifacts.Store, stage: Any, split: written_splits.WrittenSplit) -> dict[str, list[list]]:
     """`answer_tables.by_question` of a finished `stages.written.Write`, in the order of a split."""
     table = store.find(stage.name, stage.inputs).read_table(answer_tables.FILE)
     return answer_tables.by_question(table, split.ids, f"artifact {stage.name}/{stage.key}")
 
 
-def read_answers(store: artifacts.Store, stage: Any, split: Any) -> list[list[answers_lib.Answer | None]]:
+def read_answers(
+    store: artifacts.Store, stage: Any, split: written_splits.WrittenSplit
+) -> list[list[answers_lib.Answer | None]]:
     """Parsed answers `[Q][1 + N]` of a finished `stages.written.Write`, in the order of a split; None for none."""
-    return [[_from_text(text) for text in own] for own in read(store, stage, split)["prediction"]]
-
-
-def _to_text(answer_: answers_lib.Answer | None) -> str:
-    return "" if answer_ is None else str(answer_)
-
-
-def _from_text(text: str) -> answers_lib.Answer | None:
-    import fractions
-
-    return fractions.Fraction(text) if text else None
+    return [[answers_lib.from_text(text) for text in own] for own in read(store, stage, split)["prediction"]]

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from selw2s_jax.data import written_splits
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
 from selw2s_jax.models import decoder
@@ -35,7 +36,7 @@ class Write(stage_lib.Stage):
     Attributes:
         reader: the model that is asked, untouched; or the stage that trains it, which has its pretrained `model` and
             gives the trained one by `hold(bench)`.
-        split: a `data.written_splits.WrittenSplit`; its truth is not looked at.
+        split: of the questions; its truth is not looked at.
         plan: the variations of each question, besides its original prompt.
         how: they are answered.
     """
@@ -43,7 +44,7 @@ class Write(stage_lib.Stage):
     name = "written"
     settings: settings_lib.Settings
     reader: Untouched | stage_lib.Stage
-    split: Any
+    split: written_splits.WrittenSplit
     plan: writing.Plan
     how: writing.Answering
 
