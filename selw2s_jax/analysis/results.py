@@ -100,9 +100,9 @@ def _pgr(method: str, accuracies: Mapping[str, float]) -> tuple[float | None, st
 
 
 def format_table(
-    records: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], majority_class_accuracy: float
+    records: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], majority: float | None
 ) -> str:
-    """The table that a run ends with, from its records and their summary."""
+    """The table that a run ends with, from its records, their summary, and the majority class's accuracy if it has any."""
     first = records[0]
     with_paper = any(row["paper_accuracy"] is not None for row in rows)
     header = ["method", "accuracy", "95 % interval", "n", "seeds", "PGR"] + ["paper's accuracy"] * with_paper
@@ -127,7 +127,7 @@ def format_table(
         [
             f"{first['task']}: {first['weak']} teaches {first['strong']} (accuracy in per cent)",
             formats.aligned(cells),
-            f"majority class: {formats.percent(majority_class_accuracy)}",
+            *(() if majority is None else (f"majority class: {formats.percent(majority)}",)),
             *(f"PGR {reason}" for reason in sorted(undefined)),
         ]
     )
