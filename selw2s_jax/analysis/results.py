@@ -102,7 +102,7 @@ def _pgr(method: str, accuracies: Mapping[str, float]) -> tuple[float | None, st
 def format_table(
     records: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], majority: float | None
 ) -> str:
-    """The table that a run ends with, from its records, their summary, and the majority class's accuracy if it has any."""
+    """The table that a run ends with, from records, their summary and the majority class's accuracy if any."""
     first = records[0]
     with_paper = any(row["paper_accuracy"] is not None for row in rows)
     header = ["method", "accuracy", "95 % interval", "n", "seeds", "PGR"] + ["paper's accuracy"] * with_paper

@@ -8,7 +8,6 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import (
     doubts,
     variation_plans,
-    written_catalogue,  # noqa: F401  registers the paper's tasks
     written_rows,
     written_splits,
     written_tasks,
@@ -54,8 +53,9 @@ def read(config: ml_collections.ConfigDict, workdir) -> Read:
         )
         for seed in config.seeds
     }
+    written_splits.look_for_overlap(by_seed.values(), found)
     notes = [*found.notes, *map(str, found.doubts)]
-    return Read(by_seed, notes, found.doubts, _is_papers(config, task, found))
+    return Read(by_seed, notes, found.doubts, _is_papers(config, task))
 
 
 def _load(config: ml_collections.ConfigDict, workdir, found: doubts.Found):
@@ -74,15 +74,13 @@ def _load(config: ml_collections.ConfigDict, workdir, found: doubts.Found):
     return written_rows.load(task, source=source, found=found)
 
 
-def _is_papers(
-    config: ml_collections.ConfigDict, task: written_tasks.WrittenTask, found: doubts.Found
-) -> bool:
+def _is_papers(config: ml_collections.ConfigDict, task: written_tasks.WrittenTask) -> bool:
     """Whether data are those of the paper's tables: whole, and as its Appendix B divides them."""
     data = config.data
     is_whole = data.num_train >= 20_000 and data.num_test is None and data.overlap != "drop"
     is_own = task.name in written_tasks.WRITTEN_TASKS and task.rows == written_tasks.get(task.name).rows
     is_read = data.train_file is None and data.source != smoke.GENERATED
-    return is_whole and is_own and is_read and not found.doubts
+    return is_whole and is_own and is_read
 
 
 def variation_settings(config: ml_collections.ConfigDict, seed: int) -> variation_plans.Plan:
