@@ -67,9 +67,9 @@ def encode(texts: Sequence[str], model: Reader) -> list[np.ndarray]:
     empty = next((i for i, ids in enumerate(encoded) if len(ids) <= num_front), None)
     if empty is not None:
         raise UserError(f"text {texts[empty]!r} has no token for the {model.role} model; remove its row")
-    return [np.array(_truncated(ids, max_length, num_front), np.int32) for ids in encoded]
+    return [np.array(truncated(ids, max_length, num_front), np.int32) for ids in encoded]
 
 
-def _truncated(ids: Sequence[int], max_length: int, num_front: int) -> Sequence[int]:
-    """The first `num_front` ids and the last of the others, as many as there may be."""
+def truncated(ids: Sequence[int], max_length: int, num_front: int) -> Sequence[int]:
+    """The first `num_front` ids and the last of the others, as many as there may be: more than `num_front`."""
     return [*ids[:num_front], *ids[num_front - max_length :]] if len(ids) > max_length else ids

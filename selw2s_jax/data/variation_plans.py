@@ -20,6 +20,7 @@ class Plan:
         seed: decides which.
         cyclic: of permutations: orders of which each choice stands once at each place.
         file: of paraphrases.
+        asked: example_ids that the file may have besides those of the split, as those of other seeds.
     """
 
     kind: str = AUTO
@@ -27,6 +28,7 @@ class Plan:
     seed: int = 0
     cyclic: bool = False
     file: str | None = None
+    asked: frozenset[str] = frozenset()
 
 
 Variations = tuple[variations.Variation, ...]
@@ -104,7 +106,7 @@ def _rules(split: written_splits.WrittenSplit, settings: Plan) -> list[Variation
 
 
 def _of_file(split: written_splits.WrittenSplit, settings: Plan) -> list[Variations]:
-    found = variations.read_paraphrases(settings.file, split.ids, count=settings.count)
+    found = variations.read_paraphrases(settings.file, split.ids, count=settings.count, others=settings.asked)
     return [tuple(variations.Variation(text=text) for text in found[name]) for name in split.ids]
 
 

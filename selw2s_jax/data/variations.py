@@ -7,7 +7,7 @@ or in a file. Everything is drawn by (seed, example_id), so that other questions
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from selw2s_jax.data import by_id, rows
@@ -82,9 +82,12 @@ def _draw_order(example_id: str, num_choices: int, seed: int, attempt: int) -> t
 
 
 def read_paraphrases(
-    path: str | os.PathLike, example_ids: Sequence[str], *, count: int
+    path: str | os.PathLike, example_ids: Sequence[str], *, count: int, others: Collection[str] = ()
 ) -> dict[str, tuple[str, ...]]:
     """The first `count` paraphrases of each question, from JSON lines of `{"example_id": ..., "paraphrases": [...]}`.
+
+    Args:
+        others: example_ids of questions that the file may have too.
 
     Raises:
         UserError: no such file; lines that are wrong, as `rows.describe` names them, or have too few paraphrases;
@@ -111,7 +114,7 @@ def read_paraphrases(
             f"{path} lacks {len(missing)} of {len(wanted)} questions (first: {missing[0]}); "
             "add their paraphrases, or ask fewer"
         )
-    if extra := [name for name in found if name not in wanted]:
+    if extra := [name for name in found if name not in wanted and name not in others]:
         raise UserError(
             f"{path} has {len(extra)} questions that are not asked (first: {rows.show(extra[0])}); "
             "remove them, or correct their example_ids"

@@ -14,6 +14,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.hf import bos
 from selw2s_jax.inference import writing
 from selw2s_jax.method import (
+    completion_methods,
     label_sources,
     losses,
     objectives,
@@ -252,8 +253,18 @@ def _check_size(key: str, value) -> None:
         raise UserError(f"config.{key}={value} is more than a 32-bit number holds: at most {_INT32}")
 
 
+_STUDENTS = {"class_head": registry.students, "completion": completion_methods.students}  # by supervision
+
+
 def _check_methods(config, students: tuple[str, ...]) -> None:
     for method in config.methods:
+        if forms := [
+            form for form, names in _STUDENTS.items() if method not in students and method in names()
+        ]:
+            raise UserError(
+                f"config.methods: {method!r} is a method of supervision={forms[0]}, and config.supervision is "
+                f"{config.supervision}: set it, or list others ({', '.join(students)})"
+            )
         check_one_of("methods", method, students)
     if len(set(config.methods)) != len(config.methods):
         raise UserError(f"config.methods={tuple(config.methods)} names a method twice")
@@ -362,6 +373,11 @@ def _check_written(config) -> None:
         raise UserError(f"config.variations.count={varied.count} must be 1 or more")
     if not 0 <= config.reliability.percentile <= 100:
         raise UserError(f"config.reliability.percentile={config.reliability.percentile} must lie in [0, 100]")
+    if varied.kind == "sampling" and answers.by == "score":
+        raise UserError(
+            "config.variations.kind=sampling asks one prompt several times, and answers.by=score always answers it "
+            "alike: set answers.by=generate and answers.temperature above 0"
+        )
     if answers.by == "score" and answers.temperature:
         raise UserError(
             f"config.answers.temperature={answers.temperature} is of sampled answers: set it to 0, or "

@@ -113,29 +113,32 @@ def _of_completion(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
     of_classes = (
         *("p_ik", "self_label", "generation", "calibration", "selection", "graph", "compat", "analysis"),
         *(*of_loss, "weak.prompt", "weak.label_noise", "ceiling", "training.embed_once"),
-        *("data.instruction", "data.conversion", "seed.conversion", "seed.shots"),
+        *("data.conversion", "seed.conversion", "seed.shots"),
     )
     yield True, iter([(of_classes, False, "set supervision=class_head")])
+    is_own = config.data.train_file is not None
+    reason = "tasks by name have prompts of their own; it is of data.train_file"
+    yield True, iter([(("data.instruction",), is_own, reason)])
     yield True, _of_models(config)
     yield False, _of_optimizer(config)
-    yield False, _of_row_weights(config)
+    yield False, _of_answers(config)
 
 
-def _of_row_weights(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
-    """How answers become rows."""
-    known, read = row_weights.ROW_WEIGHTS, set()
-    for name in config.methods:
-        for section in known.sections(name):
-            read |= {f"{section}.{key}" for key in known.option_names(name) if key in config[section]}
-    of_rows = [*_keys(config, ("reliability",)), "answers.unparsed"]
-    for name in of_rows:
-        yield (name,), name in read, "no method of the run has such an option"
-    samples = config.answers.temperature > 0
-    yield ("answers.top_p",), samples, "with answers.temperature=0 the likeliest token is taken"
-    yield ("answers.max_new_tokens",), config.answers.by == "generate", "answers.by=score writes nothing"
-    yield ("data.mmlu_train",), config.task == "mmlu", "it is of the task mmlu"
+def _of_answers(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
+    """How answers are asked for and become rows; what else `reliability` says, the reports of all runs read."""
+    known, is_own = row_weights.ROW_WEIGHTS, config.data.train_file is not None
+    is_read = any("normalize" in known.option_names(name) for name in config.methods)
+    yield ("reliability.normalize",), is_read, "no method of the run has such an option"
+    yield ("training.match_steps",), bool(config.methods), "the run has no students"
+    is_written, is_sampled = config.answers.by == "generate", config.answers.temperature > 0
+    yield ("answers.top_p",), is_sampled, "with answers.temperature=0 the likeliest token is taken"
+    yield ("answers.max_new_tokens",), is_written, "answers.by=score writes nothing"
+    yield ("answers.completion",), is_written, "with answers.by=score both are alike"
+    yield ("data.mmlu_train",), config.task == "mmlu" and not is_own, "it is of the task mmlu"
+    yield ("data.source",), not is_own, "all questions are from files"
     is_permuted = config.variations.kind in ("auto", "permutation")
     yield ("variations.cyclic",), is_permuted, "it is of variations.kind=permutation"
+    yield ("seed.init",), "lora" in _trained(config), "only low-rank adapters start at random"
 
 
 _RULES = {"class_head": _of_class_head, "completion": _of_completion}

@@ -6,10 +6,8 @@ Reliability-Aware Alignment (arXiv 2406.19032); `selective` has those of models 
 from typing import Any
 
 import ml_collections
-import numpy as np
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import errors
 from selw2s_jax.data import by_id, written_splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import once, written_inputs
@@ -19,6 +17,8 @@ from selw2s_jax.method import row_weights
 from selw2s_jax.stages import complete, pretrain, rows, written
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
+
+SUPERVISED = ("weak", "ceiling")  # models that learn from ground truth, beside the students
 
 
 class Experiment:
@@ -49,7 +49,7 @@ class Experiment:
 
     def classifiers(self) -> tuple[str, ...]:
         """The models that are tested on the task: weak model, ceiling and students."""
-        return ("weak", "ceiling", *self._config.methods)
+        return (*SUPERVISED, *self._config.methods)
 
     # Models.
 
@@ -83,7 +83,8 @@ class Experiment:
             self.weak_answers(seed),
             name,
             row_options(self._config, name),
-            answers.completion,
+            # What was scored is in the task's form already.
+            answers.completion if answers.by == "generate" else "canonical",
             self.seed_for(seed, "sampling"),
         )
         return self._train(
@@ -92,7 +93,7 @@ class Experiment:
             "student",
             self.inputs.strong,
             weighted,
-            normalize=self._config.reliability.normalize == "batch",
+            normalize=weighted.options.get("normalize") == "batch",
             num_questions=len(split) if self._config.training.match_steps else None,
         )
 
@@ -181,21 +182,14 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
     """Tries the row weights of every method on a few made-up answers.
 
     Raises:
-        UserError: they fail, or give no `row_weights.Rows` of the right shape.
+        UserError: they fail, give no `row_weights.Rows` of the right shape, or have the name of another model.
     """
     made_up = [[0, 0, 0, 1], [None, 1, 0, None], [2, 2, 2, 2]]
     ids = [f"question {number}" for number in range(len(made_up))]
     inputs = row_weights.RowInputs(ids, made_up, lambda purpose, key: 0.5)
     for name in config.methods:
-        try:
-            found = row_weights.get(name, **row_options(config, name))(inputs)
-            weights = np.asarray(found.weights, np.float64)
-        except Exception as error:
+        if name in SUPERVISED:
             raise UserError(
-                f"method {name!r}: its row weights fail: {errors.one_line(error, with_type=True)}"
-            ) from error
-        if weights.shape != (3, 4) or not np.isfinite(weights).all() or (weights < 0).any():
-            raise UserError(
-                f"method {name!r}: row weights must be finite and not negative, [questions, 1 + variations]; of 3 "
-                f"questions in 1 + 3 prompts it gives {weights.shape}"
+                f"the row weights {name!r} have the name of a model of every run: register another"
             )
+        rows.weigh(name, row_options(config, name), inputs)

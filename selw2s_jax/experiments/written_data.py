@@ -1,5 +1,6 @@
 """Questions of a run whose models write, found and read before any device work, and how they are varied."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import ml_collections
@@ -12,6 +13,7 @@ from selw2s_jax.data import (
     written_splits,
     written_tasks,
 )
+from selw2s_jax.errors import UserError
 from selw2s_jax.worlds import smoke
 
 
@@ -38,6 +40,8 @@ def read(config: ml_collections.ConfigDict, workdir) -> Read:
         UserError: the first thing that is wrong.
     """
     found, data = doubts.Found(), config.data
+    if data.num_train < 2:
+        raise UserError(f"config.data.num_train={data.num_train} cannot be halved; give at least 2")
     task, questions = _load(config, workdir, found)
     by_seed = {
         seed: written_splits.divide(
@@ -46,7 +50,7 @@ def read(config: ml_collections.ConfigDict, workdir) -> Read:
             seed=config_lib.seed_for(config, seed, "split"),
             found=found,
             test_seed=config.seed.test_conversion,
-            num_train=max(data.num_train // 2, 1),
+            num_train=data.num_train // 2,
             num_test=data.num_test,
             overlap_action=data.overlap,
             sample=data.sample,
@@ -83,8 +87,10 @@ def _is_papers(config: ml_collections.ConfigDict, task: written_tasks.WrittenTas
     return is_whole and is_own and is_read
 
 
-def variation_settings(config: ml_collections.ConfigDict, seed: int) -> variation_plans.Plan:
-    """How the questions of a base seed are varied."""
+def variation_settings(
+    config: ml_collections.ConfigDict, seed: int, asked: Collection[str]
+) -> variation_plans.Plan:
+    """How the questions of a base seed are varied; `asked` are the example_ids of all seeds."""
     section = config.variations
     return variation_plans.Plan(
         kind=section.kind,
@@ -92,4 +98,5 @@ def variation_settings(config: ml_collections.ConfigDict, seed: int) -> variatio
         seed=config_lib.seed_for(config, seed, "sampling"),
         cyclic=section.cyclic,
         file=section.file,
+        asked=frozenset(asked),
     )

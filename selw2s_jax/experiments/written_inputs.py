@@ -62,8 +62,9 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     for model in (weak, strong):
         writing.check_ends(model.tokenizer)
     by_seed, plans = {}, {}
+    asked = {name for data in found.by_seed.values() for name in data.student.ids}
     for seed, data in found.by_seed.items():
-        plan = variation_plans.plan(data.student, written_data.variation_settings(config, seed))
+        plan = variation_plans.plan(data.student, written_data.variation_settings(config, seed, asked))
         by_seed[seed], plans[seed], dropped = _fit(config, data, plan, weak, strong)
         notes += dropped
     return Inputs(
@@ -101,9 +102,7 @@ def _fit(config, data: written_splits.WrittenData, plan, weak: pretrained.Model,
             first = split.ids[int(np.flatnonzero(is_long)[0])]
             what = f"{role}: {is_long.sum()} of {len(split)} questions are {_OVERLONG} (first: {first})"
             if config.data.overlong == "error" or role == "test" or is_long.all():
-                raise UserError(
-                    f"{what}; choose models with a longer context, lower answers.max_new_tokens, or leave them out"
-                )
+                raise UserError(f"{what}; {_remedies(config, role, bool(is_long.all()))}")
             notes.append(f"{what}: dropped")
         kept[role] = ~is_long
     fitted = written_splits.WrittenData(
@@ -111,3 +110,9 @@ def _fit(config, data: written_splits.WrittenData, plan, weak: pretrained.Model,
     )
     plan = [of_one for of_one, keep in zip(plan, kept["student"], strict=True) if keep]
     return fitted, plan, notes
+
+
+def _remedies(config: ml_collections.ConfigDict, role: str, are_all: bool) -> str:
+    shorter = "" if config.answers.by == "score" else "lower answers.max_new_tokens, "
+    dropped = "" if role == "test" or are_all else "set data.overlong=drop, "
+    return f"{shorter}{dropped}or choose models with a longer context"

@@ -205,11 +205,6 @@ def check(model: pretrained.Model, asked: Asked, how: Answering) -> None:
     Raises:
         UserError: the task has no candidates to score, or a prompt leaves no room for its answer.
     """
-    if how.is_scored and asked.candidates is None:
-        raise UserError(
-            f"answers.by='score' needs candidates, and {asked.split.task.name} has none, as its answers are numbers: "
-            "set answers.by=generate"
-        )
     context = model.config.max_seq_len
     for place, (of_prompt, of_answer) in _long(model, asked, how).items():
         question, number = asked.places[place]
@@ -223,7 +218,11 @@ def check(model: pretrained.Model, asked: Asked, how: Answering) -> None:
 def too_long(
     model: pretrained.Model, split: written_splits.WrittenSplit, plan: Plan, how: Answering
 ) -> np.ndarray:
-    """Which questions have a prompt that leaves no room in the model's context for its answer, `[Q]` bool."""
+    """Which questions have a prompt that leaves no room in the model's context for its answer, `[Q]` bool.
+
+    Raises:
+        UserError: the task has no candidates to score.
+    """
     asked = Asked(split, plan)
     found = np.zeros(len(split), bool)
     found[[asked.places[place][0] for place in _long(model, asked, how)]] = True
@@ -232,6 +231,11 @@ def too_long(
 
 def _long(model: pretrained.Model, asked: Asked, how: Answering) -> dict[int, tuple[int, int]]:
     """The prompts that do not fit, with the tokens of each and of its answer."""
+    if how.is_scored and asked.candidates is None:
+        raise UserError(
+            f"answers.by='score' needs candidates, and {asked.split.task.name} has none, as its answers are numbers: "
+            "set answers.by=generate"
+        )
     context, tokenizer = model.config.max_seq_len, model.tokenizer
     if not how.is_scored:
         room = context - how.max_new_tokens

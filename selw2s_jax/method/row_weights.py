@@ -50,6 +50,38 @@ class Rows(NamedTuple):
 
 
 RowWeights = Callable[[RowInputs], Rows]
+
+
+def check_rows(rows: Rows, num_answers: Sequence[int]) -> None:
+    """Checks what a function of row weights gives.
+
+    Args:
+        num_answers: `[Q]` of each question, 1 + N.
+
+    Raises:
+        ValueError: it is no `Rows`; weights are of another shape, no finite numbers of 0 or more in float32, or of
+            answers that are not there; or a row has no prediction where there are some.
+    """
+    if not isinstance(rows, Rows):
+        raise ValueError(f"a {type(rows).__name__}: return row_weights.Rows")
+    weights = np.asarray(rows.weights, np.float32)
+    wanted = (len(num_answers), max(num_answers, default=1))
+    if weights.shape != wanted or not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError(
+            f"row weights must be finite and not negative, [questions, 1 + variations]; of {wanted[0]} questions in at "
+            f"most {wanted[1]} prompts they are {weights.shape}"
+        )
+    is_there = np.arange(wanted[1]) < np.array(num_answers, int)[:, None]
+    if (weights[~is_there] > 0).any():
+        raise ValueError("weight for answers beyond those of a question, which has fewer than others")
+    if rows.predictions is None:
+        return
+    if len(rows.predictions) != wanted[0]:
+        raise ValueError(f"{len(rows.predictions)} predictions for {wanted[0]} questions")
+    if any(rows.predictions[i] is None for i in np.flatnonzero(weights[:, 0])):
+        raise ValueError("weight for the original prompt of a question without a prediction")
+
+
 # Of two options of one name the later section's counts: the temperature here is that of reliability.
 ROW_WEIGHTS = factories.Registry("row weights", sections=("answers", "reliability"))
 register = ROW_WEIGHTS.register
@@ -225,16 +257,20 @@ def make_shuffled_weights(
 
 
 @register("question_weights")
-def make_question_weights(*, temperature: float = 0.2, unparsed: str = "class") -> RowWeights:
+def make_question_weights(
+    *, temperature: float = 0.2, normalize: str = "none", unparsed: str = "class"
+) -> RowWeights:
     """All answers, each with the mean score of its question's: what re-weighting does between questions.
 
     Args:
-        temperature, unparsed: as of `reweighted`.
+        temperature, normalize, unparsed: as of `reweighted`; with normalize="question" all weights are 1.
     """
+    _check_normalize(normalize)
 
     def weigh(inputs: RowInputs) -> Rows:
         found = reliability.assess(inputs.varied, temperature=temperature, unparsed=unparsed)
-        return _of_variations(inputs, _means(found)[:, None], found)
+        weights = 1.0 if normalize == "question" else _means(found)[:, None]
+        return _of_variations(inputs, weights, found)
 
     return weigh
 

@@ -169,6 +169,7 @@ class Collector:
                 found = self._rows(seed, name)
                 if found["overlong"]:
                     notes.append(
-                        f"{name}, seed {seed}: {found['overlong']} rows were longer than data.max_length"
+                        f"{name}, seed {seed}: {found['overlong']} rows were longer than data.max_length or the "
+                        f"context, {found['left_out']} were left out"
                     )
         return notes

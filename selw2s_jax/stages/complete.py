@@ -42,13 +42,30 @@ class Complete(training.Training):
     def detail(self):
         return f"rows of {len(self.rows.split)} questions"
 
+    def check(self):
+        super().check()
+        most = self.rows.most
+        if (known := self.rows.known) is not None:
+            most = rows.check(known, self.model, overlong=self._overlong, label=self.label)
+        self._count_steps(most)
+
+    def _count_steps(self, num_rows: int) -> int:
+        """Steps of so many rows; raises a UserError where there is none, or the warm-up takes them all."""
+        training_settings = self.settings.training
+        num_steps = training.count_steps(
+            self.num_questions or num_rows, self.epochs, training_settings.batch_size, self.label
+        )
+        training.check_warmup(training_settings.warmup_steps, num_steps, self.label)
+        return num_steps
+
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
         return {
             "completion_version": _VERSION,
             **self.training_inputs(),
             "overlong": self._overlong,
-            "max_length": self.model.max_length,
+            # With "error" no row reaches the limit.
+            "max_length": None if self._overlong == "error" else self.model.max_length,
             "epochs": self.epochs,
             "num_questions": self.num_questions,
             "loss": {"mean": self.mean, "normalize": self.normalize},
@@ -69,9 +86,7 @@ class Complete(training.Training):
         if described := rows.describe(counts, len(texts.names)):
             print(f"  {described}", flush=True)
         batch_size = self.settings.training.batch_size
-        num_steps = training.count_steps(
-            self.num_questions or num_rows, self.epochs, batch_size, f"{self.label}"
-        )
+        num_steps = self._count_steps(num_rows)
         fitted, summary = self.train_on(
             bench,
             {batches.TASK: examples},

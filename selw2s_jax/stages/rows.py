@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from selw2s_jax.data import batches, by_id, written_splits
+from selw2s_jax import errors
+from selw2s_jax.data import batches, by_id, lengths, written_splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
@@ -16,10 +17,8 @@ from selw2s_jax.stages import own_code
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import written as written_stage
 
-COMPLETIONS = (
-    "raw",
-    "canonical",
-)  # what of a weak answer is trained on: the text as written, or its answer in form
+# What of a weak answer is trained on: the text as written, or its answer in the task's form.
+COMPLETIONS = ("raw", "canonical")
 
 
 class Texts(NamedTuple):
@@ -55,6 +54,11 @@ class Rows:
         return ()
 
     @property
+    def most(self) -> int:
+        """How many rows there are at most."""
+        raise NotImplementedError
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """What they are a function of, as JSON values."""
         raise NotImplementedError
@@ -63,16 +67,29 @@ class Rows:
         """The rows, once the stages that they need have run."""
         raise NotImplementedError
 
+    @property
+    def known(self) -> Texts | None:
+        """The rows, where no stage has to run for them."""
+        return None
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Truth(Rows):
     """The right answer to every original prompt; for weak model and ceiling alone."""
 
     @property
+    def most(self):
+        return len(self.split)
+
+    @property
     def inputs(self):
         return {"texts": self.split.texts_hash, "truth": self.split.truth_hash}
 
     def texts(self, store):
+        return self.known
+
+    @property
+    def known(self):
         task, questions = self.split.task, self.split.questions
         return Texts(
             [f"{name}#0" for name in self.split.ids],
@@ -106,14 +123,21 @@ class Weighted(Rows):
         return (self.answers,)
 
     @property
+    def most(self):
+        return len(self.answers.asked)
+
+    @property
     def inputs(self):
+        # Prompts, choices and their orders are in the key of the answers.
         return {
             "answers": self.answers.key,
             "row_weights": self.method,
             "options": dict(self.options),
             "completion": self.completion,
             "sampling_seed": self.seed,
-            **own_code.hashes(row_weights=row_weights.ROW_WEIGHTS[self.method]),
+            **own_code.hashes(
+                row_weights=row_weights.ROW_WEIGHTS[self.method], completion=type(self.split.task).completion
+            ),
         }
 
     def texts(self, store):
@@ -124,22 +148,53 @@ class Weighted(Rows):
             given,
             lambda purpose, key: by_id.keyed_uniform(self.seed, purpose, key),
         )
-        weigh = row_weights.get(self.method, **self.options)
-        chosen = weigh(inputs)
-        rows = Texts([], [], [], np.zeros(0), [])
-        for index, number in np.argwhere(chosen.weights > 0).tolist():
+        chosen = weigh(self.method, self.options, inputs)
+        weights = np.asarray(chosen.weights, np.float32)  # as the loss has them
+        rows = Texts([], [], [], weights[weights > 0], [])
+        for index, number in np.argwhere(weights > 0).tolist():
             question, variation = self.split.questions[index], self.answers.asked.variation(index, number)
             answer = given[index][number]
             text, has_end = found["text"][index][number], found["finish"][index][number] != "length"
             if number == 0 and chosen.predictions is not None:
-                answer, text, has_end = chosen.predictions[index], None, True
+                answer, text = chosen.predictions[index], None
             if text is None or (self.completion == "canonical" and answer is not None):
                 text, has_end = self.split.task.completion(question, answer, variation), True
             rows.names.append(f"{question.question_id}#{number}")
             rows.prompts.append(self.split.task.prompt(question, variation))
             rows.completions.append(text)
             rows.has_end.append(has_end)
-        return rows._replace(weights=chosen.weights[chosen.weights > 0])
+        return rows
+
+
+def weigh(method: str, options: Mapping[str, Any], inputs: row_weights.RowInputs) -> row_weights.Rows:
+    """What the row weights of that name give.
+
+    Raises:
+        UserError: they fail, or it is not as `row_weights.check_rows` wants it.
+    """
+    try:
+        found = row_weights.get(method, **options)(inputs)
+        row_weights.check_rows(found, list(map(len, inputs.answers)))
+    except Exception as error:
+        raise UserError(
+            f"method {method!r}: its row weights fail: {errors.one_line(error, with_type=True)}"
+        ) from error
+    return found
+
+
+class _Ids(NamedTuple):
+    """Token ids of rows, before what is too long is settled.
+
+    Attributes:
+        prompts, completions: of each; the end of text among the latter where it is part of them.
+        is_long: `[N]` bool: longer than the model is given.
+        is_lost: `[N]` bool: left out.
+    """
+
+    prompts: list[np.ndarray]
+    completions: list[np.ndarray]
+    is_long: np.ndarray
+    is_lost: np.ndarray
 
 
 def encode(
@@ -148,11 +203,12 @@ def encode(
     """Rows as token ids, within what the model is given.
 
     Args:
-        overlong: what becomes of rows that are longer: "drop", "truncate" (their prompts, from the left) or "error".
+        overlong: what becomes of rows that are longer: "drop", "truncate" (their prompts, from the left, a BOS token in
+            front stays; where the answer leaves no room they are dropped) or "error".
         label: of the training, for messages.
 
     Returns:
-        The examples, and how many rows are `overlong`, and of how many the end was cut off, `unfinished`.
+        The examples, and of the rows how many are `overlong`, `left_out`, and `unfinished`: their ends were cut off.
 
     Raises:
         UserError: a row is too long, or none is left.
@@ -163,47 +219,95 @@ def encode(
             "can be read; train the weak model longer, raise answers.max_new_tokens, or set answers.by=score or "
             "answers.unparsed=trained"
         )
+    prompts, completions, is_long, is_lost = _tokenize(texts, model, overlong)
+    _refuse(texts.names, is_long, is_lost, model, overlong=overlong, label=label)
+    num_front, most = _num_front(model), model.max_length
+    kept = np.flatnonzero(~is_lost)
+    prompts = [
+        np.array(lengths.truncated(prompts[i], most - len(completions[i]), num_front), np.int32) for i in kept
+    ]
+    counts = {
+        "overlong": int(is_long.sum()),
+        "left_out": int(is_lost.sum()),
+        "unfinished": texts.has_end.count(False),
+    }
+    take = lambda values: [values[index] for index in kept]  # noqa: E731
+    examples = batches.completion_examples(take(texts.names), prompts, take(completions), texts.weights[kept])
+    return examples, counts
+
+
+def check(texts: Texts, model: pretrained.Model, *, overlong: str, label: str) -> int:
+    """How many rows `encode` gives, at less work: only what may be too long is made into tokens.
+
+    Raises:
+        UserError: as `encode`.
+    """
+    is_long, is_lost = np.zeros((2, len(texts.names)), bool)
+    both = zip(texts.prompts, texts.completions, strict=True)
+    unsure = [i for i, (a, b) in enumerate(both) if lengths.most_tokens(a + b) >= model.max_length]
+    if unsure:
+        columns = (texts.names, texts.prompts, texts.completions, texts.has_end)
+        names, prompts, completions, has_end = ([column[i] for i in unsure] for column in columns)
+        some = _tokenize(Texts(names, prompts, completions, texts.weights[unsure], has_end), model, overlong)
+        is_long[unsure], is_lost[unsure] = some.is_long, some.is_lost
+    _refuse(texts.names, is_long, is_lost, model, overlong=overlong, label=label)
+    return int((~is_lost).sum())
+
+
+def _num_front(model: pretrained.Model) -> int:
+    return int(model.tokenizer.bos_id is not None)
+
+
+def _tokenize(texts: Texts, model: pretrained.Model, overlong: str) -> _Ids:
     prompts, completions = writing.encode_rows(model.tokenizer, texts.prompts, texts.completions, texts.names)
     end = len(writing.end_of_text(model.tokenizer))
     completions = [
         ids if has_end else ids[: len(ids) - end]
         for ids, has_end in zip(completions, texts.has_end, strict=True)
     ]
-    room = [model.max_length - len(ids) for ids in completions]
-    is_long = np.array([len(ids) > most for ids, most in zip(prompts, room, strict=True)], bool)
-    counts = {"overlong": int(is_long.sum()), "unfinished": texts.has_end.count(False)}
-    kept = np.arange(len(texts.names))
-    if is_long.any():
-        first = texts.names[int(np.flatnonzero(is_long)[0])]
-        if overlong == "error":
-            raise UserError(
-                f"{label}: {counts['overlong']} row(s) of prompt and answer have more than {model.max_length} tokens "
-                f"(first: {first}); raise data.max_length, or set data.overlong=drop or truncate"
-            )
-        if overlong == "truncate":
-            prompts = [ids[max(len(ids) - most, 0) :] for ids, most in zip(prompts, room, strict=True)]
-            is_long = np.array([most < 1 for most in room], bool)
-        kept = np.flatnonzero(~is_long)
-    if not len(kept):
+    sizes, room = (np.array(list(map(len, ids))) for ids in (prompts, completions))
+    room = model.max_length - room
+    is_long = sizes > room
+    # An answer that was cut off before it had any text has nothing to learn.
+    is_empty = np.array([not len(ids) for ids in completions])
+    is_lost = (room <= _num_front(model) if overlong == "truncate" else True) & is_long
+    return _Ids(prompts, completions, is_long, is_lost | is_empty)
+
+
+def _refuse(
+    names: Sequence[str],
+    is_long: np.ndarray,
+    is_lost: np.ndarray,
+    model: pretrained.Model,
+    *,
+    overlong,
+    label,
+) -> None:
+    """Raises a UserError where a row is too long, or none is left."""
+    if overlong == "error" and is_long.any():
         raise UserError(
-            f"{label}: all {len(texts.names)} rows of prompt and answer have over {model.max_length} tokens; raise "
-            "data.max_length"
+            f"{label}: {is_long.sum()} of {len(names)} rows of prompt and answer have more than {model.max_length} "
+            f"tokens (first: {names[int(np.argmax(is_long))]}); raise data.max_length, or set data.overlong=drop or "
+            "truncate"
         )
-    take = lambda values: [values[index] for index in kept]  # noqa: E731
-    names = take(texts.names)
-    return (
-        batches.completion_examples(names, take(prompts), take(completions), texts.weights[kept]),
-        counts,
-    )
+    if is_lost.all():
+        raise UserError(
+            f"{label}: none of the {len(names)} rows of prompt and answer is left, as {is_long.sum()} have more than "
+            f"{model.max_length} tokens; raise data.max_length"
+        )
 
 
 def describe(counts: Mapping[str, int], total: int) -> str:
     """What happened to rows, for people; "" for nothing."""
-    parts = [f"{counts[name]} {text}" for name, text in _WORDS.items() if counts.get(name)]
-    return f"of {total} rows " + ", ".join(parts) if parts else f"{total} rows" if not total else ""
+    parts = [f"{counts[name]} {text}" for name, text in _WORDS.items() if counts[name]]
+    return f"of {total} rows {', '.join(parts)}" if parts else ""
 
 
-_WORDS = {"overlong": "are longer than the model is given", "unfinished": "end where the answer was cut off"}
+_WORDS = {
+    "overlong": "are longer than data.max_length or the context",
+    "left_out": "are left out",
+    "unfinished": "end where the answer was cut off",
+}
 
 
 def names_of(names: Sequence[str]) -> set[str]:

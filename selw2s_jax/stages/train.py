@@ -68,12 +68,7 @@ class Train(training.Training):
         return 2 * heads.NUM_CLASSES * self.model.config.embed_dim
 
     def check(self):
-        warmup = self.settings.training.warmup_steps
-        if warmup >= self.num_steps:
-            raise UserError(
-                f"config.training.warmup_steps={warmup} leaves nothing of the {self.num_steps} steps of "
-                f"{self.label}; lower it"
-            )
+        training.check_warmup(self.settings.training.warmup_steps, self.num_steps, self.label)
         of_p_ik = self.batch_sizes[batches.P_IK]
         # Where it is not set it is that of the task, which runs across the ends of epochs.
         if self.p_ik is not None and len(self.p_ik) < of_p_ik != self.batch_sizes[batches.TASK]:

@@ -233,3 +233,11 @@ def count_steps(num_examples: int, epochs: float, batch_size: int, label: str) -
             "give more examples or epochs, or lower training.batch_size or p_ik.batch_size"
         )
     return num_steps
+
+
+def check_warmup(warmup_steps: int, num_steps: int, label: str) -> None:
+    """Raises a UserError where a warm-up leaves no step of a training."""
+    if warmup_steps >= num_steps:
+        raise UserError(
+            f"config.training.warmup_steps={warmup_steps} leaves nothing of the {num_steps} steps of {label}; lower it"
+        )
