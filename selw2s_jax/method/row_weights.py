@@ -64,7 +64,8 @@ def check_rows(rows: Rows, num_answers: Sequence[int]) -> None:
     """
     if not isinstance(rows, Rows):
         raise ValueError(f"a {type(rows).__name__}: return row_weights.Rows")
-    weights = np.asarray(rows.weights, np.float32)
+    with np.errstate(over="ignore"):
+        weights = np.asarray(rows.weights, np.float32)
     wanted = (len(num_answers), max(num_answers, default=1))
     if weights.shape != wanted or not np.isfinite(weights).all() or (weights < 0).any():
         raise ValueError(

@@ -40,10 +40,10 @@ def make_plan(split: written_splits.WrittenSplit, count: int = 2) -> list[tuple[
     return plan
 
 
-def write_model(folder: pathlib.Path, *, role: str = "strong") -> pretrained.Model:
+def write_model(folder: pathlib.Path, *, role: str = "strong", vocab_size: int = 301) -> pretrained.Model:
     """A random GPT-2 of one layer, whose tokenizer ends texts with `<|end|>` (1)."""
     config = dataclasses.replace(
-        smoke.RANDOM_MODELS["random-tiny-gpt2"], num_layers=1, vocab_size=301, max_seq_len=128
+        smoke.RANDOM_MODELS["random-tiny-gpt2"], num_layers=1, vocab_size=vocab_size, max_seq_len=128
     )
     random_checkpoint.write_random_checkpoint(folder, config, scale=0.5)
     tokenizer_folders.write_json(folder, eos_token="<|end|>")
