@@ -2,14 +2,16 @@
 
     python benchmarks/kills.py --kills=50 --seed=0 --output=benchmarks/results/kills.json
     python benchmarks/kills.py --kills=10 --layout=1,1,1 --resume-layout=2,2,1
+    python benchmarks/kills.py --run=completion --kills=20
 
-One run of `tests/support/kill_config.py` (pretraining, few-shot scoring, students, evaluation; a state saved every 5
-steps) goes through untouched. Then, trial by trial, the same command is started in a fresh workdir, gets SIGKILL
-or SIGTERM at a random moment, is started again, and so on up to four times, until it ends by itself. Moments are
-chosen by what the run is doing, so that training, saving, scoring and evaluation all get their share; the
-process is frozen first and its workdir looked at, so that each record says what was really hit. A SIGTERM must
-end in exit status 75. At the end everything that the run made must equal the untouched run bit for bit: names
-of artifacts, weights, tables, summaries and results (without times), and the metrics of each step, each once.
+One run of `tests/support/kill_config.py` goes through untouched: pretraining, few-shot scoring, students, evaluation;
+with `--run=completion` models that write, their answers, students, evaluation. A state is saved every 5 steps. Then,
+trial by trial, the same command is started in a fresh workdir, gets SIGKILL or SIGTERM at a random moment, is started
+again, and so on up to four times, until it ends by itself. Moments are chosen by what the run is doing, so that
+training, saving, scoring and evaluation all get their share; the process is frozen first and its workdir looked at, so
+that each record says what was really hit. A SIGTERM must end in exit status 75. At the end everything that the run made
+must equal the untouched run bit for bit: names of artifacts, weights, tables, summaries and results (without times),
+and the metrics of each step, each once.
 
 With `--resume-layout` every second start is on that mesh. Sums then come in another order, and only final weights
 are compared: every array to 1e-5 of its own largest value. Adam divides a gradient by its own size, so that where
@@ -217,7 +219,7 @@ class Run:
 
 def phase_of(stage: str) -> str:
     """What a stage of that label does."""
-    if stage.startswith(("few-shot answers", "weak labels", "P(IK) scores")):
+    if stage.startswith(("few-shot answers", "weak labels", "weak answers", "P(IK) scores")):
         return "scoring"
     return "evaluation" if stage.startswith(("evaluation", "P(IK) test")) else "training"
 
@@ -315,14 +317,17 @@ class Study:
     Args:
         folder: of everything; holds the workdirs of trials that failed.
         layout, resume_layout: mesh shapes of odd and even starts; None: all on the first, compared bit for bit.
+        run: argument of `kill_config.py`, None for none.
     """
 
     folder: pathlib.Path
     layout: tuple[int, ...] = (1, 1, 1)
     resume_layout: tuple[int, ...] | None = None
+    run: str | None = None
 
     def __post_init__(self):
-        config = "tests/support/kill_config.py" + (":gentle" if self.resume_layout else "")
+        arguments = [*([self.run] if self.run else []), *(["gentle"] if self.resume_layout else [])]
+        config = ":".join(["tests/support/kill_config.py", *([",".join(arguments)] if arguments else [])])
         layouts = [self.layout, *([self.resume_layout] if self.resume_layout else [])]
         self._starts = [
             {"config": config, "cache": self.folder / "cache", "layout": layout} for layout in layouts
@@ -421,13 +426,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layout", default="1,1,1", help="data,fsdp,tensor")
     parser.add_argument("--resume-layout", help="of every second start")
+    parser.add_argument(
+        "--run", choices=["completion"], help="another run than that of models with class heads"
+    )
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
     start = time.monotonic()
     layouts = [
         tuple(map(int, text.split(","))) for text in (arguments.layout, arguments.resume_layout) if text
     ]
-    study = Study(pathlib.Path(tempfile.mkdtemp(prefix="kills-")), *layouts)
+    if len(layouts) == 1:
+        layouts.append(None)
+    study = Study(pathlib.Path(tempfile.mkdtemp(prefix="kills-")), *layouts, arguments.run)
     study.start()
     trials = run_study(study, num_kills=arguments.kills, seed=arguments.seed)
     totals = summarize(trials)

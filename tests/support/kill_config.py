@@ -2,14 +2,18 @@
 
 --config=tests/support/kill_config.py           checkpoints every 5 steps, micro-batches
 --config=tests/support/kill_config.py:gentle    its weights hardly move, so that rounding is not magnified
+--config=tests/support/kill_config.py:completion    models that write: answers at length, adapters, weights on rows
 """
 
 from selw2s_jax import config as config_lib
 
 
 def get_config(arguments: str | None = None):
-    choice = config_lib.parse_arguments(arguments, choices={"gentle": ()})
+    choice = config_lib.parse_arguments(arguments, choices={"gentle": (), "completion": ()})
     config = config_lib.default_config()
+    if choice["completion"]:
+        _write(config)
+        return config
     config_lib.correlated_world(config)
     config.seeds = (0,)
     config.methods = ("finetune", "selective")
@@ -32,3 +36,22 @@ def get_config(arguments: str | None = None):
         config.training.learning_rate = config.pretraining.learning_rate = 1e-7
     config.checkpoint.every_steps = 5
     return config
+
+
+def _write(config) -> None:
+    """Random models, whose answers say nothing and are learnt all the same."""
+    config.supervision, config.task, config.methods = "completion", "mmlu", ("finetune", "reweighted")
+    config.data.source, config.data.num_train, config.data.num_test = "generated", 160, 45
+    config.weak.model = config.strong.model = "random-tiny-gpt2"
+    config.seeds = (0,)
+    config.variations.count = 3  # 320 answers of the weak model, which are written in two blocks
+    config.answers.update(max_new_tokens=24, temperature=1.0, unparsed="trained")
+    config.execution.score_tokens = 4096
+    config.training.update(
+        batch_size=8, micro_batch_size=4, epochs=3.0, learning_rate=3e-3, trained="lora", optimizer="adamw",
+        schedule="linear", clip_norm=1.0,
+    )  # fmt: skip
+    config.lora.update(rank=4, alpha=8.0, dropout=0.1, targets=("qkv",))
+    config.precision.compute_dtype = "float32"
+    config.execution.remat = "none"
+    config.checkpoint.every_steps = 5
