@@ -12,7 +12,7 @@ from selw2s_jax.method import completion_methods, registry
 
 FEW_SHOT = "few-shot answers"  # of the strong model before training, in the place of a method
 # Of this package: plug-ins register theirs later.
-_NAMED = registry.REFERENCES | completion_methods.METHODS | registry.METHODS
+_NAMED = registry.REFERENCES | registry.METHODS | completion_methods.METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +101,12 @@ def of_role(role: str, known: Mapping[str, Facts]) -> list[str]:
     return [name for name in _NAMED if name in names] + [name for name in names if name not in _NAMED]
 
 
-def named() -> dict[str, Facts]:
-    """The facts of all that this package registers."""
-    return {name: facts(name) for name in _NAMED}
+def named(like: Iterable[str] = ()) -> dict[str, Facts]:
+    """The facts of all that this package registers of one form of supervision: that of these methods."""
+    writes = any(name in completion_methods.METHODS and name not in registry.METHODS for name in like)
+    supervision = "completion" if writes else "class_head"
+    known = completion_methods.METHODS if writes else registry.METHODS
+    return {name: facts(name, supervision) for name in (*registry.REFERENCES, *known)}
 
 
 def weak_first(names: Iterable[str]) -> list[str]:

@@ -43,7 +43,7 @@ Styles = Mapping[str, tuple[str, str]]
 def method_styles(methods: Mapping[str, methods_lib.Facts]) -> dict[str, tuple[str, str]]:
     """A colour and a dash for each method; those of the package's own roles are the same in every picture."""
     # Also of methods that are not in the picture, so that the others keep their colours without them.
-    known = methods_lib.named() | dict(methods)
+    known = methods_lib.named(methods) | dict(methods)
     own = {registry.BASELINE: _BASELINE_STYLE}
     for role, styles in _ROLE_STYLES.items():
         own |= zip(methods_lib.of_role(role, known), styles, strict=False)
