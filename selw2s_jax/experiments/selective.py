@@ -31,6 +31,8 @@ from selw2s_jax.stages import (
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
+_P_IK_ALONE = "p_ik_only"  # the method whose model methods with frozen P(IK) have their scores from
+
 
 def _once(make_stage: Callable[..., Any]) -> Callable[..., Any]:
     """A method of `Experiment` whose stage is made when it is first asked for, and is the same one afterwards."""
@@ -87,7 +89,7 @@ class Experiment:
                 chosen.append([*of_model, self.evaluation(seed, name), *self._p_ik_scores_of(seed, name)])
             chosen += [
                 [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
-                for name in self._config.methods
+                for name in self._with_p_ik
                 if registry.METHODS[name].task_weight == 0
             ]
         return [of_model for of_model in chosen if of_model]
@@ -112,13 +114,22 @@ class Experiment:
         return [
             (seed, name, distribution)
             for seed in self._config.seeds
-            for name in self._config.methods
+            for name in self._with_p_ik
             for distribution in self._p_ik_tests_of(seed, name)
         ]
 
     def p_ik_test(self, seed: int, name: str, distribution: str) -> tuple[str, stage_lib.Stage]:
         """The split that P(IK) of a student is tested on, and its scores there."""
         return self._p_ik_tests_of(seed, name)[distribution]
+
+    @property
+    def _with_p_ik(self) -> tuple[str, ...]:
+        """The methods of the run, and P(IK) alone where these have their scores from it."""
+        methods = tuple(self._config.methods)
+        is_scored_first = any(
+            objectives.is_scored_first(self._config, registry.METHODS[name]) for name in methods
+        )
+        return tuple(dict.fromkeys((*methods, _P_IK_ALONE))) if is_scored_first else methods
 
     def _p_ik_scores_of(self, seed: int, name: str) -> list[stage_lib.Stage]:
         return [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
@@ -131,7 +142,8 @@ class Experiment:
         tests = {}
         if data.p_ik_test is not None:
             tests["in"] = ("p_ik_test", self._scores_in_distribution(seed, name))
-        if is_alone or tests:
+        # Of one that is not listed nothing is asked that takes answers to the test.
+        if is_alone or (tests and name in self._config.methods):
             # Without students P(IK) may be trained on the very task that is tested; with them, it is refused.
             tests["in" if objectives.is_own_task(self._config) else "out"] = (
                 "test",
@@ -196,7 +208,7 @@ class Experiment:
             seed,
             "p_ik",
             self.inputs.strong,
-            "p_ik_only",
+            _P_IK_ALONE,
             p_ik=self._p_ik_examples(seed),
         )
 
@@ -280,7 +292,7 @@ class Experiment:
             folds,
             self._config.weak.label_noise,
             self.seed_for(seed, "sampling"),
-            self._scores_in_distribution(seed, "p_ik_only"),
+            self._scores_in_distribution(seed, _P_IK_ALONE),
             self.answers(seed, "p_ik_test"),
             data.p_ik_test,
         )

@@ -113,6 +113,9 @@ def test_results_hold_the_calibration(finished):
     assert (entry["weak"]["n"], entry["p_ik"]["n"]) == (33, 41)
     assert {record["method"] for record in report["records"]} == {"weak", "ceiling", *METHODS}
     assert {entry["method"] for entry in report["diagnostics"]} == set(METHODS)
+    tests = [(entry["method"], entry["distribution"]) for entry in report["p_ik"]]
+    assert tests == [("posterior_online", "in"), ("posterior_online", "out"), ("p_ik_only", "in")]
+    assert report["p_ik"][-1]["n"] == 41
 
 
 @pytest.mark.slow
@@ -195,6 +198,16 @@ def test_what_is_asked_and_trained_for_a_calibration(capsys, tmp_path):
     )
     lines = plan(capsys, tmp_path, methods=("selective_frozen", "random_selection_frozen"), p_ik__num_test=0)
     assert not any("calibration" in line or "P(IK) test" in line for line in lines)
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_p_ik_that_others_have_their_scores_from_is_tested(capsys, tmp_path, is_listed):
+    """In distribution; where it is not listed, no answers to the test are asked for it."""
+    lines = plan(capsys, tmp_path, methods=("selective_frozen",) + ("p_ik_only",) * is_listed)
+    assert sum("  P(IK) test of p_ik_only, seed 0" in line for line in lines) == 1
+    asked = [line.partition(", seed")[0].split(" on ")[1] for line in lines if "few-shot answers" in line]
+    held_out = ["arc (P(IK) test)"]
+    assert asked == ["sciq (student's half)", "arc (P(IK))", *(["sciq (test)"] * is_listed), *held_out]
 
 
 @pytest.mark.parametrize(
