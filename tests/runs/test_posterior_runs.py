@@ -16,6 +16,7 @@ from selw2s_jax.runtime import artifacts
 METHODS = (
     "posterior",
     "posterior_online",
+    "posterior_online_shuffled",
     "posterior_shuffled",
     "posterior_constant",
     "selective_by_confidence",
@@ -23,7 +24,6 @@ METHODS = (
     "selective_frozen",
     "random_selection_frozen",
 )
-FROZEN = tuple(name for name in METHODS if name != "posterior_online")
 
 
 def make_config(**overrides):
@@ -114,7 +114,11 @@ def test_results_hold_the_calibration(finished):
     assert {record["method"] for record in report["records"]} == {"weak", "ceiling", *METHODS}
     assert {entry["method"] for entry in report["diagnostics"]} == set(METHODS)
     tests = [(entry["method"], entry["distribution"]) for entry in report["p_ik"]]
-    assert tests == [("posterior_online", "in"), ("posterior_online", "out"), ("p_ik_only", "in")]
+    online = ("posterior_online", "posterior_online_shuffled")
+    assert tests == [*((name, where) for name in online for where in ("in", "out")), ("p_ik_only", "in")]
+    # Controls are shown by the P(IK) of what they control for.
+    whose = {entry["method"]: entry["p_ik_of"] for entry in report["disagreement"]}
+    assert whose == {name: "posterior_online" if name in online else "p_ik_only" for name in METHODS}
     assert report["p_ik"][-1]["n"] == 41
 
 
