@@ -10,7 +10,7 @@ import numpy as np
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import calibrated, columns
+from selw2s_jax.experiments import calibrated, columns, neighbours
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
@@ -25,7 +25,6 @@ from selw2s_jax.stages import (
     predict,
     pretrain,
     probe,
-    smoothed,
     train,
 )
 from selw2s_jax.stages import settings as settings_lib
@@ -430,21 +429,10 @@ class Experiment:
             elif column_name not in (*named, columns.NEIGHBOURS):
                 named[column_name] = examples.Made(self._made_column(seed, column_name))
         if columns.NEIGHBOURS in columns.carried(self._config, method)[batches.TASK]:
-            named[columns.NEIGHBOURS] = self._neighbours(seed, method, named)
+            half = self.inputs.by_seed[seed].student_half
+            embedded = self.embeddings("strong", seed, "student_half")
+            named[columns.NEIGHBOURS] = neighbours.column(self._config, seed, name, half, named, embedded)
         return named
-
-    def _neighbours(
-        self, seed: int, method: registry.Method, named: dict[str, examples.Column]
-    ) -> smoothed.Neighbours:
-        """The mean labels of neighbours in the whole half: of those that the rule chooses, where it does so once."""
-        objective = objectives.without_smoothing(objectives.make_objective(self._config, method))
-        is_fixed = objective is not None and not any(column.by_step for column in named.values())
-        graph = {key: value for key, value in self._config.graph.items() if key not in ("alpha", "over")}
-        return smoothed.Neighbours(
-            smoothed.Chosen(objective, dict(named)) if is_fixed else named["weak_probs"],
-            self.embeddings("strong", seed, "student_half"),
-            graph,
-        )
 
     @_once
     def _made_column(self, seed: int, name: str) -> column.Column:

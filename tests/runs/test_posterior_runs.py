@@ -204,6 +204,16 @@ def test_what_is_asked_and_trained_for_a_calibration(capsys, tmp_path):
     assert not any("calibration" in line or "P(IK) test" in line for line in lines)
 
 
+def test_means_of_weak_labels_over_the_set_are_one_stage_for_every_method_and_weight(capsys, tmp_path):
+    names, found = ("selective_without_ik", "random_selection", "posterior"), []
+    for alpha in (0.0, 0.9):
+        lines = plan(capsys, tmp_path, methods=names, graph__over="set", graph__alpha=alpha, p_ik__num_test=7)
+        means = [line.partition("means of neighbours' ")[2] for line in lines if "means of" in line]
+        assert [one.partition(",")[0] for one in means] == ["weak labels", "labels of posterior"]
+        found.append(means[0])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("is_listed", [False, True])
 def test_p_ik_that_others_have_their_scores_from_is_tested(capsys, tmp_path, is_listed):
     """In distribution; where it is not listed, no answers to the test are asked for it."""
