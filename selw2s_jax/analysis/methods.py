@@ -27,6 +27,7 @@ class Facts:
         weighs: whether it weighs both labels of a row, rather than choose one of them.
         has_gamma: whether the threshold `p_ik.gamma` says anything of its P(IK).
         smooths: whether the labels of its rows are averaged over the graph, where its rule does so at all.
+        p_ik_from: where it has its P(IK) from, of `registry.P_IK_FROM`.
     """
 
     description: str = "a method of the config"
@@ -36,6 +37,7 @@ class Facts:
     control_of: str | None = None
     weighs: bool = False
     has_gamma: bool = True
+    p_ik_from: str = "config"
 
     def __post_init__(self):
         if self.role not in registry.ROLES or not isinstance(self.description, str):
@@ -72,6 +74,7 @@ def facts(name: str, supervision: str = "class_head") -> Facts:
         control_of=method.control_of,
         weighs=method.weighs,
         has_gamma=not method.weighs and method.rule_options.get("selector") != "by_confidence",
+        p_ik_from=method.p_ik_from,
     )
 
 

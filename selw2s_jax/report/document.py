@@ -245,7 +245,12 @@ def _label_stages(run: stored.Run) -> dict[str, list[list[float]]]:
 
 
 def _describe_methods(runs: Sequence[stored.Run]) -> dict[str, str]:
-    return {method: facts.description for run in runs for method, facts in run.methods.items()}
+    return {
+        method: run.facts(method).description
+        for run in runs
+        # P(IK) alone may be tested without being listed.
+        for method in (*run.methods, *(entry["method"] for entry in run.p_ik))
+    }
 
 
 def _example_parts(runs: Iterable[stored.Run]) -> list[str]:

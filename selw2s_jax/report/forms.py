@@ -17,7 +17,7 @@ MANIFEST = {
         "seeds": [int],
         "weak": {"model": _TEXT},
         "strong": {"model": _TEXT},
-        "p_ik": {"task": str, "gamma": (int, float)},
+        "p_ik": {"task": str, "gamma": (int, float), "mask?": str},
         "training": {"batch_size": int},
     },
     "models": {"strong": {"name": str}, "weak?": {"name": str}},

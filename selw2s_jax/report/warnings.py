@@ -5,12 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from selw2s_jax.analysis import disagreement, formats, results
+from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.method import registry
 from selw2s_jax.report import disagreement_numbers, numbers, stored
 
 _NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
 _LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
 _WITHOUT_GAMMA = "look at the calibration of weak labels and of P(IK), which say what is selected"
+_OF_ONLINE = "lower p_ik.gamma, or train P(IK) first: p_ik.stage=pretrain_then_joint"
+_OF_FROZEN = (
+    "gamma is held against the scores of a P(IK) that was trained first and no longer changes, which may be too low as "
+    "a whole: look at its calibration (p_ik.num_test) and lower p_ik.gamma, train it longer (p_ik.epochs), or take "
+    "selective_by_confidence or posterior, which calibrate it"
+)
+_OF_FILE = "lower p_ik.gamma, or see whether the scores of p_ik.scores_file are too low as a whole"
 _CROWDED = 0.9  # share of the batch that are effective neighbours, above which labels are one average
 
 
@@ -143,9 +151,7 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
             (
                 lambda r: r < _NEAR_NONE,
                 f"next to nothing is selected: this is training on {kind}weak labels",
-                "lower p_ik.gamma, or train P(IK) first: p_ik.stage=pretrain_then_joint"
-                if has_gamma
-                else _WITHOUT_GAMMA,
+                _against_low_rate(run, run.facts(method)),
             ),
             (
                 lambda r: r > _NEAR_ALL,
@@ -176,6 +182,15 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
                 f"{'raise p_ik.gamma, ' * has_gamma}train P(IK) on a nearer task (p_ik.task) or on more questions, or "
                 "give more shots (self_label.num_shots)",
             )
+
+
+def _against_low_rate(run: stored.Run, facts: methods_lib.Facts) -> str:
+    """What makes a method select more, by where its P(IK) is from."""
+    if not facts.has_gamma:
+        return _WITHOUT_GAMMA
+    if facts.p_ik_from != "config":
+        return _OF_FROZEN
+    return {"frozen_scores": _OF_FROZEN, "file": _OF_FILE}.get(run.config["p_ik"].get("mask"), _OF_ONLINE)
 
 
 def _of_disagreement(run: stored.Run) -> Iterator[Finding]:
@@ -290,8 +305,15 @@ def _of_p_ik(run: stored.Run) -> Iterator[Finding]:
         for (train_task, test_task, distribution), entries in of_test.items():
             words = f"trained on {train_task}, tested on {test_task} ({results.DISTRIBUTIONS[distribution]})"
             yield from _of_one_test(method, entries, words)
-            if run.facts(method).has_gamma:
+            if _is_held_against_gamma(run, method):
                 yield from _of_gamma(method, entries, words, run.config["p_ik"]["gamma"])
+
+
+def _is_held_against_gamma(run: stored.Run, method: str) -> bool:
+    """Whether gamma counts for P(IK) of a method; of P(IK) alone that is not listed, for a method that has it."""
+    listed = run.config["methods"]
+    is_read = method in listed or any(run.facts(one).has_gamma and run.facts(one).selects for one in listed)
+    return run.facts(method).has_gamma and is_read
 
 
 def _of_one_test(method: str, entries: list[dict[str, Any]], words: str) -> Iterator[Finding]:
