@@ -29,12 +29,13 @@ METHODS = {
 _CONTROLS = ("all_variations", "all_variations_sampled", "random_filter", "shuffled_weights")
 
 
-def made_answers(num_questions=83, count=5, num_choices=4, *, seed=0, skill=1.0, bias=0.0):
-    """Answers `[Q][1 + N]` to questions of choices, truths `[Q]`, and where they stood; some have none.
+def made_answers(num_questions=83, count=5, num_choices=4, *, seed=0, skill=1.0, bias=0.0, unparsed=0.06):
+    """Answers `[Q][1 + N]` to questions of choices, truths `[Q]`, and where they stood.
 
     Args:
         skill: how much easier than others some questions are; 0: all answers are drawn anew.
         bias: how often the letter A is written, whatever stands there.
+        unparsed: how often no answer is found.
     """
     rng = np.random.default_rng(seed)
     answers, truths, chosen, right = [], [], [], []
@@ -43,7 +44,7 @@ def made_answers(num_questions=83, count=5, num_choices=4, *, seed=0, skill=1.0,
         orders = [list(range(num_choices)), *(rng.permutation(num_choices).tolist() for _ in range(count))]
         given = [truth if rng.uniform() < ease else int(rng.integers(num_choices)) for _ in orders]
         given = [order[0] if rng.uniform() < bias else one for one, order in zip(given, orders, strict=True)]
-        given = [None if rng.uniform() < 0.06 else one for one in given]
+        given = [None if rng.uniform() < unparsed else one for one in given]
         answers.append(given)
         truths.append(truth)
         chosen.append(
