@@ -66,7 +66,9 @@ def paper_accuracy(run: stored.Run, method: str) -> float | None:
 
 
 def paper_pgr(run: stored.Run, method: str) -> float | None:
-    """PGR of the paper's accuracies, which is the one it gives."""
+    """PGR as the paper prints it, or of its accuracies, which is the one it gives."""
+    if (printed := printed_pgr(run, method)) is not None:
+        return printed
     accuracies = [paper_accuracy(run, name) for name in ("weak", method, "ceiling")]
     if method in registry.REFERENCES or None in accuracies:
         return None

@@ -22,7 +22,7 @@ def draw_entropies(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
         rows: of `reliability_numbers.entropy_rows`.
     """
     with plotting.default_style():
-        figure = plotting.figure(width=max(7.0, min(1.2 + 0.95 * len(rows), 14)), height=6.2)
+        figure = plotting.figure(width=max(8.5, min(1.2 + 0.95 * len(rows), 14)), height=6.2)
         figure.suptitle(textwrap.fill(title, 70), fontsize=13)
         shares, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         places = np.arange(len(rows))

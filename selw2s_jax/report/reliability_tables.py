@@ -158,7 +158,13 @@ def entropy_table(run: stored.Run) -> formats.Table:
         if any(row[key] is not None for row in rows)
     ]
     title = "Weak labels by entropy"
-    return formats.Table("reliability_entropies", title, [*columns, _SEEDS], rows)
+    notes = [
+        "The paper's shares are of answers, ours of questions; those of ETHICS leave out what could not be read."
+    ]
+    has_papers = bool(reliability_numbers.papers_bars(run))
+    return formats.Table(
+        "reliability_entropies", title, [*columns, _SEEDS], rows, notes if has_papers else ()
+    )
 
 
 def score_table(run: stored.Run) -> formats.Table:

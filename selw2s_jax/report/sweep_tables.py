@@ -61,7 +61,8 @@ def _task_columns(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]], stron
             ("paper_accuracy", "paper's accuracy", "percent"),
             ("paper_pgr", "paper's PGR", "ratio"),
         ):
-            meaning = published if name == "paper_accuracy" and not is_average else worked_out
+            is_printed = not is_average and (name == "paper_accuracy" or paper.prints_pgr(strong))
+            meaning = published if is_printed else worked_out
             if any(row.get(f"{task} {name}") is not None for row in rows):
                 columns.append(Column(f"{task} {name}", f"{title}: {heading}", meaning, form))
     return columns

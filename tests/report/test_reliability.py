@@ -103,6 +103,16 @@ def test_a_run_that_is_not_finished_says_what_is_missing(tmp_path):
     assert [table.name for table in found.tables] == ["reliability_steps"] and not found.pictures
 
 
+def test_runs_of_single_seeds_are_joined(run, tmp_path):
+    parts = []
+    for seed in (0, 1):
+        workdir = written_runs.write_run(tmp_path / str(seed), methods=SMALL, seeds=(seed,))
+        parts.append(stored.read_run(workdir))
+    joined = stored._join(parts)
+    assert joined.steps == run.steps and [entry["seed"] for entry in joined.reliability] == [0, 1]
+    assert not joined.has_probabilities and joined.correct("weak", [0, 1]).shape == (2, 60)
+
+
 def _found(tmp_path, **changes):
     entry = written_runs.reliability_entry(**changes)
     methods = {name: SMALL[name] for name in ("weak", "entropy_filter")}
