@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import written_runs
 
-from selw2s_jax.analysis import metrics, reliability
+from selw2s_jax.analysis import metrics, reliability, results
 from selw2s_jax.data import by_id
 from selw2s_jax.method import reliability as scores_lib
 
@@ -206,5 +206,15 @@ def test_nothing_at_all_is_told_as_nothing():
     )
     assert unanimous["filter"]["kept"] == 3 and unanimous["filter"]["tau"] == 0
     assert unanimous["conflicts"] == {"n": 9, "count": 3}
+    lines = results.format_reliability([{"seed": 3, **one} for one in (found, unanimous)]).splitlines()
+    assert len(lines) == 2 and lines[1].split() == [
+        "3",
+        "3",
+        "0.000",
+        "100.00",
+        *["66.67"] * 3,
+        "0.500",
+        "0.00",
+    ]
     with pytest.raises(ValueError, match="kind"):
         reliability.describe([[1]], [1], kind="text")
