@@ -56,7 +56,7 @@ def draw_results(rows: Sequence[Mapping[str, Any]], *, title: str, styles: Style
 
     Args:
         rows: of `numbers.main_results`.
-        chance: accuracy of always answering the more common label, a fraction.
+        chance: accuracy of always giving the commonest answer, a fraction.
     """
     with plotting.default_style():
         figure = plotting.figure(width=10, height=1.9 + 0.34 * len(rows))
@@ -75,7 +75,7 @@ def draw_results(rows: Sequence[Mapping[str, Any]], *, title: str, styles: Style
         accuracies.text(
             100 * chance,
             1.01,
-            "majority class",
+            "commonest answer",
             transform=accuracies.get_xaxis_transform(),
             ha="center",
             fontsize=9,

@@ -22,7 +22,7 @@ MANIFEST = {
     },
     "models": {"strong": {"name": str}, "weak?": {"name": str}},
     "students": [_STORED],
-    "test": {"labels_hash": str, "is_papers_data": bool, "evaluations": [_STORED]},
+    "test": {"labels_hash": str, "is_papers_data": bool, "evaluations": [_STORED | {"stage?": str}]},
     "stages": [{"label": str, "name": str, "key": str}],
     "examples?": [{"task": str, "reader": str, "text": str}],
 }

@@ -7,7 +7,7 @@ from typing import Any
 from selw2s_jax.analysis import disagreement, formats, results
 from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.method import registry
-from selw2s_jax.report import disagreement_numbers, numbers, stored
+from selw2s_jax.report import disagreement_numbers, numbers, reliability_numbers, stored
 
 _NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
 _LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
@@ -19,6 +19,8 @@ _OF_FROZEN = (
     "selective_by_confidence or posterior, which calibrate it"
 )
 _OF_FILE = "lower p_ik.gamma, or see whether the scores of p_ik.scores_file are too low as a whole"
+_UNREADABLE = 0.1  # share of the answers without one, above which labels are few
+_UNEVEN = 0.1  # of all answers, by which a letter is chosen more or less often than the others
 _CROWDED = 0.9  # share of the batch that are effective neighbours, above which labels are one average
 
 
@@ -50,6 +52,7 @@ def find(run: stored.Run) -> list[Finding]:
         *_of_selection(run),
         *_of_disagreement(run),
         *_of_calibration(run),
+        *_of_reliability(run),
         *_of_smoothing(run),
         *_of_p_ik(run),
         *_of_controls(run),
@@ -122,7 +125,7 @@ def _of_references(run: stored.Run) -> Iterator[Finding]:
             yield Finding(
                 method,
                 _join(seeds),
-                f"accuracy {_percent(accuracy)} is not above always answering the more common label "
+                f"accuracy {_percent(accuracy)} is not above always giving the commonest answer "
                 f"({_percent(majority)})",
                 "train it on more data or for more steps, with another learning rate, or take a larger model",
             )
@@ -271,6 +274,55 @@ def _of_calibration(run: stored.Run) -> Iterator[Finding]:
             yield Finding(
                 "calibration", _join(entry["seed"] for entry in there), words.format(values), remedy
             )
+
+
+def _of_reliability(run: stored.Run) -> Iterator[Finding]:
+    """Whether the answers to several prompts give methods anything to filter or to weigh by, and can be read."""
+    names = [name for name in run.methods if name.startswith(("entropy_filter", "reweighted"))]
+    methods = ", ".join(names) or "weak"
+    for method, measure, is_found, words, remedy in (
+        (
+            methods,
+            lambda entry: entry["filter"] and entry["filter"]["kept_share"],
+            lambda share: share > _NEAR_ALL,
+            "the weak model gives nearly all prompts to a question one answer: the filter keeps {} of the questions, "
+            "so it does nothing, and the weights are nearly equal",
+            "vary the prompts more (variations.kind, variations.count), or sample answers (answers.temperature)",
+        ),
+        (
+            "weak",
+            lambda entry: reliability_numbers.share_unparsed(entry),
+            lambda share: share > _UNREADABLE,
+            "no answer was found in {} of what the weak model wrote to the variations",
+            "train it longer, allow longer answers (answers.max_new_tokens), or score the choices (answers.by=score)",
+        ),
+        (
+            "weak",
+            lambda entry: reliability_numbers.unevenness(entry),
+            lambda share: share > _UNEVEN,
+            "the weak model prefers some letters whatever stands there: the share of one is off by {} of the answers",
+            "train it longer, or show every choice at every place (variations.cyclic=True)",
+        ),
+    ):
+        values = [(entry["seed"], measure(entry)) for entry in run.reliability]
+        if there := [(seed, value) for seed, value in values if value is not None and is_found(value)]:
+            shares = _join(_percent(value) for _, value in there)
+            yield Finding(method, _join(seed for seed, _ in there), words.format(shares), remedy)
+    areas = [
+        area | {"seed": entry["seed"]}
+        for entry in run.reliability
+        for area in entry["auroc"]
+        if (area["score"], area["label"]) == ("entropy", "varied")
+    ]
+    if there := [area for area in areas if _is_chance(area)]:
+        yield _of_entries(
+            methods,
+            there,
+            "answers that agree are not shown to be right more often than others: AUROC of S_ent for a wrong label is "
+            "{}, no better than chance or with an interval that holds 0.5",
+            "auroc",
+            "take more questions or variations, or another weak model, before filtering by agreement",
+        )
 
 
 def _of_smoothing(run: stored.Run) -> Iterator[Finding]:

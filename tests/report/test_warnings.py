@@ -90,7 +90,7 @@ def test_a_run_without_failures_has_no_warning(tmp_path):
         ({"right": EVEN | {"ceiling": (2, 2, 1)}}, "ceiling", "0, 1, 2", "PGR is undefined"),
         ({"right": EVEN | {"ceiling": (2, 5, 4)}}, "ceiling", "0", "in 1 of 3 seeds"),
         ({"right": EVEN | {"ceiling": (2, 3, 2)}}, "ceiling", "0, 1, 2", "denominator touches zero"),
-        ({"right": EVEN}, "weak", "0, 1, 2", "more common label (60.0 %)"),
+        ({"right": EVEN}, "weak", "0, 1, 2", "commonest answer (60.0 %)"),
         (
             {"right": EVEN | {"finetune": (1, 2, 0)}},
             "finetune",
