@@ -17,7 +17,7 @@ def make(values, arrange=None):
     for key, value in values.items():
         config_lib.put(config, key, value)
     config = config_lib.normalize(config)
-    checks.validate(config, students=registry.students())
+    checks.validate(config)
     return config
 
 
