@@ -1,0 +1,280 @@
+"""The stages of a run whose models write: who is trained on what, what is in whose key, and what is read."""
+
+import dataclasses
+import json
+
+import pytest
+from support import written_config
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import unread, written, written_inputs
+from selw2s_jax.method import completion_methods, row_weights
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("inputs")
+
+
+@pytest.fixture(scope="module")
+def inputs(workdir):
+    return written_inputs.prepare(written_config.make(), workdir)
+
+
+@pytest.fixture
+def make(inputs):
+    """The experiment of a config, on inputs that are read once."""
+    return lambda of=inputs, **values: written.Experiment(written_config.make(**values), of)
+
+
+def poison(inputs, *roles: str):
+    """The inputs with other right answers to the questions of some roles."""
+    by_seed = {}
+    for seed, data in inputs.by_seed.items():
+        changed = {}
+        for role in roles:
+            split = getattr(data, role)
+            questions = [dataclasses.replace(one, answer=(one.answer + 1) % 4) for one in split.questions]
+            changed[role] = dataclasses.replace(split, questions=questions)
+        by_seed[seed] = dataclasses.replace(data, **changed)
+    return dataclasses.replace(inputs, by_seed=by_seed)
+
+
+def keys(experiment: written.Experiment) -> dict[str, str]:
+    names = experiment.classifiers()
+    found = {name: experiment.trained(0, name).key for name in names}
+    found |= {f"evaluation of {name}": experiment.evaluation(0, name).key for name in names}
+    return found | {"weak answers": experiment.weak_answers(0).key}
+
+
+def differing(one: dict[str, str], other: dict[str, str]) -> set[str]:
+    assert one.keys() == other.keys()
+    return {name for name in one if one[name] != other[name]}
+
+
+EVERY = {"methods": tuple(row_weights.ROW_WEIGHTS)}
+
+
+def test_ground_truth_is_read_by_weak_model_and_ceiling_alone(make, inputs):
+    plain = keys(make(**EVERY))
+    assert differing(plain, keys(make(poison(inputs, "student"), **EVERY))) == {
+        "ceiling",
+        "evaluation of ceiling",
+    }
+    assert not differing(plain, keys(make(poison(inputs, "test"), **EVERY)))
+    assert differing(plain, keys(make(poison(inputs, "weak"), **EVERY))) == plain.keys() - {
+        "ceiling",
+        "evaluation of ceiling",
+    }
+
+
+def changed_by(make, **values) -> set[str]:
+    """The methods whose students a value changes."""
+    names = row_weights.ROW_WEIGHTS
+    before, after = keys(make(**EVERY)), keys(make(**EVERY, **values))
+    found = differing(before, after)
+    assert not found & {"weak", "ceiling", "weak answers"}
+    return {name for name in names if name in found}
+
+
+def test_a_value_changes_the_students_of_the_methods_that_read_it(make):
+    everything, known = set(row_weights.ROW_WEIGHTS), row_weights.ROW_WEIGHTS
+    reading = {
+        key: {name for name in everything if key in known.option_names(name)}
+        for key in ("percentile", "ties", "temperature", "normalize", "unparsed")
+    }
+    assert reading["normalize"] == {
+        "reweighted",
+        "reweighted_sampled",
+        "shuffled_weights",
+        "question_weights",
+    }
+    assert changed_by(make, reliability__percentile=30.0) == reading["percentile"]
+    assert changed_by(make, reliability__ties="split") == reading["ties"]
+    assert changed_by(make, reliability__temperature=0.3) == reading["temperature"]
+    assert changed_by(make, reliability__normalize="batch") == reading["normalize"]
+    assert changed_by(make, answers__unparsed="left_out") == everything == reading["unparsed"]
+    assert changed_by(make, training__match_steps=True) == everything
+    assert not changed_by(make, answers__completion="canonical")  # what is scored is in form already
+
+
+def test_what_students_are_told_of_their_training(make, inputs):
+    normalized = make(methods=("reweighted", "finetune"), reliability__normalize="batch", loss__mean="tokens")
+    of = {name: normalized.trained(0, name) for name in ("weak", "ceiling", "reweighted", "finetune")}
+    assert {name: one.mean for name, one in of.items()} == dict.fromkeys(of, "tokens")
+    assert {name: one.normalize for name, one in of.items()} == dict.fromkeys(of, False) | {
+        "reweighted": True
+    }
+    assert {name: one.num_questions for name, one in of.items()} == dict.fromkeys(of)
+    by_question = make(methods=("reweighted",), reliability__normalize="question").student(0, "reweighted")
+    assert not by_question.normalize and by_question.rows.options["normalize"] == "question"
+    matched = make(training__match_steps=True)
+    numbers = [matched.trained(0, name).num_questions for name in matched.classifiers()]
+    assert numbers == [None, None, *[len(inputs.by_seed[0].student)] * 2]
+    written_answers = make(answers__by="generate", answers__temperature=0.7)
+    assert written_answers.weak_answers(0).how.temperature == 0.7
+    assert written_answers.evaluation(0, "weak").how.temperature == 0.0  # models are always tested greedily
+    assert written_answers.student(0, "finetune").rows.completion == "raw"
+
+
+def test_weak_answers_are_to_the_questions_of_the_student_and_tests_to_one_prompt(make, inputs):
+    experiment = make()
+    answers, test = experiment.weak_answers(0), experiment.evaluation(0, "finetune")
+    assert answers.split is inputs.by_seed[0].student and answers.reader is experiment.weak(0)
+    assert {len(own) for own in answers.plan} == {2} and {len(own) for own in test.plan} == {0}
+    assert answers.needs == (experiment.weak(0),) and experiment.student(0, "finetune").needs == (answers,)
+    assert experiment.weak(0).needs == () == experiment.ceiling(0).needs
+
+
+# Values that nothing reads.
+
+
+def unread_of(**values) -> list[str]:
+    return unread.check([written_config.make(**values)])
+
+
+def test_every_key_of_the_other_form_is_refused():
+    of_classes = (
+        *("p_ik", "self_label", "generation", "calibration", "selection", "graph", "compat", "ceiling"),
+        *("data.conversion", "weak.prompt", "weak.label_noise", "training.embed_once"),
+        *(
+            "analysis.embeddings",
+            "loss.scale",
+            "loss.confidence_coefficient",
+            "loss.confidence_ramp_fraction",
+        ),
+        *("loss.product_weak_power", "loss.product_student_power", "loss.adaptive_temperature"),
+        *("seed.conversion", "seed.shots"),
+    )
+    of_written = (
+        *("variations", "answers", "reliability", "loss.mean", "training.match_steps", "data.mmlu_train"),
+    )
+    classes = config_lib.default_config()
+    classes.weak.model, classes.strong.model = "gpt2", "qwen-14b"
+    for config, names, remedy, key, value in (
+        (written_config.make(), of_classes, "class_head", "graph.alpha", 0.3),
+        (config_lib.normalize(classes), of_written, "completion", "reliability.percentile", 30.0),
+    ):
+        wanted = [key for key in config_lib.dotted_keys(config) if key.startswith(names)]
+        found = unread._unread(config)
+        assert len(wanted) > 10
+        reason = f"set supervision={remedy}"
+        assert {key: found.get(key) for key in wanted} == dict.fromkeys(wanted, (reason, True))
+        config_lib.put(config, key, value)
+        with pytest.raises(UserError, match=rf"^config\.{key}={value} is read by nothing: {reason}$"):
+            unread.check([config])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"reliability__normalize": "batch", "methods": ("entropy_filter",)},
+        {"training__match_steps": True, "methods": ()},
+        {"answers__max_new_tokens": 9},
+        {"answers__completion": "canonical"},
+        {"answers__top_p": 0.5, "answers__by": "generate"},
+        {"data__mmlu_train": "auxiliary", "task": "hellaswag"},
+        {"variations__cyclic": True, "task": "gsm8k", "answers__by": "generate", "variations__kind": "rules"},
+        {"data__source": "/folder", "data__train_file": "mine.csv", "task": "mine"},
+        {"seed__init": 3, "training__trained": "all"},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_what_these_answers_and_methods_do_not_read_is_noted(values):
+    key = next(iter(values)).replace("__", ".")
+    notes = [note for note in unread_of(**values) if note.startswith(f"config.{key}=")]
+    assert len(notes) == 1 and "is read by nothing: " in notes[0]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {
+            "reliability__percentile": 30.0,
+            "methods": ("finetune",),
+        },  # the report has what the filter would keep
+        {"reliability__temperature": 0.5, "methods": ("finetune",)},
+        {"answers__unparsed": "left_out"},
+        {"reliability__normalize": "batch", "methods": ("question_weights",)},
+        {"answers__completion": "canonical", "answers__by": "generate"},
+        {
+            "data__instruction": "Choose.",
+            "data__train_file": "mine.csv",
+            "task": "mine",
+            "data__source": "hub",
+        },
+        {"data__mmlu_train": "auxiliary"},
+        {"seed__init": 3},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_what_is_read_is_not_noted(values):
+    assert unread_of(**values) == []
+
+
+def test_an_instruction_is_of_files_alone():
+    with pytest.raises(
+        UserError, match=r"data\.instruction=.* is read by nothing: .* it is of data\.train_file"
+    ):
+        unread_of(data__instruction="Choose.")
+
+
+# A user's own methods.
+
+
+def test_row_weights_are_tried_and_their_names_are_free(monkeypatch):
+    factories = row_weights.ROW_WEIGHTS._factories
+
+    def refusal(name, weigh):
+        monkeypatch.setitem(factories, name, lambda: weigh)
+        assert name in completion_methods.students()
+        with pytest.raises(UserError) as raised:
+            written.check_methods(written_config.make(methods=(name,)))
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    assert "have the name of a model of every run" in refusal("ceiling", lambda inputs: None)
+    assert "method 'own': its row weights fail: ZeroDivisionError" in refusal("own", lambda inputs: 1 / 0)
+    assert "are (3, 2)" in refusal("own", lambda inputs: row_weights.Rows([[1, 1]] * 3))
+    monkeypatch.setitem(factories, "own", lambda: lambda inputs: row_weights.Rows([[1, 0, 0, 2]] * 3))
+    written.check_methods(written_config.make(methods=("own", "finetune")))
+
+
+# Files of paraphrases, and questions without room.
+
+
+def write_paraphrases(path, ids) -> str:
+    lines = [json.dumps({"example_id": name, "paraphrases": ["Once?", "Twice?"]}) for name in ids]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def test_one_file_has_the_paraphrases_of_all_seeds(workdir, tmp_path):
+    """Whose students have other questions; no more, and no fewer."""
+    values = {"task": "gsm8k", "answers__by": "generate", "seeds": (0, 1)}
+    read = written_inputs.prepare(written_config.make(**values), workdir)
+    by_seed = [read.by_seed[seed].student.ids for seed in (0, 1)]
+    every = sorted({*by_seed[0], *by_seed[1]})
+    assert len(every) > len(by_seed[0])
+    file = tmp_path / "paraphrases.jsonl"
+    values["variations__file"] = write_paraphrases(file, every)
+    found = written_inputs.prepare(written_config.make(**values), workdir)
+    for seed in (0, 1):
+        texts = [[variation.text for variation in own] for own in found.plans[seed]]
+        assert texts == [["Once?", "Twice?"]] * len(by_seed[seed])
+    # What the file says is in the key of the answers, and in that of every student.
+    keys_of = lambda: keys(written.Experiment(written_config.make(**values), found))  # noqa: E731
+    before = keys_of()
+    file.write_text(file.read_text().replace("Twice", "Thrice"))
+    found = written_inputs.prepare(written_config.make(**values), workdir)
+    assert {"weak answers", "reweighted"} <= differing(before, keys_of()) and before["weak"] == keys_of()[
+        "weak"
+    ]
+    for ids, message in (
+        (every[1:], rf"lacks 1 of \d+ questions \(first: {every[0]}\)"),
+        ([*every, "gsm8k/train/x"], r"has 1 questions that are not asked \(first: 'gsm8k/train/x'\)"),
+    ):
+        write_paraphrases(file, ids)
+        with pytest.raises(UserError, match=message):
+            written_inputs.prepare(written_config.make(**values), workdir)
