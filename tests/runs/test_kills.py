@@ -31,6 +31,14 @@ def study(kills, tmp_path_factory):
     return study
 
 
+@pytest.fixture(scope="module")
+def writing_study(kills, tmp_path_factory):
+    """The same of a run whose models write."""
+    study = kills.Study(tmp_path_factory.mktemp("kills"), run="completion")
+    study.timeline = study.untouched("reference")
+    return study
+
+
 @pytest.mark.parametrize(
     "number, phase, stage, at",
     [
@@ -42,6 +50,21 @@ def study(kills, tmp_path_factory):
 def test_a_run_that_is_killed_and_started_again_has_the_untouched_result(
     kills, study, number, phase, stage, at
 ):
+    check_kill(kills, study, number, phase, stage, at)
+
+
+@pytest.mark.parametrize(
+    "number, phase, stage, at",
+    [
+        (signal.SIGKILL, "training", "reweighted, seed 0", 23),
+        (signal.SIGTERM, "scoring", "weak answers, seed 0", 0.0),
+    ],
+)
+def test_so_has_one_whose_models_write(kills, writing_study, number, phase, stage, at):
+    check_kill(kills, writing_study, number, phase, stage, at)
+
+
+def check_kill(kills, study, number, phase, stage, at):
     moment = kills.Moment(phase, stage, at)
     trial = study.trial(f"{number.name}-{phase}", [(moment, number)])
     assert trial["faults"] == []
