@@ -48,7 +48,7 @@ def settings(config: ml_collections.ConfigDict, task: str = "world_choice") -> N
     config.data.source = config.weak.model = config.strong.model = "world"
     config.task = task
     config.world.update(
-        tasks=(task,), task_shares=(1.0,), num_entities=1500, zipf_offset=200.0, tail=0.05, told_as="digits",
+        tasks=(task,), task_shares=(1.0,), num_entities=1500, zipf_offset=200.0, tail=0.03, told_as="digits",
         judged_share=0.3, stated_share=0.6, shown_share=0.3, test_share=0.4,
     )  # fmt: skip
     config.pretraining.batch_rows = 20
@@ -56,6 +56,7 @@ def settings(config: ml_collections.ConfigDict, task: str = "world_choice") -> N
     config.pretraining.weak.num_steps = 350
     config.training.learning_rate = 1e-3
     config.training.trained = "all"
+    config.data.num_train = 1000
     config.precision.compute_dtype = "float32"
     config.execution.remat = "none"
     if task == "world_addition":
@@ -77,8 +78,8 @@ class WrittenWorld(toy_world.World):
 
     @property
     def weighted_words(self) -> tuple[str, ...]:
-        """Also the letters of answers: in a question, where they stand too, they are easily predicted."""
-        return (*super().weighted_words, *_LETTERS)
+        """Also the letters of answers and the end behind them: what of these stands elsewhere is easily predicted."""
+        return (*super().weighted_words, *_LETTERS, _END_OF_TEXT)
 
     def questions(self, task: str) -> dict[str, list[tasks.Question]]:
         """The questions of each role, shuffled; no fact and no pair of numbers is in two roles.
