@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+import types
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,6 +125,53 @@ def test_mmlu_reads_its_own_splits_and_keeps_choices_that_are_equal(tmp_path):
     auxiliary = written_tasks.get("mmlu").with_weak_rows("auxiliary")
     with pytest.raises(errors.UserError, match=r"auxiliary_train\.parquet is missing"):
         written_splits.read(auxiliary, source=source, seed=0)
+
+
+class WholeTable:
+    """What `datasets` gives in its arrow format: `[:]` is the table."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def __getitem__(self, rows):
+        assert rows == slice(None)
+        return self._table
+
+
+def test_what_the_hub_is_asked_for(monkeypatch, tmp_path):
+    asked = []
+
+    def load_dataset(name, config, *, split, revision):
+        asked.append((name, config, split))
+        assert len(revision) == 40
+        row = {"question": split, "subject": "art", "choices": ["a", "b"], "answer": 0}
+        if name != "cais/mmlu":
+            row = {"ctx": split, "endings": ["a", "b"], "label": "1"}
+        table = pa.Table.from_pylist([row] * 4)
+        return types.SimpleNamespace(with_format=lambda _: WholeTable(table))
+
+    def hf_hub_download(name, path, *, repo_type, revision):
+        asked.append((name, path, revision))
+        write_table(tmp_path / path, [{"label": 1, "input": "I left."}] * 4)
+        return str(tmp_path / path)
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    hub = types.SimpleNamespace(hf_hub_download=hf_hub_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    auxiliary = written_tasks.get("mmlu").with_weak_rows("auxiliary")
+    for task in (auxiliary, written_tasks.get("hellaswag"), written_tasks.get("ethics_commonsense")):
+        found = doubts.Found()
+        _, questions = written_rows.load(task, source="hub", found=found)
+        assert all(len(of_split) == 4 for of_split in questions.values())
+    assert asked == [
+        *(("cais/mmlu", "all", split) for split in ("auxiliary_train", "validation", "test")),
+        *(("Rowan/hellaswag", None, split) for split in ("train", "validation")),
+        *(
+            ("hendrycks/ethics", f"commonsense/{split}/0000.parquet", "refs/convert/parquet")
+            for split in ("train", "validation")
+        ),
+    ]
+    assert found.notes == ["ethics_commonsense: hendrycks/ethics on the hub is not pinned to a commit."]
 
 
 def test_hashes_of_texts_say_nothing_of_the_truth(tmp_path):

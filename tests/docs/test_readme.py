@@ -20,7 +20,7 @@ from support import paths, random_arrays, report_runs
 
 import selw2s_jax
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import sources, tasks
+from selw2s_jax.data import sources, tasks, written_splits, written_tasks
 from selw2s_jax.experiments import checks, plugins
 from selw2s_jax.hf import random_checkpoint
 from selw2s_jax.method import label_rules, losses, objectives, registry, selection
@@ -238,6 +238,25 @@ def test_the_task_of_the_guide(plugin, tmp_path):
         ("Q: What has keys? A: a piano", 1),
         ("Q: What has keys? A: a cat", 0),
     ]
+
+
+def test_the_written_task_of_the_guide(tmp_path):
+    (code,) = (one for one in code_blocks(paths.REPO / "docs" / "reliability.md") if "WrittenTask(" in one)
+    (tmp_path / "my_written_task.py").write_text(code)
+    for split, count in (("train", 4), ("test", 2)):
+        rows = {
+            "riddle": [f"{split} {i}?" for i in range(count)],
+            "options": [["a", "b"]] * count,
+            "right": [1] * count,
+        }
+        (tmp_path / "riddles").mkdir(exist_ok=True)
+        pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "riddles" / f"{split}.parquet")
+    with mock.patch.dict(written_tasks.WRITTEN_TASKS):
+        load_module(tmp_path / "my_written_task.py")
+        data = written_splits.read(written_tasks.get("riddles"), source=str(tmp_path), seed=0)
+    assert [len(one) for one in (data.weak, data.student, data.test)] == [2, 2, 2]
+    asked = "Riddle: test 0? A. a. B. b. ### Answer:"
+    assert data.test.prompts[0] == f"### Instruction: Solve the riddle. Choose an answer from A,B. {asked}"
 
 
 def test_the_model_family_of_the_guide(plugin, tmp_path):
