@@ -60,7 +60,7 @@ def settings(config: ml_collections.ConfigDict, task: str = "world_choice") -> N
     config.precision.compute_dtype = "float32"
     config.execution.remat = "none"
     if task == "world_addition":
-        config.world.update(shown_share=0.6, judged_share=0.9, stated_share=0.1)
+        config.world.update(num_entities=100, shown_share=0.6, judged_share=0.9, stated_share=0.1)
 
 
 class WrittenWorld(toy_world.World):
