@@ -50,18 +50,3 @@ def difference(differences: Mapping[str, Sequence[float]], *, confidence: float 
     interval = result.confidence_interval(confidence)
     low, high = float(interval.low), float(interval.high)
     return Difference(mean, low, high, float(result.pvalue), by_cluster)
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values (1979): below alpha for each hypothesis that is rejected at a familywise error of alpha.
-
-    Args:
-        p_values: None where there was no test, which then is none of the family.
-    """
-    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for number, (p, place) in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - number) * p))
-        adjusted[place] = largest
-    return adjusted

@@ -19,11 +19,11 @@ import statistics
 import time
 from typing import Any
 
-import clusters
 import outputs
 from etils import epath
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.analysis import comparisons
 from selw2s_jax.experiments import inputs, selective
 from selw2s_jax.report import numbers, stored
 from selw2s_jax.run import pipeline, schedule
@@ -112,7 +112,7 @@ def describe(found: stored.Run, report: dict[str, Any]) -> dict[str, Any]:
         for row in numbers.main_results(found)
     ]
     primary = [_compared(found, *pair) for pair in PRIMARY]
-    for row, corrected in zip(primary, clusters.holm([row["p_value"] for row in primary]), strict=True):
+    for row, corrected in zip(primary, comparisons.holm([row["p_value"] for row in primary]), strict=True):
         row["p_value_holm"] = corrected
     return {
         "accuracy": rows,

@@ -1,4 +1,4 @@
-"""The config: every key with its default.
+"""The config: its keys, which are in `defaults` with their default values, and what can be done with any config.
 
 Config files build on `default_config()`. A run takes every value from its config; parts that are useful without one
 (losses, smoothing, the decoder, `training.state.OptimizerSettings`) have the same defaults, to which
@@ -12,229 +12,22 @@ import json
 from typing import Any
 
 import ml_collections
-from ml_collections.config_dict import placeholder
 
+from selw2s_jax.defaults import experiment, method, models, training, written
 from selw2s_jax.errors import UserError
 
-# Seeds that no base seed touches: every seed and method is tested on the same converted items.
-TEST_CONVERSION_SEED = 20251114
+_KINDS = (experiment, models, method, written, training)  # of keys
 
 
 def default_config() -> ml_collections.ConfigDict:
     """The paper's settings, locked: a key that is not among them cannot be set.
 
-    Null (typed placeholder) means: chosen by the rule in the comment beside it.
+    Null (typed placeholder) means: chosen by the rule in the comment beside its default.
     """
     config = ml_collections.ConfigDict()
-    for add_keys in (_experiment_keys, _model_keys, _method_keys, _training_keys):
-        add_keys(config)
+    for kind in _KINDS:
+        kind.add_keys(config)
     return config.lock()
-
-
-def _experiment_keys(config: ml_collections.ConfigDict) -> None:
-    """What is run, on which data, from which seeds."""
-    config.task = "sciq"  # a registered task, or any name with data.train_file
-    config.methods = ("finetune", "selective")
-    config.plugins = ()  # modules to import, "package.module", that register parts of your own
-    config.seeds = (0, 1, 2)
-    # Axes of a sweep; the run is their product. An empty one leaves what the rest of the config says.
-    config.sweep = dict(
-        tasks=(),
-        pairs=(),  # "weak:strong", names of models
-        settings=(),  # any other key, "data.num_train=1000,5000"; several axes are several strings
-    )
-
-    config.data = dict(
-        source="hub",  # "hub", "generated", or a folder laid out as <task>/<split>.parquet
-        train_file=placeholder(str),  # a user's own JSONL, CSV or parquet instead of the task's train split
-        test_file=placeholder(str),  # null with train_file: a fifth of the questions is held out
-        instruction=placeholder(str),  # of the few-shot prompt; null: the task's own
-        num_train=20_000,  # at most this many questions, halved
-        num_test=placeholder(int),  # null: the whole test split
-        max_length=1024,  # tokens
-        overlap="note",  # of test questions that are among the training questions: note | drop (of training) | refuse
-        overlong="default",  # default (train: drop, test: truncate) | drop | truncate | error
-        conversion="coin",  # coin | balanced_pair | all
-        sample="random",  # random | first
-        reshuffle=True,  # another order of batches each epoch
-    )
-    # null: derived from the base seed
-    config.seed = dict(
-        split=placeholder(int),
-        conversion=placeholder(int),
-        order=placeholder(int),
-        init=placeholder(int),
-        sampling=placeholder(int),
-        shots=placeholder(int),
-        test_conversion=TEST_CONVERSION_SEED,
-    )
-
-
-def _model_keys(config: ml_collections.ConfigDict) -> None:
-    """The pair of models, and the generated world that they may come from."""
-    for role in ("weak", "strong"):
-        config[role] = dict(
-            model=placeholder(str),  # registry name, hub name, or folder
-            revision=placeholder(str),  # of a hub name; null: the registry's
-            tokenizer=placeholder(str),  # a folder; null: the model's own
-            learning_rate=placeholder(float),  # null: training.learning_rate, else the model's own default
-            trained=placeholder(str),  # null: training.trained
-        )
-
-    # What holds for both models.
-    config.model = dict(
-        bos="auto",  # a beginning-of-text token before every text: auto (as the tokenizer's files say) | on | off
-    )
-
-    # Form of what the weak model reads, as p_ik.prompt, which holds for the strong model; null: p_ik.prompt.
-    config.weak.prompt = placeholder(str)
-
-    # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
-    config.weak.label_noise = 0.0
-
-    # A generated world (data.source="world"); see worlds/toy_world.py.
-    config.world = dict(
-        seed=0,
-        num_entities=1600,
-        zipf_exponent=1.6,
-        zipf_offset=10.0,
-        shown_share=0.5,
-        test_share=0.3,
-        judged_share=0.2,
-        judged_power=0.5,
-        stated_share=0.3,
-        tasks=("world_facts", "world_traits", "world_passage", "world_compare", "world_sums"),
-        task_shares=(3.0, 3.0, 2.0, 2.0, 2.0),
-        tail=1.0,
-        told_as="words",  # words (yes, no) | digits (1, 0)
-        shortcut=placeholder(float),  # null, both: no word of style in the answers
-        shortcut_in_text=placeholder(float),
-    )
-    # Of the language models of a world (weak.model="world", strong.model="world").
-    config.pretraining = dict(
-        seed=0,
-        row_length=96,  # tokens
-        batch_rows=10,
-        learning_rate=6e-3,
-        warmup_steps=100,
-        final_fraction=0.05,  # of the learning rate, at the end of its cosine
-        b2=0.98,
-        clip_norm=1.0,
-        fact_weight=10.0,  # in the loss, of a word that tells a fact or a judgement
-        weak=dict(num_layers=3, embed_dim=32, num_heads=4, mlp_dim=64, num_steps=1500),
-        strong=dict(num_layers=3, embed_dim=64, num_heads=4, mlp_dim=128, num_steps=3400),
-    )
-
-
-def _method_keys(config: ml_collections.ConfigDict) -> None:
-    """Labels, P(IK), graph and losses."""
-    config.p_ik = dict(
-        task="arc",  # that it is trained on
-        data=placeholder(str),  # arc: easy+challenge | easy | challenge
-        file=placeholder(str),  # a user's own file instead of the task's train split
-        num_train=placeholder(int),  # null: all
-        gamma=0.8,
-        weight=1.0,  # lambda of Eq. 4
-        batch_size=placeholder(int),  # null: training.batch_size
-        num_samples=1,  # sampled answers per question; the target is the share that is right
-        temperature=1.0,  # of the sampled answers; 0: greedy
-        stage="joint",  # joint | pretrain_then_joint | frozen
-        epochs=2.0,  # of P(IK) alone, for the latter two and methods that take its scores
-        mask="online",  # online | frozen_scores | file
-        scores_file=placeholder(str),  # for mask=file: JSONL of {example_id, p_ik}
-        prompt="bare",  # classifier input: bare | instruction | fewshot
-        # Beside students: questions of p_ik.task's test split that P(IK) is tested on, as it then is on the task's own;
-        # 0: on neither. With methods=p_ik_only it is tested on the task's own alone. Posterior labels are calibrated
-        # on them.
-        num_test=0,
-    )
-    config.self_label = dict(
-        source="fewshot",  # fewshot | class_head | file | a label source of your own, by name
-        file=placeholder(str),  # for source=file: JSONL of {example_id, label}
-        soft=False,
-        num_shots=4,
-    )
-    # Of few-shot answers that are written at length (GSM8K); sampled with p_ik.temperature where P(IK) is trained.
-    config.generation = dict(
-        max_new_tokens=256,
-        top_p=1.0,  # of the sampled ones: only the likeliest tokens that have this probability together
-    )
-    # Of methods that weigh labels by how far they can be trusted (posterior, selective_by_confidence and the like).
-    config.calibration = dict(
-        # Where weak labels get their temperature: crossfit, by weak models that are each trained on all but one of the
-        # folds of the weak half, or none: they are taken as they are.
-        weak="crossfit",
-        folds=5,
-    )
-    # Parts of the selective rule; your own by name.
-    config.selection = dict(
-        selector="threshold",  # which rows keep the strong model's own label
-        refiner="graph",  # what becomes of the labels of the others: graph | none
-    )
-    # over: with whose labels a label is averaged: batch, by the student's present embeddings; or set, the whole half,
-    # by those of the model as it was pretrained, which smooths `posterior` too.
-    config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True, over="batch")
-    # Of the losses by name; a loss of your own that takes an argument of one of these names is given it, unless it is
-    # registered with other sections.
-    config.loss = dict(
-        scale=1.0,  # of reverse_kl, jensen_shannon, forward_kl, hellinger, total_variation, chi_squared
-        confidence_coefficient=0.5,  # weight of the student's own class in the target
-        confidence_ramp_fraction=0.1,  # of training, over which that weight rises from 0
-        product_weak_power=1.0,  # the target is w^a f^b, normalised: a
-        product_student_power=1.0,  # b
-        adaptive_temperature=1.0,
-    )
-    config.ceiling = dict(split="student")  # student | weak | both
-    # What openai/weak-to-strong is known to do otherwise.
-    config.compat = dict(
-        openai_pooling=False,  # last token = number of ids != 0
-        openai_ramp=False,  # confidence: the bare step fraction until 10 %, then 1 (its issue 33)
-    )
-
-
-def _training_keys(config: ml_collections.ConfigDict) -> None:
-    """Optimization, precision, devices, and what a run writes."""
-    config.training = dict(
-        batch_size=32,
-        micro_batch_size=placeholder(int),  # examples of each kind in one pass; null: the whole batch
-        epochs=2.0,
-        learning_rate=placeholder(float),  # null: each model's own default
-        optimizer="adam",  # adam | adamw | adafactor
-        b1=0.9,
-        b2=0.999,
-        eps=1e-8,
-        weight_decay=0.0,  # decoupled, of adamw and adafactor
-        schedule="cosine",  # cosine | linear | constant
-        warmup_steps=0,
-        clip_norm=placeholder(float),  # largest global norm of a gradient; null: not clipped
-        trained="all",  # all | heads (a linear probe) | lora (heads and low-rank adapters); the rest stays as it was
-        embed_once=True,  # of trained=heads: the model reads every text once, before training; False: at every step
-    )
-    config.lora = dict(  # of training.trained=lora
-        rank=8,
-        alpha=16.0,  # the adapters' product is scaled by alpha / rank
-        dropout=0.0,  # of the adapters' inputs
-        # attention, mlp: all of their weights, biases apart; q, k, v, ...: single ones
-        targets=("attention",),
-    )
-    config.precision = dict(param_dtype="float32", compute_dtype="bfloat16", moment_dtype="float32")
-    # (data, fsdp, tensor) of the strong model; null: all devices on fsdp. The weak model's is folded where it must be.
-    config.mesh = dict(
-        shape=placeholder(tuple),
-        num_groups=1,  # equal groups of devices that make stages side by side; the shape is that of each
-    )
-    config.checkpoint = dict(
-        every_steps=500,  # of a training run between two savings of its whole state; 0: only when told to stop
-        keep=2,  # states of a run under way
-    )
-    config.execution = dict(
-        remat="full",  # full | dots | none
-        attention="xla",  # xla | cudnn
-        train_shapes=6,  # shapes of packed rows that a training run compiles at most
-        score_tokens=16_384,  # tokens in one scoring or evaluation batch
-    )
-    config.logging = dict(every_steps=1, tensorboard=False)
-    config.analysis = dict(embeddings=())  # that a run computes besides: "strong.test", a model and a split
 
 
 def smoke_settings(config: ml_collections.ConfigDict, *, weak: str, strong: str) -> None:

@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "selw2s_jax"
 # Lowest first. A room is a folder or a module of the package's top; `__init__` is the package itself, whose functions
 # import when they are called.
 FLOORS = (
-    ("errors", "method"),
+    ("defaults", "errors", "method"),
     ("analysis", "config", "sharding", "runtime"),
     ("data", "models", "cli"),
     ("hf", "training"),
@@ -23,7 +23,18 @@ FLOORS = (
 # What a room may import of the package, where that is less than all of the floors below it.
 NOTHING_BUT = {
     "method": {"method"},
-    "report": {"report", "run", "analysis", "method", "data", "runtime", "config", "cli", "errors"},
+    "report": {
+        "report",
+        "run",
+        "analysis",
+        "method",
+        "data",
+        "runtime",
+        "config",
+        "defaults",
+        "cli",
+        "errors",
+    },
 }
 # Of another room that it may import, the only modules.
 ONLY_MODULES = {"report": {"run": {"run.manifests"}}}
@@ -137,8 +148,10 @@ def test_a_report_drags_in_no_model_training_inference_or_stage():
 
 
 def test_what_others_build_on_stands_alone():
-    for module in ("analysis.metrics", "models.key_tables", "runtime.storage", "sharding", "config"):
+    for module in ("analysis.metrics", "models.key_tables", "runtime.storage", "sharding"):
         assert internal_imports(module) <= {"errors"}, module
+    assert {room(other) for other in internal_imports("config")} == {"defaults", "errors"}
+    assert not [module for module in MODULES if room(module) == "defaults" and internal_imports(module)]
 
 
 def test_imports_have_no_circle():

@@ -187,9 +187,9 @@ def error_inheritance(weak: npt.ArrayLike, student: npt.ArrayLike, truth: npt.Ar
     """How a student's answers on the same items relate to those of the weak model.
 
     Args:
-        weak, student, truth: `[N]` 0 or 1, answers of both models and the right ones.
+        weak, student, truth: `[N]` answers of both models and the right ones, as labels or texts.
     """
-    weak, student, truth = (np.asarray(values).astype(bool) for values in (weak, student, truth))
+    weak, student, truth = (np.asarray(values) for values in (weak, student, truth))
     if not weak.shape == student.shape == truth.shape or truth.ndim != 1 or not len(truth):
         raise ValueError(
             f"need three non-empty arrays of one length, got {weak.shape}, {student.shape} and {truth.shape}"
@@ -218,6 +218,21 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
         return McNemar(0, 0, 1.0)
     result = stats.binomtest(only_first, only_first + only_second, 0.5)
     return McNemar(only_first, only_second, float(result.pvalue))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjusted p-values (1979): below alpha for each hypothesis that is rejected at a familywise error of alpha.
+
+    Args:
+        p_values: None where there was no test, which then is none of the family.
+    """
+    order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for number, (p, place) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - number) * p))
+        adjusted[place] = largest
+    return adjusted
 
 
 def _percentiles(draws: np.ndarray) -> tuple[float, float]:

@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from selw2s_jax.method import registry
+from selw2s_jax.method import completion_methods, registry
 
 FEW_SHOT = "few-shot answers"  # of the strong model before training, in the place of a method
-_NAMED = registry.REFERENCES | registry.METHODS  # of this package: plug-ins register theirs later
+# Of this package: plug-ins register theirs later.
+_NAMED = registry.REFERENCES | registry.METHODS | completion_methods.METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Facts:
         weighs: whether it weighs both labels of a row, rather than choose one of them.
         has_gamma: whether the threshold `p_ik.gamma` says anything of its P(IK).
         smooths: whether the labels of its rows are averaged over the graph, where its rule does so at all.
+        p_ik_from: where it has its P(IK) from, of `registry.P_IK_FROM`.
     """
 
     description: str = "a method of the config"
@@ -35,6 +37,7 @@ class Facts:
     control_of: str | None = None
     weighs: bool = False
     has_gamma: bool = True
+    p_ik_from: str = "config"
 
     def __post_init__(self):
         if self.role not in registry.ROLES or not isinstance(self.description, str):
@@ -48,9 +51,19 @@ def _selects(method: registry.Method) -> bool:
     )
 
 
-def facts(name: str) -> Facts:
-    """Of a method or reference that this process knows; those of any student where it knows none of that name."""
-    method = registry.REFERENCES.get(name) or registry.METHODS.get(name)
+def _find(name: str, supervision: str) -> registry.Method | None:
+    known = registry.METHODS.get(name), completion_methods.find(name)
+    first, second = known[::-1] if supervision == "completion" else known
+    return registry.REFERENCES.get(name) or first or second
+
+
+def facts(name: str, supervision: str = "class_head") -> Facts:
+    """Of a method or reference that this process knows; those of any student where it knows none of that name.
+
+    Args:
+        supervision: of the run; methods of two forms may have one name.
+    """
+    method = _find(name, supervision)
     if method is None:
         return Facts()
     return Facts(
@@ -61,12 +74,13 @@ def facts(name: str) -> Facts:
         control_of=method.control_of,
         weighs=method.weighs,
         has_gamma=not method.weighs and method.rule_options.get("selector") != "by_confidence",
+        p_ik_from=method.p_ik_from,
     )
 
 
-def to_json(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def to_json(names: Iterable[str], supervision: str = "class_head") -> dict[str, dict[str, Any]]:
     """What a manifest says of these methods."""
-    return {name: dataclasses.asdict(facts(name)) for name in names}
+    return {name: dataclasses.asdict(facts(name, supervision)) for name in names}
 
 
 def from_json(names: Iterable[str], recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, Facts]:
@@ -90,9 +104,12 @@ def of_role(role: str, known: Mapping[str, Facts]) -> list[str]:
     return [name for name in _NAMED if name in names] + [name for name in names if name not in _NAMED]
 
 
-def named() -> dict[str, Facts]:
-    """The facts of all that this package registers."""
-    return {name: facts(name) for name in _NAMED}
+def named(like: Iterable[str] = ()) -> dict[str, Facts]:
+    """The facts of all that this package registers of one form of supervision: that of these methods."""
+    writes = any(name in completion_methods.METHODS and name not in registry.METHODS for name in like)
+    supervision = "completion" if writes else "class_head"
+    known = completion_methods.METHODS if writes else registry.METHODS
+    return {name: facts(name, supervision) for name in (*registry.REFERENCES, *known)}
 
 
 def weak_first(names: Iterable[str]) -> list[str]:

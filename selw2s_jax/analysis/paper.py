@@ -1,9 +1,11 @@
 """The paper's numbers, to be shown as the paper's (Selective Weak-to-Strong Generalization, arXiv 2511.14166).
 
 All of them, by table; whoever shows them says so with `PUBLISHED` or `WORKED_OUT`, and makes sure that the data and
-settings beside them are the paper's. Methods have their names in `method.registry`.
+settings beside them are the paper's. Methods have their names in `method.registry`. Of the models of the second paper,
+Reliability-Aware Alignment, they are those of `paper_reliability`.
 """
 
+from selw2s_jax.analysis import paper_reliability
 from selw2s_jax.method import registry
 
 PUBLISHED = "as published in arXiv 2511.14166, not measured here"
@@ -65,11 +67,11 @@ def paper_accuracy(
     """The paper's accuracy of this cell as a fraction, or None where it has none.
 
     Args:
-        task, weak, strong, method: of Tables 2 to 4.
+        task, weak, strong, method: of Tables 2 to 4, or of the second paper's Tables 1 and 2.
         p_ik_task: that P(IK) is trained on; for another than the paper's own, Table 5.
     """
     if strong != STRONG:
-        return None
+        return paper_reliability.accuracy(task, weak, strong, method)
     if p_ik_task != P_IK_TASK and method in registry.METHODS and registry.METHODS[method].uses_p_ik:
         return SELECTIVE_BY_P_IK_TASK.get((weak, p_ik_task), {}).get(task) if method == "selective" else None
     row = PAPER.get(weak, {}).get(method)
@@ -84,3 +86,18 @@ def p_ik_auroc(train_task: str, test_task: str, strong: str, method: str) -> flo
     if train_task == test_task:
         return in_distribution
     return from_arc if train_task == P_IK_TASK else None
+
+
+def published(strong: str) -> str:
+    """Where accuracies of `paper_accuracy` are from, by strong model."""
+    return PUBLISHED if strong == STRONG else paper_reliability.PUBLISHED
+
+
+def prints_pgr(strong: str) -> bool:
+    """Whether these tables have PGR too."""
+    return strong != STRONG
+
+
+def worked_out(strong: str) -> str:
+    """The same, of what is worked out from them."""
+    return WORKED_OUT if strong == STRONG else paper_reliability.WORKED_OUT

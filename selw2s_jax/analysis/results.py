@@ -100,9 +100,9 @@ def _pgr(method: str, accuracies: Mapping[str, float]) -> tuple[float | None, st
 
 
 def format_table(
-    records: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], majority_class_accuracy: float
+    records: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], majority: float | None
 ) -> str:
-    """The table that a run ends with, from its records and their summary."""
+    """The table that a run ends with, from records, their summary and the majority class's accuracy if any."""
     first = records[0]
     with_paper = any(row["paper_accuracy"] is not None for row in rows)
     header = ["method", "accuracy", "95 % interval", "n", "seeds", "PGR"] + ["paper's accuracy"] * with_paper
@@ -127,7 +127,7 @@ def format_table(
         [
             f"{first['task']}: {first['weak']} teaches {first['strong']} (accuracy in per cent)",
             formats.aligned(cells),
-            f"majority class: {formats.percent(majority_class_accuracy)}",
+            *(() if majority is None else (f"majority class: {formats.percent(majority)}",)),
             *(f"PGR {reason}" for reason in sorted(undefined)),
         ]
     )
@@ -178,6 +178,35 @@ def format_disagreement(entries: Sequence[dict[str, Any]]) -> str:
             formats.NOTHING if correlation is None else f"{correlation:.3f}",
         ]
     return formats.aligned([header, *cells.values()])
+
+
+def format_reliability(entries: Sequence[dict[str, Any]]) -> str:
+    """What the entropy filter keeps of written weak labels, how many are right before and after it: a line a seed."""
+    header = [
+        "answers to variations", "seed", "questions", "tau", "kept", "right", "right where kept", "right by weight",
+        "AUROC of S_ent", "unparsed",
+    ]  # fmt: skip
+    cells = [header]
+    for entry in entries:
+        if (kept := entry["filter"]) is None:
+            continue
+        before, after = kept["before"]["varied"], kept["after"]["varied"]
+        (area,) = (one for one in entry["auroc"] if (one["score"], one["label"]) == ("entropy", "varied"))
+        cells.append(
+            [
+                "",
+                str(entry["seed"]),
+                str(entry["questions"]),
+                f"{kept['tau']:.3f}",
+                formats.percent(kept["kept_share"]),
+                formats.percent(before["share"]),
+                formats.percent(after["share"]),
+                formats.percent(entry["weighted"]["share"]),
+                formats.NOTHING if area["auroc"] is None else f"{area['auroc']:.3f}",
+                formats.percent(before["unparsed"] / before["n"]),
+            ]
+        )
+    return formats.aligned(cells)
 
 
 def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:

@@ -23,7 +23,7 @@ from selw2s_jax.inference import classify, prefix
 from selw2s_jax.method import registry
 from selw2s_jax.models import decoder
 from selw2s_jax.plan import programs
-from selw2s_jax.stages import train
+from selw2s_jax.stages import training
 from selw2s_jax.training import loop, state
 
 _SEED = 0
@@ -136,7 +136,9 @@ class Workloads:
         first = min(sets)
         epochs = self._config.training.epochs if first == batches.TASK else self._config.p_ik.epochs
         # The shapes of rows are chosen for all steps of a run.
-        of_run = train.count_steps(len(sets[first].example_ids), epochs, sizes[first], f"the run of {name}")
+        of_run = training.count_steps(
+            len(sets[first].example_ids), epochs, sizes[first], f"the run of {name}"
+        )
         start = time.perf_counter()
         data = self._programs.train_batches(
             self._model, sets, sizes, max(of_run, self._num_steps), order_seed=_SEED

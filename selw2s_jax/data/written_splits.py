@@ -106,7 +106,7 @@ def divide(
         seed: decides the parts and samples of training questions.
         found: is given what a reader of the results has to know.
         test_seed: decides which are the test questions; the same for all seeds.
-        num_train: most questions of the weak model and of the student each; None: the task's own limits.
+        num_train: most questions of the weak model and of the student each, besides the task's own limits.
         num_test: likewise of the test.
         overlap_action: what becomes of training questions that the test has, and of the weak model's that the student
             has: one of `overlap.OVERLAPS`.
@@ -126,7 +126,7 @@ def divide(
     pools = _pools(task, questions, seed, test_seed)
     if sample == "first":
         pools = {role: _as_they_come(pool, questions[task.rows[role].split]) for role, pool in pools.items()}
-    take = functools.partial(_take, task, found=found)
+    take = functools.partial(_take, task)
     test = take("test", pools["test"], num_test)
     kept = _without_tests(task, pools["weak"] + pools["student"], test, overlap_action, found)
     student = take("student", [q for q in pools["student"] if q.question_id in kept], num_train)
@@ -191,19 +191,15 @@ def _take(
     task: written_tasks.WrittenTask,
     role: str,
     pool: list[tasks.Question],
-    asked: int | None,
-    *,
-    found: doubts.Found,
+    most: int | None,
 ) -> list[tasks.Question]:
-    """The first questions of a pool: as many as are asked for, else as the task itself says."""
+    """The first questions of a pool: at most so many, and as the task itself says."""
     rows = task.rows[role]
     if not pool:
         raise UserError(
             f"task {task.name} has too few rows in split '{rows.split}': none are {_CALLED[role]}; add questions"
         )
-    if asked is not None and len(pool) < asked:
-        found.note(f"task {task.name}: {len(pool)} questions are {_CALLED[role]}, fewer than {asked}")
-    return pool[: rows.limit if asked is None else asked]
+    return pool[: min((one for one in (rows.limit, most) if one is not None), default=None)]
 
 
 def _as_they_come(

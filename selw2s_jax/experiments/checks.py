@@ -9,12 +9,23 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import fitting, overlap, prompts, splits, tasks
+from selw2s_jax.data import fitting, overlap, prompts, splits, tasks, variation_plans
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import bos
-from selw2s_jax.method import label_sources, objectives, registry, selection
+from selw2s_jax.inference import writing
+from selw2s_jax.method import (
+    completion_methods,
+    label_sources,
+    losses,
+    objectives,
+    registry,
+    reliability,
+    row_weights,
+    selection,
+)
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import places
+from selw2s_jax.stages import rows
 from selw2s_jax.training import state
 from selw2s_jax.worlds import world
 
@@ -22,14 +33,12 @@ from selw2s_jax.worlds import world
 def validate(
     config: ml_collections.ConfigDict,
     *,
-    students: tuple[str, ...],
     models: tuple[str, ...] = ("weak", "strong"),
 ) -> None:
     """Every check of the config alone.
 
     Args:
         config: in its normal form, its plugins loaded.
-        students: names of the registered methods.
         models: the roles that the run has models for.
 
     Raises:
@@ -39,16 +48,15 @@ def validate(
     _check_choices(config)
     _check_numbers(config)
     _check_sizes(config)
-    _check_methods(config, students)
+    _check_methods(config)
     _check_seeds(config)
     _check_lora(config)
     _check_mesh(config)
     _check_batches(config)
     _check_models(config, models)
     _check_data(config)
-    _check_self_labels(config)
-    _check_p_ik(config)
-    _check_calibration(config)
+    for check in _OF_SUPERVISION[config.supervision]:
+        check(config)
     _check_optimizer(config)
     _check_environment(config)
     world.check(config)
@@ -67,7 +75,15 @@ _PLACES = dict.fromkeys(("weak.model", "strong.model"), places.MODEL)
 _PLACES |= dict.fromkeys(("weak.tokenizer", "strong.tokenizer"), places.FOLDER)
 _PLACES |= {"data.source": f"hub, generated, world, {places.FOLDER}"}
 _PLACES |= dict.fromkeys(
-    ("data.train_file", "data.test_file", "p_ik.file", "p_ik.scores_file", "self_label.file"), places.FILE
+    (
+        "data.train_file",
+        "data.test_file",
+        "p_ik.file",
+        "p_ik.scores_file",
+        "self_label.file",
+        "variations.file",
+    ),
+    places.FILE,
 )
 
 
@@ -86,6 +102,7 @@ CALIBRATIONS = ("crossfit", "none")
 def choices() -> dict[str, tuple[str, ...]]:
     """The values of every key that takes one of several, each from where it is acted upon."""
     return {
+        "supervision": tuple(_OF_SUPERVISION),
         "model.bos": bos.POLICIES,
         "data.overlap": overlap.OVERLAPS,
         "data.overlong": fitting.OVERLONG,
@@ -100,6 +117,14 @@ def choices() -> dict[str, tuple[str, ...]]:
         "calibration.weak": CALIBRATIONS,
         "graph.over": ("batch", "set"),
         "ceiling.split": splits.CEILING_SPLITS,
+        "data.mmlu_train": ("dev", "auxiliary"),
+        "variations.kind": ("auto", *variation_plans.KINDS),
+        "answers.by": writing.WAYS,
+        "answers.completion": rows.COMPLETIONS,
+        "answers.unparsed": reliability.UNPARSED,
+        "reliability.ties": reliability.TIES,
+        "reliability.normalize": row_weights.NORMALIZE,
+        "loss.mean": losses.COMPLETION_MEANS,
         "training.optimizer": state.OPTIMIZERS,
         "training.schedule": state.SCHEDULES,
         "training.trained": state.TRAINED,
@@ -132,19 +157,21 @@ _POSITIVE = (
     "strong.learning_rate", "execution.train_shapes", "execution.score_tokens", "logging.every_steps",
     "mesh.num_groups", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
-    "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p",
+    "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p", "answers.max_new_tokens",
+    "answers.top_p", "reliability.temperature",
 )  # fmt: skip
 
 _NOT_NEGATIVE = (
     "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
     "checkpoint.every_steps",
     "training.weight_decay", "training.warmup_steps", "loss.product_weak_power", "loss.product_student_power",
+    "answers.temperature",
 )  # fmt: skip
 
 _UNIT_INTERVAL = (
     "p_ik.gamma", "graph.alpha", "world.judged_share", "world.judged_power", "world.stated_share",
     "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction", "weak.label_noise",
-    "generation.top_p",
+    "generation.top_p", "answers.top_p",
 )  # fmt: skip
 
 # Adam divides by 1 - b, dropout by 1 - its rate.
@@ -177,6 +204,7 @@ _AT_MOST = {
     "p_ik.batch_size": 65_536,
     "p_ik.num_samples": 10_000,
     "calibration.folds": 1_000,
+    "variations.count": 1_000,
     "lora.rank": 65_536,
     **{f"pretraining.{role}.num_layers": 1_000 for role in ("weak", "strong")},
     **{
@@ -223,9 +251,21 @@ def _check_size(key: str, value) -> None:
         raise UserError(f"config.{key}={value} is more than a 32-bit number holds: at most {_INT32}")
 
 
-def _check_methods(config, students: tuple[str, ...]) -> None:
+_STUDENTS = {"class_head": registry.students, "completion": completion_methods.students}
+
+
+def _check_methods(config) -> None:
+    """That methods are those of the form of supervision, each once."""
+    known = {form: students() for form, students in _STUDENTS.items()}
     for method in config.methods:
-        check_one_of("methods", method, students)
+        if method not in known[config.supervision]:
+            if others := [form for form, names in known.items() if method in names]:
+                raise UserError(
+                    f"config.methods={method!r} is a method of supervision={others[0]}, and this run has "
+                    f"supervision={config.supervision}: set the other, or choose of: "
+                    f"{', '.join(known[config.supervision])}"
+                )
+            check_one_of("methods", method, known[config.supervision])
     if len(set(config.methods)) != len(config.methods):
         raise UserError(f"config.methods={tuple(config.methods)} names a method twice")
 
@@ -325,6 +365,36 @@ def _check_calibration(config) -> None:
             f"config.calibration.folds={config.calibration.folds} must be 2 or more: weak models are trained on all "
             "folds but one"
         )
+
+
+def _check_written(config) -> None:
+    varied, answers = config.variations, config.answers
+    if varied.count < 1:
+        raise UserError(f"config.variations.count={varied.count} must be 1 or more")
+    if not 0 <= config.reliability.percentile <= 100:
+        raise UserError(f"config.reliability.percentile={config.reliability.percentile} must lie in [0, 100]")
+    if answers.by == "score" and answers.temperature:
+        raise UserError(
+            f"config.answers.temperature={answers.temperature} is of sampled answers: set it to 0, or "
+            "answers.by=generate"
+        )
+    if varied.kind == "sampling" and not answers.temperature:
+        raise UserError(
+            "config.variations.kind=sampling asks one prompt several times: set answers.temperature above 0, or all "
+            "answers are alike"
+        )
+    for role in ("weak", "strong"):
+        if (config[role].trained or config.training.trained) == "heads":
+            raise UserError(
+                f"the {role} model cannot have training.trained=heads with supervision=completion: models that write "
+                "have no such heads; set lora or all"
+            )
+
+
+_OF_SUPERVISION = {
+    "class_head": (_check_self_labels, _check_p_ik, _check_calibration),
+    "completion": (_check_written,),
+}
 
 
 def _check_optimizer(config) -> None:

@@ -65,11 +65,10 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     notes = [*notes, *_notes_on_own_labels(config), *reader.notes]
     is_p_ik_alone = method_registry.is_p_ik_alone(config.methods)
     recipes = make_recipes(config, workdir)
-    weak = None if is_p_ik_alone else _find_model(config, "weak", recipes, workdir)
-    strong = _find_model(config, "strong", recipes, workdir)
+    weak = None if is_p_ik_alone else find_model(config, "weak", recipes, workdir)
+    strong = find_model(config, "strong", recipes, workdir)
     models = [model for model in (weak, strong) if model]
-    notes += [note for model in models if (note := _note_on_revision(config, model))]
-    notes += [f"{m.role}.model={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
+    notes += notes_on_models(config, models)
     by_seed, dropped = fit(config, by_seed, weak, strong)
     notes += dropped
     return Inputs(
@@ -118,13 +117,13 @@ def answered_splits(config: ml_collections.ConfigDict, of_seed: splits.SeedData)
     """The splits of a seed that the strong model is asked few-shot, by their names in `splits.SeedData`."""
     methods = [method_registry.METHODS[name] for name in config.methods]
     tests_p_ik = any(one.mask_of is None and objectives.trains_p_ik(config, one) for one in methods)
-    is_calibrated = any(columns.is_calibrated(config, one) for one in methods)
+    is_scored_first = any(objectives.is_scored_first(config, one) for one in methods)
     is_alone = of_seed.student_half is None
     labels_half = config.self_label.source == "fewshot" and any(one.uses_self_labels for one in methods)
     asked = {
         "student_half": labels_half and not is_alone,
         "p_ik": of_seed.p_ik is not None,
-        "p_ik_test": (tests_p_ik or is_calibrated) and of_seed.p_ik_test is not None,
+        "p_ik_test": (tests_p_ik or is_scored_first) and of_seed.p_ik_test is not None,
         "test": tests_p_ik and (is_alone or of_seed.p_ik_test is not None),
     }
     return tuple(name for name, is_asked in asked.items() if is_asked)
@@ -142,6 +141,13 @@ def _notes_on_own_labels(config: ml_collections.ConfigDict) -> list[str]:
         f"{', '.join(weighing)}: how often own labels are right is fitted to few-shot answers, and is taken for the "
         f"labels of self_label.source={source} too"
     ]
+
+
+def notes_on_models(config: ml_collections.ConfigDict, models: Sequence[pretrained.Model]) -> list[str]:
+    """What a reader of the results has to know of models."""
+    notes = [note for model in models if (note := _note_on_revision(config, model))]
+    bos = [f"{m.role}.model={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
+    return notes + bos
 
 
 def _note_on_revision(config: ml_collections.ConfigDict, model: pretrained.Model) -> str | None:
@@ -166,9 +172,14 @@ def _check_room_to_write(
         )
 
 
-def _find_model(
+def find_model(
     config: ml_collections.ConfigDict, role: str, recipes: dict[str, world.Recipe], workdir
 ) -> pretrained.Model:
+    """The model of a role, found and checked.
+
+    Raises:
+        UserError: it is not there, or is not fit.
+    """
     made = workdir / "inputs"
     section = config[role]
     name = section.model

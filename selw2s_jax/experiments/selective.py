@@ -1,8 +1,7 @@
 """The stages of Selective W2SG's experiment, by seed and name: asking for one makes those that it needs."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import calibrated, columns
+from selw2s_jax.experiments import calibrated, columns, neighbours, once
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
@@ -25,24 +24,12 @@ from selw2s_jax.stages import (
     predict,
     pretrain,
     probe,
-    smoothed,
     train,
 )
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
-
-def _once(make_stage: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of `Experiment` whose stage is made when it is first asked for, and is the same one afterwards."""
-
-    @functools.wraps(make_stage)
-    def ask(self, *name):
-        key = make_stage.__name__, *name
-        if key not in self._stages:
-            self._stages[key] = make_stage(self, *name)
-        return self._stages[key]
-
-    return ask
+_P_IK_ALONE = "p_ik_only"  # the method whose model methods with frozen P(IK) have their scores from
 
 
 class Experiment:
@@ -87,7 +74,7 @@ class Experiment:
                 chosen.append([*of_model, self.evaluation(seed, name), *self._p_ik_scores_of(seed, name)])
             chosen += [
                 [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
-                for name in self._config.methods
+                for name in self._with_p_ik
                 if registry.METHODS[name].task_weight == 0
             ]
         return [of_model for of_model in chosen if of_model]
@@ -112,13 +99,22 @@ class Experiment:
         return [
             (seed, name, distribution)
             for seed in self._config.seeds
-            for name in self._config.methods
+            for name in self._with_p_ik
             for distribution in self._p_ik_tests_of(seed, name)
         ]
 
     def p_ik_test(self, seed: int, name: str, distribution: str) -> tuple[str, stage_lib.Stage]:
         """The split that P(IK) of a student is tested on, and its scores there."""
         return self._p_ik_tests_of(seed, name)[distribution]
+
+    @property
+    def _with_p_ik(self) -> tuple[str, ...]:
+        """The methods of the run, and P(IK) alone where these have their scores from it."""
+        methods = tuple(self._config.methods)
+        is_scored_first = any(
+            objectives.is_scored_first(self._config, registry.METHODS[name]) for name in methods
+        )
+        return tuple(dict.fromkeys((*methods, _P_IK_ALONE))) if is_scored_first else methods
 
     def _p_ik_scores_of(self, seed: int, name: str) -> list[stage_lib.Stage]:
         return [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
@@ -131,7 +127,8 @@ class Experiment:
         tests = {}
         if data.p_ik_test is not None:
             tests["in"] = ("p_ik_test", self._scores_in_distribution(seed, name))
-        if is_alone or tests:
+        # Of one that is not listed nothing is asked that takes answers to the test.
+        if is_alone or (tests and name in self._config.methods):
             # Without students P(IK) may be trained on the very task that is tested; with them, it is refused.
             tests["in" if objectives.is_own_task(self._config) else "out"] = (
                 "test",
@@ -139,7 +136,7 @@ class Experiment:
             )
         return tests
 
-    @_once
+    @once.once
     def _scores_in_distribution(self, seed: int, name: str) -> predict.Predict:
         return self._predict(
             f"P(IK) test of {name}, seed {seed}", self.student(seed, name), seed, "p_ik_test"
@@ -147,7 +144,7 @@ class Experiment:
 
     # Models.
 
-    @_once
+    @once.once
     def _pretraining(self, role: str) -> pretrain.Pretrain | None:
         """The stage that makes a model, where the run has to make it."""
         recipe = self.inputs.recipes.get(role)
@@ -156,12 +153,12 @@ class Experiment:
         model = {"weak": self.inputs.weak, "strong": self.inputs.strong}[role]
         return pretrain.Pretrain(f"pretraining of the {role} model", self.settings, model, recipe)
 
-    @_once
+    @once.once
     def weak(self, seed: int) -> train.Train:
         """The weak model: fine-tuned on the ground truth of its half."""
         return self._supervised("weak", seed, self.inputs.weak, "weak_half")
 
-    @_once
+    @once.once
     def ceiling(self, seed: int) -> train.Train:
         """The strong ceiling: the strong model on ground truth."""
         halves = {
@@ -188,7 +185,7 @@ class Experiment:
         task = examples.Examples(split, columns)
         return self._train(label or f"{name}, seed {seed}", seed, name, model, "supervised", task=task)
 
-    @_once
+    @once.once
     def p_ik_model(self, seed: int) -> train.Train:
         """P(IK) trained alone, for p_ik.stage other than joint and for frozen scores."""
         return self._train(
@@ -196,11 +193,11 @@ class Experiment:
             seed,
             "p_ik",
             self.inputs.strong,
-            "p_ik_only",
+            _P_IK_ALONE,
             p_ik=self._p_ik_examples(seed),
         )
 
-    @_once
+    @once.once
     def student(self, seed: int, name: str) -> train.Train:
         """A student by the name of its method. The ground truth of its half is not among its inputs."""
         method = registry.METHODS[name]
@@ -249,12 +246,12 @@ class Experiment:
 
     # Labels and predictions.
 
-    @_once
+    @once.once
     def weak_labels(self, seed: int) -> predict.Predict:
         """The weak model's soft labels on the student's half."""
         return self._predict(f"weak labels, seed {seed}", self.weak(seed), seed, "student_half")
 
-    @_once
+    @once.once
     def p_ik_scores(self, seed: int) -> predict.Predict:
         """P(IK) of the student's half by the model that was trained on P(IK) alone."""
         return self._predict(f"P(IK) scores, seed {seed}", self.p_ik_model(seed), seed, "student_half")
@@ -266,7 +263,7 @@ class Experiment:
             columns.is_calibrated(self._config, registry.METHODS[name]) for name in self._config.methods
         )
 
-    @_once
+    @once.once
     def calibration(self, seed: int) -> calibration.Calibrate:
         """What weak labels and own labels are weighed by."""
         data, section = self.inputs.by_seed[seed], self._config.calibration
@@ -280,7 +277,7 @@ class Experiment:
             folds,
             self._config.weak.label_noise,
             self.seed_for(seed, "sampling"),
-            self._scores_in_distribution(seed, "p_ik_only"),
+            self._scores_in_distribution(seed, _P_IK_ALONE),
             self.answers(seed, "p_ik_test"),
             data.p_ik_test,
         )
@@ -298,7 +295,7 @@ class Experiment:
         supervised = {"weak": self.weak, "ceiling": self.ceiling}
         return supervised[name](seed) if name in supervised else self.student(seed, name)
 
-    @_once
+    @once.once
     def evaluation(self, seed: int, name: str) -> predict.Predict:
         """Predictions on the test split of "weak", "ceiling" or a student."""
         return self._predict(
@@ -329,7 +326,7 @@ class Experiment:
         split = getattr(self.inputs.by_seed[seed], name)
         return split.read_as(self._config.weak.prompt if role == "weak" else None)
 
-    @_once
+    @once.once
     def answers(self, seed: int, split_name: str) -> answer.Answer:
         """Few-shot answers on a split, by its name in `splits.SeedData`.
 
@@ -355,7 +352,7 @@ class Experiment:
             self._pretraining("strong"),
         )
 
-    @_once
+    @once.once
     def embeddings(self, role: str, seed: int, split_name: str) -> embed.Embed:
         """What a model makes of the texts of a split, by its name in `splits.SeedData`.
 
@@ -418,23 +415,12 @@ class Experiment:
             elif column_name not in (*named, columns.NEIGHBOURS):
                 named[column_name] = examples.Made(self._made_column(seed, column_name))
         if columns.NEIGHBOURS in columns.carried(self._config, method)[batches.TASK]:
-            named[columns.NEIGHBOURS] = self._neighbours(seed, method, named)
+            half = self.inputs.by_seed[seed].student_half
+            embedded = self.embeddings("strong", seed, "student_half")
+            named[columns.NEIGHBOURS] = neighbours.column(self._config, seed, name, half, named, embedded)
         return named
 
-    def _neighbours(
-        self, seed: int, method: registry.Method, named: dict[str, examples.Column]
-    ) -> smoothed.Neighbours:
-        """The mean labels of neighbours in the whole half: of those that the rule chooses, where it does so once."""
-        objective = objectives.without_smoothing(objectives.make_objective(self._config, method))
-        is_fixed = objective is not None and not any(column.by_step for column in named.values())
-        graph = {key: value for key, value in self._config.graph.items() if key not in ("alpha", "over")}
-        return smoothed.Neighbours(
-            smoothed.Chosen(objective, dict(named)) if is_fixed else named["weak_probs"],
-            self.embeddings("strong", seed, "student_half"),
-            graph,
-        )
-
-    @_once
+    @once.once
     def _made_column(self, seed: int, name: str) -> column.Column:
         return columns.stage(name, self.inputs.by_seed[seed].student_half, self.seed_for(seed, "sampling"))
 
@@ -458,7 +444,7 @@ class Experiment:
             return examples.OwnLabels(self.answers(seed, "student_half"), answering.FILE, section.soft)
         return examples.OwnLabels(self._labels_of_source(seed), label.FILE, section.soft)
 
-    @_once
+    @once.once
     def _labels_of_source(self, seed: int) -> label.Label:
         source, split = self._config.self_label.source, self.inputs.by_seed[seed].student_half
         sampling_seed = self.seed_for(seed, "sampling")

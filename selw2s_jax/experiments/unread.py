@@ -9,8 +9,8 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
-from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry
-from selw2s_jax.worlds import smoke, world
+from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, row_weights
+from selw2s_jax.worlds import smoke, world, written_world
 
 
 def check(configs: Sequence[ml_collections.ConfigDict]) -> list[str]:
@@ -57,6 +57,7 @@ def _usual_values() -> list[dict[str, Any]]:
         lambda config: config_lib.smoke_settings(config, weak="", strong=""),
         config_lib.world_settings,
         config_lib.correlated_world,
+        written_world.settings,
     ):
         config = config_lib.default_config()
         change(config)
@@ -67,7 +68,7 @@ def _usual_values() -> list[dict[str, Any]]:
 def _unread(config: ml_collections.ConfigDict) -> dict[str, tuple[str, bool]]:
     """For each key that the run of a config does not read why, and whether a value of it is refused."""
     found: dict[str, tuple[str, bool]] = {}
-    for is_refused, rules in ((True, _switched_off(config)), (False, _of_other_methods(config))):
+    for is_refused, rules in _RULES[config.supervision](config):
         for names, is_read, reason in rules:
             for key in () if is_read else _keys(config, names):
                 found.setdefault(key, (reason, is_refused))
@@ -93,6 +94,54 @@ def _trained(config: ml_collections.ConfigDict) -> set[str]:
     return {config[role].trained or config.training.trained for role in roles}
 
 
+def _of_class_head(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, Iterator[_Rule]]]:
+    """Whether a value is refused, and rules by which none reads it."""
+    of_written = (
+        "variations",
+        "answers",
+        "reliability",
+        "loss.mean",
+        "training.match_steps",
+        "data.mmlu_train",
+    )
+    yield True, iter([(of_written, False, "set supervision=completion")])
+    yield True, _switched_off(config)
+    yield False, _of_other_methods(config)
+
+
+def _of_completion(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, Iterator[_Rule]]]:
+    of_loss = tuple(name for name in _keys(config, ("loss",)) if name != "loss.mean")
+    of_classes = (
+        *("p_ik", "self_label", "generation", "calibration", "selection", "graph", "compat", "analysis"),
+        *(*of_loss, "weak.prompt", "weak.label_noise", "ceiling", "training.embed_once"),
+        *("data.instruction", "data.conversion", "seed.conversion", "seed.shots"),
+    )
+    yield True, iter([(of_classes, False, "set supervision=class_head")])
+    yield True, _of_models(config)
+    yield False, _of_optimizer(config)
+    yield False, _of_row_weights(config)
+
+
+def _of_row_weights(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
+    """How answers become rows."""
+    known, read = row_weights.ROW_WEIGHTS, set()
+    for name in config.methods:
+        for section in known.sections(name):
+            read |= {f"{section}.{key}" for key in known.option_names(name) if key in config[section]}
+    of_rows = [*_keys(config, ("reliability",)), "answers.unparsed"]
+    for name in of_rows:
+        yield (name,), name in read, "no method of the run has such an option"
+    samples = config.answers.temperature > 0
+    yield ("answers.top_p",), samples, "with answers.temperature=0 the likeliest token is taken"
+    yield ("answers.max_new_tokens",), config.answers.by == "generate", "answers.by=score writes nothing"
+    yield ("data.mmlu_train",), config.task == "mmlu", "it is of the task mmlu"
+    is_permuted = config.variations.kind in ("auto", "permutation")
+    yield ("variations.cyclic",), is_permuted, "it is of variations.kind=permutation"
+
+
+_RULES = {"class_head": _of_class_head, "completion": _of_completion}
+
+
 def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     """What a run is to be made of, where another key says that it is not."""
     p_ik = config.p_ik
@@ -103,6 +152,11 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         p_ik.file is None,
         "p_ik.file is another data set than p_ik.task's, whose parts it names",
     )
+    yield from _of_models(config)
+
+
+def _of_models(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
+    """What models and worlds are to be made of."""
     yield ("world",), config.data.source == world.NAME, f"set data.source={world.NAME}"
     made = [role for role in ("weak", "strong") if config[role].model == world.NAME]
     for role in ("weak", "strong"):
@@ -133,18 +187,23 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     yield of_task, not is_alone, "P(IK) alone has p_ik.epochs and p_ik.num_train"
     has_tasks = config.data.train_file is None or (trains_p_ik and p_ik.file is None)
     yield ("data.source",), has_tasks, "all questions are from files"
-    trained = _trained(config)
-    yield ("lora",), "lora" in trained, "set training.trained=lora"
-    yield ("training.embed_once",), "heads" in trained, "set training.trained=heads"
-    of_adam = ("training.b1", "training.b2", "training.eps", "precision.moment_dtype")
-    is_adam = config.training.optimizer != "adafactor"
-    yield of_adam, is_adam, "they are Adam's, and training.optimizer=adafactor has none of them"
+    yield from _of_optimizer(config)
+    yield ("training.embed_once",), "heads" in _trained(config), "set training.trained=heads"
     is_calibrated = any(columns.is_calibrated(config, method) for method in methods)
     yield ("calibration",), is_calibrated, "no method of the run weighs labels by a calibration"
     is_fitted = config.calibration.weak == "crossfit"
     yield ("calibration.folds",), is_fitted, "with calibration.weak=none weak labels are taken as they are"
     yield from _of_p_ik(config, methods, trains_p_ik, read)
     yield from _of_sampling(config, methods, trains_p_ik)
+
+
+def _of_optimizer(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
+    """What is trained, and how."""
+    trained = _trained(config)
+    yield ("lora",), "lora" in trained, "set training.trained=lora"
+    of_adam = ("training.b1", "training.b2", "training.eps", "precision.moment_dtype")
+    is_adam = config.training.optimizer != "adafactor"
+    yield of_adam, is_adam, "they are Adam's, and training.optimizer=adafactor has none of them"
 
 
 def _of_p_ik(
@@ -155,7 +214,9 @@ def _of_p_ik(
     uses_p_ik = [method for method in methods if method.uses_p_ik]
     beside_task = [method for method in uses_p_ik if method.task_weight > 0]
     jointly = [method for method in beside_task if objectives.trains_p_ik(config, method)]
-    is_tested = registry.is_p_ik_alone(config.methods) or (section.num_test > 0 and bool(jointly))
+    is_scored_first = any(objectives.is_scored_first(config, method) for method in beside_task)
+    has_scores = bool(jointly) or is_scored_first
+    is_tested = registry.is_p_ik_alone(config.methods) or (section.num_test > 0 and has_scores)
     yield ("p_ik.gamma",), "p_ik.gamma" in read or is_tested, "no method of the run selects by P(IK)"
     names = ("task", "file", "data", "num_train", "temperature", "batch_size", "num_test", "num_samples")
     of_data = tuple(f"p_ik.{name}" for name in names)
@@ -171,8 +232,7 @@ def _of_p_ik(
     yield ("p_ik.mask",), bool(by_config), reason
     takes_scores = any(method.mask_of is None for method in by_config)
     yield ("p_ik.scores_file",), takes_scores, "no method of the run selects by P(IK)"
-    is_first = section.stage != "joint" or any(objectives.is_scored_first(config, one) for one in beside_task)
-    is_trained_alone = is_first or len(beside_task) < len(uses_p_ik)
+    is_trained_alone = section.stage != "joint" or is_scored_first or len(beside_task) < len(uses_p_ik)
     yield ("p_ik.epochs",), trains_p_ik and is_trained_alone, "P(IK) is not trained alone"
 
 

@@ -12,12 +12,27 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, fewshot, partials, prefix
 
 
+def begin_length(own: Sequence[int], whole: Sequence[Sequence[int]]) -> int:
+    """How many tokens a prompt and the texts that go on behind it begin with in common.
+
+    A tokenizer may join the end of a prompt with what follows; such a token belongs to what follows.
+
+    Args:
+        own: token ids of the prompt.
+        whole: token ids of the prompt with what follows, of each text.
+    """
+    own, shared = np.asarray(own), len(own)
+    for ids in whole:
+        shared = min(shared, len(ids))
+        differs = np.flatnonzero(np.asarray(ids[:shared]) != own[:shared])
+        shared = int(differs[0]) if len(differs) else shared
+    return shared
+
+
 def encode(
     tokenizer, prompt: str, candidates: Sequence[str], *, name: str = "a question"
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Token ids of a prompt up to where its candidates differ from it, and of each candidate behind that.
-
-    A tokenizer may join the end of a prompt with what follows; such a token belongs to the candidate.
 
     Args:
         candidates: continuations of the prompt, each with its leading space if it has one.
@@ -26,23 +41,35 @@ def encode(
     Raises:
         UserError: a candidate has no token, or there is none, or the prompt has none.
     """
-    if not candidates:
-        raise UserError(f"{name} has no candidates to score")
-    own = np.array(tokenizer.encode(prompt), np.int32)
-    whole = [np.array(tokenizer.encode(prompt + candidate), np.int32) for candidate in candidates]
-    shared = len(own)
-    for ids in whole:
-        length = min(shared, len(ids))
-        differs = np.flatnonzero(ids[:length] != own[:length])
-        shared = int(differs[0]) if len(differs) else length
-    for candidate, ids in zip(candidates, whole, strict=True):
-        if len(ids) <= shared or not candidate:
-            raise UserError(
-                f"the candidate {candidate!r} of {name} has no tokens: candidates are text behind the prompt"
-            )
-    if not shared:
-        raise UserError(f"the prompt of {name} has no tokens: give it text")
-    return own[:shared], [ids[shared:] for ids in whole]
+    (own,), (found,) = encode_batch(tokenizer, [prompt], [candidates], [name])
+    return own, found
+
+
+def encode_batch(
+    tokenizer, prompts: Sequence[str], candidates: Sequence[Sequence[str]], names: Sequence[str]
+) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
+    """`encode` of many prompts, each with its own candidates and name: the prompts, and the candidates of each."""
+    texts = [prompt + text for prompt, own in zip(prompts, candidates, strict=True) for text in own]
+    every, wholes = iter(tokenizer.encode_batch(texts)), []
+    for own in candidates:
+        wholes.append([next(every) for _ in own])
+    begins, found = [], []
+    for ids, whole, texts, name in zip(
+        tokenizer.encode_batch(prompts), wholes, candidates, names, strict=True
+    ):
+        if not texts:
+            raise UserError(f"{name} has no candidates to score")
+        shared = begin_length(ids, whole)
+        for text, of_one in zip(texts, whole, strict=True):
+            if len(of_one) <= shared or not text:
+                raise UserError(
+                    f"the candidate {text!r} of {name} has no tokens: candidates are text behind the prompt"
+                )
+        if not shared:
+            raise UserError(f"the prompt of {name} has no tokens: give it text")
+        begins.append(np.array(ids[:shared], np.int32))
+        found.append([np.array(of_one[shared:], np.int32) for of_one in whole])
+    return begins, found
 
 
 def log_probs(

@@ -23,13 +23,12 @@ class Fitted(NamedTuple):
     """What labels are weighed by.
 
     Attributes:
-        weak_temperature: b of sigmoid(b w), w being the weak model's log-odds: a factor, the inverse of the temperature
-            that elsewhere divides; below 1 it makes them less sure.
+        weak_slope: b of sigmoid(b w), w being the weak model's log-odds: below 1 it makes them less sure.
         p_ik_intercept, p_ik_slope: c_0, c_1 of sigmoid(c_0 + c_1 k), k being the log-odds of P(IK).
         constant_reliability: the share of the strong model's own labels that are right.
     """
 
-    weak_temperature: float
+    weak_slope: float
     p_ik_intercept: float
     p_ik_slope: float
     constant_reliability: float
@@ -51,7 +50,7 @@ def reliability(p_ik: npt.ArrayLike, fitted: Fitted) -> np.ndarray:
     return special.expit(fitted.p_ik_intercept + fitted.p_ik_slope * p_ik_log_odds(p_ik))
 
 
-def fit_weak_temperature(log_odds: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+def fit_weak_slope(log_odds: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """b with the least log loss of sigmoid(b w).
 
     Args:

@@ -78,9 +78,9 @@ def _fit_table(run: stored.Run) -> formats.Table:
     columns = [
         _SEED,
         Column(
-            "weak_temperature",
-            "weak factor",
-            "what the weak label's log-odds are multiplied by: below 1 the weak model is surer than it is right",
+            "weak_slope",
+            "weak slope",
+            "b, by which the weak label's log-odds are multiplied: below 1 the weak model is surer than it is right",
             "ratio",
         ),
         Column("p_ik_intercept", "P(IK) intercept", "c_0 of sigmoid(c_0 + c_1 log-odds of P(IK))", "ratio"),

@@ -30,7 +30,7 @@ _CALIBRATED = {
 }
 _CALIBRATION = {
     "seed": int,
-    **dict.fromkeys(("weak_temperature", "p_ik_intercept", "p_ik_slope", "constant_reliability"), _NUMBER),
+    **dict.fromkeys(("weak_slope", "p_ik_intercept", "p_ik_slope", "constant_reliability"), _NUMBER),
     "p_ik": _CALIBRATED,
 }
 FORMS = {"disagreement": _DISAGREEMENT, "calibration": _CALIBRATION}

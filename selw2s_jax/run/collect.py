@@ -1,6 +1,5 @@
 """What `results.json` says, read from the finished stages of a run."""
 
-import json
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -19,12 +18,12 @@ from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.worlds import toy_world, world
 
 
-def write_truth(test: splits.Split, workdir: epath.Path) -> None:
-    """Writes the ground truth of the test set by example_id, so that predictions can be judged without the data."""
+def truth(test: splits.Split) -> dict[str, list]:
+    """The ground truth of the test set by example_id, so that predictions can be judged without the data."""
     columns = {"example_id": test.ids, "label": test.labels.tolist()}
     if test.task.is_generated:
         columns["solution"] = [example.solution for example in test.examples]
-    artifacts.write_text(workdir / manifests.TRUTH_FILE, json.dumps(columns, indent=1) + "\n")
+    return columns
 
 
 def describe_test(experiment: selective.Experiment) -> dict[str, Any]:

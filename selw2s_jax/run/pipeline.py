@@ -18,9 +18,8 @@ from selw2s_jax import errors
 from selw2s_jax.analysis import methods
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import checks, inputs, plugins, selective, unread
-from selw2s_jax.method import registry
-from selw2s_jax.run import collect, describe, outcome, preview, schedule, sweep
+from selw2s_jax.experiments import checks, plugins, unread
+from selw2s_jax.run import collect, describe, forms, outcome, preview, schedule, sweep
 from selw2s_jax.run import manifests as manifests_lib
 from selw2s_jax.runtime import (
     artifacts,
@@ -46,7 +45,7 @@ class _Plan:
 
     cell: sweep.Cell
     folder: epath.Path
-    experiment: selective.Experiment
+    experiment: forms.Experiment
     stages: list[stage_lib.Stage]
 
 
@@ -67,7 +66,7 @@ def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] =
         plans, stages, missing, [stage for stage in _share_of(plans, shard) if stage.key in missing], workdir
     )
     print(f"on {', '.join(devices)}\n")
-    shown = [one for plan in plans for one in preview.describe(plan.experiment)]
+    shown = [one for plan in plans for one in forms.get(plan.cell.config).preview(plan.experiment)]
     print(preview.to_text(shown))
 
 
@@ -135,13 +134,12 @@ def _check_config(
 
     def check() -> list[str]:
         for cell in cells:
-            is_p_ik_alone = registry.is_p_ik_alone(cell.config.methods)
-            models = ("strong",) if is_p_ik_alone else ("weak", "strong")
             for section in (cell.config, cell.config.p_ik):
                 section.task = tasks.canonical_name(section.task)
-            checks.validate(cell.config, students=registry.students(), models=models)
+            form = forms.get(cell.config)
+            checks.validate(cell.config, models=form.roles(cell.config))
         for cell in cells:
-            plugins.check_methods(cell.config)
+            forms.get(cell.config).check_methods(cell.config)
         return unread.check([cell.config for cell in cells])
 
     notes = distributed.agree(check)
@@ -229,7 +227,8 @@ def _plan(cell: sweep.Cell, workdir: epath.Path, notes: Sequence[str]) -> _Plan:
         print(f"  {cell.name}", flush=True)
     folder = workdir / manifests_lib.RUNS_FOLDER / cell.name if cell.name else workdir
     with distributed.together():
-        experiment = selective.Experiment(cell.config, inputs.prepare(cell.config, workdir, notes=notes))
+        form = forms.get(cell.config)
+        experiment = form.experiment(cell.config, form.prepare(cell.config, workdir, notes=notes))
         targets = [stage for of_model in experiment.targets() for stage in of_model]
         stages = stage_lib.in_order(targets)
         for stage in stages:
@@ -341,7 +340,8 @@ def _write_descriptions(config: ml_collections.ConfigDict, plans: list[_Plan], w
         distributed.main_only(functools.partial(storage.make_folder, plan.folder))
         if plan.cell.name:
             artifacts.write_text(plan.folder / "config.json", _config_text(plan.cell.config))
-        collect.write_truth(plan.experiment.inputs.test, plan.folder)
+        truth = forms.get(plan.cell.config).truth(plan.experiment.inputs.test)
+        artifacts.write_text(plan.folder / manifests_lib.TRUTH_FILE, json.dumps(truth, indent=1) + "\n")
         manifest = _manifest(plan, workdir)
         artifacts.write_text(plan.folder / manifests_lib.MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
 
@@ -357,7 +357,7 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
     if missing := _find_missing(plan.stages, store):
         print(f"{len(missing)} of its {len(plan.stages)} stages are left to other shards", flush=True)
         return {}
-    collector = collect.Collector(plan.cell.config, plan.experiment, store)
+    collector = forms.get(plan.cell.config).collector(plan.cell.config, plan.experiment, store)
     report = outcome.finite(collector.report())
     report["notes"] += collect.notes_on_prompts(plan.stages, store)
     collector.write_p_ik_items(plan.folder)
@@ -369,16 +369,19 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
 def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
     """What a run was made of: to be repeated, and for its students to be found."""
     config, experiment = plan.cell.config, plan.experiment
+    form = forms.get(config)
     return {
         **provenance.code(),
         "libraries": provenance.libraries(),
         **provenance.devices(),
         "config": config_lib.to_json(config),
         "models": {model.role: describe.describe_model(model, workdir) for model in experiment.inputs.models},
-        "students": describe.list_students(config, experiment),
-        "embeddings": describe.list_embeddings(experiment),
-        "methods": methods.to_json(dict.fromkeys((*experiment.classifiers(), *config.methods))),
-        "test": collect.describe_test(experiment),
-        "examples": preview.describe(experiment),
+        "students": form.list_students(config, experiment),
+        "embeddings": form.list_embeddings(experiment),
+        "methods": methods.to_json(
+            dict.fromkeys((*experiment.classifiers(), *config.methods)), config.supervision
+        ),
+        "test": form.describe_test(experiment),
+        "examples": form.preview(experiment),
         "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in plan.stages],
     }

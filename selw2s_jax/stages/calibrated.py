@@ -22,7 +22,7 @@ class _Calibrated(examples.Column):
 
     @property
     def inputs(self):
-        return self.calibration.key
+        return self.calibration.fit_key
 
     def _fitted(self, store) -> method.Fitted:
         return calibration.read(store, self.calibration)[0]
@@ -30,7 +30,7 @@ class _Calibrated(examples.Column):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeakLogOdds(_Calibrated):
-    """Log-odds of class 1 `[N]` by the weak labels, times the temperature that was fitted."""
+    """Log-odds of class 1 `[N]` by the weak labels, times the slope that was fitted."""
 
     labels: examples.WeakLabels
 
@@ -40,11 +40,11 @@ class WeakLogOdds(_Calibrated):
 
     @property
     def inputs(self):
-        return {"labels": self.labels.inputs, "calibration": self.calibration.key}
+        return {"labels": self.labels.inputs, "calibration": self.calibration.fit_key}
 
     def read(self, split, store):
         log_odds = method.class_log_odds(self.labels.read(split, store))
-        return (self._fitted(store).weak_temperature * log_odds).astype(np.float32)
+        return (self._fitted(store).weak_slope * log_odds).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Reliability(_Calibrated):
 
     @property
     def inputs(self):
-        return {"scores": self.scores.inputs, "calibration": self.calibration.key}
+        return {"scores": self.scores.inputs, "calibration": self.calibration.fit_key}
 
     def read(self, split, store):
         return method.reliability(self.scores.read(split, store), self._fitted(store)).astype(np.float32)

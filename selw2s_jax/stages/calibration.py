@@ -23,6 +23,9 @@ from selw2s_jax.stages import stage as stage_lib
 FILE, SCORES_FILE = "calibration.json", "scores.parquet"
 WEAK, P_IK = "weak", "p_ik"  # the kinds of scores
 
+# Raised when the names in its files change and what is fitted does not, so that older artifacts are no longer found.
+_FORM = 2
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Calibrate(stage_lib.Stage):
@@ -66,6 +69,15 @@ class Calibrate(stage_lib.Stage):
 
     @functools.cached_property
     def inputs(self):
+        return self._fitted_to | {"form": _FORM}
+
+    @functools.cached_property
+    def fit_key(self) -> str:
+        """The name of what is fitted, for the inputs of what is made of it: the form of the files is none of these."""
+        return artifacts.artifact_key(self.name, self._fitted_to)
+
+    @functools.cached_property
+    def _fitted_to(self) -> dict[str, Any]:
         named: dict[str, Any] = {
             "version": stage_lib.VERSION,
             "p_ik": self.scores.key,
@@ -128,7 +140,7 @@ class Calibrate(stage_lib.Stage):
         probs = examples.turn_labels(probs, self.weak_half.ids, self.noise, seed=self.noise_seed)
         log_odds = calibration.class_log_odds(probs)
         labels = self.weak_half.labels.astype(bool)
-        scale = calibration.fit_weak_temperature(log_odds, labels)
+        scale = calibration.fit_weak_slope(log_odds, labels)
         confidence = np.abs(log_odds)
         return Scores(
             WEAK,
@@ -159,7 +171,7 @@ def read(store: artifacts.Store, stage: Calibrate) -> tuple[calibration.Fitted, 
 
 def _in_words(fitted: calibration.Fitted) -> str:
     return (
-        f"weak log-odds times {fitted.weak_temperature:.3f}; own labels are right with sigmoid("
+        f"weak log-odds times {fitted.weak_slope:.3f}; own labels are right with sigmoid("
         f"{fitted.p_ik_intercept:.3f} + {fitted.p_ik_slope:.3f} log-odds of P(IK)), {fitted.constant_reliability:.1%} "
         "of all"
     )

@@ -19,8 +19,8 @@ class Probe(train.Train):
 
     forward = staticmethod(step.classify_embeddings)
 
-    def _abstract(self, built: pretrained.ClassifierSettings) -> heads.Probe:
-        return nnx.eval_shape(lambda: self._untrained(built))
+    def abstract_of(self, built: pretrained.ClassifierSettings) -> heads.Probe:
+        return nnx.eval_shape(lambda: self.untrained(built))
 
-    def _untrained(self, built: pretrained.ClassifierSettings) -> heads.Probe:
+    def untrained(self, built: pretrained.ClassifierSettings) -> heads.Probe:
         return pretrained.probe(self.model.config, built)

@@ -84,17 +84,31 @@ class Settings:
         Args:
             seed: of adapters and their dropout; nothing else is random.
         """
-        return pretrained.ClassifierSettings(
-            trained=self.trained[model.role],
-            param_dtype=self.precision.param_dtype,
-            compute_dtype=self.precision.compute_dtype,
-            mesh=mesh,
-            adapters=self.adapters(model),
-            p_ik_head=p_ik_head,
-            seed=seed,
-            remat=self.execution.remat,
-            attention=self.execution.attention,
-        )
+        return pretrained.ClassifierSettings(p_ik_head=p_ik_head, **self._trained_settings(model, mesh, seed))
+
+    def language_model(
+        self, model: pretrained.Model, mesh: jax.sharding.Mesh, *, seed: int = 0
+    ) -> pretrained.LanguageModelSettings:
+        """How a language model is built that is trained.
+
+        Args:
+            seed: of adapters and their dropout; nothing else is random.
+        """
+        return pretrained.LanguageModelSettings(**self._trained_settings(model, mesh, seed))
+
+    def _trained_settings(
+        self, model: pretrained.Model, mesh: jax.sharding.Mesh, seed: int
+    ) -> dict[str, Any]:
+        return {
+            "trained": self.trained[model.role],
+            "param_dtype": self.precision.param_dtype,
+            "compute_dtype": self.precision.compute_dtype,
+            "mesh": mesh,
+            "adapters": self.adapters(model),
+            "seed": seed,
+            "remat": self.execution.remat,
+            "attention": self.execution.attention,
+        }
 
     def language_model_options(self, model: pretrained.Model, mesh: jax.sharding.Mesh) -> dict[str, Any]:
         """Of a model that is only read, as `decoder.Decoder` takes them; the strong one answers, and has its head."""

@@ -73,9 +73,16 @@ class Workbench:
             self._held = (key, load())
         return self._held[1]
 
-    def hold_untouched(self, settings: settings_lib.Settings, model: pretrained.Model) -> decoder.Decoder:
-        """A model as it was pretrained, for all that only read it; the strong one has its language-model head."""
+    def hold_untouched(
+        self, settings: settings_lib.Settings, model: pretrained.Model, *, answers: bool = False
+    ) -> decoder.Decoder:
+        """A model as it was pretrained, for all that only read it; the strong one has its language-model head.
+
+        Args:
+            answers: whether it has that head whichever it is.
+        """
         options = settings.language_model_options(model, settings.mesh_for(model, self.devices))
+        options["lm_head"] |= answers
         # Runs of a sweep may differ in what a stage's key has and in what it has not.
         named = [model.fingerprint, *(options[name] for name in ("compute_dtype", "attention", "lm_head"))]
         return self.hold(f"untouched {named}", lambda: loader.load_decoder(model.folder, **options))

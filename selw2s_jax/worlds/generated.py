@@ -13,8 +13,8 @@ from selw2s_jax.data import by_id
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ALIVE = ("fox", "owl", "crab", "fern", "moss", "trout", "wasp", "pine", "hare", "toad", "oak", "eel")
-_LIFELESS = (
+ALIVE = ("fox", "owl", "crab", "fern", "moss", "trout", "wasp", "pine", "hare", "toad", "oak", "eel")
+LIFELESS = (
     "rock",
     "salt",
     "coin",
@@ -58,15 +58,15 @@ def write_generated_data(
             num_test - easy["test"],
         ),
         ("winogrande/winogrande_xl", "validation", _winogrande_row, _winogrande_schema, num_train, num_test),
-        ("gsm8k/main", "test", _gsm8k_row, _gsm8k_schema, num_train, num_test),
+        ("gsm8k/main", "test", gsm8k_row, _gsm8k_schema, num_train, num_test),
     )
     for subset, test_name, make_row, schema, train_rows, test_rows in makers:
         for split, num_rows in (("train", train_rows), (test_name, test_rows)):
-            rows = [make_row(_Draws(seed, f"{subset}/{split}/{row}"), row) for row in range(num_rows)]
-            _write(pathlib.Path(folder, subset, f"{split}.parquet"), rows, schema())
+            rows = [make_row(Draws(seed, f"{subset}/{split}/{row}"), row) for row in range(num_rows)]
+            write_rows(pathlib.Path(folder, subset, f"{split}.parquet"), rows, schema())
 
 
-class _Draws:
+class Draws:
     """Draws for one row, each keyed by (seed, row name, number of the draw)."""
 
     def __init__(self, seed: int, name: str):
@@ -75,6 +75,7 @@ class _Draws:
         self._count = 0
 
     def below(self, limit: int) -> int:
+        """A whole number from 0, less than `limit`."""
         self._count += 1
         return int(by_id.keyed_uniform(self._seed, f"generated {self._count}", self._name) * limit)
 
@@ -84,26 +85,27 @@ class _Draws:
         return [left.pop(self.below(len(left))) for _ in range(count)]
 
     def one(self, words: Sequence[str]) -> str:
+        """A word."""
         return words[self.below(len(words))]
 
 
-def _sciq_row(draws: _Draws, row: int) -> dict[str, Any]:
-    wrong = draws.some(_LIFELESS, 3)
+def _sciq_row(draws: Draws, row: int) -> dict[str, Any]:
+    wrong = draws.some(LIFELESS, 3)
     return {
         "question": f"Which thing in the {draws.one(_PLACES)} of case {row} is alive?",
         "distractor3": wrong[2],
         "distractor1": wrong[0],
         "distractor2": wrong[1],
-        "correct_answer": draws.one(_ALIVE),
+        "correct_answer": draws.one(ALIVE),
         "support": "",
     }
 
 
-def _boolq_row(draws: _Draws, row: int) -> dict[str, Any]:
+def _boolq_row(draws: Draws, row: int) -> dict[str, Any]:
     place = draws.one(_PLACES)
     # About 62 % are true, as in BoolQ.
     answer = draws.below(100) < 62
-    thing = draws.one(_ALIVE if answer else _LIFELESS)
+    thing = draws.one(ALIVE if answer else LIFELESS)
     return {
         "question": f"is the thing in the {place} alive",
         "answer": answer,
@@ -111,10 +113,10 @@ def _boolq_row(draws: _Draws, row: int) -> dict[str, Any]:
     }
 
 
-def _cosmos_qa_row(draws: _Draws, row: int) -> dict[str, Any]:
+def _cosmos_qa_row(draws: Draws, row: int) -> dict[str, Any]:
     person = draws.one(_PEOPLE)
-    thing = draws.one(_ALIVE)
-    choices = [*draws.some(_LIFELESS, 3), _NONE_OF_THE_ABOVE]
+    thing = draws.one(ALIVE)
+    choices = [*draws.some(LIFELESS, 3), _NONE_OF_THE_ABOVE]
     label = draws.below(4)
     if label < 3:
         choices[label] = thing
@@ -127,10 +129,10 @@ def _cosmos_qa_row(draws: _Draws, row: int) -> dict[str, Any]:
     }
 
 
-def _arc_row(draws: _Draws, row: int) -> dict[str, Any]:
-    choices = draws.some(_LIFELESS, 4)
+def _arc_row(draws: Draws, row: int) -> dict[str, Any]:
+    choices = draws.some(LIFELESS, 4)
     answer = draws.below(4)
-    choices[answer] = draws.one(_ALIVE)
+    choices[answer] = draws.one(ALIVE)
     labels = ["A", "B", "C", "D"] if draws.below(10) else ["1", "2", "3", "4"]
     return {
         "id": f"generated_{row}",
@@ -140,10 +142,10 @@ def _arc_row(draws: _Draws, row: int) -> dict[str, Any]:
     }
 
 
-def _winogrande_row(draws: _Draws, row: int) -> dict[str, Any]:
+def _winogrande_row(draws: Draws, row: int) -> dict[str, Any]:
     answer = draws.below(2)
-    options = [draws.one(_LIFELESS), draws.one(_LIFELESS)]
-    options[answer] = draws.one(_ALIVE)
+    options = [draws.one(LIFELESS), draws.one(LIFELESS)]
+    options[answer] = draws.one(ALIVE)
     return {
         "sentence": f"On day {row} in the {draws.one(_PLACES)} we saw the {options[0]} and the {options[1]} "
         "because the _ had grown.",
@@ -153,7 +155,8 @@ def _winogrande_row(draws: _Draws, row: int) -> dict[str, Any]:
     }
 
 
-def _gsm8k_row(draws: _Draws, row: int) -> dict[str, Any]:
+def gsm8k_row(draws: Draws, row: int) -> dict[str, Any]:
+    """A question whose answer is a number."""
     person = draws.one(_PEOPLE)
     first, second = 2 + draws.below(48), 2 + draws.below(48)
     total = first + second
@@ -164,7 +167,12 @@ def _gsm8k_row(draws: _Draws, row: int) -> dict[str, Any]:
     }
 
 
-def _write(path: pathlib.Path, rows: list[dict[str, Any]], schema: "pa.Schema") -> None:
+def write_rows(path: pathlib.Path, rows: list[dict[str, Any]], schema: "pa.Schema | None" = None) -> None:
+    """Writes rows as parquet.
+
+    Args:
+        schema: None for that of their values.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -10,7 +10,7 @@ from selw2s_jax.data import prompts, sources, tasks
 from selw2s_jax.hf import random_checkpoint, tokenizers
 from selw2s_jax.models import registry
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.worlds import generated
+from selw2s_jax.worlds import generated, generated_written
 
 GENERATED = "generated"
 _VOCAB_SIZE = 601  # of the tokenizer trained on the generated texts
@@ -58,6 +58,11 @@ def data_folder(folder: pathlib.Path) -> pathlib.Path:
         folder / "data",
         lambda path: generated.write_generated_data(path, num_train=_DATA_ROWS[0], num_test=_DATA_ROWS[1]),
     )
+
+
+def written_data_folder(folder: pathlib.Path) -> pathlib.Path:
+    """The generated data sets whose answers are written, likewise."""
+    return artifacts.fill_once(folder / "written_data", generated_written.write)
 
 
 def model_folder(name: str, folder: pathlib.Path) -> pathlib.Path:

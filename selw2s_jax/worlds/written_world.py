@@ -53,13 +53,14 @@ def settings(config: ml_collections.ConfigDict, task: str = "world_choice") -> N
     )  # fmt: skip
     config.pretraining.batch_rows = 20
     config.pretraining.strong.num_steps = 600
-    config.pretraining.weak.num_steps = 350
+    config.pretraining.weak.num_steps = 320
     config.training.learning_rate = 1e-3
     config.training.trained = "all"
     config.data.num_train = 1000
     config.precision.compute_dtype = "float32"
     config.execution.remat = "none"
     if task == "world_addition":
+        config.variations.kind = REWORDED
         config.world.update(num_entities=100, shown_share=0.6, judged_share=0.9, stated_share=0.1)
 
 

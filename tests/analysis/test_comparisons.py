@@ -45,9 +45,9 @@ def test_without_spread_there_is_no_test(differences):
 
 def test_holms_p_values():
     """Holm's own rule: from the smallest, each is compared with alpha over those that are left."""
-    assert clusters_lib.holm([0.04, None, 0.01, 0.03]) == pytest.approx([0.06, None, 0.03, 0.06], nan_ok=True)
-    assert clusters_lib.holm([0.9, 0.6]) == [1.0, 1.0]
-    assert clusters_lib.holm([]) == []
+    assert comparisons.holm([0.04, None, 0.01, 0.03]) == pytest.approx([0.06, None, 0.03, 0.06], nan_ok=True)
+    assert comparisons.holm([0.9, 0.6]) == [1.0, 1.0]
+    assert comparisons.holm([]) == []
 
 
 @PROPERTY

@@ -120,7 +120,6 @@ def test_mmlu_reads_its_own_splits_and_keeps_choices_that_are_equal(tmp_path):
     assert [len(getattr(data, role)) for role in ROLES] == [3, 4, 5]
     assert found.notes == [
         "mmlu: 12 of 12 questions offer the same choice twice, and are asked as they are",
-        "task mmlu: 3 questions are the weak model's, fewer than 4",
     ]
     auxiliary = written_tasks.get("mmlu").with_weak_rows("auxiliary")
     with pytest.raises(errors.UserError, match=r"auxiliary_train\.parquet is missing"):

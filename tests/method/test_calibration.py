@@ -11,11 +11,11 @@ def least(loss, start):
     return optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}).x
 
 
-def test_the_weak_temperature_has_the_least_log_loss():
+def test_the_weak_slope_has_the_least_log_loss():
     rng = np.random.default_rng(0)
     log_odds = 3 * rng.standard_normal(4001)
     labels = rng.random(4001) < special.expit(0.4 * log_odds)
-    found = calibration.fit_weak_temperature(log_odds, labels)
+    found = calibration.fit_weak_slope(log_odds, labels)
     sign = np.where(labels, 1, -1)
     (expected,) = least(lambda b: np.mean(np.log1p(np.exp(-b[0] * sign * log_odds))), [1.0])
     assert found == pytest.approx(expected, rel=1e-4) and found == pytest.approx(0.4, abs=0.03)
@@ -59,7 +59,7 @@ def test_fits_of_degenerate_answers_are_finite(p_ik, right, sign):
         assert np.all(np.abs(reliability - right[0]) < 0.1)
     elif len(set(p_ik)) == 1:
         np.testing.assert_allclose(reliability, np.mean(right), atol=0.01)
-    assert np.isfinite(calibration.fit_weak_temperature(special.logit(np.clip(p_ik, 1e-9, 1 - 1e-9)), right))
+    assert np.isfinite(calibration.fit_weak_slope(special.logit(np.clip(p_ik, 1e-9, 1 - 1e-9)), right))
 
 
 def test_log_odds_are_those_of_both_probabilities():

@@ -215,7 +215,7 @@ def test_warnings_of_a_calibration_name_the_seeds(run):
     entries = [
         report_runs.calibration_entry(seed, slope=slope) for seed, slope in ((0, 0.4), (1, -0.25), (2, 0.0))
     ]
-    entries[0]["weak_temperature"] = -0.5
+    entries[0]["weak_slope"] = -0.5
     found = warnings.find(dataclasses.replace(run, calibration=entries))
     found = [(one.seeds, one.observation) for one in found if one.method == "calibration"]
     assert [seeds for seeds, _ in found] == ["1, 2", "0"]

@@ -92,8 +92,8 @@ def made(tmp_path_factory) -> World:
 
 def test_the_numbers_are_those_of_the_fits(made):
     fitted, content = calibration.read(made.store, made.stage)
-    assert fitted.weak_temperature == pytest.approx(
-        method.fit_weak_temperature(made.log_odds, made.weak_half.labels), rel=1e-5
+    assert fitted.weak_slope == pytest.approx(
+        method.fit_weak_slope(made.log_odds, made.weak_half.labels), rel=1e-5
     )
     assert (fitted.p_ik_intercept, fitted.p_ik_slope) == pytest.approx(
         method.fit_p_ik(made.p_ik.astype(np.float32), made.right), rel=1e-5
@@ -122,17 +122,18 @@ def test_the_scores_are_kept_by_example(made):
 
 def test_without_folds_weak_labels_are_as_they_are(made):
     stage = dataclasses.replace(made.stage, folds=())
-    assert stage.key != made.stage.key and "weak_labels" not in stage.inputs
+    assert stage.key != made.stage.key and stage.fit_key != made.stage.fit_key
+    assert "weak_labels" not in stage.inputs
     made.bench.make(stage)
     fitted, content = calibration.read(made.store, stage)
-    assert fitted.weak_temperature == 1 and content["weak"] is None
+    assert fitted.weak_slope == 1 and content["weak"] is None
     assert fitted.p_ik_slope == calibration.read(made.store, made.stage)[0].p_ik_slope
 
 
 def test_turned_labels_are_calibrated_as_students_get_them(made):
     stage = dataclasses.replace(made.stage, noise=0.4)
     made.bench.make(stage)
-    turned, plain = (calibration.read(made.store, one)[0].weak_temperature for one in (stage, made.stage))
+    turned, plain = (calibration.read(made.store, one)[0].weak_slope for one in (stage, made.stage))
     assert turned < 0.5 * plain
 
 
@@ -150,9 +151,7 @@ def test_columns_are_what_the_fits_make_of_labels(made):
     weak = calibrated.WeakLogOdds(made.stage, examples.WeakLabels(made.weak_labels, 0.0, 0))
     reliable = calibrated.Reliability(made.stage, examples.Scores(made.half_scores))
     w, p = (column.read(made.half, made.store) for column in (weak, reliable))
-    np.testing.assert_allclose(
-        w, fitted.weak_temperature * special.logit(made.half_probs), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(w, fitted.weak_slope * special.logit(made.half_probs), rtol=1e-4, atol=1e-5)
     expected = special.expit(fitted.p_ik_intercept + fitted.p_ik_slope * special.logit(made.half_p_ik))
     np.testing.assert_allclose(p, expected, rtol=1e-4)
     choice = calibrated.ChoiceByConfidence(weak, reliable).read(made.half, made.store)

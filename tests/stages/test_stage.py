@@ -19,6 +19,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, losses, registry
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import examples, own_code, train
+from selw2s_jax.stages import training as training_lib
 from selw2s_jax.training import loop
 from selw2s_jax.worlds import smoke
 
@@ -224,8 +225,8 @@ def test_a_training_has_an_end(epochs):
     with pytest.raises(
         UserError, match=r"^student: .* epochs of 64 examples are more than 1000000 steps of 32: lower"
     ):
-        train.count_steps(64, epochs, 32, "student")
-    assert train.count_steps(64, 500_000.0, 32, "student") == 1_000_000
+        training_lib.count_steps(64, epochs, 32, "student")
+    assert training_lib.count_steps(64, 500_000.0, 32, "student") == 1_000_000
 
 
 def test_a_loss_that_is_none_before_any_weight_has_changed_is_not_for_a_lower_rate():

@@ -99,7 +99,7 @@ def calibration_entry(seed=0, *, with_weak=True, slope=0.5):
         return found
 
     fitted = {
-        "weak_temperature": 0.7,
+        "weak_slope": 0.7,
         "p_ik_intercept": 0.1,
         "p_ik_slope": slope,
         "constant_reliability": 0.6,

@@ -23,7 +23,7 @@ def make(method: str, config: ml_collections.ConfigDict, sizes: family.ModelConf
         model,
         objectives.make_objective(config, registry.METHODS[method]),
         dict.fromkeys((batches.TASK, batches.P_IK), config.training.batch_size),
-        config.training.epochs,
-        *(config_lib.seed_for(config, 0, which) for which in ("order", "init")),
+        epochs=config.training.epochs,
+        **{f"{which}_seed": config_lib.seed_for(config, 0, which) for which in ("order", "init")},
         task=examples.Examples(splits.Split(rows, tasks.TASKS["sciq"], "bare", ()), {}),
     )

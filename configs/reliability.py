@@ -1,0 +1,61 @@
+"""Reliability-Aware Alignment (arXiv 2406.19032): a weak model answers in several prompts, a strong one learns.
+
+--config=configs/reliability.py:pair=llama2-7b-llama2-13b,task=mmlu     a cell of the paper's tables
+--config=configs/reliability.py:smoke                                   random tiny models, generated questions
+--config=configs/reliability.py:compat                                  as far as keys go, what the authors' code does
+"""
+
+from selw2s_jax import config as config_lib
+
+# The paper's pairs, base models as its words have it (its authors' code takes some that follow instructions).
+PAIRS = {
+    "llama2-7b-llama2-13b": ("llama-2-7b", "llama-2-13b"),
+    "llama2-7b-mistral-7b": ("llama-2-7b", "mistral-7b-v0.1"),
+    "llama2-7b-llama3-8b": ("llama-2-7b", "llama-3-8b"),
+    "mistral-7b-llama3-8b": ("mistral-7b-v0.1", "llama-3-8b"),
+}
+TASKS = ("mmlu", "hellaswag", "ethics_commonsense", "gsm8k")
+METHODS = (
+    "finetune", "entropy_filter", "entropy_filter_sampled", "reweighted", "reweighted_sampled",
+    "all_variations", "all_variations_sampled", "random_filter", "shuffled_weights", "question_weights",
+    "answer_weights", "majority",
+)  # fmt: skip
+
+
+def get_config(arguments: str | None = None):
+    """The paper's settings (Appendix C, and the defaults of its trainer), one task and pair."""
+    chosen = config_lib.parse_arguments(
+        arguments, choices={"pair": tuple(PAIRS), "task": TASKS, "smoke": (), "compat": ()}
+    )
+    config = config_lib.default_config()
+    config.supervision, config.task, config.methods = "completion", chosen["task"], METHODS
+    config.weak.model, config.strong.model = PAIRS[chosen["pair"]]
+    config.data.max_length = 1600 if chosen["task"] == "ethics_commonsense" else 512
+    config.variations.count = 2 if chosen["task"] == "ethics_commonsense" else 5
+    config.training.update(
+        batch_size=24, epochs=3.0, learning_rate=5e-5, optimizer="adamw", schedule="linear", clip_norm=1.0,
+        trained="lora",
+    )  # fmt: skip
+    config.lora.update(rank=16, alpha=32.0, dropout=0.05, targets=("q", "v"))
+    if chosen["compat"]:
+        _follow_the_code(config)
+    if chosen["smoke"]:
+        _smoke(config)
+    return config
+
+
+def _follow_the_code(config) -> None:
+    """What the authors' code is known to do otherwise, as far as there are keys for it (docs/reliability.md)."""
+    config.answers.temperature, config.answers.top_p = 0.6, 0.9  # Llama-2's generation config
+    config.answers.unparsed = "trained"
+
+
+def _smoke(config) -> None:
+    """A toy run that needs no network."""
+    config.data.source = "generated"
+    config.data.num_train, config.data.num_test = 64, 31
+    config.weak.model, config.strong.model = "random-tiny-llama", "random-small-qwen2"
+    config.training.batch_size, config.training.learning_rate = 8, 1e-3
+    config.answers.by = "score"  # what random models write says nothing
+    config.seeds = (0,)
+    config.precision.compute_dtype = "float32"

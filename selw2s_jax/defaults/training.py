@@ -1,0 +1,50 @@
+"""Optimization, precision, devices, and what a run writes."""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def add_keys(config: ml_collections.ConfigDict) -> None:
+    """Adds the sections."""
+    config.training = dict(
+        batch_size=32,
+        micro_batch_size=placeholder(int),  # examples of each kind in one pass; null: the whole batch
+        epochs=2.0,
+        learning_rate=placeholder(float),  # null: each model's own default
+        optimizer="adam",  # adam | adamw | adafactor
+        b1=0.9,
+        b2=0.999,
+        eps=1e-8,
+        weight_decay=0.0,  # decoupled, of adamw and adafactor
+        schedule="cosine",  # cosine | linear | constant
+        warmup_steps=0,
+        clip_norm=placeholder(float),  # largest global norm of a gradient; null: not clipped
+        trained="all",  # all | heads (a linear probe) | lora (heads and low-rank adapters); the rest stays as it was
+        match_steps=False,  # of completions: all students take the steps of one row for each question
+        embed_once=True,  # of trained=heads: the model reads every text once, before training; False: at every step
+    )
+    config.lora = dict(  # of training.trained=lora
+        rank=8,
+        alpha=16.0,  # the adapters' product is scaled by alpha / rank
+        dropout=0.0,  # of the adapters' inputs
+        # attention, mlp: all of their weights, biases apart; q, k, v, ...: single ones
+        targets=("attention",),
+    )
+    config.precision = dict(param_dtype="float32", compute_dtype="bfloat16", moment_dtype="float32")
+    # (data, fsdp, tensor) of the strong model; null: all devices on fsdp. The weak model's is folded where it must be.
+    config.mesh = dict(
+        shape=placeholder(tuple),
+        num_groups=1,  # equal groups of devices that make stages side by side; the shape is that of each
+    )
+    config.checkpoint = dict(
+        every_steps=500,  # of a training run between two savings of its whole state; 0: only when told to stop
+        keep=2,  # states of a run under way
+    )
+    config.execution = dict(
+        remat="full",  # full | dots | none
+        attention="xla",  # xla | cudnn
+        train_shapes=6,  # shapes of packed rows that a training run compiles at most
+        score_tokens=16_384,  # tokens in one scoring or evaluation batch
+    )
+    config.logging = dict(every_steps=1, tensorboard=False)
+    config.analysis = dict(embeddings=())  # that a run computes besides: "strong.test", a model and a split

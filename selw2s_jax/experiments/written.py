@@ -1,0 +1,201 @@
+"""The stages of a run whose models write: weak model, its answers, students on them, ceiling, and their tests.
+
+Reliability-Aware Alignment (arXiv 2406.19032); `selective` has those of models with a class head.
+"""
+
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from selw2s_jax import config as config_lib
+from selw2s_jax import errors
+from selw2s_jax.data import by_id, written_splits
+from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import once, written_inputs
+from selw2s_jax.hf import pretrained
+from selw2s_jax.inference import writing
+from selw2s_jax.method import row_weights
+from selw2s_jax.stages import complete, pretrain, rows, written
+from selw2s_jax.stages import settings as settings_lib
+from selw2s_jax.stages import stage as stage_lib
+
+
+class Experiment:
+    """Weak model, ceiling and students that write answers, the weak model's answers to variations, and evaluations.
+
+    Args:
+        config: the validated config.
+        inputs: what its stages read.
+
+    Attributes:
+        inputs: those.
+        settings: of its stages.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, inputs: written_inputs.Inputs):
+        self._config, self.inputs = config, inputs
+        self.settings = settings_lib.Settings.of(config)
+        self._stages: dict[tuple, stage_lib.Stage] = {}
+
+    def targets(self) -> list[list[stage_lib.Stage]]:
+        """The stages that results are read from, by model, in the order in which they are best made."""
+        return [
+            # The answers are asked for beside the weak model, which is then still on the devices.
+            [*([self.weak_answers(seed)] if name == "weak" else []), self.evaluation(seed, name)]
+            for seed in self._config.seeds
+            for name in self.classifiers()
+        ]
+
+    def classifiers(self) -> tuple[str, ...]:
+        """The models that are tested on the task: weak model, ceiling and students."""
+        return ("weak", "ceiling", *self._config.methods)
+
+    # Models.
+
+    @once.once
+    def _pretraining(self, role: str) -> pretrain.Pretrain | None:
+        """The stage that makes a model, where the run has to make it."""
+        recipe = self.inputs.recipes.get(role)
+        if recipe is None:
+            return None
+        model = {"weak": self.inputs.weak, "strong": self.inputs.strong}[role]
+        return pretrain.Pretrain(f"pretraining of the {role} model", self.settings, model, recipe)
+
+    @once.once
+    def weak(self, seed: int) -> complete.Complete:
+        """The weak model: fine-tuned on the ground truth of its questions."""
+        split = self.inputs.by_seed[seed].weak
+        return self._train(f"weak, seed {seed}", seed, "weak", self.inputs.weak, rows.Truth(split))
+
+    @once.once
+    def ceiling(self, seed: int) -> complete.Complete:
+        """The strong ceiling: the strong model on the ground truth of the student's questions."""
+        split = self.inputs.by_seed[seed].student
+        return self._train(f"ceiling, seed {seed}", seed, "ceiling", self.inputs.strong, rows.Truth(split))
+
+    @once.once
+    def student(self, seed: int, name: str) -> complete.Complete:
+        """A student by the name of its method. The ground truth of its questions is not among its inputs."""
+        split, answers = self.inputs.by_seed[seed].student, self._config.answers
+        weighted = rows.Weighted(
+            split,
+            self.weak_answers(seed),
+            name,
+            row_options(self._config, name),
+            answers.completion,
+            self.seed_for(seed, "sampling"),
+        )
+        return self._train(
+            f"{name}, seed {seed}",
+            seed,
+            "student",
+            self.inputs.strong,
+            weighted,
+            normalize=self._config.reliability.normalize == "batch",
+            num_questions=len(split) if self._config.training.match_steps else None,
+        )
+
+    def _train(
+        self, label: str, seed: int, role: str, model: pretrained.Model, of_rows: rows.Rows, **options: Any
+    ) -> complete.Complete:
+        return complete.Complete(
+            label,
+            self.settings,
+            role,
+            model,
+            of_rows,
+            epochs=self._config.training.epochs,
+            order_seed=self.seed_for(seed, "order"),
+            init_seed=self.seed_for(seed, "init"),
+            pretraining=self._pretraining(model.role),
+            mean=self._config.loss.mean,
+            **options,
+        )
+
+    def trained(self, seed: int, name: str) -> complete.Complete:
+        """The training of "weak", "ceiling" or a student."""
+        supervised = {"weak": self.weak, "ceiling": self.ceiling}
+        return supervised[name](seed) if name in supervised else self.student(seed, name)
+
+    # Answers.
+
+    @once.once
+    def weak_answers(self, seed: int) -> written.Write:
+        """The weak model's answers to the student's questions, in the original prompt and all variations."""
+        split, section = self.inputs.by_seed[seed].student, self._config.answers
+        sampling = {"temperature": section.temperature, "top_p": section.top_p}
+        how = writing.Answering(
+            by=section.by,
+            max_new_tokens=self._max_new_tokens(split),
+            seed=self.seed_for(seed, "sampling"),
+            **sampling,
+        )
+        return written.Write(
+            f"weak answers, seed {seed}", self.settings, self.weak(seed), split, self.plan(seed), how
+        )
+
+    def plan(self, seed: int) -> list[tuple]:
+        """The variations of the student's questions."""
+        return self.inputs.plans[seed]
+
+    @once.once
+    def evaluation(self, seed: int, name: str) -> written.Write:
+        """Answers to the test questions by "weak", "ceiling" or a student; greedy."""
+        test = self.inputs.test
+        how = writing.Answering(by=self._config.answers.by, max_new_tokens=self._max_new_tokens(test))
+        return written.Write(
+            f"evaluation of {name}, seed {seed}",
+            self.settings,
+            self.trained(seed, name),
+            test,
+            [()] * len(test),
+            how,
+        )
+
+    def _max_new_tokens(self, split: written_splits.WrittenSplit) -> int:
+        return self._config.answers.max_new_tokens or split.task.max_new_tokens
+
+    def draws(self, seed: int, purpose: str) -> list[float]:
+        """What row weights draw for each of the student's questions."""
+        sampling = self.seed_for(seed, "sampling")
+        return [
+            by_id.keyed_uniform(sampling, purpose, name) for name in self.inputs.by_seed[seed].student.ids
+        ]
+
+    def seed_for(self, base: int, purpose: str) -> int:
+        """The seed of one purpose, of a base seed."""
+        return config_lib.seed_for(self._config, base, purpose)
+
+
+def row_options(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
+    """The config's values for those options that row weights name, from the sections that they are registered with."""
+    values: dict[str, Any] = {}
+    for section in row_weights.ROW_WEIGHTS.sections(name):
+        values |= config[section].to_dict()
+    wanted = row_weights.ROW_WEIGHTS.option_names(name)
+    return {key: value for key, value in values.items() if key in wanted}
+
+
+def check_methods(config: ml_collections.ConfigDict) -> None:
+    """Tries the row weights of every method on a few made-up answers.
+
+    Raises:
+        UserError: they fail, or give no `row_weights.Rows` of the right shape.
+    """
+    made_up = [[0, 0, 0, 1], [None, 1, 0, None], [2, 2, 2, 2]]
+    ids = [f"question {number}" for number in range(len(made_up))]
+    inputs = row_weights.RowInputs(ids, made_up, lambda purpose, key: 0.5)
+    for name in config.methods:
+        try:
+            found = row_weights.get(name, **row_options(config, name))(inputs)
+            weights = np.asarray(found.weights, np.float64)
+        except Exception as error:
+            raise UserError(
+                f"method {name!r}: its row weights fail: {errors.one_line(error, with_type=True)}"
+            ) from error
+        if weights.shape != (3, 4) or not np.isfinite(weights).all() or (weights < 0).any():
+            raise UserError(
+                f"method {name!r}: row weights must be finite and not negative, [questions, 1 + variations]; of 3 "
+                f"questions in 1 + 3 prompts it gives {weights.shape}"
+            )

@@ -1,0 +1,97 @@
+"""Questions of a run whose models write, found and read before any device work, and how they are varied."""
+
+from typing import NamedTuple
+
+import ml_collections
+
+from selw2s_jax import config as config_lib
+from selw2s_jax.data import (
+    doubts,
+    variation_plans,
+    written_rows,
+    written_splits,
+    written_tasks,
+)
+from selw2s_jax.worlds import smoke, world
+
+
+class Read(NamedTuple):
+    """What was read.
+
+    Attributes:
+        by_seed: the questions of each base seed, by role.
+        notes: what a reader of the results has to know.
+        doubts: those of the notes that are reasons to doubt the results.
+        is_papers_data: whether data and prompts are those of the paper's tables.
+    """
+
+    by_seed: dict[int, written_splits.WrittenData]
+    notes: list[str]
+    doubts: list[doubts.Doubt]
+    is_papers_data: bool
+
+
+def read(config: ml_collections.ConfigDict, workdir) -> Read:
+    """The questions of every base seed.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    found, data = doubts.Found(), config.data
+    task, questions = _load(config, workdir, found)
+    by_seed = {
+        seed: written_splits.divide(
+            task,
+            questions,
+            seed=config_lib.seed_for(config, seed, "split"),
+            found=found,
+            test_seed=config.seed.test_conversion,
+            num_train=max(data.num_train // 2, 1),
+            num_test=data.num_test,
+            overlap_action=data.overlap,
+            sample=data.sample,
+        )
+        for seed in config.seeds
+    }
+    written_splits.look_for_overlap(by_seed.values(), found)
+    notes = [*found.notes, *map(str, found.doubts)]
+    return Read(by_seed, notes, found.doubts, _is_papers(config, task))
+
+
+def _load(config: ml_collections.ConfigDict, workdir, found: doubts.Found):
+    data = config.data
+    if data.train_file is not None:
+        return written_rows.load_files(
+            config.task, data.train_file, data.test_file, instruction=data.instruction, found=found
+        )
+    if data.source == world.NAME:
+        return world.written_data(config)
+    task = written_tasks.get(config.task, role="config.task")
+    if config.task == "mmlu":
+        task = task.with_weak_rows(data.mmlu_train)
+    source = data.source
+    if source == smoke.GENERATED:
+        source = str(smoke.written_data_folder(workdir / "inputs"))
+        found.notes.append("the questions are generated: the numbers mean nothing")
+    return written_rows.load(task, source=source, found=found)
+
+
+def _is_papers(config: ml_collections.ConfigDict, task: written_tasks.WrittenTask) -> bool:
+    """Whether data are those of the paper's tables: whole, and as its Appendix B divides them."""
+    data = config.data
+    is_whole = data.num_train >= 20_000 and data.num_test is None and data.overlap != "drop"
+    is_own = task.name in written_tasks.WRITTEN_TASKS and task.rows == written_tasks.get(task.name).rows
+    is_read = data.train_file is None and data.source not in (smoke.GENERATED, world.NAME)
+    return is_whole and is_own and is_read
+
+
+def variation_settings(config: ml_collections.ConfigDict, seed: int) -> variation_plans.Plan:
+    """How the questions of a base seed are varied."""
+    section = config.variations
+    return variation_plans.Plan(
+        kind=section.kind,
+        count=section.count,
+        seed=config_lib.seed_for(config, seed, "sampling"),
+        cyclic=section.cyclic,
+        file=section.file,
+    )

@@ -1,0 +1,113 @@
+"""Everything a run reads whose models write, found and checked before any device work."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+
+from selw2s_jax.data import doubts, variation_plans, variations, written_splits
+from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import inputs as inputs_lib
+from selw2s_jax.experiments import written_data
+from selw2s_jax.hf import pretrained
+from selw2s_jax.inference import writing
+from selw2s_jax.worlds import world
+
+_OVERLONG = "longer than the context with room for an answer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Everything that the stages read; attributes are those of `inputs.Inputs`, but for these.
+
+    Attributes:
+        by_seed: the questions of each base seed, by role.
+        plans: by base seed, the variations of the student's questions.
+    """
+
+    weak: pretrained.Model
+    strong: pretrained.Model
+    by_seed: dict[int, written_splits.WrittenData]
+    plans: dict[int, list[tuple[variations.Variation, ...]]]
+    recipes: dict[str, world.Recipe]
+    notes: tuple[str, ...]
+    is_papers_data: bool
+    warnings: tuple[doubts.Doubt, ...] = ()
+
+    @property
+    def models(self) -> tuple[pretrained.Model, ...]:
+        """Both, the strong one last."""
+        return (self.weak, self.strong)
+
+    @property
+    def test(self) -> written_splits.WrittenSplit:
+        """The test questions, which all seeds share."""
+        return next(iter(self.by_seed.values())).test
+
+
+def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] = ()) -> Inputs:
+    """Finds, reads and checks every input.
+
+    Args:
+        notes: of the config, which come before those of what is read.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    found = written_data.read(config, workdir)
+    recipes = inputs_lib.make_recipes(config, workdir)
+    weak, strong = (inputs_lib.find_model(config, role, recipes, workdir) for role in ("weak", "strong"))
+    notes = [*notes, *found.notes, *inputs_lib.notes_on_models(config, (weak, strong))]
+    for model in (weak, strong):
+        writing.check_ends(model.tokenizer)
+    by_seed, plans = {}, {}
+    for seed, data in found.by_seed.items():
+        plan = variation_plans.plan(data.student, written_data.variation_settings(config, seed))
+        by_seed[seed], plans[seed], dropped = _fit(config, data, plan, weak, strong)
+        notes += dropped
+    return Inputs(
+        weak,
+        strong,
+        by_seed,
+        plans,
+        recipes,
+        notes=tuple(dict.fromkeys(notes)),
+        is_papers_data=found.is_papers_data,
+        warnings=tuple(found.doubts),
+    )
+
+
+def _fit(config, data: written_splits.WrittenData, plan, weak: pretrained.Model, strong: pretrained.Model):
+    """Leaves out, or refuses, questions that a model which reads them has no room for.
+
+    What is too long is left out for all models at once, so that all students share their questions. Test questions are
+    refused: a student that cannot be asked has no answer.
+    """
+    originals = lambda split: [()] * len(split)  # noqa: E731
+    readers = {
+        "weak": ((weak,), originals(data.weak)),
+        "student": ((weak, strong), plan),
+        "test": ((weak, strong), originals(data.test)),
+    }
+    kept, notes = {}, []
+    for role, (models, of_role) in readers.items():
+        split = getattr(data, role)
+        how = writing.Answering(
+            by=config.answers.by, max_new_tokens=config.answers.max_new_tokens or split.task.max_new_tokens
+        )
+        is_long = np.any([writing.too_long(model, split, of_role, how) for model in models], axis=0)
+        if is_long.any():
+            first = split.ids[int(np.flatnonzero(is_long)[0])]
+            what = f"{role}: {is_long.sum()} of {len(split)} questions are {_OVERLONG} (first: {first})"
+            if config.data.overlong == "error" or role == "test" or is_long.all():
+                raise UserError(
+                    f"{what}; choose models with a longer context, lower answers.max_new_tokens, or leave them out"
+                )
+            notes.append(f"{what}: dropped")
+        kept[role] = ~is_long
+    fitted = written_splits.WrittenData(
+        **{role: getattr(data, role).only(keep) for role, keep in kept.items()}
+    )
+    plan = [of_one for of_one, keep in zip(plan, kept["student"], strict=True) if keep]
+    return fitted, plan, notes

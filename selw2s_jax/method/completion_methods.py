@@ -1,0 +1,61 @@
+"""The methods that learn written answers, by name, as their readers see them (Reliability-Aware Alignment, 2406.19032).
+
+What a method does is the function of its name in `row_weights.ROW_WEIGHTS`; one that a user registers there is a
+method too. Losses and label rules are those of no method here: all have the loss of Eq. 5.
+"""
+
+from selw2s_jax.method import registry, row_weights
+
+METHODS: dict[str, registry.Method] = {
+    "finetune": registry.Method(
+        description="the strong model on the weak model's answers to the original prompts"
+    ),
+    "entropy_filter": registry.Method(
+        role="subject",
+        description="all answers to the questions whose answers agree most (uncertainty filtering)",
+    ),
+    "entropy_filter_sampled": registry.Method(
+        description="entropy_filter with as many of its rows as there are questions"
+    ),
+    "reweighted": registry.Method(
+        role="subject", description="all answers, each weighed by how many others agree with it"
+    ),
+    "reweighted_sampled": registry.Method(
+        description="reweighted with as many of its rows as there are questions"
+    ),
+    "majority": registry.Method(
+        description="the commonest answer, as the answer to the original prompt (not in the paper)"
+    ),
+    "question_weights": registry.Method(
+        role="ablation", description="reweighted between questions alone: the rows of each weigh the same"
+    ),
+    "answer_weights": registry.Method(
+        role="ablation", description="reweighted within questions alone: all of them weigh the same"
+    ),
+    "all_variations": registry.Method(
+        role="control", description="control: all answers, of weight 1: the variations as augmentation alone"
+    ),
+    "all_variations_sampled": registry.Method(
+        role="control", description="control: as many of all answers, at random, as there are questions"
+    ),
+    "random_filter": registry.Method(
+        role="control",
+        control_of="entropy_filter",
+        description="control: all answers to as many questions, at random, as the entropy filter keeps",
+    ),
+    "shuffled_weights": registry.Method(
+        role="control",
+        control_of="reweighted",
+        description="control: all answers, each question with another one's weights",
+    ),
+}
+
+
+def students() -> tuple[str, ...]:
+    """Names that `methods` of a config may list where answers are written."""
+    return tuple(row_weights.ROW_WEIGHTS)
+
+
+def find(name: str) -> registry.Method | None:
+    """What is known of a method; of a user's row weights that they are a student's."""
+    return METHODS.get(name) or (registry.Method() if name in row_weights.ROW_WEIGHTS else None)

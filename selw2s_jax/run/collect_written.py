@@ -1,0 +1,183 @@
+"""What `results.json` and the manifest say of a run whose models write, read from its finished stages."""
+
+from typing import Any
+
+import ml_collections
+import numpy as np
+from etils import epath
+
+from selw2s_jax.analysis import reliability, results
+from selw2s_jax.data import answers, written_splits
+from selw2s_jax.experiments import written
+from selw2s_jax.inference import writing
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import stage as stage_lib
+
+
+def truth(test: written_splits.WrittenSplit) -> dict[str, list]:
+    """The right answers to the test questions by example_id, as `answers.to_text` has them."""
+    return {"example_id": test.ids, "answer": [answers.to_text(answer) for answer in test.truths]}
+
+
+def describe_test(experiment: written.Experiment) -> dict[str, Any]:
+    """The test set and the answers to it, finished or not, as the manifest has them."""
+    test = experiment.inputs.test
+    return {
+        "n": len(test),
+        "labels_hash": artifacts.content_hash(list(truth(test).values())),
+        "is_papers_data": experiment.inputs.is_papers_data,
+        "evaluations": [
+            {
+                "method": name,
+                "seed": seed,
+                "key": experiment.evaluation(seed, name).key,
+                "stage": experiment.evaluation(seed, name).name,
+            }
+            for seed in experiment.inputs.by_seed
+            for name in experiment.classifiers()
+        ],
+    }
+
+
+def list_students(config: ml_collections.ConfigDict, experiment: written.Experiment) -> list[dict[str, Any]]:
+    """The trained models, finished or not, as the manifest lists them."""
+    return [
+        {
+            "task": config.task,
+            "method": name,
+            "seed": seed,
+            "key": experiment.trained(seed, name).key,
+            "role": "weak" if name == "weak" else "strong",
+            "has_class_head": False,
+            "supervision": "completion",
+            "prompt": "",
+            "instruction": "",
+            "shots": [],
+        }
+        for seed in config.seeds
+        for name in experiment.classifiers()
+    ]
+
+
+def preview(experiment: written.Experiment) -> list[dict[str, str]]:
+    """A question as models read it, and a variation of one: each with "task", "reader" and "text"."""
+    seed, data = next(iter(experiment.inputs.by_seed.items()))
+    task, first = data.test.task, data.test.questions[0]
+    shown = [{"task": task.name, "reader": "all models", "text": task.prompt(first) + task.reference(first)}]
+    for variation in experiment.plan(seed)[0][:1]:
+        text = task.prompt(data.student.questions[0], variation)
+        shown.append({"task": task.name, "reader": "weak model, a variation", "text": text})
+    return shown
+
+
+def _names(split: written_splits.WrittenSplit) -> list[str] | None:
+    """Of the answers 0 and 1 of a task of two words, which may be others of some questions; None of another."""
+    if split.task.kind != "words":
+        return None
+    shown = list(dict.fromkeys(question.choices for question in split.questions))
+    return [" / ".join(dict.fromkeys(words)) for words in zip(*shown, strict=True)]
+
+
+class Collector:
+    """Reads the results of an experiment whose stages are finished.
+
+    Args:
+        config: the validated config.
+        experiment: its stages and inputs.
+        store: their artifacts.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        experiment: written.Experiment,
+        store: artifacts.Store,
+    ):
+        self._config, self._experiment, self._store = config, experiment, store
+        self._inputs = experiment.inputs
+
+    def report(self) -> dict[str, Any]:
+        """Records, summary, reliability of the weak answers, rows of the students, notes and warnings."""
+        config, inputs, test = self._config, self._inputs, self._inputs.test
+        records = []
+        for seed in config.seeds:
+            correct = {
+                name: int(self._is_correct(seed, name).sum()) for name in self._experiment.classifiers()
+            }
+            records += results.make_records(
+                task=config.task,
+                weak=inputs.weak.name,
+                strong=inputs.strong.name,
+                seed=seed,
+                total=len(test),
+                correct=correct,
+            )
+        return {
+            "records": records,
+            "summary": results.summarize(records, with_paper=inputs.is_papers_data),
+            "majority_class_accuracy": None,
+            "reliability": [{"seed": seed, **self._reliability(seed)} for seed in config.seeds],
+            "rows": [
+                self._rows(seed, name) for seed in config.seeds for name in self._experiment.classifiers()
+            ],
+            **dict.fromkeys(("diagnostics", "disagreement", "p_ik", "calibration"), ()),
+            "notes": [*inputs.notes, *self._notes()],
+            "warnings": [warning._asdict() for warning in inputs.warnings],
+        }
+
+    def write_p_ik_items(self, folder: epath.Path) -> None:
+        """There are none: models that write have no P(IK) head."""
+
+    def _is_correct(self, seed: int, name: str) -> np.ndarray:
+        """Whether a model's answers are right, `[N]` bool over the test split; one that says nothing is not."""
+        test = self._inputs.test
+        found = writing.read_answers(self._store, self._experiment.evaluation(seed, name), test)
+        return np.array([given[0] == right for given, right in zip(found, test.truths, strict=True)])
+
+    def _reliability(self, seed: int) -> dict[str, Any]:
+        """What the weak model's answers say of themselves, and what ground truth says of that."""
+        split, config = self._inputs.by_seed[seed].student, self._config
+        stage = self._experiment.weak_answers(seed)
+        found = writing.read(self._store, stage, split)
+        return reliability.describe(
+            writing.read_answers(self._store, stage, split),
+            split.truths,
+            letters=self._letters(seed, found["letter"]),
+            conflicts=found["conflicts"],
+            kind=split.task.kind,
+            names=_names(split),
+            draws=self._experiment.draws(seed, "tied entropies"),
+            percentile=config.reliability.percentile,
+            ties=config.reliability.ties,
+            temperature=config.reliability.temperature,
+            unparsed=config.answers.unparsed,
+        )
+
+    def _letters(self, seed: int, chosen: list[list[int]]) -> reliability.Letters | None:
+        """Where the answers stood, and the right ones; None where there are no choices."""
+        split, asked = self._inputs.by_seed[seed].student, self._experiment.weak_answers(seed).asked
+        if split.task.kind != "choice":
+            return None
+        right: list[list[int]] = [[] for _ in split.questions]
+        for question, number in asked.places:
+            variation, truth = asked.variation(question, number), split.truths[question]
+            is_moved = variation is not None and variation.order is not None
+            right[question].append(variation.order.index(truth) if is_moved else truth)
+        return reliability.Letters(chosen, right, [len(question.choices) for question in split.questions])
+
+    def _rows(self, seed: int, name: str) -> dict[str, Any]:
+        """What a model was trained on."""
+        summary = stage_lib.find(self._store, self._experiment.trained(seed, name)).read_json("summary.json")
+        return {"method": name, "seed": seed, "num_steps": summary["num_steps"], **summary["rows"]}
+
+    def _notes(self) -> list[str]:
+        """Of rows that were left out, and answers that were cut off."""
+        notes = []
+        for seed in self._config.seeds:
+            for name in self._experiment.classifiers():
+                found = self._rows(seed, name)
+                if found["overlong"]:
+                    notes.append(
+                        f"{name}, seed {seed}: {found['overlong']} rows were longer than data.max_length"
+                    )
+        return notes
