@@ -119,7 +119,7 @@ def _prompts(facts: students.Facts) -> list[str]:
         "behind it; words in capital letters stand for the question's own:",
         shown,
         f'The answer follows with a space in front, as `"{answer}"`, and ends with the end of text. It is read up to '
-        f"the next `###` (none of `####`). {_READING[task.kind]} Where it says nothing, or two things, it is no answer.",
+        f"the next `###` (none of `####`). {_READING[task.kind]} Where it says nothing, or two things, it is none.",
     ]
     if facts.written.has_own_code:
         found.append(
