@@ -79,8 +79,8 @@ def write(
     facts, suffix = student.facts, tables.check_output(input_path, output_path)
     if facts.written.has_own_code:
         raise UserError(
-            f"the task {facts.task} asks and reads answers by code of its own, which the model is kept without: ask it in "
-            "a script that imports the task's module"
+            f"the task {facts.task} asks and reads answers by code of its own, which the model is kept without: ask it "
+            "in a script that imports the task's module"
         )
     config, found = run_config.read(student), doubts.Found()
     if student.config.family not in registry.FAMILIES:  # one of the user's own
