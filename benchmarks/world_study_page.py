@@ -58,6 +58,33 @@ def _differences(study: dict[str, Any], which: str) -> list[str]:
     return _table(["difference", "mean", "95 % over worlds", *names, *_worlds(study)], rows)
 
 
+def _labels(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return _table(
+        ["labels", "right, per cent", "95 % over worlds", "Brier", "95 % over worlds"],
+        [
+            [
+                row["labels"],
+                *_over_worlds(row["right"], percent)[:2],
+                *_over_worlds(row["brier"], _fraction)[:2],
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _smoothing(study: dict[str, Any]) -> list[str]:
+    return [
+        "## Smoothing over the whole set",
+        "",
+        study["smoothing_note"],
+        "",
+        "Test accuracy, points:",
+        *_differences(study, "smoothing"),
+        "Labels; those that are not smoothed are above:",
+        *_labels(study["smoothed_labels"]),
+    ]
+
+
 def _seeds(study: dict[str, Any]) -> str:
     seeds = study["seeds"]
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
@@ -99,17 +126,7 @@ def to_markdown(study: dict[str, Any]) -> str:
             [[r["p_ik_of"], r["what"], *_over_worlds(r, _fraction)] for r in study["disagreement"]],
         ),
         "## What students were trained on",
-        *_table(
-            ["labels", "right, per cent", "95 % over worlds", "Brier", "95 % over worlds"],
-            [
-                [
-                    r["labels"],
-                    *_over_worlds(r["right"], percent)[:2],
-                    *_over_worlds(r["brier"], _fraction)[:2],
-                ]
-                for r in study["labels"]
-            ],
-        ),
+        *_labels(study["labels"]),
         "### Differences of right labels, points",
         *_differences(study, "label_differences"),
         "## Calibration, on what it was fitted to",
@@ -117,6 +134,7 @@ def to_markdown(study: dict[str, Any]) -> str:
             ["of", "number", *head],
             [[r["of"], r["number"], *_over_worlds(r, _fraction)] for r in study["calibration"]],
         ),
+        *(_smoothing(study) if study["smoothing"] else []),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

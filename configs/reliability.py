@@ -7,18 +7,12 @@
 
 from selw2s_jax import config as config_lib
 
-# Names of the paper's models on the hub; base models, in the paper's words. All are gated or large.
-MODELS = {
-    "llama2-7b": "meta-llama/Llama-2-7b-hf",
-    "llama2-13b": "meta-llama/Llama-2-13b-hf",
-    "mistral-7b": "mistralai/Mistral-7B-v0.1",
-    "llama3-8b": "meta-llama/Meta-Llama-3-8B",
-}
+# The paper's pairs, base models as its words have it (its authors' code takes some that follow instructions).
 PAIRS = {
-    "llama2-7b-llama2-13b": ("llama2-7b", "llama2-13b"),
-    "llama2-7b-mistral-7b": ("llama2-7b", "mistral-7b"),
-    "llama2-7b-llama3-8b": ("llama2-7b", "llama3-8b"),
-    "mistral-7b-llama3-8b": ("mistral-7b", "llama3-8b"),
+    "llama2-7b-llama2-13b": ("llama-2-7b", "llama-2-13b"),
+    "llama2-7b-mistral-7b": ("llama-2-7b", "mistral-7b-v0.1"),
+    "llama2-7b-llama3-8b": ("llama-2-7b", "llama-3-8b"),
+    "mistral-7b-llama3-8b": ("mistral-7b-v0.1", "llama-3-8b"),
 }
 TASKS = ("mmlu", "hellaswag", "ethics_commonsense", "gsm8k")
 METHODS = (
@@ -35,7 +29,7 @@ def get_config(arguments: str | None = None):
     )
     config = config_lib.default_config()
     config.supervision, config.task, config.methods = "completion", chosen["task"], METHODS
-    config.weak.model, config.strong.model = (MODELS[name] for name in PAIRS[chosen["pair"]])
+    config.weak.model, config.strong.model = PAIRS[chosen["pair"]]
     config.data.max_length = 1600 if chosen["task"] == "ethics_commonsense" else 512
     config.variations.count = 2 if chosen["task"] == "ethics_commonsense" else 5
     config.training.update(

@@ -15,7 +15,6 @@ from selw2s_jax.benchmark import __main__ as benchmark_command
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
 from selw2s_jax.export import __main__ as export_command
-from selw2s_jax.method import registry
 from selw2s_jax.plan import __main__ as plan_command
 from selw2s_jax.predict import __main__ as predict_command
 from selw2s_jax.report import __main__ as report_command
@@ -97,7 +96,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
         f"--config.{key}={text}" for key, (text, _) in COMMAND_LINE.items() if key != "self_label.soft"
     ]
     config = parse(f"--config={paths.CONFIGS / 'qwen.py'}:weak=qwen-1.8b", *overrides)
-    checks.validate(config, students=registry.students())
+    checks.validate(config)
     assert config.weak.model == "gpt2-medium" and config.seeds == (0, 1)
 
 
@@ -114,7 +113,7 @@ def test_many_keys_at_once_make_a_valid_config(parse):
 def test_forms_of_methods_on_the_command_line(parse, text, methods):
     config = parse(f"--config={paths.CONFIGS / 'gpt2.py'}", f"--config.methods={text}")
     assert config.methods == methods
-    checks.validate(config, students=registry.students())
+    checks.validate(config)
 
 
 @pytest.mark.parametrize("null", ["None", "null", "none"])
@@ -446,7 +445,7 @@ def test_every_key_of_a_place_refuses_what_is_none(key, place):
     section, _, leaf = key.rpartition(".")
     config_lib.get(config, section)[leaf] = place
     with pytest.raises(UserError, match=rf"config\.{key}[= ]"):
-        checks.validate(config, students=registry.students())
+        checks.validate(config)
 
 
 def test_all_keys_of_places_are_known():

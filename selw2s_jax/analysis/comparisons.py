@@ -187,9 +187,9 @@ def error_inheritance(weak: npt.ArrayLike, student: npt.ArrayLike, truth: npt.Ar
     """How a student's answers on the same items relate to those of the weak model.
 
     Args:
-        weak, student, truth: `[N]` 0 or 1, answers of both models and the right ones.
+        weak, student, truth: `[N]` answers of both models and the right ones, as labels or texts.
     """
-    weak, student, truth = (np.asarray(values).astype(bool) for values in (weak, student, truth))
+    weak, student, truth = (np.asarray(values) for values in (weak, student, truth))
     if not weak.shape == student.shape == truth.shape or truth.ndim != 1 or not len(truth):
         raise ValueError(
             f"need three non-empty arrays of one length, got {weak.shape}, {student.shape} and {truth.shape}"

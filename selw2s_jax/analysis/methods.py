@@ -12,7 +12,7 @@ from selw2s_jax.method import completion_methods, registry
 
 FEW_SHOT = "few-shot answers"  # of the strong model before training, in the place of a method
 # Of this package: plug-ins register theirs later.
-_NAMED = registry.REFERENCES | completion_methods.METHODS | registry.METHODS
+_NAMED = registry.REFERENCES | registry.METHODS | completion_methods.METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Facts:
         weighs: whether it weighs both labels of a row, rather than choose one of them.
         has_gamma: whether the threshold `p_ik.gamma` says anything of its P(IK).
         smooths: whether the labels of its rows are averaged over the graph, where its rule does so at all.
+        p_ik_from: where it has its P(IK) from, of `registry.P_IK_FROM`.
     """
 
     description: str = "a method of the config"
@@ -36,6 +37,7 @@ class Facts:
     control_of: str | None = None
     weighs: bool = False
     has_gamma: bool = True
+    p_ik_from: str = "config"
 
     def __post_init__(self):
         if self.role not in registry.ROLES or not isinstance(self.description, str):
@@ -72,6 +74,7 @@ def facts(name: str, supervision: str = "class_head") -> Facts:
         control_of=method.control_of,
         weighs=method.weighs,
         has_gamma=not method.weighs and method.rule_options.get("selector") != "by_confidence",
+        p_ik_from=method.p_ik_from,
     )
 
 
@@ -101,9 +104,12 @@ def of_role(role: str, known: Mapping[str, Facts]) -> list[str]:
     return [name for name in _NAMED if name in names] + [name for name in names if name not in _NAMED]
 
 
-def named() -> dict[str, Facts]:
-    """The facts of all that this package registers."""
-    return {name: facts(name) for name in _NAMED}
+def named(like: Iterable[str] = ()) -> dict[str, Facts]:
+    """The facts of all that this package registers of one form of supervision: that of these methods."""
+    writes = any(name in completion_methods.METHODS and name not in registry.METHODS for name in like)
+    supervision = "completion" if writes else "class_head"
+    known = completion_methods.METHODS if writes else registry.METHODS
+    return {name: facts(name, supervision) for name in (*registry.REFERENCES, *known)}
 
 
 def weak_first(names: Iterable[str]) -> list[str]:

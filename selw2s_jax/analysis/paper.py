@@ -93,6 +93,11 @@ def published(strong: str) -> str:
     return PUBLISHED if strong == STRONG else paper_reliability.PUBLISHED
 
 
+def prints_pgr(strong: str) -> bool:
+    """Whether these tables have PGR too."""
+    return strong != STRONG
+
+
 def worked_out(strong: str) -> str:
     """The same, of what is worked out from them."""
     return WORKED_OUT if strong == STRONG else paper_reliability.WORKED_OUT

@@ -85,6 +85,14 @@ _BARS = {
     "ethics_commonsense": ((72.4, 0.80), (27.6, 0.71)),
     "gsm8k": ((0.7, 0.37), (2.6, 0.18), (1.7, 0.15), (8.9, 0.11), (7.1, 0.10), (34.3, 0.05), (44.8, 0.03)),
 }
+# Worked out from the drawings, the same weak model: tau, the share of the questions that is kept, and the share of the
+# answers right before and after.
+_FILTER = {
+    "hellaswag": (0.0, 0.553, 0.762, 0.953),
+    "mmlu": (0.950, 0.683, 0.414, 0.480),
+    "ethics_commonsense": (0.0, 0.724, 0.773, 0.797),
+    "gsm8k": (1.332, 0.552, 0.057, 0.082),
+}
 # Figures 4 and 6, the same weak model: mean S_prob where weak label and truth agree, and the least and the largest mean
 # where they do not.
 _SCORES = {
@@ -101,6 +109,15 @@ class Bar(NamedTuple):
     entropy: float
     share: float
     right: float
+
+
+class Filter(NamedTuple):
+    """What the entropy filter keeps: tau, and as fractions the share kept and the answers right before and after."""
+
+    tau: float
+    kept: float
+    before: float
+    after: float
 
 
 class Scores(NamedTuple):
@@ -133,6 +150,11 @@ def bars(task: str, weak: str) -> list[Bar]:
         Bar(reliability.entropy(counts), share / 100, right)
         for counts, (share, right) in zip(divisions, found, strict=False)
     ]
+
+
+def entropy_filter(task: str, weak: str) -> Filter | None:
+    """What the filter keeps there; None of other tasks and weak models."""
+    return Filter(*_FILTER[task]) if weak == _L2_7B and task in _FILTER else None
 
 
 def scores(task: str, weak: str) -> Scores | None:

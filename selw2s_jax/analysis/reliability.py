@@ -83,8 +83,9 @@ def describe(
         `scores`: mean S_prob by weak label (`weak`, a row each) and truth (`truth`, a column each): `mean`, `low`,
             `high` (None without labels, or of one question) and `n`. Of choices both are letters as they were shown,
             of words names; of numbers the label is right or wrong and there is one column.
-        `auroc`: of each `score` ("entropy", "mean_score" of the question, "score") for a wrong `label` ("original",
-            "varied") among those that may be trained on: `n`, `wrong`, `auroc`, `auroc_low`, `auroc_high`.
+        `auroc`: of each `score` ("entropy" of the question, "score": S_prob of what the label says, 0 where no
+            variation had it) for a wrong `label` ("original", "varied") among those that may be trained on: `n`,
+            `wrong`, `auroc`, `auroc_low`, `auroc_high`.
         `letters`: see `_letters`; None without.
         `conflicts`: `n` answers, `count` of them in which letter and text disagreed; None where nobody looked.
     """
@@ -286,19 +287,19 @@ def _areas(labels: _Labels) -> list[dict[str, Any]]:
     }
     groups = {"original": originals, "varied": [question for question, _ in rows]}
     entropies, scores = labels.found.entropies, labels.found.scores
-    means = {question: _mean_score(labels, question) for question in originals}
-    of_rows = [scores[row] for row in rows]
     return [
         _area("entropy", "original", entropies[originals], wrong, groups),
-        _area("mean_score", "original", [-means[question] for question in originals], wrong, groups),
+        _area("score", "original", [-_original_score(labels, q) for q in originals], wrong, groups),
         _area("entropy", "varied", [entropies[question] for question, _ in rows], wrong, groups),
-        _area("score", "varied", [-score for score in of_rows], wrong, groups),
+        _area("score", "varied", [-scores[row] for row in rows], wrong, groups),
     ]
 
 
-def _mean_score(labels: _Labels, question: int) -> float:
-    counted = labels.counted(question)
-    return math.fsum(labels.found.scores[question, counted].tolist()) / len(counted)
+def _original_score(labels: _Labels, question: int) -> float:
+    """S_prob of the answer to the original prompt among those to the variations; 0 where it is none of them."""
+    given, scores = labels.varied[question], labels.found.scores[question]
+    same = [place for place in labels.counted(question) if given[place] == labels.original[question]]
+    return float(scores[same[0]]) if same else 0.0
 
 
 def _area(score: str, label: str, values, wrong, groups) -> dict[str, Any]:

@@ -180,6 +180,35 @@ def format_disagreement(entries: Sequence[dict[str, Any]]) -> str:
     return formats.aligned([header, *cells.values()])
 
 
+def format_reliability(entries: Sequence[dict[str, Any]]) -> str:
+    """What the entropy filter keeps of written weak labels, how many are right before and after it: a line a seed."""
+    header = [
+        "answers to variations", "seed", "questions", "tau", "kept", "right", "right where kept", "right by weight",
+        "AUROC of S_ent", "unparsed",
+    ]  # fmt: skip
+    cells = [header]
+    for entry in entries:
+        if (kept := entry["filter"]) is None:
+            continue
+        before, after = kept["before"]["varied"], kept["after"]["varied"]
+        (area,) = (one for one in entry["auroc"] if (one["score"], one["label"]) == ("entropy", "varied"))
+        cells.append(
+            [
+                "",
+                str(entry["seed"]),
+                str(entry["questions"]),
+                f"{kept['tau']:.3f}",
+                formats.percent(kept["kept_share"]),
+                formats.percent(before["share"]),
+                formats.percent(after["share"]),
+                formats.percent(entry["weighted"]["share"]),
+                formats.NOTHING if area["auroc"] is None else f"{area['auroc']:.3f}",
+                formats.percent(before["unparsed"] / before["n"]),
+            ]
+        )
+    return formats.aligned(cells)
+
+
 def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
     """AUROC of P(IK) for "the few-shot answer is right", by seed, in and out of the distribution it trained on."""
     cells = [

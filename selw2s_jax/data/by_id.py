@@ -73,11 +73,7 @@ def join(values: dict[str, float | np.ndarray], ids: Sequence[str], where: str) 
     Raises:
         UserError: an id without a value, or a value that is not finite.
     """
-    missing = [name for name in ids if name not in values]
-    if missing:
-        raise UserError(
-            f"{where} lacks {len(missing)} of {len(ids)} example_ids (first: {missing[0]}); make it for this split"
-        )
+    _check_complete(values, ids, where)
     joined = np.array([values[name] for name in ids], np.float32)
     is_finite = np.isfinite(joined)
     wrong = np.flatnonzero(~is_finite.all(axis=tuple(range(1, joined.ndim))))
@@ -88,3 +84,21 @@ def join(values: dict[str, float | np.ndarray], ids: Sequence[str], where: str) 
             "delete it, and run again to make it anew"
         )
     return joined
+
+
+def join_texts(values: dict[str, str], ids: Sequence[str], where: str) -> np.ndarray:
+    """Texts in the order of the ids: `[N]` of objects.
+
+    Raises:
+        UserError: an id without a text.
+    """
+    _check_complete(values, ids, where)
+    return np.array([values[name] for name in ids], object)
+
+
+def _check_complete(values: dict[str, Any], ids: Sequence[str], where: str) -> None:
+    missing = [name for name in ids if name not in values]
+    if missing:
+        raise UserError(
+            f"{where} lacks {len(missing)} of {len(ids)} example_ids (first: {missing[0]}); make it for this split"
+        )

@@ -28,8 +28,9 @@ def _add_p_ik(config: ml_collections.ConfigDict) -> None:
         scores_file=placeholder(str),  # for mask=file: JSONL of {example_id, p_ik}
         prompt="bare",  # classifier input: bare | instruction | fewshot
         # Beside students: questions of p_ik.task's test split that P(IK) is tested on, as it then is on the task's own;
-        # 0: on neither. With methods=p_ik_only it is tested on the task's own alone. Posterior labels are calibrated
-        # on them.
+        # 0: on neither. P(IK) that is trained first for the scores of others is tested on the former alone, unless
+        # p_ik_only is listed; posterior labels are calibrated on them. With methods=p_ik_only P(IK) is tested on the
+        # task's own alone.
         num_test=0,
     )
 

@@ -14,6 +14,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.hf import bos
 from selw2s_jax.inference import writing
 from selw2s_jax.method import (
+    completion_methods,
     label_sources,
     losses,
     objectives,
@@ -32,14 +33,12 @@ from selw2s_jax.worlds import world
 def validate(
     config: ml_collections.ConfigDict,
     *,
-    students: tuple[str, ...],
     models: tuple[str, ...] = ("weak", "strong"),
 ) -> None:
     """Every check of the config alone.
 
     Args:
         config: in its normal form, its plugins loaded.
-        students: names of the registered methods.
         models: the roles that the run has models for.
 
     Raises:
@@ -49,7 +48,7 @@ def validate(
     _check_choices(config)
     _check_numbers(config)
     _check_sizes(config)
-    _check_methods(config, students)
+    _check_methods(config)
     _check_seeds(config)
     _check_lora(config)
     _check_mesh(config)
@@ -252,9 +251,21 @@ def _check_size(key: str, value) -> None:
         raise UserError(f"config.{key}={value} is more than a 32-bit number holds: at most {_INT32}")
 
 
-def _check_methods(config, students: tuple[str, ...]) -> None:
+_STUDENTS = {"class_head": registry.students, "completion": completion_methods.students}
+
+
+def _check_methods(config) -> None:
+    """That methods are those of the form of supervision, each once."""
+    known = {form: students() for form, students in _STUDENTS.items()}
     for method in config.methods:
-        check_one_of("methods", method, students)
+        if method not in known[config.supervision]:
+            if others := [form for form, names in known.items() if method in names]:
+                raise UserError(
+                    f"config.methods={method!r} is a method of supervision={others[0]}, and this run has "
+                    f"supervision={config.supervision}: set the other, or choose of: "
+                    f"{', '.join(known[config.supervision])}"
+                )
+            check_one_of("methods", method, known[config.supervision])
     if len(set(config.methods)) != len(config.methods):
         raise UserError(f"config.methods={tuple(config.methods)} names a method twice")
 

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from selw2s_jax import errors
-from selw2s_jax.data import batches, splits
+from selw2s_jax.data import batches, by_id, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, objectives, registry
 from selw2s_jax.stages import column
@@ -88,6 +88,12 @@ def register(name: str, shape: tuple[int, ...] = ()):
         return make
 
     return add
+
+
+@register("shuffled_order")
+def _make_shuffled_order(ids: Sequence[str], texts: Sequence[str], seed: int) -> np.ndarray:
+    """Draws that put the rows of any batch in a random order."""
+    return np.array([by_id.keyed_uniform(seed, "shuffled order", name) for name in ids])
 
 
 def stage(name: str, split: splits.Split, seed: int) -> column.Column:

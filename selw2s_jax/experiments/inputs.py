@@ -117,13 +117,13 @@ def answered_splits(config: ml_collections.ConfigDict, of_seed: splits.SeedData)
     """The splits of a seed that the strong model is asked few-shot, by their names in `splits.SeedData`."""
     methods = [method_registry.METHODS[name] for name in config.methods]
     tests_p_ik = any(one.mask_of is None and objectives.trains_p_ik(config, one) for one in methods)
-    is_calibrated = any(columns.is_calibrated(config, one) for one in methods)
+    is_scored_first = any(objectives.is_scored_first(config, one) for one in methods)
     is_alone = of_seed.student_half is None
     labels_half = config.self_label.source == "fewshot" and any(one.uses_self_labels for one in methods)
     asked = {
         "student_half": labels_half and not is_alone,
         "p_ik": of_seed.p_ik is not None,
-        "p_ik_test": (tests_p_ik or is_calibrated) and of_seed.p_ik_test is not None,
+        "p_ik_test": (tests_p_ik or is_scored_first) and of_seed.p_ik_test is not None,
         "test": tests_p_ik and (is_alone or of_seed.p_ik_test is not None),
     }
     return tuple(name for name, is_asked in asked.items() if is_asked)

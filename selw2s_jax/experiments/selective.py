@@ -9,7 +9,7 @@ import numpy as np
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import calibrated, columns, once
+from selw2s_jax.experiments import calibrated, columns, neighbours, once
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
@@ -24,11 +24,12 @@ from selw2s_jax.stages import (
     predict,
     pretrain,
     probe,
-    smoothed,
     train,
 )
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
+
+_P_IK_ALONE = "p_ik_only"  # the method whose model methods with frozen P(IK) have their scores from
 
 
 class Experiment:
@@ -73,7 +74,7 @@ class Experiment:
                 chosen.append([*of_model, self.evaluation(seed, name), *self._p_ik_scores_of(seed, name)])
             chosen += [
                 [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
-                for name in self._config.methods
+                for name in self._with_p_ik
                 if registry.METHODS[name].task_weight == 0
             ]
         return [of_model for of_model in chosen if of_model]
@@ -98,13 +99,22 @@ class Experiment:
         return [
             (seed, name, distribution)
             for seed in self._config.seeds
-            for name in self._config.methods
+            for name in self._with_p_ik
             for distribution in self._p_ik_tests_of(seed, name)
         ]
 
     def p_ik_test(self, seed: int, name: str, distribution: str) -> tuple[str, stage_lib.Stage]:
         """The split that P(IK) of a student is tested on, and its scores there."""
         return self._p_ik_tests_of(seed, name)[distribution]
+
+    @property
+    def _with_p_ik(self) -> tuple[str, ...]:
+        """The methods of the run, and P(IK) alone where these have their scores from it."""
+        methods = tuple(self._config.methods)
+        is_scored_first = any(
+            objectives.is_scored_first(self._config, registry.METHODS[name]) for name in methods
+        )
+        return tuple(dict.fromkeys((*methods, _P_IK_ALONE))) if is_scored_first else methods
 
     def _p_ik_scores_of(self, seed: int, name: str) -> list[stage_lib.Stage]:
         return [stage for _, stage in self._p_ik_tests_of(seed, name).values()]
@@ -117,7 +127,8 @@ class Experiment:
         tests = {}
         if data.p_ik_test is not None:
             tests["in"] = ("p_ik_test", self._scores_in_distribution(seed, name))
-        if is_alone or tests:
+        # Of one that is not listed nothing is asked that takes answers to the test.
+        if is_alone or (tests and name in self._config.methods):
             # Without students P(IK) may be trained on the very task that is tested; with them, it is refused.
             tests["in" if objectives.is_own_task(self._config) else "out"] = (
                 "test",
@@ -182,7 +193,7 @@ class Experiment:
             seed,
             "p_ik",
             self.inputs.strong,
-            "p_ik_only",
+            _P_IK_ALONE,
             p_ik=self._p_ik_examples(seed),
         )
 
@@ -266,7 +277,7 @@ class Experiment:
             folds,
             self._config.weak.label_noise,
             self.seed_for(seed, "sampling"),
-            self._scores_in_distribution(seed, "p_ik_only"),
+            self._scores_in_distribution(seed, _P_IK_ALONE),
             self.answers(seed, "p_ik_test"),
             data.p_ik_test,
         )
@@ -404,21 +415,10 @@ class Experiment:
             elif column_name not in (*named, columns.NEIGHBOURS):
                 named[column_name] = examples.Made(self._made_column(seed, column_name))
         if columns.NEIGHBOURS in columns.carried(self._config, method)[batches.TASK]:
-            named[columns.NEIGHBOURS] = self._neighbours(seed, method, named)
+            half = self.inputs.by_seed[seed].student_half
+            embedded = self.embeddings("strong", seed, "student_half")
+            named[columns.NEIGHBOURS] = neighbours.column(self._config, seed, name, half, named, embedded)
         return named
-
-    def _neighbours(
-        self, seed: int, method: registry.Method, named: dict[str, examples.Column]
-    ) -> smoothed.Neighbours:
-        """The mean labels of neighbours in the whole half: of those that the rule chooses, where it does so once."""
-        objective = objectives.without_smoothing(objectives.make_objective(self._config, method))
-        is_fixed = objective is not None and not any(column.by_step for column in named.values())
-        graph = {key: value for key, value in self._config.graph.items() if key not in ("alpha", "over")}
-        return smoothed.Neighbours(
-            smoothed.Chosen(objective, dict(named)) if is_fixed else named["weak_probs"],
-            self.embeddings("strong", seed, "student_half"),
-            graph,
-        )
 
     @once.once
     def _made_column(self, seed: int, name: str) -> column.Column:

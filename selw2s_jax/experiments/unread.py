@@ -213,7 +213,9 @@ def _of_p_ik(
     uses_p_ik = [method for method in methods if method.uses_p_ik]
     beside_task = [method for method in uses_p_ik if method.task_weight > 0]
     jointly = [method for method in beside_task if objectives.trains_p_ik(config, method)]
-    is_tested = registry.is_p_ik_alone(config.methods) or (section.num_test > 0 and bool(jointly))
+    is_scored_first = any(objectives.is_scored_first(config, method) for method in beside_task)
+    has_scores = bool(jointly) or is_scored_first
+    is_tested = registry.is_p_ik_alone(config.methods) or (section.num_test > 0 and has_scores)
     yield ("p_ik.gamma",), "p_ik.gamma" in read or is_tested, "no method of the run selects by P(IK)"
     names = ("task", "file", "data", "num_train", "temperature", "batch_size", "num_test", "num_samples")
     of_data = tuple(f"p_ik.{name}" for name in names)
@@ -229,8 +231,7 @@ def _of_p_ik(
     yield ("p_ik.mask",), bool(by_config), reason
     takes_scores = any(method.mask_of is None for method in by_config)
     yield ("p_ik.scores_file",), takes_scores, "no method of the run selects by P(IK)"
-    is_first = section.stage != "joint" or any(objectives.is_scored_first(config, one) for one in beside_task)
-    is_trained_alone = is_first or len(beside_task) < len(uses_p_ik)
+    is_trained_alone = section.stage != "joint" or is_scored_first or len(beside_task) < len(uses_p_ik)
     yield ("p_ik.epochs",), trains_p_ik and is_trained_alone, "P(IK) is not trained alone"
 
 

@@ -98,21 +98,46 @@ def make_posterior_rule(
     return _rule(self_label, lambda inputs: inputs.columns[reliability], refine)
 
 
-def _reads_online(**options) -> tuple[str, ...]:
-    return ("weak_log_odds", *selection.reads_own_labels(**options), "p_ik_calibration")
+def exchanged(values: jax.Array, order: jax.Array, example_mask: jax.Array) -> jax.Array:
+    """Values of the rows of a batch, each given to another row: to the one that comes before it in an order.
+
+    The first one's goes to the last. Where rows stand in the batch, which the layout of the devices decides, and what
+    masked rows hold changes nothing.
+
+    Args:
+        values: `[E]`.
+        order: `[E]` numbers by which rows are put in order, no two the same.
+        example_mask: `[E]` bool; masked rows keep theirs.
+    """
+    rows = jnp.argsort(jnp.where(example_mask, order, jnp.inf))
+    places = jnp.arange(len(rows))
+    following = jnp.where(places + 1 < jnp.sum(example_mask), places + 1, 0)
+    return jnp.where(example_mask, values.at[rows].set(values[rows[following]]), values)
+
+
+def _reads_online(*, is_shuffled: bool = False, **options: Any) -> tuple[str, ...]:
+    order = ("shuffled_order",) if is_shuffled else ()
+    return ("weak_log_odds", *selection.reads_own_labels(**options), "p_ik_calibration", *order)
 
 
 @label_rules.register("posterior_online", reads=_reads_online)
-def make_posterior_online_rule(*, self_label: str = "given") -> label_rules.LabelRule:
+def make_posterior_online_rule(
+    *, self_label: str = "given", is_shuffled: bool = False
+) -> label_rules.LabelRule:
     """The same with P(IK) from the head of the model in training, weighed by numbers that were fitted before.
 
     Args:
         self_label: as for `make_posterior_rule`.
+        is_shuffled: whether each row has the P(IK) of another of its batch, as `exchanged` by the column
+            `shuffled_order`.
     """
 
     def reliability_of(inputs: label_rules.RuleInputs) -> jax.Array:
         intercept, slope = jnp.moveaxis(inputs.columns["p_ik_calibration"].astype(jnp.float32), -1, 0)
-        p_ik = jnp.clip(inputs.p_ik.astype(jnp.float32), calibration.MARGIN, 1 - calibration.MARGIN)
+        p_ik = inputs.p_ik.astype(jnp.float32)
+        if is_shuffled:
+            p_ik = exchanged(p_ik, inputs.columns["shuffled_order"], inputs.example_mask)
+        p_ik = jnp.clip(p_ik, calibration.MARGIN, 1 - calibration.MARGIN)
         return jax.nn.sigmoid(intercept + slope * (jnp.log(p_ik) - jnp.log1p(-p_ik)))
 
     return _rule(self_label, reliability_of, selection.make_no_refiner())

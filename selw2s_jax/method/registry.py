@@ -247,6 +247,20 @@ register(
     ),
 )
 register(
+    "posterior_online_shuffled",
+    Method(
+        label_rule="posterior_online",
+        rule_options={"is_shuffled": True},
+        uses_p_ik=True,
+        p_ik_from="online",
+        uses_self_labels=True,
+        role="control",
+        control_of="posterior_online",
+        weighs=True,
+        description="control: posterior_online with P(IK) shuffled among the rows of each batch",
+    ),
+)
+register(
     "posterior_shuffled",
     Method(
         label_rule="posterior",

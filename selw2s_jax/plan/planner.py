@@ -244,7 +244,7 @@ def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
             )
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
-        checks.validate(cell.config, students=registry.students(), models=workload.roles(cell.config))
+        checks.validate(cell.config, models=workload.roles(cell.config))
         plugins.check_methods(cell.config)
     unread.check([cell.config for cell in expanded])
     return expanded

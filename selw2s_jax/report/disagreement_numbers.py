@@ -66,7 +66,7 @@ def _mean_auroc(entries: Sequence[Mapping[str, Any]]) -> tuple[float | None, tup
         else (entry["auroc_low"], entry["auroc_high"])
         for entry in there
     ]
-    return _over_seeds([entry["auroc"] for entry in there], bounds)
+    return numbers.over_seeds([entry["auroc"] for entry in there], bounds)
 
 
 def _mean_share(entries: Sequence[Mapping[str, Any]]) -> tuple[float | None, tuple[float, float] | None]:
@@ -74,7 +74,7 @@ def _mean_share(entries: Sequence[Mapping[str, Any]]) -> tuple[float | None, tup
     parts = [entry["disagreeing"] for entry in entries]
     there = [part for part in parts if part["n"] and part["self_right"] is not None]
     shares = [part["self_right"] for part in there]
-    return _over_seeds(
+    return numbers.over_seeds(
         shares, [metrics.wilson_interval(round(part["self_right"] * part["n"]), part["n"]) for part in there]
     )
 
@@ -87,15 +87,9 @@ def _mean_correlation(
     # From [-1, 1] to [0, 1] and back, where the interval over seeds ends.
     halved = [[None if value is None else (value + 1) / 2 for value in values] for values in there]
     bounds = [None if None in values else (values[1], values[2]) for values in halved]
-    _, interval = _over_seeds([values[0] for values in halved], bounds)
+    _, interval = numbers.over_seeds([values[0] for values in halved], bounds)
     mean = numbers.mean([values[0] for values in there])
     return mean, None if interval is None else (2 * interval[0] - 1, 2 * interval[1] - 1)
-
-
-def _over_seeds(
-    values: Sequence[float], bounds: Sequence[tuple[float, float] | None]
-) -> tuple[float | None, tuple[float, float] | None]:
-    return (statistics.fmean(values), metrics.seeds_interval(values, bounds)) if values else (None, None)
 
 
 def label_rows(run: stored.Run) -> list[dict[str, Any]]:

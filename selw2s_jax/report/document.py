@@ -14,6 +14,7 @@ from selw2s_jax.report import (
     numbers,
     p_ik_sections,
     page,
+    reliability_sections,
     stored,
     sweep_sections,
     tables,
@@ -26,6 +27,7 @@ PAGE = "report.html"
 # which has none where the runs give no ground for it, and a row here.
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
+    reliability_sections.sections,
     disagreement_sections.sections,
     calibration_sections.sections,
     p_ik_sections.sections,
@@ -118,7 +120,9 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     of_runs = _each_run(names, collected)
     examples = _example_parts(runs)
 
-    parts = [page.paragraph(text) for text in (*(_STUDENTS if has_students else ()), _P_IK)]
+    has_p_ik = any(run.has_probabilities or run.p_ik for run in runs)
+    texts = (*(_STUDENTS if has_students else ()), *([_P_IK] if has_p_ik else []))
+    parts = [page.paragraph(text) for text in texts]
     parts.append(page.warnings(_first_things(names, findings, absent)))
     if len(names) > 1:
         titles = {anchor: section.title for anchor, section in sections.items()} | {"runs": "Each run"}
@@ -245,7 +249,12 @@ def _label_stages(run: stored.Run) -> dict[str, list[list[float]]]:
 
 
 def _describe_methods(runs: Sequence[stored.Run]) -> dict[str, str]:
-    return {method: facts.description for run in runs for method, facts in run.methods.items()}
+    return {
+        method: run.facts(method).description
+        for run in runs
+        # P(IK) alone may be tested without being listed.
+        for method in (*run.methods, *(entry["method"] for entry in run.p_ik))
+    }
 
 
 def _example_parts(runs: Iterable[stored.Run]) -> list[str]:

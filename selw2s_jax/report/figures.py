@@ -43,7 +43,7 @@ Styles = Mapping[str, tuple[str, str]]
 def method_styles(methods: Mapping[str, methods_lib.Facts]) -> dict[str, tuple[str, str]]:
     """A colour and a dash for each method; those of the package's own roles are the same in every picture."""
     # Also of methods that are not in the picture, so that the others keep their colours without them.
-    known = methods_lib.named() | dict(methods)
+    known = methods_lib.named(methods) | dict(methods)
     own = {registry.BASELINE: _BASELINE_STYLE}
     for role, styles in _ROLE_STYLES.items():
         own |= zip(methods_lib.of_role(role, known), styles, strict=False)
@@ -56,7 +56,7 @@ def draw_results(rows: Sequence[Mapping[str, Any]], *, title: str, styles: Style
 
     Args:
         rows: of `numbers.main_results`.
-        chance: accuracy of always answering the more common label, a fraction.
+        chance: accuracy of always giving the commonest answer, a fraction.
     """
     with plotting.default_style():
         figure = plotting.figure(width=10, height=1.9 + 0.34 * len(rows))
@@ -75,7 +75,7 @@ def draw_results(rows: Sequence[Mapping[str, Any]], *, title: str, styles: Style
         accuracies.text(
             100 * chance,
             1.01,
-            "majority class",
+            "commonest answer",
             transform=accuracies.get_xaxis_transform(),
             ha="center",
             fontsize=9,

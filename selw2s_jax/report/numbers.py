@@ -3,13 +3,14 @@
 Every function takes a `stored.Run` and returns rows, a dict each, of what is finished.
 """
 
+import collections
 import functools
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.analysis import comparisons, metrics, paper
+from selw2s_jax.analysis import comparisons, metrics, paper, paper_reliability
 from selw2s_jax.method import registry
 from selw2s_jax.report import stored
 
@@ -18,7 +19,9 @@ _CACHED = 4096  # bootstraps; several tables and pictures of a report show the s
 
 
 def majority_class_accuracy(run: stored.Run) -> float:
-    """Accuracy on the test set of answering the more common label always."""
+    """Accuracy on the test set of always giving the commonest answer."""
+    if not run.has_probabilities:
+        return max(collections.Counter(run.truth.tolist()).values()) / len(run.truth)
     return metrics.majority_class_accuracy(run.truth.astype(int).tolist())
 
 
@@ -44,6 +47,7 @@ def main_results(run: stored.Run) -> list[dict[str, Any]]:
             "difference": None,
             "difference_interval": None,
             "paper_accuracy": paper_accuracy(run, method),
+            "printed_pgr": printed_pgr(run, method),
         }
         if method not in registry.REFERENCES and (recovered := gap_recovered(run, method)):
             row["pgr"] = recovered.value
@@ -56,19 +60,33 @@ def main_results(run: stored.Run) -> list[dict[str, Any]]:
 
 def paper_accuracy(run: stored.Run, method: str) -> float | None:
     """The paper's accuracy of a method on the run's task, data, models and P(IK) task; None where it has none."""
-    defaults = config_lib.default_config()
-    varied = {key: value for key, value in run.settings.items() if key != "p_ik.task"}
-    if not run.is_papers_data or any(config_lib.get(defaults, key) != value for key, value in varied.items()):
+    if not _may_stand_beside_the_papers(run):
         return None
     return paper.paper_accuracy(run.task, run.weak, run.strong, method, p_ik_task=run.config["p_ik"]["task"])
 
 
 def paper_pgr(run: stored.Run, method: str) -> float | None:
-    """PGR of the paper's accuracies, which is the one it gives."""
+    """PGR as the paper prints it, or of its accuracies, which is the one it gives."""
+    if (printed := printed_pgr(run, method)) is not None:
+        return printed
     accuracies = [paper_accuracy(run, name) for name in ("weak", method, "ceiling")]
     if method in registry.REFERENCES or None in accuracies:
         return None
     return metrics.performance_gap_recovered(*accuracies)
+
+
+def printed_pgr(run: stored.Run, method: str) -> float | None:
+    """PGR as a table of the paper prints it beside accuracies, which the second paper's do."""
+    if not _may_stand_beside_the_papers(run):
+        return None
+    return paper_reliability.pgr(run.task, run.weak, run.strong, method)
+
+
+def _may_stand_beside_the_papers(run: stored.Run) -> bool:
+    """Whether its data are the paper's, and what a sweep varied is as it is there; models and task remain."""
+    defaults = config_lib.default_config()
+    varied = {key: value for key, value in run.settings.items() if key != "p_ik.task"}
+    return run.is_papers_data and all(config_lib.get(defaults, key) == value for key, value in varied.items())
 
 
 @functools.lru_cache(_CACHED)
@@ -90,7 +108,7 @@ def difference(run: stored.Run, first: str, second: str) -> comparisons.Differen
 
 
 def by_seed(run: stored.Run) -> list[dict[str, Any]]:
-    """Per method and seed: accuracy with its Wilson interval, PGR, Brier score and calibration error."""
+    """Per method and seed: accuracy with its Wilson interval, PGR, and of probabilities Brier score and ECE."""
     rows = []
     for method, of_seed in run.predictions.items():
         for seed in sorted(of_seed):
@@ -99,6 +117,7 @@ def by_seed(run: stored.Run) -> list[dict[str, Any]]:
             if method not in registry.REFERENCES and seed in run.common_seeds("weak", "ceiling"):
                 weak, ceiling = (run.correct(name, [seed]).mean() for name in registry.REFERENCES)
                 pgr = metrics.performance_gap_recovered(weak, right / len(run.truth), ceiling)
+            probs = run.probabilities(method, seed)
             rows.append(
                 {
                     "method": method,
@@ -108,8 +127,10 @@ def by_seed(run: stored.Run) -> list[dict[str, Any]]:
                     "accuracy": right / len(run.truth),
                     "accuracy_interval": metrics.wilson_interval(right, len(run.truth)),
                     "pgr": pgr,
-                    "brier": metrics.brier_score(of_seed[seed], run.truth),
-                    "calibration_error": metrics.expected_calibration_error(of_seed[seed], run.truth),
+                    "brier": None if probs is None else metrics.brier_score(probs, run.truth),
+                    "calibration_error": None
+                    if probs is None
+                    else metrics.expected_calibration_error(probs, run.truth),
                 }
             )
     return rows
@@ -149,7 +170,7 @@ def comparison_rows(run: stored.Run) -> list[dict[str, Any]]:
                 "difference_interval": interval(change),
                 "p_value": change.p_value,
                 "mcnemar": "; ".join(
-                    f"seed {seed}: {test.only_first}/{test.only_second}, p = {_p_value(test.p_value)}"
+                    f"seed {seed}: {test.only_first}/{test.only_second}, p = {p_value(test.p_value)}"
                     for seed, test in zip(seeds, tests, strict=True)
                 ),
             }
@@ -165,9 +186,7 @@ def inheritance(run: stored.Run) -> list[dict[str, Any]]:
         if method == "weak" or not seeds:
             continue
         of_seeds = [
-            comparisons.error_inheritance(
-                run.predictions["weak"][seed] > 0.5, run.predictions[method][seed] > 0.5, run.truth
-            )
+            comparisons.error_inheritance(run.answers("weak", seed), run.answers(method, seed), run.truth)
             for seed in seeds
         ]
         means = {
@@ -183,6 +202,13 @@ def mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(there) if there else None
 
 
+def over_seeds(
+    values: Sequence[float], bounds: Sequence[tuple[float, float] | None]
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Their mean with the interval of `metrics.seeds_interval`; None without values."""
+    return (statistics.fmean(values), metrics.seeds_interval(values, bounds)) if values else (None, None)
+
+
 def interval(
     estimate: comparisons.Average | comparisons.Difference | comparisons.GapRecovered,
 ) -> tuple[float, float] | None:
@@ -190,5 +216,6 @@ def interval(
     return None if estimate.low is None else (estimate.low, estimate.high)
 
 
-def _p_value(value: float) -> str:
+def p_value(value: float) -> str:
+    """A p-value as text."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -20,7 +20,7 @@ from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
-from selw2s_jax.report import forms, label_forms, p_ik_questions
+from selw2s_jax.report import evaluations, forms, label_forms, p_ik_questions, reliability_forms
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, json_forms, storage
 
@@ -36,15 +36,19 @@ class Run:
         workdir: where it was read from; of a cell of a sweep, the folder of its own files.
         manifest: as `pipeline` wrote it when the run was last started.
         methods: what each method is, the models that they are compared with first.
-        truth: `[N]` bool, the labels of the test items, ordered by example_id.
-        predictions: by method ("weak" and "ceiling" first) and seed, the probability of class 1, `[N]`; of
-            finished evaluations alone.
+        truth: `[N]` bool, the labels of the test items, ordered by example_id; of a task whose answers are written,
+            the right answers as text.
+        predictions: by method ("weak" and "ceiling" first) and seed, the probability of class 1, `[N]`, or what was
+            written as text, "" where that is no answer; of finished evaluations alone.
         logs: by method and seed, the logged steps in order, each with "step" and "train/..." metrics.
         diagnostics: per method and seed that chose among labels, what it chose in the second half of training;
             empty until the run is finished.
         disagreement: per seed and method that chose among labels, these labels and P(IK) on the student's half, as
             results.json has them; empty until the run is finished.
         calibration: per seed that has one, the calibration of weak labels and P(IK), as results.json has it.
+        reliability: per seed that has written labels, what `analysis.reliability` says of them, as results.json has it.
+        steps: by method and seed, the steps of each training that is finished; of written answers alone, where the
+            methods' numbers of rows differ.
         p_ik: per test of P(IK), as results.json has it; empty until the run is finished.
         p_ik_items: the questions of those tests; empty where they were not stored.
         notes: what a reader of the results has to know.
@@ -67,6 +71,8 @@ class Run:
     warnings: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     disagreement: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -97,6 +103,11 @@ class Run:
         return bool(self.manifest["test"]["evaluations"])
 
     @property
+    def has_probabilities(self) -> bool:
+        """Whether its models answer with probabilities of two classes; else they write their answers."""
+        return self.truth.dtype == bool
+
+    @property
     def title(self) -> str:
         if self.has_classifiers:
             return f"{self.task}: {self.weak} teaches {self.strong}" + describe_settings(self.settings)
@@ -112,10 +123,18 @@ class Run:
         """The methods of a role, of `registry.ROLES`, in an order that all runs have in common."""
         return methods_lib.of_role(role, self.methods)
 
+    def probabilities(self, method: str, seed: int) -> np.ndarray | None:
+        """The probability of class 1 that a method gives each item, `[N]`; None where it writes its answers."""
+        return self.predictions[method][seed] if self.has_probabilities else None
+
+    def answers(self, method: str, seed: int) -> np.ndarray:
+        """What a method answers to each item, `[N]` as `truth` is."""
+        predictions = self.predictions[method][seed]
+        return predictions > 0.5 if self.has_probabilities else predictions
+
     def correct(self, method: str, seeds: Sequence[int]) -> np.ndarray:
         """Whether a method gets each item right, `[S, N]` bool."""
-        answers = np.stack([self.predictions[method][seed] for seed in seeds]) > 0.5
-        return answers == self.truth
+        return np.stack([self.answers(method, seed) for seed in seeds]) == self.truth
 
     def common_seeds(self, *methods: str) -> list[int]:
         """The seeds, sorted, that all of these methods are finished for."""
@@ -208,7 +227,7 @@ def _join(runs: Sequence[Run]) -> Run:
 
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
-        for name in ("diagnostics", "disagreement", "calibration", "p_ik", "missing")
+        for name in ("diagnostics", "disagreement", "calibration", "reliability", "p_ik", "missing")
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):
@@ -220,6 +239,7 @@ def _join(runs: Sequence[Run]) -> Run:
         manifest=manifest,
         predictions=by_method("predictions"),
         logs=by_method("logs"),
+        steps=by_method("steps"),
         p_ik_items={key: questions for run in runs for key, questions in run.p_ik_items.items()},
         notes=list(dict.fromkeys(note for run in runs for note in run.notes)),
         warnings=list(dict.fromkeys(warning for run in runs for warning in run.warnings)),
@@ -258,11 +278,12 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
     ids, truth = _read_truth(folder, manifest["test"])
     predictions: dict[str, dict[int, np.ndarray]] = {}
     for entry in manifest["test"]["evaluations"]:
-        values = stored.read(entry["key"])
+        stage = evaluations.stage_of(entry)
+        values = stored.read(stage, entry["key"])
         if values is not None:
-            where = f"artifact predictions/{entry['key']}"
+            join = by_id.join if stage == evaluations.CLASSES else by_id.join_texts
             of_method = predictions.setdefault(entry["method"], {})
-            of_method[entry["seed"]] = by_id.join(values, ids, where)
+            of_method[entry["seed"]] = join(values, ids, f"artifact {stage}/{entry['key']}")
     missing = [
         stage["label"]
         for stage in manifest["stages"]
@@ -279,6 +300,7 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
         truth=truth,
         predictions=predictions,
         logs=_read_logs(stored.workdir, manifest["students"]),
+        steps={} if truth.dtype == bool else _read_steps(stored.store, manifest),
         **results,
         missing=missing + reasons,
         settings={key: _value(manifest["config"], key) for key in axes if key not in _NAMED_AXES},
@@ -302,20 +324,21 @@ def _checked(path: epath.Path, workdir: epath.Path, read: Callable[[], Any]) -> 
 
 
 def _read_truth(workdir: epath.Path, test: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
-    """Sorted example_ids of the test set, and their labels; nothing where no model is tested on them."""
+    """Sorted example_ids of the test set, and the truth of each; nothing where no model is tested on them."""
     path = workdir / manifests.TRUTH_FILE
-    if not test["evaluations"]:
+    stages = {evaluations.stage_of(entry) for entry in test["evaluations"]}
+    if not stages:
         return [], np.zeros(0, bool)
+    (stage,) = stages  # all models of a run answer alike
 
-    def read_columns() -> tuple[list[str], list[int]]:
-        table = errors.parse_json(path.read_text(encoding="utf-8"))
-        return table["example_id"], table["label"]
+    def parse() -> tuple[list[str], list[Any], np.ndarray]:
+        return evaluations.parse_truth(errors.parse_json(path.read_text(encoding="utf-8")), stage)
 
-    ids, labels = _checked(path, workdir, read_columns)
-    if artifacts.content_hash([ids, labels]) != test["labels_hash"]:
+    ids, written, truth = _checked(path, workdir, parse)
+    if artifacts.content_hash([ids, written]) != test["labels_hash"]:
         raise UserError(f"{path} is not the file that was written; run the same config in {workdir} again")
     order = np.argsort(ids)
-    return [ids[index] for index in order], np.array(labels, bool)[order]
+    return [ids[index] for index in order], truth[order]
 
 
 class _Stored:
@@ -324,16 +347,14 @@ class _Stored:
     def __init__(self, workdir: epath.Path):
         self.workdir = workdir
         self.store = artifacts.Store(workdir)
-        self._read: dict[str, dict[str, float] | None] = {}
+        self._read: dict[tuple[str, str], dict[str, Any] | None] = {}
         self.texts: dict[str, str] = {}
 
-    def read(self, key: str) -> dict[str, float] | None:
-        """The probability of class 1 by example_id; None where the evaluation is not finished."""
-        if key not in self._read:
-            artifact = self.store.find_by_key("predictions", key)
-            table = None if artifact is None else artifact.read_table("predictions.parquet")
-            self._read[key] = table and dict(zip(table["example_id"], table["prob_1"], strict=True))
-        return self._read[key]
+    def read(self, stage: str, key: str) -> dict[str, Any] | None:
+        """As of `evaluations.read`."""
+        if (stage, key) not in self._read:
+            self._read[stage, key] = evaluations.read(self.store, stage, key)
+        return self._read[stage, key]
 
 
 def _read_results(
@@ -343,9 +364,7 @@ def _read_results(
     path = workdir / manifests.RESULTS_FILE
     content = storage.read_bytes(path)
     nothing = {"diagnostics": [], "p_ik": [], "p_ik_items": {}, "notes": [], "warnings": []}
-    unfinished = "label diagnostics and tests of P(IK), which the run writes when it ends"
-    if not manifest["test"]["evaluations"]:
-        unfinished = "tests of P(IK), which the run writes when it ends"
+    unfinished = f"{_of_results(manifest)}, which the run writes when it ends"
     if content is None:
         return nothing, [unfinished]
 
@@ -366,6 +385,9 @@ def _read_results(
                 name: [label_forms.checked(name, entry) for entry in stored_results.get(name, [])]
                 for name in label_forms.FORMS
             },
+            "reliability": [
+                reliability_forms.checked(entry) for entry in stored_results.get("reliability", [])
+            ],
         }
 
     parts = _checked(path, stored.workdir, parse)
@@ -385,6 +407,14 @@ def _read_results(
             f"{manifests.P_IK_ITEMS_FILE}, P(IK) of every question, which the run writes when it ends"
         ]
     return parts | {"p_ik_items": items}, []
+
+
+def _of_results(manifest: Mapping[str, Any]) -> str:
+    """What a report takes from results.json."""
+    stages = {evaluations.stage_of(entry) for entry in manifest["test"]["evaluations"]}
+    if evaluations.WRITTEN in stages:
+        return "the reliability of the weak labels"
+    return "label diagnostics and tests of P(IK)" if stages else "tests of P(IK)"
 
 
 def _p_ik_test(entry: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -414,6 +444,18 @@ def _read_logs(
                 steps = _read_log(workdir / "logs" / name)
                 logs.setdefault(entry["method"], {})[entry["seed"]] = steps
     return logs
+
+
+def _read_steps(store: artifacts.Store, manifest: Mapping[str, Any]) -> dict[str, dict[int, int]]:
+    """By method and seed, the steps of each training that is finished, as its summary has them."""
+    names = {stage["key"]: stage["name"] for stage in manifest["stages"]}
+    steps: dict[str, dict[int, int]] = {}
+    for entry in manifest["students"]:
+        artifact = store.find_by_key(names[entry["key"]], entry["key"]) if entry["key"] in names else None
+        if artifact is not None:
+            number = int(artifact.read_json("summary.json")["num_steps"])
+            steps.setdefault(entry["method"], {})[entry["seed"]] = number
+    return steps
 
 
 def _read_log(path: epath.Path) -> list[dict[str, float]]:

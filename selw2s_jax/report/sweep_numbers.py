@@ -164,7 +164,7 @@ def difference_rows(group: Group) -> list[dict[str, Any]]:
 
 
 def average_majority_class(group: Group) -> float:
-    """Accuracy of always answering the more common label, mean over tasks."""
+    """Accuracy of always giving the commonest answer, mean over tasks."""
     return statistics.fmean(map(numbers.majority_class_accuracy, group.runs.values()))
 
 

@@ -29,7 +29,7 @@ def of_group(group: sweep_numbers.Group, rows: Sequence[Mapping[str, Any]]) -> l
     if ablations and all(row in ablations for row in others):
         others = []
     tasks = [sweep_numbers.AVERAGE] * group.has_averages + list(group.runs)
-    columns = [_METHOD, *_task_columns(tasks, rows)]
+    columns = [_METHOD, *_task_columns(tasks, rows, group.strong)]
     notes = _notes(group)
     tables = (
         formats.Table("overview", "Methods by task", columns, others, notes),
@@ -47,9 +47,9 @@ def _ablation_rows(group: sweep_numbers.Group, rows: Sequence[Mapping[str, Any]]
     return [by_method[method] for method in methods if method in by_method]
 
 
-def _task_columns(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+def _task_columns(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]], strong: str) -> list[Column]:
     """Accuracy and PGR of each task, and the paper's where it has any."""
-    columns = []
+    columns, published, worked_out = [], paper.published(strong), paper.worked_out(strong)
     for task in tasks:
         is_average = task == sweep_numbers.AVERAGE
         title, pooled = ("mean", f"; over tasks, {_BOOTSTRAP}") if is_average else (task, "")
@@ -61,7 +61,8 @@ def _task_columns(tasks: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> li
             ("paper_accuracy", "paper's accuracy", "percent"),
             ("paper_pgr", "paper's PGR", "ratio"),
         ):
-            meaning = paper.PUBLISHED if name == "paper_accuracy" and not is_average else paper.WORKED_OUT
+            is_printed = not is_average and (name == "paper_accuracy" or paper.prints_pgr(strong))
+            meaning = published if is_printed else worked_out
             if any(row.get(f"{task} {name}") is not None for row in rows):
                 columns.append(Column(f"{task} {name}", f"{title}: {heading}", meaning, form))
     return columns
@@ -73,7 +74,7 @@ def _notes(group: sweep_numbers.Group) -> list[str]:
     )
     seeds = {len(run.config["seeds"]) for run in group.runs.values()}
     notes = [
-        f"Always answering the more common label is right on, per cent: {shares}.",
+        f"Always giving the commonest answer is right on, per cent: {shares}.",
         f"Planned seeds: {' or '.join(map(str, sorted(seeds)))}; each task's own table says how many are finished.",
     ]
     if len(group.runs) > 1 and not group.has_averages:
@@ -114,7 +115,7 @@ def line_table(line: sweep_numbers.Line, rows_of: Mapping[str, Sequence[Mapping[
     columns = [
         _METHOD,
         Column("value", line.key, "config key that varies; - where the method does not depend on it"),
-        *_task_columns(tasks, rows),
+        *_task_columns(tasks, rows, line.groups[0].strong),
     ]
     title = "The task that P(IK) is trained on" if line.key == "p_ik.task" else f"Along {line.key}"
     return formats.Table("axes", title, columns, rows)
@@ -133,7 +134,8 @@ def pair_table(runs: Sequence[stored.Run]) -> formats.Table:
     ]
     rows = sweep_numbers.pair_rows(runs)
     if any(row["paper_accuracy"] is not None for row in rows):
-        columns.append(Column("paper_accuracy", "paper's accuracy", paper.PUBLISHED, "percent"))
+        published = paper.published(runs[0].strong)
+        columns.append(Column("paper_accuracy", "paper's accuracy", published, "percent"))
     return formats.Table("transfer", "Methods by pair of models", columns, rows)
 
 

@@ -14,6 +14,16 @@ _SEEDS = Column("num_seeds", "seeds", "number of seeds finished", "count")
 _N = Column("n", "n", "number of test items, the same ones for every seed and method", "count")
 _BOOTSTRAP = "bootstrapped over items and seeds, the same ones drawn for all models"
 
+_PROBABILITY = (
+    Column(
+        "brier",
+        "Brier",
+        "mean squared error of the probability of class 1; 0.25 is always one half",
+        "ratio",
+    ),
+    Column("calibration_error", "ECE", "expected calibration error of that probability, 15 bins", "ratio"),
+)
+
 
 def of_run(run: stored.Run) -> list[formats.Table]:
     """Every table of a run that has rows."""
@@ -62,9 +72,11 @@ def main_table(run: stored.Run) -> formats.Table:
         _SEEDS,
     ]
     if any(row["paper_accuracy"] is not None for row in rows):
-        columns.append(Column("paper_accuracy", "paper's accuracy", paper.PUBLISHED, "percent"))
+        columns.append(Column("paper_accuracy", "paper's accuracy", paper.published(run.strong), "percent"))
+    if any(row["printed_pgr"] is not None for row in rows):
+        columns.append(Column("printed_pgr", "paper's PGR", paper.published(run.strong), "ratio"))
     majority = 100 * numbers.majority_class_accuracy(run)
-    notes = [f"Always answering the more common label is right on {majority:.2f} per cent of the test items."]
+    notes = [f"Always giving the commonest answer is right on {majority:.2f} per cent of the test items."]
     return formats.Table("main", "Main results", columns, rows, notes)
 
 
@@ -206,15 +218,7 @@ def seed_table(run: stored.Run) -> formats.Table:
         Column("accuracy", "accuracy", "share of test items answered right, per cent", "percent"),
         Column("accuracy_interval", "95 % interval", "Wilson's, over items", "percent interval"),
         Column("pgr", "PGR", "performance gap recovered in this seed", "ratio"),
-        Column(
-            "brier",
-            "Brier",
-            "mean squared error of the probability of class 1; 0.25 is always one half",
-            "ratio",
-        ),
-        Column(
-            "calibration_error", "ECE", "expected calibration error of that probability, 15 bins", "ratio"
-        ),
+        *(_PROBABILITY if run.has_probabilities else ()),
         Column("correct", "right", "number of test items answered right", "count"),
         _N,
     ]

@@ -5,12 +5,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from selw2s_jax.analysis import disagreement, formats, results
+from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.method import registry
-from selw2s_jax.report import disagreement_numbers, numbers, stored
+from selw2s_jax.report import disagreement_numbers, numbers, reliability_numbers, stored
 
 _NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
 _LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
 _WITHOUT_GAMMA = "look at the calibration of weak labels and of P(IK), which say what is selected"
+_OF_ONLINE = "lower p_ik.gamma, or train P(IK) first: p_ik.stage=pretrain_then_joint"
+_OF_FROZEN = (
+    "gamma is held against the scores of a P(IK) that was trained first and no longer changes, which may be too low as "
+    "a whole: look at its calibration (p_ik.num_test) and lower p_ik.gamma, train it longer (p_ik.epochs), or take "
+    "selective_by_confidence or posterior, which calibrate it"
+)
+_OF_FILE = "lower p_ik.gamma, or see whether the scores of p_ik.scores_file are too low as a whole"
+_UNREADABLE = 0.1  # share of the answers without one, above which labels are few
+_UNEVEN = 0.1  # of all answers, by which a letter is chosen more or less often than the others
 _CROWDED = 0.9  # share of the batch that are effective neighbours, above which labels are one average
 
 
@@ -42,6 +52,7 @@ def find(run: stored.Run) -> list[Finding]:
         *_of_selection(run),
         *_of_disagreement(run),
         *_of_calibration(run),
+        *_of_reliability(run),
         *_of_smoothing(run),
         *_of_p_ik(run),
         *_of_controls(run),
@@ -114,7 +125,7 @@ def _of_references(run: stored.Run) -> Iterator[Finding]:
             yield Finding(
                 method,
                 _join(seeds),
-                f"accuracy {_percent(accuracy)} is not above always answering the more common label "
+                f"accuracy {_percent(accuracy)} is not above always giving the commonest answer "
                 f"({_percent(majority)})",
                 "train it on more data or for more steps, with another learning rate, or take a larger model",
             )
@@ -143,9 +154,7 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
             (
                 lambda r: r < _NEAR_NONE,
                 f"next to nothing is selected: this is training on {kind}weak labels",
-                "lower p_ik.gamma, or train P(IK) first: p_ik.stage=pretrain_then_joint"
-                if has_gamma
-                else _WITHOUT_GAMMA,
+                _against_low_rate(run, run.facts(method)),
             ),
             (
                 lambda r: r > _NEAR_ALL,
@@ -176,6 +185,15 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
                 f"{'raise p_ik.gamma, ' * has_gamma}train P(IK) on a nearer task (p_ik.task) or on more questions, or "
                 "give more shots (self_label.num_shots)",
             )
+
+
+def _against_low_rate(run: stored.Run, facts: methods_lib.Facts) -> str:
+    """What makes a method select more, by where its P(IK) is from."""
+    if not facts.has_gamma:
+        return _WITHOUT_GAMMA
+    if facts.p_ik_from != "config":
+        return _OF_FROZEN
+    return {"frozen_scores": _OF_FROZEN, "file": _OF_FILE}.get(run.config["p_ik"].get("mask"), _OF_ONLINE)
 
 
 def _of_disagreement(run: stored.Run) -> Iterator[Finding]:
@@ -258,6 +276,55 @@ def _of_calibration(run: stored.Run) -> Iterator[Finding]:
             )
 
 
+def _of_reliability(run: stored.Run) -> Iterator[Finding]:
+    """Whether the answers to several prompts give methods anything to filter or to weigh by, and can be read."""
+    names = [name for name in run.methods if name.startswith(("entropy_filter", "reweighted"))]
+    methods = ", ".join(names) or "weak"
+    for method, measure, is_found, words, remedy in (
+        (
+            methods,
+            lambda entry: entry["filter"] and entry["filter"]["kept_share"],
+            lambda share: share > _NEAR_ALL,
+            "the weak model gives nearly all prompts to a question one answer: the filter keeps {} of the questions, "
+            "so it does nothing, and the weights are nearly equal",
+            "vary the prompts more (variations.kind, variations.count), or sample answers (answers.temperature)",
+        ),
+        (
+            "weak",
+            lambda entry: reliability_numbers.share_unparsed(entry),
+            lambda share: share > _UNREADABLE,
+            "no answer was found in {} of what the weak model wrote to the variations",
+            "train it longer, allow longer answers (answers.max_new_tokens), or score the choices (answers.by=score)",
+        ),
+        (
+            "weak",
+            lambda entry: reliability_numbers.unevenness(entry),
+            lambda share: share > _UNEVEN,
+            "the weak model prefers some letters whatever stands there: the share of one is off by {} of the answers",
+            "train it longer, or show every choice at every place (variations.cyclic=True)",
+        ),
+    ):
+        values = [(entry["seed"], measure(entry)) for entry in run.reliability]
+        if there := [(seed, value) for seed, value in values if value is not None and is_found(value)]:
+            shares = _join(_percent(value) for _, value in there)
+            yield Finding(method, _join(seed for seed, _ in there), words.format(shares), remedy)
+    areas = [
+        area | {"seed": entry["seed"]}
+        for entry in run.reliability
+        for area in entry["auroc"]
+        if (area["score"], area["label"]) == ("entropy", "varied")
+    ]
+    if there := [area for area in areas if _is_chance(area)]:
+        yield _of_entries(
+            methods,
+            there,
+            "answers that agree are not shown to be right more often than others: AUROC of S_ent for a wrong label is "
+            "{}, no better than chance or with an interval that holds 0.5",
+            "auroc",
+            "take more questions or variations, or another weak model, before filtering by agreement",
+        )
+
+
 def _of_smoothing(run: stored.Run) -> Iterator[Finding]:
     batch_size = run.config["training"]["batch_size"]
     for method, entries in _by_method(_smoothing(run)):
@@ -290,8 +357,15 @@ def _of_p_ik(run: stored.Run) -> Iterator[Finding]:
         for (train_task, test_task, distribution), entries in of_test.items():
             words = f"trained on {train_task}, tested on {test_task} ({results.DISTRIBUTIONS[distribution]})"
             yield from _of_one_test(method, entries, words)
-            if run.facts(method).has_gamma:
+            if _is_held_against_gamma(run, method):
                 yield from _of_gamma(method, entries, words, run.config["p_ik"]["gamma"])
+
+
+def _is_held_against_gamma(run: stored.Run, method: str) -> bool:
+    """Whether gamma counts for P(IK) of a method; of P(IK) alone that is not listed, for a method that has it."""
+    listed = run.config["methods"]
+    is_read = method in listed or any(run.facts(one).has_gamma and run.facts(one).selects for one in listed)
+    return run.facts(method).has_gamma and is_read
 
 
 def _of_one_test(method: str, entries: list[dict[str, Any]], words: str) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ def describe_test(experiment: written.Experiment) -> dict[str, Any]:
     test = experiment.inputs.test
     return {
         "n": len(test),
-        "labels_hash": test.truth_hash,
+        "labels_hash": artifacts.content_hash(list(truth(test).values())),
         "is_papers_data": experiment.inputs.is_papers_data,
         "evaluations": [
             {
@@ -76,6 +76,14 @@ def preview(experiment: written.Experiment) -> list[dict[str, str]]:
         text = task.prompt(data.student.questions[0], variation)
         shown.append({"task": task.name, "reader": "weak model, a variation", "text": text})
     return shown
+
+
+def _names(split: written_splits.WrittenSplit) -> list[str] | None:
+    """Of the answers 0 and 1 of a task of two words, which may be others of some questions; None of another."""
+    if split.task.kind != "words":
+        return None
+    shown = list(dict.fromkeys(question.choices for question in split.questions))
+    return [" / ".join(dict.fromkeys(words)) for words in zip(*shown, strict=True)]
 
 
 class Collector:
@@ -145,6 +153,7 @@ class Collector:
             letters=self._letters(seed, found["letter"]),
             conflicts=found["conflicts"],
             kind=split.task.kind,
+            names=_names(split),
             draws=self._experiment.draws(seed, "tied entropies"),
             percentile=config.reliability.percentile,
             ties=config.reliability.ties,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import ml_collections
 
 from selw2s_jax.experiments import inputs, plugins, selective, written, written_inputs
-from selw2s_jax.method import completion_methods, registry
+from selw2s_jax.method import registry
 from selw2s_jax.run import collect, collect_written, describe, preview
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
@@ -37,7 +37,6 @@ class Form(NamedTuple):
     """A form of supervision.
 
     Attributes:
-        students: names that `methods` of a config may list.
         roles: config -> the models that the run has.
         check_methods: config -> None; a UserError where a method of a user's own does not fit.
         prepare, experiment, collector: what is read, the stages, and what they found; as `inputs.prepare`,
@@ -46,7 +45,6 @@ class Form(NamedTuple):
         describe_test, list_students, list_embeddings, preview: of an experiment, as the manifest has them.
     """
 
-    students: Callable[[], tuple[str, ...]]
     roles: Callable[[ml_collections.ConfigDict], tuple[str, ...]]
     check_methods: Callable[[ml_collections.ConfigDict], None]
     prepare: Callable[..., Any]
@@ -70,7 +68,6 @@ def _roles(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 FORMS = {
     "class_head": Form(
-        students=registry.students,
         roles=_roles,
         check_methods=plugins.check_methods,
         prepare=inputs.prepare,
@@ -83,7 +80,6 @@ FORMS = {
         preview=preview.describe,
     ),
     "completion": Form(
-        students=completion_methods.students,
         roles=lambda config: ("weak", "strong"),
         check_methods=written.check_methods,
         prepare=written_inputs.prepare,

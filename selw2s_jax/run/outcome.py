@@ -42,6 +42,9 @@ def write(
     if report["records"]:
         print()
         print(results.format_table(report["records"], report["summary"], report["majority_class_accuracy"]))
+    if report.get("reliability"):
+        print()
+        print(results.format_reliability(report["reliability"]))
     if report["diagnostics"]:
         print()
         print(results.format_diagnostics(report["diagnostics"]))

@@ -137,7 +137,7 @@ def _check_config(
             for section in (cell.config, cell.config.p_ik):
                 section.task = tasks.canonical_name(section.task)
             form = forms.get(cell.config)
-            checks.validate(cell.config, students=form.students(), models=form.roles(cell.config))
+            checks.validate(cell.config, models=form.roles(cell.config))
         for cell in cells:
             forms.get(cell.config).check_methods(cell.config)
         return unread.check([cell.config for cell in cells])

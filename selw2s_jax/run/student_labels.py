@@ -74,6 +74,8 @@ class StudentLabels:
         method = registry.METHODS[name]
         if method.mask_of is not None:
             return self._p_ik(seed, method.mask_of)
+        if method.control_of in self._config.methods:
+            return self._p_ik(seed, method.control_of)
         if not method.uses_p_ik:
             return None, None
         half = self._experiment.inputs.by_seed[seed].student_half
@@ -81,7 +83,8 @@ class StudentLabels:
         if isinstance(given, examples.FileValues):
             return _FILE, given.read(half, self._store)
         trace = self.trace(seed, name)
-        if given is None and trace is not None and objectives.trains_p_ik(self._config, method):
+        is_own = method.role != "control" and objectives.trains_p_ik(self._config, method)
+        if given is None and trace is not None and is_own:
             return name, disagreement.last_of_trace(trace, half.ids, "p_ik")
         # A control that is without them is shown beside what it controls for.
         scores = [*self._frozen_scores(seed, name), *self._frozen_scores(seed, *self._config.methods)]

@@ -1,15 +1,21 @@
-"""Columns for smoothing over a whole set: labels as a rule chooses them, and means of those of neighbours."""
+"""For smoothing over a whole set: labels as a rule chooses them, and the stage of the means of those of neighbours."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from selw2s_jax.data import splits
 from selw2s_jax.method import label_rules, objectives
-from selw2s_jax.stages import embed, examples
+from selw2s_jax.runtime import artifacts, distributed
+from selw2s_jax.stages import embed, examples, workbench
+from selw2s_jax.stages import stage as stage_lib
 
+FILE = "neighbours.parquet"
+_CLASSES = ("prob_0", "prob_1")  # columns of the file
 _ROWS = 1024  # whose neighbours are found at a time
 
 
@@ -52,15 +58,21 @@ class Chosen(examples.Column):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Neighbours(examples.Column):
-    """The mean label `[N, 2]` of each row's neighbours in the whole set; its own where it has none.
+class Means(stage_lib.Stage):
+    """The mean label of each row's neighbours in the whole set; its own where it has none.
+
+    A stage, as it takes time with the square of the rows, and several students may read the same means: all of weak
+    labels, whatever weight they give to neighbours.
 
     Attributes:
+        split: the set.
         prior: the labels.
         embedded: the stage of the embeddings that say who is a neighbour.
         graph: keywords of `mean_of_neighbours`.
     """
 
+    name = "neighbours"
+    split: splits.Split
     prior: examples.Column
     embedded: embed.Embed
     graph: Mapping[str, Any]
@@ -70,16 +82,56 @@ class Neighbours(examples.Column):
         return (*self.prior.needs, self.embedded)
 
     @property
-    def inputs(self):
+    def detail(self):
+        return f"{len(self.split)} examples"
+
+    @property
+    def averaged(self) -> dict[str, Any]:
+        """What the means are a function of."""
         return {
             "prior": self.prior.inputs,
             "embeddings": self.embedded.key,
             "graph": dict(self.graph),
         }
 
+    @functools.cached_property
+    def inputs(self):
+        return {"version": stage_lib.VERSION, **self.averaged}
+
+    def write(self, folder, bench: workbench.Workbench) -> None:
+        """Writes `FILE`: example_id, prob_0, prob_1."""
+        columns = {"example_id": self.split.ids}
+
+        def average() -> None:
+            embeddings = embed.read(bench.store, (self.embedded,), self.split)
+            means = mean_of_neighbours(embeddings, self.prior.read(self.split, bench.store), **self.graph)
+            columns.update(zip(_CLASSES, means.T, strict=True))
+
+        distributed.main_only(average)
+        artifacts.write_table(folder / FILE, columns)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Neighbours(examples.Column):
+    """The mean label `[N, 2]` of each row's neighbours in the whole set.
+
+    Attributes:
+        means: the stage that has them.
+    """
+
+    means: Means
+
+    @property
+    def needs(self):
+        return (self.means,)
+
+    @property
+    def inputs(self):
+        return self.means.averaged
+
     def read(self, split, store):
-        embeddings = embed.read(store, (self.embedded,), split)
-        return mean_of_neighbours(embeddings, self.prior.read(split, store), **self.graph)
+        columns = [stage_lib.read_column(store, self.means, FILE, name, split) for name in _CLASSES]
+        return np.stack(columns, axis=-1)
 
 
 def mean_of_neighbours(

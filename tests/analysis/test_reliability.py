@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import pytest
+from support import written_runs
 
-from selw2s_jax.analysis import metrics, reliability
+from selw2s_jax.analysis import metrics, reliability, results
 from selw2s_jax.data import by_id
 from selw2s_jax.method import reliability as scores_lib
 
@@ -23,25 +24,7 @@ def _plain_score(given, answer, temperature):
     return powers[answer] / sum(powers.values())
 
 
-def _made(num_questions=83, count=5, num_choices=4, seed=0):
-    """Answers that are the more often right the easier a question, and some without any; orders of the choices."""
-    rng = np.random.default_rng(seed)
-    answers, truths, chosen, right = [], [], [], []
-    for _ in range(num_questions):
-        truth, ease = int(rng.integers(num_choices)), rng.uniform()
-        given = [truth if rng.uniform() < ease else int(rng.integers(num_choices)) for _ in range(1 + count)]
-        given = [None if rng.uniform() < 0.06 else one for one in given]
-        orders = [list(range(num_choices)), *(rng.permutation(num_choices).tolist() for _ in range(count))]
-        answers.append(given)
-        truths.append(truth)
-        chosen.append(
-            [-1 if one is None else order.index(one) for one, order in zip(given, orders, strict=True)]
-        )
-        right.append([order.index(truth) for order in orders])
-    return answers, truths, reliability.Letters(chosen, right, [num_choices] * num_questions)
-
-
-ANSWERS, TRUTHS, LETTERS = _made()
+ANSWERS, TRUTHS, LETTERS = written_runs.made_answers()
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +130,12 @@ def test_auroc_of_entropy_and_score_for_a_wrong_label(described):
         metrics.auroc_interval(values, wrong), abs=1e-9
     )
     assert area["n"] == len(originals) and area["wrong"] == sum(wrong)
+    values = [
+        _plain_score(ANSWERS[q][1:], ANSWERS[q][0], 0.2) if ANSWERS[q][0] in ANSWERS[q][1:] else 0.0
+        for q in originals
+    ]
+    expected = metrics.auroc([-round(value, 9) for value in values], wrong)
+    assert found["score", "original"]["auroc"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_letters_are_counted_against_what_is_uniform(described):
@@ -217,5 +206,15 @@ def test_nothing_at_all_is_told_as_nothing():
     )
     assert unanimous["filter"]["kept"] == 3 and unanimous["filter"]["tau"] == 0
     assert unanimous["conflicts"] == {"n": 9, "count": 3}
+    lines = results.format_reliability([{"seed": 3, **one} for one in (found, unanimous)]).splitlines()
+    assert len(lines) == 2 and lines[1].split() == [
+        "3",
+        "3",
+        "0.000",
+        "100.00",
+        *["66.67"] * 3,
+        "0.500",
+        "0.00",
+    ]
     with pytest.raises(ValueError, match="kind"):
         reliability.describe([[1]], [1], kind="text")

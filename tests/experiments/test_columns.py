@@ -199,7 +199,7 @@ def test_the_column_of_the_guide(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "my_columns", raising=False)
     config = config_with("selective", "finetune", selection__refiner="doubtful")
     plugins.load(("my_columns",))
-    checks.validate(config, students=registry.students())
+    checks.validate(config)
     plugins.check_methods(config)
     assert carried(config, "selective")[batches.TASK] == ("weak_probs", "self_labels", "doubt")
 

@@ -70,7 +70,7 @@ def config_with(*paths: str, methods=("own",)):
 
 def load_and_check(config) -> None:
     plugins.load(config.plugins)
-    checks.validate(config, students=registry.students())
+    checks.validate(config)
     plugins.check_methods(config)
 
 

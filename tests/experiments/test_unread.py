@@ -17,7 +17,7 @@ def make(values, arrange=None):
     for key, value in values.items():
         config_lib.put(config, key, value)
     config = config_lib.normalize(config)
-    checks.validate(config, students=registry.students())
+    checks.validate(config)
     return config
 
 
@@ -111,6 +111,7 @@ def test_a_value_of_other_methods_is_noted(key, values):
         ({"p_ik.task": "gsm8k", "generation.top_p": 0.9, "generation.max_new_tokens": 9}, None),
         ({"methods": ("p_ik_only",), "p_ik.epochs": 3.0, "p_ik.gamma": 0.4, "weak.model": "gpt2"}, None),
         ({"p_ik.data": "easy"}, None),
+        ({"methods": ("posterior",), "p_ik.num_test": 50, "p_ik.gamma": 0.5}, None),
         ({"world.seed": 3, "pretraining.strong.num_steps": 3}, config_lib.world_settings),
         # For any methods, so that every method can be tried under them.
         (

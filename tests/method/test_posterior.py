@@ -9,6 +9,7 @@ import pytest
 from support import random_arrays
 
 from selw2s_jax.method import label_rules, registry
+from selw2s_jax.method import posterior as posterior_lib
 
 GRAPH = dict(alpha=0.9, tau=0.1, normalize=True, include_self=True, center=False)
 EXTREMES = (0.0, 1e-30, 0.02, 0.021, 0.5, 0.979, 0.98, 1.0)
@@ -67,6 +68,32 @@ def test_controls_differ_in_the_reliability_alone(column):
     same = labels_of("posterior", inputs.with_columns(reliability=inputs.columns[column]))
     np.testing.assert_array_equal(control.targets, same.targets)
     assert not np.array_equal(control.targets, labels_of("posterior", inputs).targets)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 33])
+def test_rows_of_a_batch_exchange_their_values(num_rows):
+    """Each value goes to one other row, wherever rows stand and whatever masked ones hold."""
+    rng = np.random.default_rng(num_rows)
+    values, order = rng.random(num_rows), rng.random(num_rows)
+    mask = np.arange(num_rows + 4) < num_rows
+    padded = [np.append(one, [np.nan, 0.5, np.inf, -1.0]).astype(np.float32) for one in (values, order)]
+    found = np.asarray(posterior_lib.exchanged(*map(jnp.asarray, padded), jnp.asarray(mask)))
+    np.testing.assert_array_equal(np.sort(found[:num_rows]), np.sort(np.float32(values)))
+    assert num_rows == 1 or not np.any(found[:num_rows] == padded[0][:num_rows])
+    np.testing.assert_array_equal(found[num_rows:], padded[0][num_rows:])
+    moved = rng.permutation(num_rows + 4)
+    again = posterior_lib.exchanged(*(jnp.asarray(one[moved]) for one in (*padded, mask)))
+    np.testing.assert_array_equal(again, found[moved])
+
+
+def test_the_control_of_online_has_the_p_ik_of_other_rows_alone():
+    inputs = random_arrays.rule_inputs(6, 19)
+    control = labels_of("posterior_online_shuffled", inputs)
+    given = posterior_lib.exchanged(inputs.p_ik, inputs.columns["shuffled_order"], inputs.example_mask)
+    same = labels_of("posterior_online", inputs._replace(p_ik=given))
+    for field in ("targets", "prior", "ik_mask", "p_ik"):
+        np.testing.assert_array_equal(getattr(control, field), getattr(same, field), err_msg=field)
+    assert not np.array_equal(control.targets, labels_of("posterior_online", inputs).targets)
 
 
 def test_the_switch_by_confidence_takes_the_label_that_decides_the_posterior():

@@ -296,7 +296,7 @@ def test_wrong_values_are_one_line(overrides, message):
     for key, value in overrides.items():
         (config.training if key == "trained" else config.lora)[key] = value
     with pytest.raises(UserError, match=message) as info:
-        checks.validate(config_lib.normalize(config), students=("finetune", "selective"))
+        checks.validate(config_lib.normalize(config))
     assert "\n" not in str(info.value)
 
 

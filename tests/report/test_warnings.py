@@ -90,7 +90,7 @@ def test_a_run_without_failures_has_no_warning(tmp_path):
         ({"right": EVEN | {"ceiling": (2, 2, 1)}}, "ceiling", "0, 1, 2", "PGR is undefined"),
         ({"right": EVEN | {"ceiling": (2, 5, 4)}}, "ceiling", "0", "in 1 of 3 seeds"),
         ({"right": EVEN | {"ceiling": (2, 3, 2)}}, "ceiling", "0, 1, 2", "denominator touches zero"),
-        ({"right": EVEN}, "weak", "0, 1, 2", "more common label (60.0 %)"),
+        ({"right": EVEN}, "weak", "0, 1, 2", "commonest answer (60.0 %)"),
         (
             {"right": EVEN | {"finetune": (1, 2, 0)}},
             "finetune",
@@ -132,6 +132,41 @@ def test_what_is_weighed_is_not_selected_and_has_controls_of_its_own(tmp_path):
         ("selective_by_confidence", "random_selection_by_confidence"),
     ]
     assert "evidence for weighing labels by P(IK)" in compared[0][1]
+
+
+@pytest.mark.parametrize(
+    ("method", "mask", "words"),
+    [
+        ("selective", "online", "train P(IK) first: p_ik.stage=pretrain_then_joint"),
+        ("selective", "frozen_scores", "look at its calibration (p_ik.num_test) and lower p_ik.gamma"),
+        ("selective", "file", "the scores of p_ik.scores_file are too low"),
+        ("selective_frozen", "online", "train it longer (p_ik.epochs), or take selective_by_confidence"),
+        ("selective_by_confidence", "online", "look at the calibration of weak labels and of P(IK)"),
+    ],
+)
+def test_what_makes_a_method_select_more_depends_on_where_its_p_ik_is_from(tmp_path, method, mask, words):
+    entry = report_runs.diagnosis(method, ik_rate=0.0)
+    run = stored.read_run(report_runs.write_run(tmp_path / "run", diagnostics=[entry]))
+    run.manifest["config"]["p_ik"]["mask"] = mask
+    (found,) = [one for one in warnings_lib.find(run) if "next to nothing is selected" in one.observation]
+    assert found.method == method and words in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("names", "counts"), [(("selective_frozen",), True), (("posterior", "finetune"), False)]
+)
+def test_gamma_counts_for_p_ik_that_was_trained_first_where_a_method_has_it(tmp_path, names, counts):
+    """P(IK) alone, which no one listed, is tested because others take its scores; the page says what it is."""
+    run = stored.read_run(
+        report_runs.write_run(
+            tmp_path / "run",
+            right={"weak": (5,), "ceiling": (9,)} | dict.fromkeys(names, (7,)),
+            diagnostics=[],
+            p_ik=[report_runs.P_IK | {"method": "p_ik_only", "ik_precision": 0.75}],
+        )
+    )
+    assert any("above gamma" in one.observation for one in warnings_lib.find(run)) == counts
+    assert document._describe_methods([run])["p_ik_only"] == registry.METHODS["p_ik_only"].description
 
 
 def test_methods_whose_mask_is_given_are_not_blamed_for_it(tmp_path):

@@ -11,7 +11,6 @@ from selw2s_jax import config as config_lib
 from selw2s_jax import main as main_command
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
-from selw2s_jax.method import registry
 from selw2s_jax.models import registry as model_registry
 from selw2s_jax.run import sweep
 from selw2s_jax.worlds import smoke
@@ -19,7 +18,7 @@ from selw2s_jax.worlds import smoke
 
 def valid(config):
     config = config_lib.normalize(config)
-    checks.validate(config, students=registry.students())
+    checks.validate(config)
     return config
 
 

@@ -16,6 +16,7 @@ from selw2s_jax.runtime import artifacts
 METHODS = (
     "posterior",
     "posterior_online",
+    "posterior_online_shuffled",
     "posterior_shuffled",
     "posterior_constant",
     "selective_by_confidence",
@@ -23,7 +24,6 @@ METHODS = (
     "selective_frozen",
     "random_selection_frozen",
 )
-FROZEN = tuple(name for name in METHODS if name != "posterior_online")
 
 
 def make_config(**overrides):
@@ -113,6 +113,13 @@ def test_results_hold_the_calibration(finished):
     assert (entry["weak"]["n"], entry["p_ik"]["n"]) == (33, 41)
     assert {record["method"] for record in report["records"]} == {"weak", "ceiling", *METHODS}
     assert {entry["method"] for entry in report["diagnostics"]} == set(METHODS)
+    tests = [(entry["method"], entry["distribution"]) for entry in report["p_ik"]]
+    online = ("posterior_online", "posterior_online_shuffled")
+    assert tests == [*((name, where) for name in online for where in ("in", "out")), ("p_ik_only", "in")]
+    # Controls are shown by the P(IK) of what they control for.
+    whose = {entry["method"]: entry["p_ik_of"] for entry in report["disagreement"]}
+    assert whose == {name: "posterior_online" if name in online else "p_ik_only" for name in METHODS}
+    assert report["p_ik"][-1]["n"] == 41
 
 
 @pytest.mark.slow
@@ -195,6 +202,26 @@ def test_what_is_asked_and_trained_for_a_calibration(capsys, tmp_path):
     )
     lines = plan(capsys, tmp_path, methods=("selective_frozen", "random_selection_frozen"), p_ik__num_test=0)
     assert not any("calibration" in line or "P(IK) test" in line for line in lines)
+
+
+def test_means_of_weak_labels_over_the_set_are_one_stage_for_every_method_and_weight(capsys, tmp_path):
+    names, found = ("selective_without_ik", "random_selection", "posterior"), []
+    for alpha in (0.0, 0.9):
+        lines = plan(capsys, tmp_path, methods=names, graph__over="set", graph__alpha=alpha, p_ik__num_test=7)
+        means = [line.partition("means of neighbours' ")[2] for line in lines if "means of" in line]
+        assert [one.partition(",")[0] for one in means] == ["weak labels", "labels of posterior"]
+        found.append(means[0])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_p_ik_that_others_have_their_scores_from_is_tested(capsys, tmp_path, is_listed):
+    """In distribution; where it is not listed, no answers to the test are asked for it."""
+    lines = plan(capsys, tmp_path, methods=("selective_frozen",) + ("p_ik_only",) * is_listed)
+    assert sum("  P(IK) test of p_ik_only, seed 0" in line for line in lines) == 1
+    asked = [line.partition(", seed")[0].split(" on ")[1] for line in lines if "few-shot answers" in line]
+    held_out = ["arc (P(IK) test)"]
+    assert asked == ["sciq (student's half)", "arc (P(IK))", *(["sciq (test)"] * is_listed), *held_out]
 
 
 @pytest.mark.parametrize(

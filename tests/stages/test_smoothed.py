@@ -1,9 +1,11 @@
 """Smoothing over a whole set is the paper's over one batch of all its rows, of labels that are fixed beforehand."""
 
 import dataclasses
+import types
 
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from support import random_arrays
 
@@ -42,6 +44,19 @@ class Given(examples.Column):
 
     def read(self, split, store):
         return self.values
+
+
+def test_the_stage_keeps_means_by_example(tmp_path, monkeypatch):
+    embeddings, prior, _ = random_arrays.random_graph(8, N)
+    monkeypatch.setattr(smoothed.embed, "read", lambda store, stages, split: embeddings)
+    rows = [tasks.Example(str(i), str(i), "text", 0) for i in range(N)]
+    split = splits.Split(rows, tasks.TASKS["sciq"], "bare", ())
+    means = smoothed.Means("means", split, Given(prior), None, OPTIONS[1])
+    means.write(tmp_path, types.SimpleNamespace(store=None))
+    found = pq.read_table(tmp_path / smoothed.FILE).to_pydict()
+    assert found["example_id"] == split.ids
+    expected = smoothed.mean_of_neighbours(embeddings, prior, **OPTIONS[1])
+    np.testing.assert_array_equal(np.float32([found["prob_0"], found["prob_1"]]).T, expected)
 
 
 def set_config():

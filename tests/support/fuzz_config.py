@@ -14,7 +14,6 @@ from selw2s_jax import cli, errors
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import tasks
 from selw2s_jax.experiments import checks, unread
-from selw2s_jax.method import registry
 from selw2s_jax.plan import workload
 from selw2s_jax.run import sweep
 
@@ -90,7 +89,7 @@ def _cells(config) -> list[sweep.Cell]:
     for cell in cells:
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
-        checks.validate(cell.config, students=registry.students(), models=workload.roles(cell.config))
+        checks.validate(cell.config, models=workload.roles(cell.config))
     unread.check([cell.config for cell in cells])
     return cells
 

@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from support import fuzz, report_runs, store_edits
+from support import fuzz, report_runs, store_edits, written_runs
 
 from selw2s_jax.report import (
     calibration_figures,
@@ -20,6 +20,7 @@ from selw2s_jax.report import (
     document,
     figures,
     p_ik_figures,
+    reliability_figures,
     stored,
 )
 from selw2s_jax.run import manifests, students
@@ -47,7 +48,13 @@ def _write_sweep(folder: pathlib.Path) -> None:
     report_runs.write_sweep(folder / "run", {"a": {"task": "sciq"}, "b": {"task": "boolq"}}, right=right)
 
 
-_WORKDIRS = {"run": _write_run, "sweep": _write_sweep}
+def _write_written(folder: pathlib.Path) -> None:
+    methods = {name: written_runs.METHODS[name] for name in ("weak", "finetune", "entropy_filter", "ceiling")}
+    entry = written_runs.reliability_entry(num_questions=12, count=2)
+    written_runs.write_run(folder / "run", methods=methods, seeds=(0,), num_items=11, of_seeds=[entry])
+
+
+_WORKDIRS = {"run": _write_run, "sweep": _write_sweep, "written": _write_written}
 
 
 @functools.cache
@@ -87,7 +94,8 @@ def _answers(contents: stored.Contents) -> dict[tuple[str, ...], np.ndarray]:
 def _without_pictures() -> Iterator[None]:
     """What takes a report its time, and nothing but numbers of its tables."""
     with contextlib.ExitStack() as stack:
-        for module in (figures, p_ik_figures, disagreement_figures, calibration_figures):
+        modules = figures, p_ik_figures, disagreement_figures, calibration_figures, reliability_figures
+        for module in modules:
             for name in vars(module):
                 if name.startswith("draw_"):
                     stack.enter_context(mock.patch.object(module, name, lambda *_, **__: b"png"))
@@ -97,7 +105,7 @@ def _without_pictures() -> Iterator[None]:
 @fuzz.register("workdirs")
 def reports(generator: random.Random, folder: pathlib.Path) -> fuzz.Case:
     """A run or a sweep that is to be reported."""
-    kind = generator.choice(("run", "run", "sweep"))
+    kind = generator.choice(("run", "run", "sweep", "written"))
     workdir = _copy(kind, folder)
     own = [path for path in workdir.rglob("*.json") if "artifacts" not in path.parts]
     if generator.random() < 0.5:

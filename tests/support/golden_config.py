@@ -2,7 +2,6 @@
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.experiments import checks
-from selw2s_jax.method import registry
 
 # Every key with its default; a type stands for a null default that takes a value of this type. A renamed key
 # or a changed default breaks the commands and the comparisons of users: change this table knowingly.
@@ -185,4 +184,4 @@ def set_key(config, key: str, value) -> None:
 
 
 def validate(config) -> None:
-    checks.validate(config_lib.normalize(config), students=registry.students())
+    checks.validate(config_lib.normalize(config))

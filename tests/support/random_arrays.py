@@ -59,6 +59,7 @@ def calibrated_columns(seed: int, num_rows: int) -> dict[str, np.ndarray]:
         made[name] = rng.random(num_rows)
     made["constant_reliability"] = np.full(num_rows, 0.8)
     made["shuffled_choice_by_confidence"] = rng.integers(2, size=num_rows)
+    made["shuffled_order"] = rng.random(num_rows)
     made["p_ik_calibration"] = np.tile([0.4, 1.7], (num_rows, 1))
     return {name: values.astype(np.float32) for name, values in made.items()}
 

@@ -8,7 +8,6 @@ from configs import world as world_study
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks
-from selw2s_jax.method import registry
 from selw2s_jax.worlds import smoke, world
 
 
@@ -20,7 +19,7 @@ def test_shipped_worlds_are_valid():
         world_study.get_config("correlated"),
         world_study.get_config("correlated,p_ik=frozen"),
     ):
-        checks.validate(config, students=registry.students())
+        checks.validate(config)
         assert config.data.source == config.weak.model == config.strong.model == world.NAME
         assert config.task.startswith("world_")
 
@@ -61,7 +60,7 @@ def test_wrong_worlds_are_one_line_with_the_remedy(changes, message):
         section, _, name = key.rpartition(".")
         (config_lib.get(config, section) if section else config)[name] = value
     with pytest.raises(UserError, match=message) as caught:
-        checks.validate(config, students=registry.students())
+        checks.validate(config)
     assert "\n" not in str(caught.value)
 
 

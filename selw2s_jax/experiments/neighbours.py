@@ -1,0 +1,37 @@
+"""The column of smoothing over a whole set: whose labels are averaged, and the stage that does it."""
+
+from collections.abc import Mapping
+
+import ml_collections
+
+from selw2s_jax.data import splits
+from selw2s_jax.method import objectives, registry
+from selw2s_jax.stages import embed, examples, smoothed
+
+
+def column(
+    config: ml_collections.ConfigDict,
+    seed: int,
+    name: str,
+    split: splits.Split,
+    named: Mapping[str, examples.Column],
+    embedded: embed.Embed,
+) -> smoothed.Neighbours:
+    """The mean labels of neighbours in the student's half: of those that the rule chooses, where it does so once.
+
+    Else they are of the weak labels.
+
+    Args:
+        name: of the method.
+        split: the student's half.
+        named: the other columns of its examples.
+        embedded: its texts, by the model as it was pretrained.
+    """
+    objective = objectives.without_smoothing(objectives.make_objective(config, registry.METHODS[name]))
+    is_fixed = objective is not None and not any(one.by_step for one in named.values())
+    prior = smoothed.Chosen(objective, dict(named)) if is_fixed else named["weak_probs"]
+    # Of weak labels they are the same for all methods, and one stage.
+    whose = f"labels of {name}" if is_fixed else "weak labels"
+    graph = {key: value for key, value in config.graph.items() if key not in ("alpha", "over")}
+    means = smoothed.Means(f"means of neighbours' {whose}, seed {seed}", split, prior, embedded, graph)
+    return smoothed.Neighbours(means)
