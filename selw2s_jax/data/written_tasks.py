@@ -177,7 +177,7 @@ class WrittenTask:
 
     def wordings(self, question: tasks.Question) -> tuple[str, ...]:
         """Templates of the instruction of a question, the original first."""
-        return self.instructions_by_words.get(question.choices, self.instructions)
+        return self.instructions_by_words.get(tuple(question.choices or ()), self.instructions)
 
     def truth(self, question: tasks.Question) -> answers.Answer:
         """The right answer, as `parse` gives it: an original index, or an exact number."""
