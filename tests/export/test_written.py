@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file
-from support import families, marks, written_questions, written_students
+from support import families, marks, student_facts, written_questions, written_students
 
 from selw2s_jax.data import tasks, written_catalogue, written_tasks
 from selw2s_jax.export import exports, written_card
 from selw2s_jax.hf import loader, peft, tokenizers
 from selw2s_jax.inference import generate
 from selw2s_jax.models import lora
-from selw2s_jax.run import students
+from selw2s_jax.run import students, written_facts
 
 assert written_catalogue  # registers the paper's tasks
 
@@ -52,7 +52,7 @@ def test_a_merged_folder(tmp_path):
         "AutoModelForCausalLM",
         "A. FIRST",
         "### Answer:",
-        "taught" if 0 else "`little` gave",
+        "`little` gave",
     ):
         assert part in card, part
 
@@ -86,10 +86,6 @@ def test_cards_of_all_tasks_show_their_prompts(name):
 
 
 def _facts(task) -> students.Facts:
-    from support import student_facts
-
-    from selw2s_jax.run import written_facts
-
     return dataclasses.replace(
         student_facts.FACTS, written=written_facts.Written(task, False, "generate", 50)
     )

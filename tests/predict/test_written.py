@@ -105,6 +105,8 @@ def test_without_variations_there_is_no_reliability(scored, questions_file, tmp_
     assert {(row["entropy"], row["variations"]) for row in rows} == {("", "0")}
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_numbers_are_written_and_one_that_is_too_long_costs_itself(tmp_path, capsys):
     """The answer is greedy, and those to the variations are sampled as in the run."""
     student, model = written_students.make(tmp_path, task=written_questions.NUMBER, trained="all")
