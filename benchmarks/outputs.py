@@ -9,6 +9,11 @@ from typing import Any
 MACHINE = f"{os.cpu_count()} CPU cores, {platform.machine()}"
 
 
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table in Markdown."""
+    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
+
+
 def write(report: dict[str, Any], output: pathlib.Path | None) -> None:
     """Prints a report as JSON, and writes it where a file is given."""
     text = json.dumps(report, indent=1) + "\n"

@@ -139,7 +139,7 @@ def to_markdown(study: dict[str, Any]) -> str:
     lines = ["# Selection by P(IK) on real pretrained models", "", study["about"], ""]
     for name, of_run in study["runs"].items():
         lines += [f"## {name}", ""]
-        lines += _table(
+        lines += outputs.table(
             ["method", "accuracy", "95 %", "PGR"],
             [
                 [
@@ -162,7 +162,7 @@ def to_markdown(study: dict[str, Any]) -> str:
             ]
             for row in (*of_run["primary"], *of_run["secondary"])
         ]
-        lines += ["", *_table(header, rows), "", "Labels of the student's half, mean over seeds:", ""]
+        lines += ["", *outputs.table(header, rows), "", "Labels of the student's half, mean over seeds:", ""]
         lines += [*_label_table(of_run["disagreement"]), ""]
     return "\n".join(lines)
 
@@ -200,7 +200,7 @@ def _label_table(entries: list[dict[str, Any]]) -> list[str]:
                 _number(mean("error_correlation")),
             ]
         )
-    return _table(header, rows)
+    return outputs.table(header, rows)
 
 
 def _mean(entries: list[dict[str, Any]], path: tuple[str, ...]) -> float | None:
@@ -211,10 +211,6 @@ def _mean(entries: list[dict[str, Any]], path: tuple[str, ...]) -> float | None:
         if value is not None:
             values.append(value)
     return statistics.fmean(values) if values else None
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
 
 
 def _percent(value: float | None, signed: bool = False) -> str:

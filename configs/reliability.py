@@ -1,11 +1,15 @@
 """Reliability-Aware Alignment (arXiv 2406.19032): a weak model answers in several prompts, a strong one learns.
 
---config=configs/reliability.py:pair=llama2-7b-llama2-13b,task=mmlu     a cell of the paper's tables
---config=configs/reliability.py:smoke                                   random tiny models, generated questions
---config=configs/reliability.py:compat                                  as far as keys go, what the authors' code does
+--config=configs/reliability.py:pair=llama2-7b-llama2-13b,task=mmlu    a cell of the paper's tables
+--config=configs/reliability.py:world                                  in a small generated world, offline
+--config=configs/reliability.py:world,task=world_addition              the same, answers are numbers
+--config=configs/reliability.py:smoke                                  random tiny models, generated questions
+--config=configs/reliability.py:compat                                 what the authors' code does, where keys say it
 """
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.errors import UserError
+from selw2s_jax.worlds import written_world
 
 # The paper's pairs, base models as its words have it (its authors' code takes some that follow instructions).
 PAIRS = {
@@ -24,8 +28,10 @@ METHODS = (
 
 def get_config(arguments: str | None = None):
     """The paper's settings (Appendix C, and the defaults of its trainer), one task and pair."""
+    tasks = (*TASKS, *written_world.TASK_NAMES)
     chosen = config_lib.parse_arguments(
-        arguments, choices={"pair": tuple(PAIRS), "task": TASKS, "smoke": (), "compat": ()}
+        arguments,
+        choices={"pair": tuple(PAIRS), "task": tasks, "world": (), "smoke": (), "compat": ()},
     )
     config = config_lib.default_config()
     config.supervision, config.task, config.methods = "completion", chosen["task"], METHODS
@@ -36,9 +42,18 @@ def get_config(arguments: str | None = None):
         batch_size=24, epochs=3.0, learning_rate=5e-5, optimizer="adamw", schedule="linear", clip_norm=1.0,
         trained="lora",
     )  # fmt: skip
-    config.lora.update(rank=16, alpha=32.0, dropout=0.05, targets=("q", "v"))
+    if not chosen["world"]:
+        config.lora.update(rank=16, alpha=32.0, dropout=0.05, targets=("q", "v"))
     if chosen["compat"]:
         _follow_the_code(config)
+    is_of_world = chosen["task"] in written_world.TASK_NAMES
+    if chosen["world"]:
+        written_world.settings(config, chosen["task"] if is_of_world else written_world.TASK_NAMES[0])
+        config.seeds = (0,)
+    elif is_of_world:
+        raise UserError(
+            f"configs/reliability.py: task={chosen['task']} is of the generated world: write world before it"
+        )
     if chosen["smoke"]:
         _smoke(config)
     return config

@@ -10,7 +10,7 @@ from selw2s_jax.data import batches, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
 from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, row_weights
-from selw2s_jax.worlds import smoke, world
+from selw2s_jax.worlds import smoke, world, written_world
 
 
 def check(configs: Sequence[ml_collections.ConfigDict]) -> list[str]:
@@ -57,6 +57,7 @@ def _usual_values() -> list[dict[str, Any]]:
         lambda config: config_lib.smoke_settings(config, weak="", strong=""),
         config_lib.world_settings,
         config_lib.correlated_world,
+        written_world.settings,
     ):
         config = config_lib.default_config()
         change(config)

@@ -12,7 +12,7 @@ from selw2s_jax.data import (
     written_splits,
     written_tasks,
 )
-from selw2s_jax.worlds import smoke
+from selw2s_jax.worlds import smoke, world
 
 
 class Read(NamedTuple):
@@ -64,6 +64,8 @@ def _load(config: ml_collections.ConfigDict, workdir, found: doubts.Found):
         return written_rows.load_files(
             config.task, data.train_file, data.test_file, instruction=data.instruction, found=found
         )
+    if data.source == world.NAME:
+        return world.written_data(config)
     task = written_tasks.get(config.task, role="config.task")
     if config.task == "mmlu":
         task = task.with_weak_rows(data.mmlu_train)
@@ -79,7 +81,7 @@ def _is_papers(config: ml_collections.ConfigDict, task: written_tasks.WrittenTas
     data = config.data
     is_whole = data.num_train >= 20_000 and data.num_test is None and data.overlap != "drop"
     is_own = task.name in written_tasks.WRITTEN_TASKS and task.rows == written_tasks.get(task.name).rows
-    is_read = data.train_file is None and data.source != smoke.GENERATED
+    is_read = data.train_file is None and data.source not in (smoke.GENERATED, world.NAME)
     return is_whole and is_own and is_read
 
 

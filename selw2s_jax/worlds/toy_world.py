@@ -106,10 +106,12 @@ class Item:
 class World:
     """The facts of one world and what can be said about them. Ranks count from 0."""
 
+    task_properties = PROPERTIES
+
     def __init__(self, config: WorldConfig):
         self.config = config
         rng = np.random.default_rng([config.seed, 0])
-        self.properties = tuple(name for task in config.tasks for name in PROPERTIES.get(task, ()))
+        self.properties = tuple(name for task in config.tasks for name in self.task_properties.get(task, ()))
         num_entities, num_properties = config.num_entities, len(self.properties)
         self.names = _make_names(num_entities, rng)
         self.facts = rng.random((num_entities, num_properties)) < 0.5  # [entity by rank, property]
@@ -208,13 +210,18 @@ class World:
 
     # Text.
 
+    @property
+    def weighted_words(self) -> tuple[str, ...]:
+        """What predicting counts for more than other words."""
+        return TELLING_WORDS
+
     def documents(self, stream: int) -> Iterator[str]:
         """Endless text; a document is a function of the world, the stream's number and its place in it."""
         config = self.config
         rng = np.random.default_rng([config.seed, 2, stream])
-        draw = _Buffered(rng, self.entity_probs)
+        draw = Buffered(rng, self.entity_probs)
         flatter = self.entity_probs**config.judged_power
-        judged = _Buffered(rng, flatter / flatter.sum())
+        judged = Buffered(rng, flatter / flatter.sum())
         task_probs = np.array(config.task_shares) / sum(config.task_shares)
         task_ends = np.cumsum(task_probs)
         while True:
@@ -242,14 +249,14 @@ class World:
         told = " , ".join(f"{self.properties[c]} {self._yes(entity, c)}" for c in columns)
         return f"{self.names[entity]} : {told} ."
 
-    def _judged_document(self, task: str, draw: "_Buffered", rng) -> str:
+    def _judged_document(self, task: str, draw: "Buffered", rng) -> str:
         problems = []
         for _ in range(_PROBLEMS[task]):
             text, label = self._judged_problem(task, draw, rng)
             problems.append(f"{text} R: {label}")
         return "\n\n".join([tasks.TASKS[task].instruction, *problems])
 
-    def _judged_problem(self, task: str, draw: "_Buffered", rng) -> tuple[str, int]:
+    def _judged_problem(self, task: str, draw: "Buffered", rng) -> tuple[str, int]:
         if task == "world_sums":
             a, b = self._shown_pairs[int(rng.integers(len(self._shown_pairs)))]
             item = self._sum_question(a, b, int(rng.choice(_OFFSETS)), rng)
@@ -289,7 +296,7 @@ _PROBLEMS = {"world_facts": 6, "world_traits": 6, "world_passage": 5, "world_com
 LONGEST_DOCUMENT = 96  # tokens; a test holds it
 
 
-class _Buffered:
+class Buffered:
     """Entities drawn by their probabilities, many at once."""
 
     def __init__(self, rng, probs: np.ndarray):

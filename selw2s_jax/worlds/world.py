@@ -2,18 +2,19 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import sources, text_rows
+from selw2s_jax.data import sources, tasks, text_rows, written_tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import tokenizers
 from selw2s_jax.models import registry
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.training import state
-from selw2s_jax.worlds import toy_world
+from selw2s_jax.worlds import toy_world, written_world
 
 # As data.source and as the name of both models.
 NAME = "world"
@@ -32,13 +33,16 @@ def check(config: ml_collections.ConfigDict) -> None:
     """
     _check_world(config.world)
     in_world = config.data.source == NAME
-    for key in ("task", "p_ik.task"):
+    # Where answers are written there is no P(IK).
+    for key in ("task",) if is_written(config.world.tasks) else ("task", "p_ik.task"):
         name = config_lib.get(config, key)
         if in_world and name not in config.world.tasks:
             raise UserError(
                 f"config.{key}={name!r} is no task of the generated world (data.source={NAME}); "
                 f"choose one of: {', '.join(config.world.tasks)}"
             )
+        if not in_world and name in written_world.TASK_NAMES:
+            raise UserError(f"config.{key}={name!r} is a task of the generated world: set data.source={NAME}")
         if not in_world and name in toy_world.TASK_NAMES and config.data.source == sources.HUB:
             raise UserError(f"config.{key}={name!r} is a task of the generated world: set data.source={NAME}")
     for role in ("weak", "strong"):
@@ -73,11 +77,12 @@ def _check_world(world: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"config.world.judged_share={world.judged_share} and stated_share={world.stated_share} exceed 1"
         )
-    known = [name for name in toy_world.TASK_NAMES if name in world.tasks]
-    if list(world.tasks) != known or not any(name in toy_world.PROPERTIES for name in known):
+    names = written_world.TASK_NAMES if is_written(world.tasks) else toy_world.TASK_NAMES
+    known = [name for name in names if name in world.tasks]
+    if list(world.tasks) != known or known in ([], ["world_sums"]):
         raise UserError(
             f"config.world.tasks={','.join(world.tasks)} must be some of these, in their order, and not world_sums "
-            f"alone: {','.join(toy_world.TASK_NAMES)}"
+            f"alone: {','.join(toy_world.TASK_NAMES)}; or of {','.join(written_world.TASK_NAMES)}"
         )
     shares = world.task_shares
     if len(shares) != len(world.tasks) or min(shares) < 0 or not sum(shares) > 0:
@@ -88,6 +93,11 @@ def _check_world(world: ml_collections.ConfigDict) -> None:
     if world.told_as not in toy_world.TOLD_AS:
         raise UserError(
             f"config.world.told_as={world.told_as!r} is not one of: {', '.join(toy_world.TOLD_AS)}"
+        )
+    if is_written(world.tasks) and world.shortcut is not None:
+        raise UserError(
+            f"config.world.shortcut={world.shortcut} is of tasks that models judge, and {world.tasks[0]} is written: "
+            "set it to None"
         )
     if (world.shortcut is None) != (world.shortcut_in_text is None):
         raise UserError(
@@ -118,13 +128,38 @@ def world_config(config: ml_collections.ConfigDict) -> toy_world.WorldConfig:
     return toy_world.WorldConfig(**config.world.to_dict())
 
 
+def make(config: toy_world.WorldConfig) -> toy_world.World:
+    """The world of its tasks: a `written_world.WrittenWorld` where their answers are written."""
+    return (written_world.WrittenWorld if is_written(config.tasks) else toy_world.World)(config)
+
+
+def is_written(names: Sequence[str]) -> bool:
+    """Whether the answers of a world's tasks are written."""
+    return bool({*names} & {*written_world.TASK_NAMES})
+
+
+def written_data(
+    config: ml_collections.ConfigDict,
+) -> tuple[written_tasks.WrittenTask, dict[str, list[tasks.Question]]]:
+    """The config's task, whose answers are written, and its questions by role.
+
+    Raises:
+        UserError: the world is too small.
+    """
+    return written_tasks.get(config.task), make(world_config(config)).questions(config.task)
+
+
 def data_folder(config: toy_world.WorldConfig, folder: pathlib.Path) -> pathlib.Path:
-    """The folder of a world's questions (as `data.sources` reads it) and tokenizer, made where missing."""
+    """The folder of a world's tokenizer and, but where answers are written, questions, as `data.sources` reads them.
+
+    It is made where missing.
+    """
     key = artifacts.content_hash([_VERSION, config.as_json()])[:16]
 
     def write(path: pathlib.Path) -> None:
-        world = toy_world.World(config)
-        toy_world.write_questions(world, path)
+        world = make(config)
+        if not is_written(config.tasks):
+            toy_world.write_questions(world, path)
         tokenizers.write_word_level(world.vocabulary, path / "tokenizer")
 
     return artifacts.fill_once(folder / f"world-{key}", write)
@@ -163,7 +198,7 @@ class Recipe:
 
     def text_batches(self, *, row_multiple: int) -> text_rows.TextBatches:
         """The batches of the whole run: documents of the world, packed in the order they come."""
-        world = toy_world.World(self.world)
+        world = make(self.world)
         tokenizer = tokenizers.load_tokenizer(self.tokenizer_folder)
         rows = text_rows.pack_documents(
             (tokenizer.encode(text) for text in world.documents(self.seed)),
@@ -175,7 +210,7 @@ class Recipe:
             rows_per_step=self.batch_rows,
             num_steps=self.optimizer.num_steps,
             row_multiple=row_multiple,
-            weighted={tokenizer.encode(word)[0]: self.fact_weight for word in toy_world.TELLING_WORDS},
+            weighted={tokenizer.encode(word)[0]: self.fact_weight for word in world.weighted_words},
         )
 
 

@@ -16,7 +16,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import lengths
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs, selective
-from selw2s_jax.run import pipeline
+from selw2s_jax.run import forms, pipeline
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import workbench
 from selw2s_jax.worlds import generated
@@ -151,7 +151,8 @@ def test_ground_truth_of_the_students_half_reaches_no_student(finished, tmp_path
             labels[:] = 1 - labels
         return found
 
-    monkeypatch.setattr(inputs, "prepare", flipped_prepare)
+    flipped = forms.FORMS["class_head"]._replace(prepare=flipped_prepare)
+    monkeypatch.setitem(forms.FORMS, "class_head", flipped)
     pipeline.run(tiny_config.make_config(), tmp_path)
     for label in ("finetune, seed 0", "selective, seed 0"):
         assert weights(tmp_path, label) == weights(finished, label)

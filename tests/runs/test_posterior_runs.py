@@ -10,7 +10,7 @@ from support import tiny_config
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
-from selw2s_jax.run import embeddings, pipeline
+from selw2s_jax.run import embeddings, forms, pipeline
 from selw2s_jax.runtime import artifacts
 
 METHODS = (
@@ -134,7 +134,8 @@ def test_ground_truth_of_the_students_half_reaches_no_student(finished, tmp_path
             data.student_half.labels[:] = 1 - data.student_half.labels
         return found
 
-    monkeypatch.setattr(inputs, "prepare", flipped_prepare)
+    flipped = forms.FORMS["class_head"]._replace(prepare=flipped_prepare)
+    monkeypatch.setitem(forms.FORMS, "class_head", flipped)
     pipeline.run(make_config(), tmp_path / "run")
     keys = [
         {
