@@ -17,7 +17,15 @@ from etils import epath
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
-from selw2s_jax.data import answer_tables, answers, doubts, tasks, variation_plans, written_files
+from selw2s_jax.data import (
+    answer_tables,
+    answers,
+    doubts,
+    tasks,
+    variation_plans,
+    written_files,
+    written_tasks,
+)
 from selw2s_jax.data import written_splits as splits_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
@@ -85,8 +93,8 @@ def write(
     config, found = run_config.read(student), doubts.Found()
     if student.config.family not in registry.FAMILIES:  # one of the user's own
         plugins.load(config.plugins)
-    task = facts.written.task
-    split = splits_lib.WrittenSplit(task, written_files.read(input_path, task, found=found))
+    questions = written_files.read(input_path, facts.written.task, found=found)
+    split = splits_lib.WrittenSplit(facts.written.task, questions)
     plan = _plan(split, config, facts.seed, variations, found)
     model = _Model(facts.base, student.config, student_models.load_tokenizer(student, tokenizer))
     folder = None if facts.trained == "all" else student_models.find_base(student, base)
@@ -95,32 +103,16 @@ def write(
     for note in found.notes:
         print(f"note: {note}", flush=True)
     compilation_cache.enable()
-    plan = [own for own, is_kept in zip(plan, fits, strict=True) if is_kept]
-    given = _ask(student, model, folder, writing.Asked(split.only(fits), plan), how, config)
-    assessed = reliability.assess(
-        [of_one["prediction"][1:] for of_one in given],
-        temperature=config.reliability.temperature,
-        unparsed=config.answers.unparsed,
-    )
-    by_id = {
-        name: _answered(task, question, of_one, assessed, row)
-        for row, (name, question, of_one) in enumerate(
-            zip(split.only(fits).ids, split.only(fits).questions, given, strict=True)
-        )
-    }
+    asked = writing.Asked(split.only(fits), [plan[i] for i in np.flatnonzero(fits)])
+    answered = _answer_all(asked.split, _ask(student, model, folder, asked, how, config), config)
+    not_asked = dict.fromkeys(next(iter(answered.values()))) | {"finish": _TOO_LONG}
     records = [
         {"example_id": question.question_id, "question": question.text}
-        | by_id.get(question.question_id, dict.fromkeys(_FIELDS) | {"finish": _TOO_LONG})
+        | answered.get(question.question_id, not_asked)
         for question in split.questions
     ]
     tables.write(output_path, records, suffix, COLUMNS)
     return records
-
-
-_FIELDS = (
-    "text", "answer", "letter", "conflicts", "finish", "log_prob", "entropy", "s_prob", "agreeing", "variations",
-    "majority",
-)  # fmt: skip
 
 
 def _plan(
@@ -225,12 +217,37 @@ def _ask(
     return [{name: values[row] for name, values in by_column.items()} for row in range(len(asked.split))]
 
 
-def _answered(
-    task, question: tasks.Question, given: dict[str, list], assessed: reliability.Assessment, row: int
+def _answer_all(
+    split: splits_lib.WrittenSplit, given: list[dict[str, list]], config: ml_collections.ConfigDict
+) -> dict[str, dict[str, Any]]:
+    """By example_id what was answered, and its reliability."""
+    assessed = reliability.assess(
+        [of_one["prediction"][1:] for of_one in given],
+        temperature=config.reliability.temperature,
+        unparsed=config.answers.unparsed,
+    )
+    return {
+        question.question_id: _describe(split.task, question, of_one, entropy, scores)
+        for question, of_one, entropy, scores in zip(
+            split.questions, given, assessed.entropies, assessed.scores, strict=True
+        )
+    }
+
+
+def _describe(
+    task: written_tasks.WrittenTask,
+    question: tasks.Question,
+    given: dict[str, list],
+    entropy: float,
+    scores: np.ndarray,
 ) -> dict[str, Any]:
-    """The record of a question that was asked."""
+    """What was answered to a question, by the fields of a record.
+
+    Args:
+        entropy, scores: of its variations, as in `reliability.Assessment`.
+    """
     answer, *others = given["prediction"]
-    entropy, log_prob = float(assessed.entropies[row]), given["log_prob"][0]
+    log_prob = given["log_prob"][0]
     predictions, counts = reliability.prediction_set([one for one in others if one is not None])
     has_letter = task.kind == "choice" and answer is not None
     return {
@@ -240,15 +257,17 @@ def _answered(
         "conflicts": given["conflicts"][0],
         "finish": given["finish"][0],
         "log_prob": None if np.isnan(log_prob) else log_prob,
-        "entropy": None if np.isnan(entropy) else entropy,
-        "s_prob": _s_prob(answer, others, assessed.scores[row]),
+        "entropy": None if np.isnan(entropy) else float(entropy),
+        "s_prob": _s_prob(answer, others, scores),
         "agreeing": others.count(answer) if others and answer is not None else None,
         "variations": len(others),
         "majority": _shown(task, question, predictions[int(np.argmax(counts))]) if counts else None,
     }
 
 
-def _shown(task, question: tasks.Question, answer: answers.Answer | None) -> str | None:
+def _shown(
+    task: written_tasks.WrittenTask, question: tasks.Question, answer: answers.Answer | None
+) -> str | None:
     """An answer for people: the text of a choice, a word, a number."""
     if answer is None:
         return None
