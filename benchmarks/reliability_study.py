@@ -35,14 +35,14 @@ Expected: labels are right the more often, the lower their entropy, so the filte
 those of easier questions, so a gain over random ones is open."""
 
 
-def run(workdir: pathlib.Path, worlds: list[int], arguments: list[str]) -> None:
+def run(workdir: pathlib.Path, worlds: list[int], seeds: str) -> None:
     """Runs the config in every world, and notes the seconds of those that were not finished."""
     for world in worlds:
         start, folder = time.monotonic(), workdir / f"world-{world}"
         command = [
             *(sys.executable, "-m", "selw2s_jax.main", "--config=configs/reliability.py:world"),
             *(f"--workdir={folder}", f"--config.world.seed={world}", f"--config.pretraining.seed={world}"),
-            *arguments,
+            f"--config.seeds={seeds}",
         ]
         subprocess.run(command, check=True)
         (folder / "study_seconds.json").write_text(json.dumps(time.monotonic() - start) + "\n")
@@ -139,11 +139,11 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--worlds", default="70,71")
     parser.add_argument("--output", type=pathlib.Path)
-    parser.add_argument("arguments", nargs="*", help="of selw2s_jax.main, behind --")
+    parser.add_argument("--seeds", default="0,1,2,3,4")
     arguments = parser.parse_args()
     worlds = [int(world) for world in arguments.worlds.split(",")]
     if arguments.command == "run":
-        run(arguments.workdir, worlds, arguments.arguments)
+        run(arguments.workdir, worlds, arguments.seeds)
         return
     found = {str(world): describe(arguments.workdir / f"world-{world}") for world in worlds}
     study = {"machine": outputs.MACHINE, "protocol": PROTOCOL, "worlds": found}
