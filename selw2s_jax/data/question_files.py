@@ -16,7 +16,8 @@ A line is `{"text": ...}`, what the models of the task read, or has the fields o
 
 import dataclasses
 import os
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 from selw2s_jax.data import choice_rows, doubts, rows, tasks, unshown
 from selw2s_jax.errors import UserError
@@ -37,61 +38,99 @@ def read(
         UserError: no such file, unreadable or empty, or lines that are no questions or have the id of another, as
           `rows.describe` names them.
     """
+
+    def make(values: dict[str, Any], name: str, in_csv: bool) -> list[Item]:
+        made = _make_examples(values, task, name, in_csv=in_csv)
+        return [Item(example.example_id, example.text, example) for example in made]
+
+    items = read_items(path, task.name, _COLUMNS, make, forms=_FORMS, found=found)
+    return [item.value for item in items]
+
+
+class Item(NamedTuple):
+    """What a line of a file is made into: its id, what models read of it, and itself."""
+
+    example_id: str
+    text: str
+    value: Any
+
+
+def read_items(
+    path: os.PathLike | str,
+    task: str,
+    columns: Collection[str],
+    make: Callable[[dict[str, Any], str, bool], list[Item]],
+    *,
+    forms: str,
+    found: doubts.Found | None,
+) -> list[Item]:
+    """What the lines of a file of questions are made into, in order.
+
+    Args:
+        task: its name.
+        columns: that are read; `example_id` may name a line, which else is `"{task}/input/{row}"`.
+        make: (values of a line, its id, whether all of them are text, as in CSV) -> items, of each line at least one;
+            a ValueError says what is wrong.
+        forms: what a line has to have, for errors.
+        found: is given what a reader of the results has to know of the file.
+
+    Raises:
+        UserError: as `read`.
+    """
     file = rows.find_file(path, "give a file of questions with --input")
     form = file.suffix.lower()
-    asked, not_shown = rows.read(file, _COLUMNS), unshown.Unshown()
-    examples: list[tasks.Example] = []
+    asked, not_shown = rows.read(file, columns), unshown.Unshown()
+    items: list[Item] = []
     line_of: dict[str, int] = {}
     faults = []
     for number, (line, values) in enumerate(asked):
         try:
             if isinstance(values, ValueError):
-                raise ValueError(f"{values}; {_FORMS}")
+                raise ValueError(f"{values}; {forms}")
             if form in (".csv", ".parquet"):
                 values = {name: value for name, value in values.items() if value not in (None, "")}
-            of_line = _make_examples(values, task, f"{task.name}/input/{number}", in_csv=form == ".csv")
-            for example in of_line:
-                if first := line_of.get(example.example_id):
+            named = text(values, "example_id") if "example_id" in values else f"{task}/input/{number}"
+            of_line = make(values, named, form == ".csv")
+            for item in of_line:
+                if first := line_of.get(item.example_id):
                     raise ValueError(
-                        f"example_id {rows.show(example.example_id)} is also that of line {first}; make it another"
+                        f"example_id {rows.show(item.example_id)} is also that of line {first}; make it another"
                     )
-                line_of[example.example_id] = line
+                line_of[item.example_id] = line
         except ValueError as error:
             faults.append((line, str(error)))
         else:
-            examples += of_line
+            items += of_line
             not_shown.look(line, values, of_line[0].text)
     if faults:
         raise UserError(f"{path}, {rows.describe(faults, len(asked))}")
-    if not examples:
-        raise UserError(f"{path} has no questions; {_FORMS} in a JSON object a line")
+    if not items:
+        raise UserError(f"{path} has no questions; {forms} in a JSON object a line")
     if found is not None:
         found.notes += not_shown.notes(str(path), len(asked), "row" if form == ".parquet" else "line")
-    return examples
+    return items
 
 
 def _make_examples(
     values: dict[str, Any], task: tasks.Task, name: str, *, in_csv: bool
 ) -> list[tasks.Example]:
-    if "example_id" in values:
-        name = _text(values, "example_id")
     if "text" in values:
-        return [tasks.Example(name, name, _text(values, "text"), 0)]
+        return [tasks.Example(name, name, text(values, "text"), 0)]
     if "question" not in values:
         raise ValueError(f"has no text; {_FORMS}")
     context = ""
     given = "passage" if "passage" in values else "context"
     is_wanted = not {*unshown.PASSAGES}.isdisjoint(task.columns) or values.get(given) is not None
     if is_wanted and values.get(given) != "":  # some tasks have passages now and then
-        context = _text(values, given)
-    question = tasks.Question(name, _text(values, "question"), None, 0, context)
+        context = text(values, given)
+    question = tasks.Question(name, text(values, "question"), None, 0, context)
     is_plain_text = task.format is tasks.format_text
     if is_plain_text and not task.is_generated and {"answer", "choices"} & values.keys():
         raise ValueError(f"questions of {task.name} are texts without an answer behind them; give text")
     if is_plain_text or task.is_generated or "true/false" in task.columns.values():
         return [_show_choice(task, question, "")]
     if "choices" not in values:
-        return [_show_choice(task, question, _text(values, "answer"))]
+        return [_show_choice(task, question, text(values, "answer"))]
     choices, _ = choice_rows.texts_and_labels(values["choices"], in_csv=in_csv, fewest=1)
     return [
         _show_choice(task, dataclasses.replace(question, question_id=f"{name}:{i}"), choice)
@@ -108,7 +147,8 @@ def _show_choice(task: tasks.Task, question: tasks.Question, choice: str) -> tas
     return example
 
 
-def _text(values: dict[str, Any], field: str) -> str:
+def text(values: dict[str, Any], field: str) -> str:
+    """A line's text in a field; ValueError with the remedy where it has none."""
     try:
         return rows.text(values, field)
     except ValueError as error:

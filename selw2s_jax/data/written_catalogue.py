@@ -52,10 +52,6 @@ def _read_ethics(label: int, story: str, is_short: bool | None) -> tasks.RowPart
     return tasks.RowParts("", story, _SHORT_WORDS if is_short else _LONG_WORDS, label)
 
 
-def _ethics_instructions(question: tasks.Question) -> tuple[str, ...]:
-    return _ETHICS_SHORT if question.choices == _SHORT_WORDS else _ETHICS_LONG
-
-
 written_tasks.register(
     written_tasks.WrittenTask(
         name="hellaswag",
@@ -116,7 +112,7 @@ written_tasks.register(
         name="ethics_commonsense",
         kind="words",
         instructions=_ETHICS_SHORT,
-        instructions_of=_ethics_instructions,
+        instructions_by_words={_SHORT_WORDS: _ETHICS_SHORT, _LONG_WORDS: _ETHICS_LONG},
         header="",
         question_form="Story: {text}",
         rows={

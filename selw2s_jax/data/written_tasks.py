@@ -10,11 +10,12 @@ import difflib
 import fractions
 import functools
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from selw2s_jax import errors
 from selw2s_jax.data import answers, gsm8k, tasks, variations
+from selw2s_jax.runtime import json_forms
 
 ROLES = ("weak", "student", "test")  # who reads which rows
 KINDS = ("choice", "words", "number")
@@ -22,6 +23,19 @@ KINDS = ("choice", "words", "number")
 EQUAL_CHOICES = "two choices are equal but for case and spaces around them"  # a fault of a question
 
 _END = "### Answer:"
+# What templates may have: of all kinds, of each, and of a choice.
+_FIELDS = {"text", "context"}
+_SHOWN = {"choice": {"choices", "letters"}, "words": {"first", "second"}, "number": set()}
+_OF_CHOICES = {"letter", "choice"}
+_BY_WORDS = "instructions_by_words"
+# Of a task as JSON values.
+_FORM = {
+    **dict.fromkeys(("name", "kind", "question_form", "choice_form", "header"), str),
+    "instructions": [str],
+    _BY_WORDS: [{"words": [str], "instructions": [str]}],
+    "has_equal_choices": bool,
+    "max_new_tokens": int,
+}
 _MOST_PLACES = 6  # of a decimal fraction; other numbers are written as 5/3
 
 
@@ -56,7 +70,8 @@ class WrittenTask:
         question_form: template of the question with its choices.
         choice_form: template of a choice, `{letter}` and `{choice}`; they are joined by spaces.
         header: what stands before the instruction.
-        instructions_of: the wordings of a question where they depend on it; None: `instructions`.
+        instructions_by_words: of kind "words", the wordings by the two words, where the task has questions of several
+            pairs; no question then has another pair. Empty: `instructions`.
         weak_rows: other rows that the weak model may be trained on, by the name that a config gives.
         trial_splits: further splits that a folder without the roles' own is divided from.
         is_divisible: whether a folder without the roles' own splits is divided at all.
@@ -73,7 +88,7 @@ class WrittenTask:
     question_form: str = "### Question: {text}"
     choice_form: str = "{letter}. {choice}."
     header: str = "### Instruction: "
-    instructions_of: Callable[[tasks.Question], tuple[str, ...]] | None = None
+    instructions_by_words: Mapping[tuple[str, str], tuple[str, ...]] = dataclasses.field(default_factory=dict)
     weak_rows: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
     trial_splits: tuple[str, ...] = ()
     is_divisible: bool = True
@@ -92,6 +107,39 @@ class WrittenTask:
             raise ValueError(
                 f"task {self.name}: unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}"
             )
+        _check_template(self.name, self.choice_form, _OF_CHOICES)
+        for template in (self.question_form, *self._all_wordings):
+            _check_template(self.name, template, _FIELDS | _SHOWN[self.kind])
+
+    @property
+    def _all_wordings(self) -> list[str]:
+        return [one for own in (self.instructions, *self.instructions_by_words.values()) for one in own]
+
+    @property
+    def needs_context(self) -> bool:
+        """Whether a prompt has the question's context."""
+        return any("context" in _fields(one) for one in (self.question_form, *self._all_wordings))
+
+    def to_json(self) -> dict[str, Any]:
+        """How questions are asked and answers read, without where rows come from; as JSON values."""
+        by_words = [
+            {"words": list(words), "instructions": list(own)}
+            for words, own in self.instructions_by_words.items()
+        ]
+        plain = {name: getattr(self, name) for name in _FORM if name not in ("instructions", _BY_WORDS)}
+        return plain | {"instructions": list(self.instructions), _BY_WORDS: by_words}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "WrittenTask":
+        """The task that `to_json` described: it asks and reads the same, and has no rows.
+
+        Raises:
+            ValueError: they are no such fields.
+        """
+        json_forms.check(fields, _FORM)
+        by_words = {tuple(own["words"]): tuple(own["instructions"]) for own in fields[_BY_WORDS]}
+        given = {name: fields[name] for name in _FORM}
+        return cls(**given | {"instructions": tuple(given["instructions"]), _BY_WORDS: by_words})
 
     @functools.cached_property
     def source(self) -> tasks.Task:
@@ -129,7 +177,7 @@ class WrittenTask:
 
     def wordings(self, question: tasks.Question) -> tuple[str, ...]:
         """Templates of the instruction of a question, the original first."""
-        return self.instructions_of(question) if self.instructions_of else self.instructions
+        return self.instructions_by_words.get(tuple(question.choices or ()), self.instructions)
 
     def truth(self, question: tasks.Question) -> answers.Answer:
         """The right answer, as `parse` gives it: an original index, or an exact number."""
@@ -218,6 +266,27 @@ class WrittenTask:
         if not self.has_equal_choices and has_equal_choices(question):
             return EQUAL_CHOICES
         return None if 0 <= question.answer < len(choices) else "the answer is none of the choices"
+
+
+def _fields(template: str) -> set[str]:
+    """The names in braces; a ValueError for what is more than a name, or no template."""
+    found = set()
+    for _, name, form, conversion in string.Formatter().parse(template):
+        if form or conversion:
+            raise ValueError(f"{{{name}}} has a format or conversion")
+        if name is not None:
+            found.add(name)
+    return found
+
+
+def _check_template(task: str, template: str, known: Set[str]) -> None:
+    try:
+        unknown = _fields(template) - known
+    except ValueError as error:
+        raise ValueError(f"task {task}: {template!r:.60} is no template: {error}") from error
+    if unknown:
+        names = ", ".join(f"{{{name}}}" for name in sorted(known))
+        raise ValueError(f"task {task}: {{{min(unknown)}}} in {template!r:.60} is none of {names}")
 
 
 def has_equal_choices(question: tasks.Question) -> bool:

@@ -6,21 +6,20 @@ import os
 import pathlib
 import re
 import shutil
-from typing import Any
 
 import jax
-import jax.numpy as jnp
+from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.data import prompts
 from selw2s_jax.errors import UserError
-from selw2s_jax.export import model_card
-from selw2s_jax.hf import loader, peft, pretrained, tokenizers, weight_files, writer
-from selw2s_jax.models import heads, lora, registry
+from selw2s_jax.export import classifiers, form, model_card, written
+from selw2s_jax.hf import loader, peft, tokenizers, weight_files, writer
+from selw2s_jax.models import lora, registry
 from selw2s_jax.run import manifests, student_models, students
 from selw2s_jax.runtime import artifacts, places
 
 FACTS_NAME = "student.json"
+_FORMS = {"class_head": classifiers.FORM, "completion": written.FORM}
 
 
 def read_numbers(student: students.Student) -> model_card.Numbers | None:
@@ -52,9 +51,9 @@ def save(
     tokenizer_folder: pathlib.Path | None = None,
     base: pathlib.Path | None = None,
 ) -> None:
-    """Writes a student's backbone, heads, tokenizer files and model card as a folder: all of it, or nothing.
+    """Writes a student's weights, tokenizer files and model card as a folder: all of it, or nothing.
 
-    Adapters are merged into the backbone, or written without it. By a single process.
+    Adapters are merged into the weights that they adapt, or written without them. By a single process.
 
     Args:
         folder: one that does not exist or is empty.
@@ -71,40 +70,38 @@ def save(
         raise UserError(f"--output={folder} is not on this machine; give a local folder and copy it there")
     # Of a link to an empty folder the target is replaced.
     folder, facts = pathlib.Path(os.path.realpath(pathlib.Path(folder).expanduser())), student.facts
+    of_form = _FORMS[facts.supervision]
     _check_output(folder)
     dtype = dtype or facts.param_dtype
     writer.check_dtype(dtype)
     is_apart = _is_apart(facts, adapters)
     tokenizer = student_models.load_tokenizer(student, tokenizer_folder)
     origin = _origin(student, base if is_apart else None)
-    card = model_card.format_card(
-        facts,
-        numbers=read_numbers(student),
-        origin=origin,
-        pad_token_id=tokenizer.pad_id,
-        dtype=dtype,
-        transformers_class=writer.TRANSFORMERS_CLASSIFIERS.get(student.config.family, (None,))[0],
-        is_apart=is_apart,
+    card_of = model_card.CardOf(
+        writer.TRANSFORMERS_CLASSIFIERS.get(student.config.family, (None,))[0], is_apart, tokenizer.pad_id
+    )
+    parts, numbers = of_form.card(facts, card_of), read_numbers(student)
+    card = model_card.compose(
+        facts, parts, numbers=numbers, dtype=dtype, library=card_of.library, origin=origin
     )
     mesh = sharding.mesh_for(student.config, None, may_fold=True)
     if is_apart:
-        classifier = student_models.load_trained_parts(student, mesh=mesh)
+        model = student_models.load_trained_parts(student, mesh=mesh)
     else:
-        classifier = student_models.load(student, base=base, mesh=mesh, param_dtype=facts.param_dtype)
+        model = student_models.load(student, base=base, mesh=mesh, param_dtype=facts.param_dtype)
 
     def write(partial: pathlib.Path) -> None:
-        options = {"dtype": dtype, "main_head": "class_head" if facts.has_class_head else "p_ik_head"}
+        target = form.Target(partial, model, facts, tokenizer, dtype, origin)
         if is_apart:
-            where = origin.hub_name or origin.folder
-            peft.save(partial, classifier, base=where, revision=origin.revision, **options)
+            of_form.save_adapters(target)
         else:
-            if classifier.adapters is not None:
-                lora.merge(classifier)
-            writer.save_classifier(partial, classifier, pad_token_id=tokenizer.pad_id, **options)
+            if model.adapters is not None:
+                lora.merge(model)
+            of_form.save(target)
         for file in tokenizer.files:
             shutil.copyfile(file, partial / file.name)
         _name_padding(partial, tokenizer)
-        text = json.dumps(dataclasses.asdict(facts), indent=1, ensure_ascii=False)
+        text = json.dumps(facts.to_json(), indent=1, ensure_ascii=False)
         (partial / FACTS_NAME).write_text(text + "\n", encoding="utf-8")
         (partial / "README.md").write_text(card, encoding="utf-8")
 
@@ -199,11 +196,7 @@ def read_facts(folder: pathlib.Path) -> students.Facts:
             f"{folder} is no exported student: it has no {FACTS_NAME}; make one with python -m selw2s_jax.export"
         )
     try:
-        fields = errors.parse_json(path.read_text(encoding="utf-8"))
-        fields["shots"] = tuple((text, label) for text, label in fields["shots"])
-        fields["few_shot"] = prompts.FewShot.from_json(fields.get("few_shot"))
-        fields["lora"] = lora.make_settings(fields.get("trained", "all"), fields.get("lora"))
-        return students.Facts(**fields)
+        return students.Facts.from_json(errors.parse_json(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} cannot be read; export the student again") from error
 
@@ -217,8 +210,10 @@ def load(
     compute_dtype: str | None = None,
     remat: str = "full",
     attention: str = "xla",
-) -> heads.Classifier:
-    """The classifier of an exported folder, read into shards. Arguments as for `load`.
+) -> nnx.Module:
+    """The model of an exported folder, read into shards. Arguments as for `load`.
+
+    A `heads.Classifier`, or a `language_model.LanguageModel` where it writes.
 
     Args:
         base: folder of the pretrained model, for adapters that were written apart; default where the run had it, or as
@@ -238,7 +233,7 @@ def load(
         student_models.check_base(base, facts.base_fingerprint, of_tokenizer)
     else:  # the folder has all weights, as if all had been trained
         facts = dataclasses.replace(facts, trained="all", lora=None)
-    settings = student_models.classifier_settings(
+    settings = student_models.settings_of(
         facts,
         mesh=mesh,
         param_dtype=param_dtype,
@@ -246,36 +241,18 @@ def load(
         remat=remat,
         attention=attention,
     )
-    backbone = loader.load_decoder(base if is_apart else folder, **settings.decoder_options)
-    arrays = _read_heads(folder / writer.HEADS_NAME, backbone.config.embed_dim)
-    settings = dataclasses.replace(settings, p_ik_head="p_ik_head" in arrays)
-    classifier = pretrained.add_heads(backbone, settings)
-    params = {name: getattr(classifier, name) for name in arrays}
+    model, arrays = _FORMS[facts.supervision].load(base if is_apart else folder, folder, settings)
+    params = {name: getattr(model, name) for name in arrays}
     if is_apart:
-        arrays |= peft.read(folder / peft.WEIGHTS_NAME, classifier)
-        params |= peft.params(classifier)
+        arrays |= peft.read(folder / peft.WEIGHTS_NAME, model)
+        params |= peft.params(model)
     for name, param in params.items():
         layout = sharding.logical_sharding(settings.mesh, param.get_metadata()["axes"])
         param.set_value(sharding.put(arrays[name].astype(param.dtype), layout))
-    return classifier
+    return model
 
 
 def _named_base(folder: pathlib.Path, facts: students.Facts) -> str:
     """The pretrained model that adapters name, where it is a folder that is there; else as the run's config had it."""
     named = weight_files.read_json(folder / peft.CONFIG_NAME).get("base_model_name_or_path")
     return named if isinstance(named, str) and os.path.isabs(named) and os.path.isdir(named) else facts.base
-
-
-def _read_heads(path: pathlib.Path, embed_dim: int) -> dict[str, Any]:
-    """The heads of an exported student by name, each [2, D]."""
-    import safetensors
-
-    remedy = "export the student again"
-    if not path.is_file():
-        raise UserError(f"{path} is missing; {remedy}")
-    shapes = {name: info.shape for name, info in weight_files.read_header(path).items()}
-    expected = dict.fromkeys(writer.HEADS[: len(shapes)], (heads.NUM_CLASSES, embed_dim))
-    if not shapes or shapes != expected:
-        raise UserError(f"{path} holds {shapes}, not {expected}; {remedy}")
-    with safetensors.safe_open(path, framework="numpy") as file:
-        return {name: jnp.asarray(file.get_tensor(name)) for name in shapes}

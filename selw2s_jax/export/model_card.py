@@ -1,66 +1,15 @@
-"""The model card of an exported student: README.md of its folder."""
+"""The model card of an exported student: README.md of its folder. Here is what all forms of supervision have."""
 
 import dataclasses
 import json
 import pathlib
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from selw2s_jax.analysis import formats
+from selw2s_jax.models import lora
 from selw2s_jax.run import students
-
-_PAPER = "[arXiv 2511.14166](https://arxiv.org/abs/2511.14166)"
-_CLASSES = " Its two classes are the labels of the task: 1 where the answer shown is right."
-_ROLES = {
-    "weak": "It is the weak model: {base}, fine-tuned on ground truth." + _CLASSES,
-    "ceiling": "It is the strong ceiling: {base}, fine-tuned on ground truth." + _CLASSES,
-}
-_STUDENT = "It is a student: {strong}, taught by {weak} with the method {method}." + _CLASSES
-_P_IK_ALONE = (
-    "It is {strong} with a head for P(IK) alone, which no weak model taught: whether {strong} knows the answer to a "
-    "question (IK) or not (IDK)."
-)
-
-_WITH_TRANSFORMERS = """\
-With transformers (no remote code; the classes of `model` are those of its {head}):
-
-    import torch, transformers
-
-    model = transformers.AutoModelForSequenceClassification.from_pretrained("FOLDER")
-    tokenizer = transformers.AutoTokenizer.from_pretrained("FOLDER")
-    ids = {ids}
-    with torch.no_grad():
-        probs = torch.softmax(model(torch.tensor([ids])).logits.float(), dim=-1)     # [1, 2]
-"""
-_WITH_PEFT = """\
-The weights are low-rank adapters and heads, in PEFT's layout; the pretrained model is read from where it is. With PEFT
-(the classes of `model` are those of its {head}):
-
-    import peft, torch, transformers
-
-    base = transformers.AutoModelForSequenceClassification.from_pretrained("BASE", num_labels=2)
-    base.config.pad_token_id = {pad_token_id}
-    model = peft.PeftModel.from_pretrained(base, "FOLDER").eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained("FOLDER")
-    ids = {ids}
-    with torch.no_grad():
-        probs = torch.softmax(model(torch.tensor([ids])).logits.float(), dim=-1)     # [1, 2]
-"""
-_WITH_THIS_PROJECT = """\
-With selw2s_jax:
-
-    import jax
-    import numpy as np
-    import selw2s_jax
-    from selw2s_jax import exports
-
-    model = exports.load("FOLDER"{base})
-    tokenizer = selw2s_jax.load_tokenizer("FOLDER", bos="off")
-    ids = {ids}
-    first = np.zeros(1, np.int32)
-    outputs = model(np.array([ids], np.int32), None, None, first, first + len(ids) - 1)
-    probs = jax.nn.softmax(outputs.class_logits)         # [1, 2]; outputs.p_ik_logits are of (IDK, IK), or None
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,58 +40,89 @@ class Numbers:
     p_ik: list[dict[str, Any]]
 
 
-def format_card(
+class CardOf(NamedTuple):
+    """What a card is of.
+
+    Attributes:
+        transformers_class: the class of transformers that reads the folder, or None.
+        is_apart: whether the folder has the adapters alone, without the model that they adapt.
+        pad_token_id: what transformers takes for padding.
+    """
+
+    transformers_class: str | None
+    is_apart: bool = False
+    pad_token_id: int = 0
+
+    @property
+    def library(self) -> str:
+        """That reads the folder."""
+        return "peft" if self.is_apart else "transformers" if self.transformers_class else "selw2s_jax"
+
+
+class Parts(NamedTuple):
+    """What a form of supervision says on its card.
+
+    Attributes:
+        pipeline: of the hub.
+        paper: that is implemented, with its link.
+        about: what the model is.
+        rows: of the table of facts: further ones, and others instead of those of the same name.
+        loading: how it is loaded, a paragraph each.
+        reads: what the model reads, and what is to be known of what it says.
+    """
+
+    pipeline: str
+    paper: str
+    about: str
+    rows: Mapping[str, str]
+    loading: Sequence[str]
+    reads: Sequence[str]
+
+
+def names(facts: students.Facts) -> dict[str, str]:
+    """The names of a student's method, task and models, as code."""
+    found = {key: _code(getattr(facts, key)) for key in ("method", "task")}
+    return found | {key: _model_name(getattr(facts, key)) for key in ("base", "weak", "strong")}
+
+
+def compose(
     facts: students.Facts,
+    parts: Parts,
     *,
     numbers: Numbers | None,
     dtype: str,
-    transformers_class: str | None,
-    is_apart: bool = False,
+    library: str,
     origin: Origin = _UNKNOWN,
-    pad_token_id: int = 0,
 ) -> str:
     """The card of a student.
 
     Args:
         numbers: None where the run has no results of this student.
         dtype: of the weights.
-        transformers_class: the class of transformers that reads the folder, or None.
-        is_apart: whether the folder has the adapters alone, without the model that they adapt.
+        library: that reads the folder.
         origin: of the pretrained model.
-        pad_token_id: what transformers takes for padding.
     """
-    names = {key: _code(getattr(facts, key)) for key in ("method", "task")}
-    names |= {key: _model_name(getattr(facts, key)) for key in ("base", "weak", "strong")}
-    about = (_ROLES.get(facts.method, _STUDENT) if facts.has_class_head else _P_IK_ALONE).format(**names)
-    head = "class head" if facts.has_class_head else "P(IK) head, (IDK, IK)"
-    base = ', base="BASE"' if is_apart else ""
-    loading = [_WITH_THIS_PROJECT.format(ids=_ids("tokenizer.encode(TEXT)", facts), base=base)]
-    if transformers_class is not None:
-        form = _WITH_PEFT if is_apart else _WITH_TRANSFORMERS
-        ids = _ids('tokenizer(TEXT, add_special_tokens=False)["input_ids"]', facts)
-        loading.insert(0, form.format(ids=ids, head=head, pad_token_id=pad_token_id))
     paragraphs = [
-        _front_matter(origin, "peft" if is_apart else "transformers" if transformers_class else "selw2s_jax"),
+        _front_matter(origin, library, parts.pipeline),
         f"# {_plain(facts.method)} on {_plain(facts.task)}, seed {facts.seed}",
-        f"Made by selw2s_jax, an independent implementation of Selective Weak-to-Strong Generalization ({_PAPER}). "
-        f"{about}",
-        _facts_table(names, facts, origin, dtype),
+        f"Made by selw2s_jax, an independent implementation of {parts.paper}. {parts.about}",
+        _facts_table(facts, origin, dtype, parts.rows),
         *_numbers(facts, numbers),
         "## Loading",
-        *loading,
-        _input_form(facts),
+        *parts.loading,
+        *parts.reads,
         "## Licence",
-        f"The weights are derived from {names['base']}: its licence applies to them, and that of the data they were "
-        "trained on.",
+        f"The weights are derived from {names(facts)['base']}: its licence applies to them, and that of the data they "
+        "were trained on.",
     ]
     return "\n\n".join(paragraph.strip("\n") for paragraph in paragraphs) + "\n"
 
 
-def _ids(encoded: str, facts: students.Facts) -> str:
-    """Code for what the model reads: the ids of a text, truncated from the left behind a BOS token."""
+def token_ids(encoded: str, facts: students.Facts, longest: int | None) -> str:
+    """Code for what the model reads: the ids of a text behind a BOS token, truncated from the left where too long."""
     if facts.bos_id is None:
-        return f"{encoded}[-{facts.max_length}:]"
-    return f"[{facts.bos_id}, *{encoded}[-{facts.max_length - 1}:]]"
+        return encoded if longest is None else f"{encoded}[-{longest}:]"
+    return f"[{facts.bos_id}, *{encoded}{'' if longest is None else f'[-{longest - 1}:]'}]"
 
 
 # Characters that Markdown or HTML would take for markup.
@@ -169,10 +149,10 @@ def _without_folder(name: str) -> str:
     return pathlib.PurePath(name).name if is_folder else name
 
 
-def _front_matter(origin: Origin, library: str) -> str:
+def _front_matter(origin: Origin, library: str, pipeline: str) -> str:
     fields = {
         "library_name": library,
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": pipeline,
         "tags": ["weak-to-strong-generalization"],
     }
     if origin.hub_name is not None:
@@ -191,13 +171,14 @@ def _describe_base(names: dict[str, str], facts: students.Facts, origin: Origin)
     return f"{described}; fingerprint {_code(facts.base_fingerprint)}"
 
 
-def _facts_table(names: dict[str, str], facts: students.Facts, origin: Origin, dtype: str) -> str:
+def _facts_table(facts: students.Facts, origin: Origin, dtype: str, others: Mapping[str, str]) -> str:
+    named = names(facts)
     rows = {
-        "task": names["task"],
-        "method": names["method"],
-        "weak model": names["weak"] if facts.weak else "none",
-        "strong model": names["strong"],
-        "made from": _describe_base(names, facts, origin),
+        "task": named["task"],
+        "method": named["method"],
+        "weak model": named["weak"] if facts.weak else "none",
+        "strong model": named["strong"],
+        "made from": _describe_base(named, facts, origin),
         "seed": facts.seed,
         "longest input": f"{facts.max_length} tokens; longer ones are truncated from the left",
         "beginning-of-text token": "none"
@@ -205,21 +186,16 @@ def _facts_table(names: dict[str, str], facts: students.Facts, origin: Origin, d
         else f"id {facts.bos_id}, in front of every text",
         "weights": dtype,
         "computed in": facts.compute_dtype,
-        "trained": _trained(facts),
-        "heads": "class head" * facts.has_class_head
-        + " and " * (facts.has_class_head and facts.has_p_ik_head)
-        + "P(IK) head" * facts.has_p_ik_head,
+        **others,
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
 
 
-def _trained(facts: students.Facts) -> str:
-    if facts.lora is None:
-        return {"all": "everything", "heads": "the heads alone"}[facts.trained]
-    settings = facts.lora
+def adapters(settings: lora.Settings) -> str:
+    """Low-rank adapters in words."""
     return (
-        f"heads, and low-rank adapters of {' and '.join(settings.targets)} (rank {settings.rank}, alpha "
-        f"{settings.alpha:g}, dropout {settings.dropout:g})"
+        f"low-rank adapters of {' and '.join(settings.targets)} (rank {settings.rank}, alpha {settings.alpha:g}, "
+        f"dropout {settings.dropout:g})"
     )
 
 
@@ -258,21 +234,3 @@ def _numbers(facts: students.Facts, numbers: Numbers | None) -> list[str]:
             f"{_model_name(facts.strong)} answers {test['known']} right: AUROC {auroc}."
         )
     return paragraphs
-
-
-def _input_form(facts: students.Facts) -> str:
-    forms = {
-        "bare": "`TEXT` is the text of an example as the task writes it.",
-        "instruction": "`TEXT` is a prompt: the instruction, and the text of an example as the task writes it.",
-        "fewshot": "`TEXT` is a prompt: the instruction, solved problems, and the text of an example as the task "
-        "writes it.",
-    }
-    text = (
-        f'{forms[facts.prompt]} `exports.read_facts("FOLDER").classifier_input(text)` makes it. The class head '
-        "and the P(IK) head (`heads.safetensors`) read the last token."
-    )
-    if facts.openai_pooling:
-        text += (
-            " Trained with `compat.openai_pooling`: here the last token is the last one whose id is not 0."
-        )
-    return text

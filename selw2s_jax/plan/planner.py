@@ -237,6 +237,11 @@ def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
     plugins.load(config.plugins)
     expanded = sweep.expand(config)
     for cell in expanded:
+        if cell.config.supervision != "class_head":
+            raise UserError(
+                f"config.supervision={cell.config.supervision}: plan and benchmark know the programs of class heads "
+                "alone, and not those of models that write answers; run a few steps of the config itself instead"
+            )
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
         checks.validate(cell.config, models=workload.roles(cell.config))

@@ -1,6 +1,7 @@
-"""What a student of a run, its weak model and its language model say of your own questions.
+"""What a student of a run, its weak model and its language model say of your own questions; or what it answers to them.
 
 python -m selw2s_jax.predict --workdir=DIR --task=NAME --method=NAME --seed=N --input=questions.jsonl --output=out.csv
+                             [--variations=5]
 """
 
 from absl import flags
@@ -9,7 +10,8 @@ from selw2s_jax import cli
 from selw2s_jax.errors import UserError
 
 _FOLDERS = {
-    "base": "Folder of the pretrained strong model, which gives the few-shot answers; default where the run had it.",
+    "base": "Folder of the pretrained strong model, which gives the few-shot answers; default where the run had it. "
+    "Of a model that writes: that it was made from.",
     "tokenizer": "Folder of its tokenizer's files; default where the run had it.",
     "weak_base": "Folder of the pretrained weak model, if only a part was trained; default where the run had it.",
     "weak_tokenizer": "Folder of the weak model's tokenizer's files; default where the run had it.",
@@ -28,6 +30,14 @@ def _define_flags(values: flags.FlagValues) -> None:
     )
     for name, what in _FOLDERS.items():
         flags.DEFINE_string(name, None, what, flag_values=values)
+    flags.DEFINE_integer(
+        "variations",
+        None,
+        "Of a model that writes: in how many prompts more each question is asked, to see whether the answers agree; "
+        "default as in its run.",
+        lower_bound=0,
+        flag_values=values,
+    )
     cli.define_student_flags(values)
 
 
@@ -35,12 +45,19 @@ def _run(values: flags.FlagValues) -> None:
     for flag, what in (("input", "the file of questions"), ("output", "the file to write")):
         if not values[flag].value:
             raise UserError(f"--{flag} is missing; give {what}")
-    from selw2s_jax.predict import predictions
+    from selw2s_jax.predict import forms
     from selw2s_jax.run import students
 
     student = students.find(**cli.student_name(values))
-    folders = {name: values[name].value for name in _FOLDERS}
-    records = predictions.write(student, values.input, values.output, **folders)
+    form = forms.FORMS[student.facts.supervision]
+    given = {name: values[name].value for name in (*_FOLDERS, "variations")}
+    if others := [name for name, value in given.items() if value is not None and name not in form.flags]:
+        raise UserError(
+            f"--{others[0]} is for models of another supervision than {student.facts.supervision}, which "
+            f"--method={student.facts.method} has; leave it out"
+        )
+    options = {name: given[name] for name in form.flags}
+    records = form.write(student, values.input, values.output, **options)
     print(f"{len(records)} lines, one for each question, are in {values.output}")
 
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 import numpy as np
-from etils import epath
 from flax import nnx
 
 from selw2s_jax import config as config_lib
@@ -24,9 +23,9 @@ from selw2s_jax.experiments import plugins
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import label_sources, registry
-from selw2s_jax.predict import label_choice, tables
+from selw2s_jax.predict import label_choice, run_config, tables
 from selw2s_jax.run import student_models, students
-from selw2s_jax.runtime import compilation_cache, places, storage
+from selw2s_jax.runtime import compilation_cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +117,7 @@ def write(
         raise UserError(
             f"--method={facts.method} is the weak model, which every student's output has labels of: name a student"
         )
-    suffix = _check_output(input_path, output_path)
+    suffix = tables.check_output(input_path, output_path)
     config, found = _read_config(student), doubts.Found()
     examples = question_files.read(input_path, _find_task(facts, config), found=found)
     reader = _prepare("student", student, examples, tokenizer, base, flags=("--tokenizer", "--base"))
@@ -141,13 +140,22 @@ def write(
     few_shot = None if asked is None else _answer(asked, student, config, reader.tokenizer, examples)
     own = _own_labels(config, facts, few_shot, examples, reader.texts)
     records = _make_records(config, facts, examples, scores, weak_probs, few_shot, own)
-    try:
-        storage.write_bytes(_expand(output_path), tables.encode(records, suffix))
-    except OSError as error:
-        raise UserError(
-            f"--output={output_path} cannot be written ({error.strerror}); choose another, or free space"
-        ) from error
+    tables.write(output_path, records, suffix, columns_of(records))
     return records
+
+
+def columns_of(records: Sequence[dict[str, Any]]) -> tables.Columns:
+    """Of a table of records."""
+    answers = [(record["few_shot"] or {}).get("answer") for record in records]
+    is_written = any(isinstance(answer, str) for answer in answers)
+    return tables.Columns(
+        {
+            **dict.fromkeys(("example_id", "text", "used"), "string"),
+            "class": "int64",
+            "few_shot_answer": "string" if is_written else "int64",
+        },
+        nested={"few_shot": ("prob_1", "answer"), "weak": ("prob_1",), "smoothed": ("prob_1",)},
+    )
 
 
 def _make_records(
@@ -185,38 +193,9 @@ def _make_records(
     ]
 
 
-def _expand(path: os.PathLike | str) -> epath.Path:
-    return epath.Path(path).expanduser()
-
-
-def _check_output(input_path: os.PathLike | str, output_path: os.PathLike | str) -> str:
-    """Checks that the output can be written; the end of its name."""
-    suffix = tables.check_name(output_path, "--output")
-    places.check_output_file(output_path, "--output")
-    output, source = (os.path.expanduser(path) for path in (output_path, input_path))
-    if output == source or (
-        os.path.isfile(output) and os.path.isfile(source) and os.path.samefile(output, source)
-    ):
-        raise UserError(f"--output={output_path} is the input; choose another file")
-    return suffix
-
-
 def _read_config(student: students.Student) -> ml_collections.ConfigDict:
-    """The config of a student's run, with defaults for what came later; its plugins are imported."""
-    config = config_lib.default_config()
-    try:
-        for key in config_lib.dotted_keys(config):
-            *sections, leaf = key.split(".")
-            section, values = config, student.run_config
-            for name in sections:
-                section, values = section[name], values.get(name, {})
-            if leaf in values:
-                value = values[leaf]
-                section[leaf] = tuple(value) if isinstance(value, list) else value
-    except (TypeError, AttributeError) as error:
-        raise UserError(
-            f"the config of the run in {student.folder} cannot be read ({error}); run the same config there again"
-        ) from error
+    """The config of a student's run; its plugins are imported."""
+    config = run_config.read(student)
     plugins.load(config.plugins)
     _method_name(student.facts)
     if not student.facts.has_class_head:

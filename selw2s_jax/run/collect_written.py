@@ -10,6 +10,7 @@ from selw2s_jax.analysis import reliability, results
 from selw2s_jax.data import answers, written_splits
 from selw2s_jax.experiments import written
 from selw2s_jax.inference import writing
+from selw2s_jax.run import written_facts
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import stage as stage_lib
 
@@ -50,6 +51,7 @@ def list_students(config: ml_collections.ConfigDict, experiment: written.Experim
             "role": "weak" if name == "weak" else "strong",
             "has_class_head": False,
             "supervision": "completion",
+            "written": _facts(experiment, seed, name).to_json(),
             "prompt": "",
             "instruction": "",
             "shots": [],
@@ -57,6 +59,12 @@ def list_students(config: ml_collections.ConfigDict, experiment: written.Experim
         for seed in config.seeds
         for name in experiment.classifiers()
     ]
+
+
+def _facts(experiment: written.Experiment, seed: int, name: str) -> written_facts.Written:
+    """How a model is asked: as it is tested."""
+    stage = experiment.evaluation(seed, name)
+    return written_facts.Written.of(stage.split.task, stage.how)
 
 
 def preview(experiment: written.Experiment) -> list[dict[str, str]]:

@@ -1,14 +1,16 @@
-"""Trained models of a run as arrays: their tokenizers, the pretrained models that they were made from, classifiers."""
+"""Trained models of a run as arrays: their tokenizers, the pretrained models that they were made from, themselves."""
 
 import pathlib
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+from flax import nnx
 
 from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import model_folders, pretrained, tokenizers, weight_files
-from selw2s_jax.models import heads
+from selw2s_jax.models import registry
 from selw2s_jax.run import students
 from selw2s_jax.runtime import artifacts, remote
 from selw2s_jax.training import state
@@ -92,8 +94,10 @@ def load(
     mesh: jax.sharding.Mesh | None = None,
     param_dtype: str | None = None,
     **options: str,
-) -> heads.Classifier:
-    """A student's classifier, read into shards from its artifact, and from the pretrained model what was not trained.
+) -> nnx.Module:
+    """A student, read into shards from its artifact, and from the pretrained model what was not trained.
+
+    A `heads.Classifier`, or a `language_model.LanguageModel` where it writes.
 
     Args:
         base: folder of the pretrained model, where it is needed; default where the run found it.
@@ -105,54 +109,85 @@ def load(
     Raises:
         UserError: the artifact is damaged, the pretrained model is gone, or the mesh does not divide the model.
     """
-    settings = classifier_settings(student.facts, mesh=mesh, param_dtype=param_dtype, **options)
+    settings, kind = settings_of(student.facts, mesh=mesh, param_dtype=param_dtype, **options), _kind(student)
 
-    def load_pretrained() -> heads.Classifier:
-        return pretrained.load_classifier(find_base(student, base), settings)
+    def load_pretrained() -> nnx.Module:
+        return kind.load(find_base(student, base), settings)
 
     return _load(student, settings, load_pretrained)
 
 
-def load_trained_parts(student: students.Student, *, mesh: jax.sharding.Mesh) -> heads.Classifier:
-    """A student's classifier with arrays for what was trained, and for the rest shapes; as `load`.
+def load_trained_parts(student: students.Student, *, mesh: jax.sharding.Mesh) -> nnx.Module:
+    """A student with arrays for what was trained, and for the rest shapes; as `load`.
 
     Raises:
         UserError: the artifact is damaged, or the mesh does not divide the model.
     """
-    settings = classifier_settings(student.facts, mesh=mesh)
-    return _load(student, settings, lambda: pretrained.abstract_classifier(student.config, settings))
+    settings, kind = settings_of(student.facts, mesh=mesh), _kind(student)
+    return _load(student, settings, lambda: kind.abstract(student.config, settings))
 
 
-def classifier_settings(
+def settings_of(
     facts: students.Facts,
     *,
     mesh: jax.sharding.Mesh | None = None,
     param_dtype: str | None = None,
     compute_dtype: str | None = None,
     **options: str,
-) -> pretrained.ClassifierSettings:
-    """How a student's classifier is built; arguments as for `load`."""
-    return pretrained.ClassifierSettings(
+) -> pretrained.ClassifierSettings | pretrained.LanguageModelSettings:
+    """How a student is built; arguments as for `load`."""
+    return _KINDS[facts.supervision].settings(
+        facts,
         trained=facts.trained,
         param_dtype=param_dtype or facts.param_dtype,
         compute_dtype=compute_dtype or facts.compute_dtype,
         mesh=sharding.single_device_mesh() if mesh is None else mesh,
         frozen_dtype=param_dtype or facts.compute_dtype,
         adapters=facts.lora,
-        p_ik_head=facts.has_p_ik_head,
         **options,
     )
 
 
+class _Kind(NamedTuple):
+    """What is built of a form of supervision.
+
+    Attributes:
+        settings: (facts, what all have by name) -> how it is built.
+        load, abstract: (folder, settings), (sizes, settings) -> it before training, and of shapes alone.
+    """
+
+    settings: Callable[..., Any]
+    load: Callable[[pathlib.Path, Any], nnx.Module]
+    abstract: Callable[[registry.ModelConfig, Any], nnx.Module]
+
+
+_KINDS = {
+    "class_head": _Kind(
+        lambda facts, **common: pretrained.ClassifierSettings(p_ik_head=facts.has_p_ik_head, **common),
+        pretrained.load_classifier,
+        pretrained.abstract_classifier,
+    ),
+    "completion": _Kind(
+        lambda facts, **common: pretrained.LanguageModelSettings(**common),
+        pretrained.load_trainable,
+        pretrained.abstract_trainable,
+    ),
+}
+
+
+def _kind(student: students.Student) -> _Kind:
+    return _KINDS[student.facts.supervision]
+
+
 def _load(
     student: students.Student,
-    settings: pretrained.ClassifierSettings,
-    load_pretrained: Callable[[], heads.Classifier],
-) -> heads.Classifier:
+    settings: pretrained.ClassifierSettings | pretrained.LanguageModelSettings,
+    load_pretrained: Callable[[], nnx.Module],
+) -> nnx.Module:
     sharding.check_divisible(settings.mesh, student.config)
     return state.load_trained(
         student.artifact.verified("params"),
-        pretrained.abstract_classifier(student.config, settings),
+        _kind(student).abstract(student.config, settings),
         settings.trained,
         load_pretrained,
         settings.mesh,

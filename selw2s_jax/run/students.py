@@ -18,7 +18,7 @@ from selw2s_jax.data import prompts, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.models import lora as lora_lib
 from selw2s_jax.models import registry
-from selw2s_jax.run import manifests
+from selw2s_jax.run import manifests, written_facts
 from selw2s_jax.runtime import artifacts, json_forms
 
 _STAGE = "train"  # the kind of stage that makes them
@@ -30,6 +30,7 @@ _ENTRY = {
     "has_class_head": bool,
     "shots": [list],
     "is_plain_text?": bool,
+    "written?": dict,
 }
 _NUMBER = (float, int)
 _MODEL = {
@@ -86,6 +87,7 @@ class Facts:
         bos_id: the token that is put in front of every text that it reads, None for none, as in every run of an earlier
             version.
         is_plain_text: whether the task's questions are texts, which no question and answer are made into.
+        written: how a model that writes is asked, which has no heads; None of a classifier.
     """
 
     task: str
@@ -110,6 +112,36 @@ class Facts:
     few_shot: prompts.FewShot | None = None
     is_plain_text: bool = False
     bos_id: int | None = None
+    written: written_facts.Written | None = None
+
+    @property
+    def supervision(self) -> str:
+        """What it learnt, as the config key of that name says."""
+        return "class_head" if self.written is None else "completion"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        fields = {name: getattr(self, name) for name in (field.name for field in dataclasses.fields(self))}
+        written = fields.pop("written")
+        nested = {
+            name: value and dataclasses.asdict(value) for name, value in fields.items() if name in _NESTED
+        }
+        return fields | nested | ({} if written is None else {"written": written.to_json()})
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Facts":
+        """What `to_json` described, of an earlier version too.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError, UserError: they are no such fields.
+        """
+        read = {
+            "shots": tuple((text, label) for text, label in fields["shots"]),
+            "few_shot": prompts.FewShot.from_json(fields.get("few_shot")),
+            "lora": lora_lib.make_settings(fields.get("trained", "all"), fields.get("lora")),
+            "written": written_facts.Written.from_json(fields.get("written")),
+        }
+        return cls(**fields | read)
 
     @property
     def base(self) -> str:
@@ -126,6 +158,9 @@ class Facts:
         return prompts.classifier_input(
             text, prompt=self.prompt, instruction=self.instruction, shots=self.shots
         )
+
+
+_NESTED = ("lora", "few_shot")  # of facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +218,7 @@ def find(
     name = entry.pop("run")
     manifest = by_run[name]
     artifact = _find_artifact(workdir, entry.pop("key"), f"{method}, seed {seed}")
-    has_p_ik_head = artifact.read_json("summary.json")["p_ik_head"]
+    has_p_ik_head = artifact.read_json("summary.json").get("p_ik_head", False)  # models that write have none
     with _readable(workdir, name):
         model = manifest["models"][entry["role"]]
         facts = _make_facts(entry, manifest, has_p_ik_head=has_p_ik_head)
@@ -232,7 +267,9 @@ def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_hea
     trained = config.get(entry["role"], {}).get("trained") or config["training"].get("trained", "all")
     if entry.get("few_shot") is not None:
         json_forms.check(entry["few_shot"], _FEW_SHOT)
+    entry = {key: value for key, value in entry.items() if key != "supervision"}
     changed = {
+        "written": written_facts.Written.from_json(entry.get("written")),
         "shots": tuple(_shot(*shot) for shot in entry["shots"]),
         "few_shot": prompts.FewShot.from_json(entry.get("few_shot")),
     }

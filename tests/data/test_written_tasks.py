@@ -1,6 +1,7 @@
 """Prompts, completions and answers of tasks whose answers are written, against texts written out by hand."""
 
 import fractions
+import json
 
 import pytest
 
@@ -196,3 +197,40 @@ def test_real_rows_are_read_back(real_data):
             for question, truth in zip(split.questions, split.truths, strict=True):
                 parsed = split.task.parse(question, split.task.reference(question))
                 assert (parsed.answer, parsed.conflicts) == (truth, False)
+
+
+@pytest.mark.parametrize("name", ["hellaswag", "mmlu", "ethics_commonsense", "gsm8k"])
+def test_a_task_is_made_again_from_what_describes_it(name):
+    """Through JSON: it asks and reads the same, without where its rows come from."""
+    original = task(name)
+    again = written_tasks.WrittenTask.from_json(json.loads(json.dumps(original.to_json())))
+    assert again.rows == {} and again.to_json() == original.to_json()
+    choices = {"gsm8k": [None], "ethics_commonsense": [("acceptable", "unacceptable"), ("right", "wrong")]}
+    for own in choices.get(name, [("a", "b", "c")]):
+        question = tasks.Question("q", "What {is} it", own, 0, "things", "#### 2")
+        order = None if own is None else variations.Variation(order=tuple(range(len(own)))[::-1])
+        for variation in (None, order, variations.Variation(text="It", is_instruction_behind=True)):
+            assert again.prompt(question, variation) == original.prompt(question, variation)
+            text = original.completion(question, 1, variation)
+            assert again.parse(question, text, variation) == original.parse(question, text, variation)
+        assert again.wordings(question) == original.wordings(question)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "essay"}, "unknown kind 'essay'"),
+        ({"header": 1}, "1 is no str"),
+        ({"instructions": ["{text.__class__}"]}, r"{text.__class__} in .* is none of"),
+        (
+            {"instructions": ["{first}"]},
+            "{first} in '{first}' is none of {choices}, {context}, {letters}, {text}",
+        ),
+        ({"question_form": "{text:>99999999}"}, "has a format or conversion"),
+        ({"choice_form": "{letter}{"}, "is no template"),
+        ({"instructions_by_words": [{"words": ["a"]}]}, "instructions is missing"),
+    ],
+)
+def test_other_fields_describe_no_task(change, message):
+    with pytest.raises(ValueError, match=message):
+        written_tasks.WrittenTask.from_json(task("mmlu").to_json() | change)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import student_facts
 
-from selw2s_jax.export import model_card
+from selw2s_jax.export import classifier_card, model_card
 
 NUMBERS = model_card.Numbers(
     records={
@@ -28,11 +28,16 @@ NUMBERS = model_card.Numbers(
 )
 
 
+def make_card(facts=student_facts.FACTS, *, numbers=NUMBERS, dtype="float32", **options) -> str:
+    """Of a model that transformers does not read."""
+    of = model_card.CardOf(transformers_class=None)
+    parts = classifier_card.parts(facts, of)
+    return model_card.compose(facts, parts, numbers=numbers, dtype=dtype, library=of.library, **options)
+
+
 def test_card_of_a_qwen_student():
     origin = model_card.Origin(hub_name="Qwen/Qwen-14B", revision="8be28542")
-    card = model_card.format_card(
-        student_facts.FACTS, numbers=NUMBERS, dtype="bfloat16", transformers_class=None, origin=origin
-    )
+    card = make_card(dtype="bfloat16", origin=origin)
     assert "| made from | `Qwen/Qwen-14B` at `8be28542`; fingerprint `abc` |" in card
     assert "| `selective` | 75.00 | 50.00 to 90.00 | 15 of 20 | 0.612 |" in card
     assert "AUROC 0.700 (95 % interval 0.600 to 0.800)" in card and "AUROC -." in card
@@ -43,14 +48,14 @@ def test_card_of_a_qwen_student():
 def test_a_card_of_p_ik_alone_speaks_of_no_teacher():
     facts = dataclasses.replace(student_facts.FACTS, method="p_ik_only", weak="", has_class_head=False)
     numbers = model_card.Numbers({}, [{"train_task": "arc", **NUMBERS.p_ik[1]}])
-    card = model_card.format_card(facts, numbers=numbers, dtype="float32", transformers_class=None)
+    card = make_card(facts, numbers=numbers)
     assert "`qwen-14b` with a head for P(IK) alone" in card and "taught by" not in card
     assert "P(IK), trained on questions of `arc`, on 9 questions of `sciq`" in card
     assert "| weak model | none |" in card and "base_model" not in card
 
 
 def test_card_without_results():
-    card = model_card.format_card(student_facts.FACTS, numbers=None, dtype="float32", transformers_class=None)
+    card = make_card(numbers=None)
     assert "had no results of this model" in card and "%" not in card
 
 
@@ -59,10 +64,7 @@ def test_names_stay_names_on_a_card(task, base):
     """Whatever a task or model is called, it adds no line to the card and no field to its head."""
     facts = dataclasses.replace(student_facts.FACTS, task=task, strong=base)
     plain = dataclasses.replace(student_facts.FACTS, strong="model")
-    card, expected = (
-        model_card.format_card(f, numbers=NUMBERS, dtype="float32", transformers_class=None)
-        for f in (facts, plain)
-    )
+    card, expected = make_card(facts), make_card(plain)
     assert len(card.splitlines()) == len(expected.splitlines())
     head = [line.partition(":")[0] for line in card.split("---")[1].splitlines()]
     assert head == ["", "library_name", "pipeline_tag", "tags"]

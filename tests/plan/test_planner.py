@@ -310,6 +310,10 @@ def test_a_step_that_does_not_fit_is_told_what_would(tmp_path):
         ([SMOKE, "--target=cpu:1", "--config.mesh.shape=(1,3,1)"], "does not fit 1 device(s)"),
         ([SMOKE, "--target=cpu:1", "--config.mesh.num_groups=3"], "does not divide the 1 devices"),
         ([SMOKE, "--target=cpu:1", "--config.execution.attention=cudnn"], "config"),
+        (
+            [SMOKE, "--target=cpu:1", "--config.supervision=completion"],
+            "supervision=completion: plan and benchmark",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments, part, tmp_path):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from selw2s_jax.errors import UserError
-from selw2s_jax.predict import tables
+from selw2s_jax.predict import predictions, tables
 
 FULL = {
     "example_id": "a", "text": '=1+1, "x"\nß', "p_ik": 0.1, "class": 1, "prob_1": 0.84,
@@ -25,15 +25,19 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+def encode(records, name: str) -> bytes:
+    return tables.encode(records, tables.check_name(name, "--output"), predictions.columns_of(records))
+
+
 @pytest.mark.parametrize("name", ["out", "out.jsonl", "out.JSON", "/dev/stdout", "gs://bucket/out.jsonl"])
 def test_lines_are_the_records(name):
-    lines = tables.encode([FULL, BARE], tables.check_name(name, "--output")).decode()
+    lines = encode([FULL, BARE], name).decode()
     assert [json.loads(line) for line in lines.splitlines()] == [FULL, BARE]
     assert "ß" in lines
 
 
 def test_csv_has_a_column_for_every_value_and_no_formula():
-    content = tables.encode([FULL, BARE, WRITTEN], tables.check_name("out.CSV", "--output")).decode()
+    content = encode([FULL, BARE, WRITTEN], "out.CSV").decode()
     header, *rows = csv.reader(io.StringIO(content, newline=""))
     assert header == COLUMNS
     assert rows[0] == [
@@ -48,7 +52,7 @@ def test_csv_has_a_column_for_every_value_and_no_formula():
 
 @pytest.mark.parametrize("records", [[FULL, BARE], [WRITTEN, BARE], [BARE]])
 def test_parquet_has_the_values_in_types_of_their_own(records):
-    content = tables.encode(records, tables.check_name("out.parquet", "--output"))
+    content = encode(records, "out.parquet")
     table = pq.read_table(pa.BufferReader(content))
     assert table.column_names == COLUMNS
     kinds = dict(zip(COLUMNS, map(str, table.schema.types), strict=True))

@@ -1,0 +1,24 @@
+"""How a trained model is asked, by the form of supervision that it is of."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from selw2s_jax.predict import predictions, written
+
+
+class Form(NamedTuple):
+    """A form of supervision.
+
+    Attributes:
+        write: (student, input, output, options) -> the records that were written.
+        flags: of the command that are its options, all of which may be None.
+    """
+
+    write: Callable[..., list[dict[str, Any]]]
+    flags: tuple[str, ...]
+
+
+FORMS = {
+    "class_head": Form(predictions.write, ("base", "tokenizer", "weak_base", "weak_tokenizer")),
+    "completion": Form(written.write, ("base", "tokenizer", "variations")),
+}

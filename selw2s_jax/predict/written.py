@@ -1,0 +1,284 @@
+"""What a trained model that writes answers to questions, and how reliable that is: whether it answers variations alike.
+
+Reliability-Aware Alignment (arXiv 2406.19032) asks the weak model so; here any trained model is asked.
+"""
+
+import dataclasses
+import os
+import pathlib
+import string
+import tempfile
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+import numpy as np
+from etils import epath
+
+from selw2s_jax import config as config_lib
+from selw2s_jax import sharding
+from selw2s_jax.data import (
+    answer_tables,
+    answers,
+    doubts,
+    tasks,
+    variation_plans,
+    written_files,
+    written_tasks,
+)
+from selw2s_jax.data import written_splits as splits_lib
+from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import plugins
+from selw2s_jax.hf import tokenizers
+from selw2s_jax.inference import answering, partials, writing
+from selw2s_jax.method import reliability
+from selw2s_jax.models import registry
+from selw2s_jax.predict import run_config, tables
+from selw2s_jax.run import student_models, students
+from selw2s_jax.runtime import compilation_cache
+
+COLUMNS = tables.Columns(
+    {
+        **dict.fromkeys(
+            ("example_id", "question", "text", "answer", "letter", "finish", "majority"), "string"
+        ),
+        "conflicts": "bool",
+        **dict.fromkeys(("agreeing", "variations"), "int64"),
+    }
+)
+_TOO_LONG = "too_long"  # how an answer ended that was not asked for
+
+
+class _Model(NamedTuple):
+    """What the check of lengths reads of a `pretrained.Model`."""
+
+    name: str
+    config: registry.ModelConfig
+    tokenizer: tokenizers.Tokenizer
+
+
+def write(
+    student: students.Student,
+    input_path: os.PathLike | str,
+    output_path: os.PathLike | str,
+    *,
+    base: os.PathLike | str | None = None,
+    tokenizer: os.PathLike | str | None = None,
+    variations: int | None = None,
+) -> list[dict[str, Any]]:
+    """Writes the answer to each question of a file, in their order: all of them, or nothing.
+
+    Args:
+        student: any trained model of a run whose models write, the weak one too.
+        input_path: questions as `data.written_files.read` takes them.
+        output_path: as for `predictions.write`.
+        base, tokenizer: folders of the pretrained model, which is needed where only a part was trained, and of its
+            tokenizer's files; default where the run found them.
+        variations: N, of each question; 0 for none; default that of the run.
+
+    Returns:
+        A record of each question: example_id, question, text, answer, letter, conflicts, finish, log_prob, entropy,
+        s_prob, agreeing, variations and majority, as docs/reliability.md describes them.
+
+    Raises:
+        UserError: a file, a folder, a model or a question is not fit, before any device work; or the trained model is
+            damaged.
+    """
+    facts, suffix = student.facts, tables.check_output(input_path, output_path)
+    if facts.written.has_own_code:
+        raise UserError(
+            f"the task {facts.task} asks and reads answers by code of its own, which the model is kept without: ask it "
+            "in a script that imports the task's module"
+        )
+    config, found = run_config.read(student), doubts.Found()
+    if student.config.family not in registry.FAMILIES:  # one of the user's own
+        plugins.load(config.plugins)
+    questions = written_files.read(input_path, facts.written.task, found=found)
+    split = splits_lib.WrittenSplit(facts.written.task, questions)
+    plan = _plan(split, config, facts.seed, variations, found)
+    model = _Model(facts.base, student.config, student_models.load_tokenizer(student, tokenizer))
+    folder = None if facts.trained == "all" else student_models.find_base(student, base)
+    how = writing.Answering(by=facts.written.by, max_new_tokens=facts.written.max_new_tokens)
+    fits = _fits(model, split, plan, how, found)
+    for note in found.notes:
+        print(f"note: {note}", flush=True)
+    compilation_cache.enable()
+    asked = writing.Asked(split.only(fits), [plan[i] for i in np.flatnonzero(fits)])
+    answered = _answer_all(asked.split, _ask(student, model, folder, asked, how, config), config)
+    not_asked = dict.fromkeys(next(iter(answered.values()))) | {"finish": _TOO_LONG}
+    records = [
+        {"example_id": question.question_id, "question": question.text}
+        | answered.get(question.question_id, not_asked)
+        for question in split.questions
+    ]
+    tables.write(output_path, records, suffix, COLUMNS)
+    return records
+
+
+def _plan(
+    split: splits_lib.WrittenSplit,
+    config: ml_collections.ConfigDict,
+    seed: int,
+    count: int | None,
+    found: doubts.Found,
+) -> writing.Plan:
+    """The variations of each question, drawn as the run of that seed draws them."""
+    section = config.variations
+    if count == 0:
+        return [()] * len(split)
+    kind = section.kind
+    if kind not in (variation_plans.AUTO, *_OF_ANY_QUESTION) or section.file is not None:
+        found.note(
+            f"the run's variations of questions, {section.file or kind}, are of its own; these here are varied as by "
+            "variations.kind=auto"
+        )
+        kind = variation_plans.AUTO
+    settings = variation_plans.Plan(
+        kind=kind,
+        count=section.count if count is None else count,
+        seed=config_lib.seed_for(config, seed, "sampling"),
+        cyclic=section.cyclic,
+    )
+    return variation_plans.plan(split, settings)
+
+
+_OF_ANY_QUESTION = ("permutation", "words", "rules", "sampling")  # kinds that need no more than the question
+
+
+def _fits(
+    model: _Model,
+    split: splits_lib.WrittenSplit,
+    plan: writing.Plan,
+    how: writing.Answering,
+    found: doubts.Found,
+) -> np.ndarray:
+    """The questions whose prompts leave room for an answer, `[Q]` bool."""
+    is_long = writing.too_long(model, split, plan, how)
+    if is_long.any():
+        first = split.ids[int(np.flatnonzero(is_long)[0])]
+        what = (
+            f"{is_long.sum()} of {len(split)} questions leave no room for an answer in the {model.config.max_seq_len} "
+            f"tokens of {model.name} (first: {first})"
+        )
+        if is_long.all():
+            raise UserError(f"{what}; shorten them")
+        found.note(f"{what}: they are not asked")
+    return ~is_long
+
+
+def _ask(
+    student: students.Student,
+    model: _Model,
+    base: pathlib.Path | None,
+    asked: writing.Asked,
+    how: writing.Answering,
+    config: ml_collections.ConfigDict,
+) -> list[dict[str, list]]:
+    """Of each question, columns of `answer_tables.FILE`: the answer to the original prompt, then to its variations.
+
+    As in the run, the answer itself is greedy, and those to variations are sampled where the run samples.
+    """
+    mesh = sharding.mesh_for(student.config, None, may_fold=True)
+    language_model = student_models.load(student, base=base, mesh=mesh)
+    sampled = dataclasses.replace(
+        how,
+        temperature=config.answers.temperature,
+        top_p=config.answers.top_p,
+        seed=config_lib.seed_for(config, student.facts.seed, "sampling"),
+    )
+
+    def ask(asked: writing.Asked, how: writing.Answering, label: str) -> dict[str, list[list]]:
+        with (
+            tempfile.TemporaryDirectory() as scratch,
+            answering.naming(model.name, asked.example_ids, language_model),
+        ):
+            found = writing.answer(
+                language_model,
+                model.tokenizer,
+                asked,
+                how,
+                batch_tokens=config.execution.score_tokens,
+                label=label,
+                partial=partials.Partial(epath.Path(scratch) / "answers.npz"),
+            )
+        table = writing.make_table(asked, found)
+        print(
+            f"{label}: {answer_tables.describe(answer_tables.summarize(table, len(asked.split)))}", flush=True
+        )
+        columns = {name: np.asarray(values) for name, values in table.items()}
+        return answer_tables.by_question(columns, asked.split.ids)
+
+    by_column = ask(asked, sampled, "answers")
+    if sampled.is_sampled:
+        originals = ask(writing.Asked(asked.split, [()] * len(asked.split)), how, "answers to the originals")
+        for name, values in by_column.items():
+            by_column[name] = [[*first, *own[1:]] for first, own in zip(originals[name], values, strict=True)]
+    by_column["prediction"] = [[answers.from_text(one) for one in own] for own in by_column["prediction"]]
+    return [{name: values[row] for name, values in by_column.items()} for row in range(len(asked.split))]
+
+
+def _answer_all(
+    split: splits_lib.WrittenSplit, given: list[dict[str, list]], config: ml_collections.ConfigDict
+) -> dict[str, dict[str, Any]]:
+    """By example_id what was answered, and its reliability."""
+    assessed = reliability.assess(
+        [of_one["prediction"][1:] for of_one in given],
+        temperature=config.reliability.temperature,
+        unparsed=config.answers.unparsed,
+    )
+    return {
+        question.question_id: _describe(split.task, question, of_one, entropy, scores)
+        for question, of_one, entropy, scores in zip(
+            split.questions, given, assessed.entropies, assessed.scores, strict=True
+        )
+    }
+
+
+def _describe(
+    task: written_tasks.WrittenTask,
+    question: tasks.Question,
+    given: dict[str, list],
+    entropy: float,
+    scores: np.ndarray,
+) -> dict[str, Any]:
+    """What was answered to a question, by the fields of a record.
+
+    Args:
+        entropy, scores: of its variations, as in `reliability.Assessment`.
+    """
+    answer, *others = given["prediction"]
+    log_prob = given["log_prob"][0]
+    predictions, counts = reliability.prediction_set([one for one in others if one is not None])
+    has_letter = task.kind == "choice" and answer is not None
+    return {
+        "text": given["text"][0],
+        "answer": _shown(task, question, answer),
+        "letter": string.ascii_uppercase[answer] if has_letter else None,
+        "conflicts": given["conflicts"][0],
+        "finish": given["finish"][0],
+        "log_prob": None if np.isnan(log_prob) else log_prob,
+        "entropy": None if np.isnan(entropy) else float(entropy),
+        "s_prob": _s_prob(answer, others, scores),
+        "agreeing": others.count(answer) if others and answer is not None else None,
+        "variations": len(others),
+        "majority": _shown(task, question, predictions[int(np.argmax(counts))]) if counts else None,
+    }
+
+
+def _shown(
+    task: written_tasks.WrittenTask, question: tasks.Question, answer: answers.Answer | None
+) -> str | None:
+    """An answer for people: the text of a choice, a word, a number."""
+    if answer is None:
+        return None
+    return question.choices[answer] if question.choices else task.completion(question, answer).strip()
+
+
+def _s_prob(
+    answer: answers.Answer | None, others: Sequence[answers.Answer | None], scores: np.ndarray
+) -> float | None:
+    """S_prob (Eq. 4) of an answer; None where no variation has it, as it is then none of the predictions."""
+    if answer is None or answer not in others:
+        return None
+    score = float(scores[others.index(answer)])
+    return None if np.isnan(score) else score
