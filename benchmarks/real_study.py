@@ -55,6 +55,7 @@ METHODS = (
 )
 
 
+BINNED = "selective_frozen"  # the method whose P(IK) labels are shown by
 WEAK_TRAINED = ("all", "heads")  # the main study and the second one
 
 
@@ -164,6 +165,8 @@ def to_markdown(study: dict[str, Any]) -> str:
         ]
         lines += ["", *outputs.table(header, rows), "", "Labels of the student's half, mean over seeds:", ""]
         lines += [*_label_table(of_run["disagreement"]), ""]
+        lines += ["The same by P(IK) that was trained first, rows of all seeds:", ""]
+        lines += [*_bin_table(of_run["disagreement"]), ""]
     return "\n".join(lines)
 
 
@@ -201,6 +204,47 @@ def _label_table(entries: list[dict[str, Any]]) -> list[str]:
             ]
         )
     return outputs.table(header, rows)
+
+
+def _bin_table(entries: list[dict[str, Any]]) -> list[str]:
+    """Labels by P(IK), on all rows and where the two labels differ."""
+    found: dict[float, list[dict[str, Any]]] = {}
+    for entry in entries:
+        if entry["method"] == BINNED:
+            for one in entry["bins"]:
+                found.setdefault(one["low"], []).append(one)
+
+    def right(which: str, label: str, members: list[dict[str, Any]]) -> str:
+        total = sum(one[which]["n"] for one in members)
+        count = sum(one[which]["n"] * (one[which][f"{label}_right"] or 0) for one in members)
+        return _percent(count / total) if total else "-"
+
+    rows = [
+        [
+            f"{members[0]['low']:.1f} to {members[0]['high']:.1f}",
+            *(
+                cell
+                for which in ("all", "disagreeing")
+                for cell in (
+                    str(sum(one[which]["n"] for one in members)),
+                    right(which, "self", members),
+                    right(which, "weak", members),
+                )
+            ),
+        ]
+        for _, members in sorted(found.items())
+    ]
+    differ = ("where labels differ", "self right there", "weak right there")
+    return outputs.table(["P(IK)", "rows", "self right", "weak right", *differ], rows)
+
+
+def _slim(found: dict[str, Any]) -> dict[str, Any]:
+    """Without what any run's own results.json has and no table here is made of."""
+    kept = [
+        entry if entry["method"] == BINNED else {key: value for key, value in entry.items() if key != "bins"}
+        for entry in found["disagreement"]
+    ]
+    return {key: value for key, value in found.items() if key != "diagnostics"} | {"disagreement": kept}
 
 
 def _mean(entries: list[dict[str, Any]], path: tuple[str, ...]) -> float | None:
@@ -258,7 +302,7 @@ def main() -> None:
             file = arguments.workdir / task / f"study-{weak_trained}.json"
             if file.exists():
                 what = {"all": "weak model fine-tuned", "heads": "weak model a probe"}[weak_trained]
-                runs[f"{task}, {what}"] = json.loads(file.read_text())
+                runs[f"{task}, {what}"] = _slim(json.loads(file.read_text()))
         study = {"about": ABOUT, "runs": runs}
         outputs.write(study, arguments.output.with_suffix(".json"))
         arguments.output.with_suffix(".md").write_text(to_markdown(study))
