@@ -36,7 +36,7 @@ those of easier questions, so a gain over random ones is open."""
 
 
 def run(workdir: pathlib.Path, worlds: list[int], seeds: str) -> None:
-    """Runs the config in every world, and notes the seconds of those that were not finished."""
+    """Runs the config in every world, and notes the seconds of the first call that finished it."""
     for world in worlds:
         start, folder = time.monotonic(), workdir / f"world-{world}"
         command = [
@@ -45,7 +45,8 @@ def run(workdir: pathlib.Path, worlds: list[int], seeds: str) -> None:
             f"--config.seeds={seeds}",
         ]
         subprocess.run(command, check=True)
-        (folder / "study_seconds.json").write_text(json.dumps(time.monotonic() - start) + "\n")
+        if not (seconds := folder / "study_seconds.json").exists():
+            seconds.write_text(json.dumps(time.monotonic() - start) + "\n")
 
 
 def describe(folder: pathlib.Path) -> dict[str, Any]:
@@ -145,6 +146,8 @@ def main() -> None:
     if arguments.command == "run":
         run(arguments.workdir, worlds, arguments.seeds)
         return
+    if arguments.output is None:
+        parser.error("report needs --output: tables are written there, with .json and .md behind it")
     found = {str(world): describe(arguments.workdir / f"world-{world}") for world in worlds}
     study = {"machine": outputs.MACHINE, "protocol": PROTOCOL, "worlds": found}
     outputs.write(study, arguments.output.with_suffix(".json"))

@@ -4,7 +4,7 @@
 --config=configs/reliability.py:world                                  in a small generated world, offline
 --config=configs/reliability.py:world,task=world_addition              the same, answers are numbers
 --config=configs/reliability.py:smoke                                  random tiny models, generated questions
---config=configs/reliability.py:compat                                 what the authors' code does, where keys say it
+--config=configs/reliability.py:compat                                 of what the authors' code does, what keys can say
 """
 
 from selw2s_jax import config as config_lib
@@ -60,7 +60,7 @@ def get_config(arguments: str | None = None):
 
 
 def _follow_the_code(config) -> None:
-    """What the authors' code is known to do otherwise, as far as there are keys for it (docs/reliability.md)."""
+    """What the authors' code does otherwise and keys can say; docs/reliability.md has what they cannot."""
     config.answers.temperature, config.answers.top_p = 0.6, 0.9  # Llama-2's generation config
     config.answers.unparsed = "trained"
 

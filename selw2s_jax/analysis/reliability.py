@@ -72,6 +72,8 @@ def describe(
         A JSON value:
         `questions`, `variations` (the most to a question), `left_out` (questions that do not take part in tau), and
             the settings `kind`, `percentile`, `ties`, `temperature` and `unparsed`.
+        `unparsed_answers`: of all answers to variations, those that do not count too, `n`, and the `count` of those in
+            which none was found.
         `entropies`: for each value of S_ent, from low to high, `entropy`, `counts` (how the answers divide, "4 1"),
             `questions`, their `share` of those that take part, and `original`, `varied` and `majority`: of these
             labels `n`, how many are `right` and `unparsed`, the `share` right and its 95 % interval `low`, `high`
@@ -110,6 +112,10 @@ def describe(
         "ties": ties,
         "temperature": temperature,
         "unparsed": unparsed,
+        "unparsed_answers": {
+            "n": sum(map(len, varied)),
+            "count": sum(answer is None for given in varied for answer in given),
+        },
         "entropies": _entropies(labels),
         "filter": _filter(labels, kept, percentile) if kept.any() else None,
         "weighted": _weighted(labels),

@@ -190,7 +190,7 @@ def format_reliability(entries: Sequence[dict[str, Any]]) -> str:
     for entry in entries:
         if (kept := entry["filter"]) is None:
             continue
-        before, after = kept["before"]["varied"], kept["after"]["varied"]
+        before, after, unparsed = kept["before"]["varied"], kept["after"]["varied"], entry["unparsed_answers"]
         (area,) = (one for one in entry["auroc"] if (one["score"], one["label"]) == ("entropy", "varied"))
         cells.append(
             [
@@ -203,7 +203,7 @@ def format_reliability(entries: Sequence[dict[str, Any]]) -> str:
                 formats.percent(after["share"]),
                 formats.percent(entry["weighted"]["share"]),
                 formats.NOTHING if area["auroc"] is None else f"{area['auroc']:.3f}",
-                formats.percent(before["unparsed"] / before["n"]),
+                formats.percent(unparsed["count"] / unparsed["n"]),
             ]
         )
     return formats.aligned(cells)

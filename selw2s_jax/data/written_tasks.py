@@ -107,6 +107,12 @@ class WrittenTask:
             raise ValueError(
                 f"task {self.name}: unknown kind {self.kind!r}; choose one of {', '.join(KINDS)}"
             )
+        if not all((self.instructions, *self.instructions_by_words.values())):
+            raise ValueError(
+                f"task {self.name}: no wording of its instruction; give one, which may be empty text"
+            )
+        if any(len(words) != 2 for words in self.instructions_by_words):
+            raise ValueError(f"task {self.name}: {_BY_WORDS} has other than two words")
         _check_template(self.name, self.choice_form, _OF_CHOICES)
         for template in (self.question_form, *self._all_wordings):
             _check_template(self.name, template, _FIELDS | _SHOWN[self.kind])

@@ -36,6 +36,7 @@ def _define_flags(values: flags.FlagValues) -> None:
         "Of a model that writes: in how many prompts more each question is asked, to see whether the answers agree; "
         "default as in its run.",
         lower_bound=0,
+        upper_bound=1_000,  # as of variations.count
         flag_values=values,
     )
     cli.define_student_flags(values)

@@ -24,6 +24,7 @@ _FORM = {
     **dict.fromkeys(("questions", "variations", "left_out"), int),
     **dict.fromkeys(("kind", "ties", "unparsed"), str),
     **dict.fromkeys(("percentile", "temperature"), _NUMBER),
+    "unparsed_answers": {"n": int, "count": int},
     "entropies": [{"entropy": _NUMBER, "counts": [str], "questions": int, "share": _NUMBER} | _LABELS],
     "weighted": {"share": _NUMBER_OR_NONE} | _INTERVAL,
     "scores": {"weak": [str], "truth": [str], "n": [[int]], **{key: [[_NUMBER_OR_NONE]] for key in _TABLES}},
@@ -58,6 +59,7 @@ def checked(entry: Any) -> dict[str, Any]:
             json_forms.check(entry[name], form)
     _check(entry["kind"] in reliability.KINDS, "kind")
     _check(0 <= entry["left_out"] <= entry["questions"] and entry["variations"] >= 0, "numbers of questions")
+    _check(0 <= entry["unparsed_answers"]["count"] <= entry["unparsed_answers"]["n"], "unparsed_answers")
     for bar in entry["entropies"]:
         _check(0 <= bar["questions"] <= entry["questions"] and bar["entropy"] >= 0, "entropies")
         _check_shares(bar["share"])

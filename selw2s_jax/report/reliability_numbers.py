@@ -66,8 +66,8 @@ def filter_rows(run: stored.Run) -> list[dict[str, Any]]:
 
 def share_unparsed(entry: Mapping[str, Any]) -> float | None:
     """Of the answers of a seed to the variations, those in which none was found."""
-    answers = [bar["varied"] for bar in entry["entropies"]]
-    return _quotient(sum(one["unparsed"] for one in answers), sum(one["n"] for one in answers))
+    answers = entry["unparsed_answers"]
+    return _quotient(answers["count"], answers["n"])
 
 
 def unevenness(entry: Mapping[str, Any]) -> float | None:

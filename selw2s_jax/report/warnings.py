@@ -291,14 +291,14 @@ def _of_reliability(run: stored.Run) -> Iterator[Finding]:
         ),
         (
             "weak",
-            lambda entry: reliability_numbers.share_unparsed(entry),
+            reliability_numbers.share_unparsed,
             lambda share: share > _UNREADABLE,
             "no answer was found in {} of what the weak model wrote to the variations",
             "train it longer, allow longer answers (answers.max_new_tokens), or score the choices (answers.by=score)",
         ),
         (
             "weak",
-            lambda entry: reliability_numbers.unevenness(entry),
+            reliability_numbers.unevenness,
             lambda share: share > _UNEVEN,
             "the weak model prefers some letters whatever stands there: the share of one is off by {} of the answers",
             "train it longer, or show every choice at every place (variations.cyclic=True)",

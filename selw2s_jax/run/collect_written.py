@@ -179,7 +179,7 @@ class Collector:
         return {"method": name, "seed": seed, "num_steps": summary["num_steps"], **summary["rows"]}
 
     def _notes(self) -> list[str]:
-        """Of rows that were left out, and answers that were cut off."""
+        """Of rows that were too long."""
         notes = []
         for seed in self._config.seeds:
             for name in self._experiment.classifiers():

@@ -291,9 +291,15 @@ def _refuse(
             "truncate"
         )
     if is_lost.all():
+        num_empty = int((is_lost & ~is_long).sum())
+        empty = (
+            f"; {num_empty} were cut off before they had any text: raise answers.max_new_tokens"
+            if num_empty
+            else ""
+        )
         raise UserError(
             f"{label}: none of the {len(names)} rows of prompt and answer is left, as {is_long.sum()} have more than "
-            f"{model.max_length} tokens; raise data.max_length"
+            f"{model.max_length} tokens; raise data.max_length{empty}"
         )
 
 

@@ -175,6 +175,8 @@ def test_every_way_to_take_unparsed_answers(unparsed):
     found = reliability.describe(answers, truths, kind="number", unparsed=unparsed)
     left_out = {"class": 0, "trained": 0, "left_out": 1, "drop_question": 2}[unparsed]
     assert found["left_out"] == left_out
+    assert found["unparsed_answers"] == {"n": 10, "count": 3}  # whatever becomes of them
+    assert results.format_reliability([{"seed": 0, **found}]).split()[-1] == "30.00"
     before = found["filter"]["before"]
     assert before["original"]["n"] == 5 - left_out
     answered = {"class": (10, 4), "trained": (10, 4), "left_out": (7, 5), "drop_question": (6, 4)}[unparsed]

@@ -228,6 +228,9 @@ def test_a_task_is_made_again_from_what_describes_it(name):
         ),
         ({"question_form": "{text:>99999999}"}, "has a format or conversion"),
         ({"choice_form": "{letter}{"}, "is no template"),
+        ({"instructions": []}, "no wording"),
+        ({"instructions_by_words": [{"words": ["yes"], "instructions": ["Say."]}]}, "other than two words"),
+        ({"instructions_by_words": [{"words": ["yes", "no"], "instructions": []}]}, "no wording"),
         ({"instructions_by_words": [{"words": ["a"]}]}, "instructions is missing"),
     ],
 )
