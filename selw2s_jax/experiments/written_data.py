@@ -86,7 +86,16 @@ def _is_papers(config: ml_collections.ConfigDict, task: written_tasks.WrittenTas
     is_whole = data.num_train >= 20_000 and data.num_test is None and data.overlap != "drop"
     is_own = task.name in written_tasks.WRITTEN_TASKS and task.rows == written_tasks.get(task.name).rows
     is_read = data.train_file is None and data.source not in (smoke.GENERATED, world.NAME)
-    return is_whole and is_own and is_read
+    return is_whole and is_own and is_read and not _differs(config, task.kind)
+
+
+def _differs(config: ml_collections.ConfigDict, kind: str) -> bool:
+    """Whether answers or their reliability are others than those of the paper's tables, where these say."""
+    usual = config_lib.default_config()
+    usual.variations.count = 2 if kind == "words" else usual.variations.count
+    keys = ("variations.kind", "variations.count", "answers.by", "loss.mean", "training.match_steps")
+    of_scores = tuple(f"reliability.{key}" for key in usual.reliability)
+    return any(config_lib.get(config, key) != config_lib.get(usual, key) for key in (*keys, *of_scores))
 
 
 def variation_settings(

@@ -139,7 +139,8 @@ def assess(
         answers: of each question, in order of its variations; the numbers of them may differ.
         temperature: T of `scores`.
         unparsed: what a None is: "class", one prediction among the others, never trained on; "trained", one that is;
-            "left_out", no answer at all; "drop_question", the end of its question.
+            "left_out", no answer at all; "drop_question", the end of its question. A question without an answer to
+            train on takes no part: its agreement on nothing would lower tau.
 
     Raises:
         ValueError: `unparsed` is unknown, or the temperature is not positive.
@@ -162,9 +163,11 @@ def assess(
 
 
 def _counted(given: Sequence[Answer], unparsed: str) -> list[int]:
-    """Places of the answers that count."""
-    places = [i for i, answer in enumerate(given) if answer is not None or unparsed in ("class", "trained")]
-    return [] if unparsed == "drop_question" and len(places) < len(given) else places
+    """Places of the answers that count; none of a question that has no row."""
+    parsed = [i for i, answer in enumerate(given) if answer is not None]
+    if unparsed == "trained" or (unparsed == "class" and parsed):
+        return list(range(len(given)))
+    return [] if unparsed == "drop_question" and len(parsed) < len(given) else parsed
 
 
 def _probabilities(counts: Sequence[int]) -> list[float]:

@@ -155,8 +155,8 @@ class Weighted(Rows):
             question, variation = self.split.questions[index], self.answers.asked.variation(index, number)
             answer = given[index][number]
             text, has_end = found["text"][index][number], found["finish"][index][number] != "length"
-            if number == 0 and chosen.predictions is not None:
-                answer, text = chosen.predictions[index], None
+            if number == 0 and chosen.predictions is not None and chosen.predictions[index] != answer:
+                answer, text = chosen.predictions[index], None  # no one wrote it behind this prompt
             if text is None or (self.completion == "canonical" and answer is not None):
                 text, has_end = self.split.task.completion(question, answer, variation), True
             rows.names.append(f"{question.question_id}#{number}")

@@ -130,7 +130,8 @@ class WrittenWorld(toy_world.World):
 
     def _choice_question(self, column: int, right: int, lacking: np.ndarray, rng) -> tasks.Question:
         """Who has the property: one that has it, or three of about the same rank?"""
-        first = np.searchsorted(lacking, right) - _NEAR // 2
+        # As often above all of them in rank as between or below them: else rank would tell.
+        first = np.searchsorted(lacking, right) - int(rng.integers(_NEAR + 1))
         first = min(max(first, 0), max(len(lacking) - _NEAR, 0))
         chosen = rng.choice(lacking[first : first + _NEAR], _NUM_CHOICES - 1, replace=False).tolist()
         answer = int(rng.integers(_NUM_CHOICES))

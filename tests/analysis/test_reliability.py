@@ -173,13 +173,13 @@ def test_every_way_to_take_unparsed_answers(unparsed):
     answers = [[18, 18, 18], [half, half, None], [None, 3, 4], [7, None, None], [5, 5, 6]]
     truths = [18, half, 3, 7, 6]
     found = reliability.describe(answers, truths, kind="number", unparsed=unparsed)
-    left_out = {"class": 0, "trained": 0, "left_out": 1, "drop_question": 2}[unparsed]
+    left_out = {"class": 1, "trained": 0, "left_out": 1, "drop_question": 2}[unparsed]
     assert found["left_out"] == left_out
     assert found["unparsed_answers"] == {"n": 10, "count": 3}  # whatever becomes of them
     assert results.format_reliability([{"seed": 0, **found}]).split()[-1] == "30.00"
     before = found["filter"]["before"]
     assert before["original"]["n"] == 5 - left_out
-    answered = {"class": (10, 4), "trained": (10, 4), "left_out": (7, 5), "drop_question": (6, 4)}[unparsed]
+    answered = {"class": (8, 4), "trained": (10, 4), "left_out": (7, 5), "drop_question": (6, 4)}[unparsed]
     expected_right = {"class": 5, "trained": 5, "left_out": 5, "drop_question": 4}[unparsed]
     assert (before["varied"]["n"], before["varied"]["right"]) == (answered[0], expected_right)
     areas = {(area["score"], area["label"]): area for area in found["auroc"]}

@@ -155,7 +155,7 @@ def test_without_ties_both_ways_are_one(count, percentile):
 @pytest.mark.parametrize(
     ("unparsed", "entropies", "first_scores", "rows"),
     [
-        ("class", [entropy64([3, 2]), 0.0, entropy64([1, 1])], scores64([3, 2], 0.2), [3, 0, 1]),
+        ("class", [entropy64([3, 2]), math.nan, entropy64([1, 1])], scores64([3, 2], 0.2), [3, 0, 1]),
         ("trained", [entropy64([3, 2]), 0.0, entropy64([1, 1])], scores64([3, 2], 0.2), [5, 2, 2]),
         ("left_out", [0.0, math.nan, 0.0], [1.0, math.nan], [3, 0, 1]),
         ("drop_question", [math.nan] * 3, [math.nan] * 2, [0, 0, 0]),

@@ -119,8 +119,11 @@ def test_texts_are_those_of_the_prompts_that_were_answered(make):
 @pytest.mark.parametrize("completion", rows.COMPLETIONS)
 def test_the_commonest_answer_is_in_the_form_of_the_original_prompt(make, completion):
     texts = make("majority", completion)
-    assert texts.completions == [" B. iron", " A. iron", " B. moon", " A. moon"]
-    assert texts.prompts[0] == "Q0 A. moon B. iron C. bird ### Answer:" and all(texts.has_end)
+    # Where the original prompt was answered so, in the words that were written there.
+    second = {"raw": " A", "canonical": " A. iron"}[completion]
+    assert texts.completions == [" B. iron", second, " B. moon", " A. moon"]
+    assert texts.prompts[0] == "Q0 A. moon B. iron C. bird ### Answer:"
+    assert all(texts.has_end)
 
 
 def test_ground_truth_is_what_the_task_has(asked):
