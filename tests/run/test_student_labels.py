@@ -44,7 +44,6 @@ def test_p_ik_of_joint_training_is_that_of_its_last_step(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_frozen_scores_are_those_of_p_ik_alone_and_controls_have_them_too(tmp_path):
     config = tiny_config.make_config(
         strong__model="random-tiny-gpt2",
