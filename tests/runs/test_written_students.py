@@ -61,7 +61,7 @@ def test_the_runs_own_questions(tmp_path, by):
 
     split, stage = experiment.inputs.by_seed[0].student, experiment.weak_answers(0)
     given, kept = writing.read_answers(store, stage, split), writing.read(store, stage, split)
-    assessed = reliability.assess([own[1:] for own in given])
+    assessed = reliability.assess([own[1:] for own in given], unparsed=config.answers.unparsed)
     for row, record in enumerate(ask("weak", split)):
         answer, *others = given[row]
         assert record["text"] == kept["text"][row][0] and record["entropy"] == assessed.entropies[row]
