@@ -11,7 +11,7 @@ again, and so on up to four times, until it ends by itself. Moments are chosen b
 training, saving, scoring and evaluation all get their share; the process is frozen first and its workdir looked at, so
 that each record says what was really hit. A SIGTERM must end in exit status 75. At the end everything that the run made
 must equal the untouched run bit for bit: names of artifacts, weights, tables, summaries and results (without times),
-and the metrics of each step, each once.
+and the metrics of each step, each once. Results name the commit, so the checkout must not change meanwhile.
 
 With `--resume-layout` every second start is on that mesh. Sums then come in another order, and only final weights
 are compared: every array to 1e-5 of its own largest value. Adam divides a gradient by its own size, so that where
