@@ -47,4 +47,8 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         score_tokens=16_384,  # tokens in one scoring or evaluation batch
     )
     config.logging = dict(every_steps=1, tensorboard=False)
-    config.analysis = dict(embeddings=())  # that a run computes besides: "strong.test", a model and a split
+    config.analysis = dict(
+        embeddings=(),  # that a run computes besides: "strong.test", a model and a split
+        kernels=False,  # whether the gap between student and ceiling is predicted from embeddings of both models
+        num_rows=2000,  # of the student's half, for kernels; at most 10,000, as time grows with the cube
+    )

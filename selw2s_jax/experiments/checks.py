@@ -97,6 +97,7 @@ _DTYPES = ("float32", "bfloat16")
 
 
 CALIBRATIONS = ("crossfit", "none")
+MOST_KERNEL_ROWS = 10_000
 
 
 def choices() -> dict[str, tuple[str, ...]]:
@@ -367,6 +368,21 @@ def _check_calibration(config) -> None:
         )
 
 
+_KERNEL_MATRICES = 6  # of n x n float64 that are there at a time
+
+
+def _check_kernels(config) -> None:
+    num_rows = config.analysis.num_rows
+    if num_rows < 2:
+        raise UserError(f"config.analysis.num_rows={num_rows} must be 2 or more: kernels compare rows")
+    if num_rows > MOST_KERNEL_ROWS:
+        needed = _KERNEL_MATRICES * 8 * num_rows**2 / 1e9
+        raise UserError(
+            f"config.analysis.num_rows={num_rows} would take {needed:.0f} GB, matrices of that many rows and columns in "
+            f"float64: set it to {MOST_KERNEL_ROWS} or less"
+        )
+
+
 def _check_written(config) -> None:
     varied, answers = config.variations, config.answers
     if varied.count < 1:
@@ -397,7 +413,7 @@ def _check_written(config) -> None:
 
 
 _OF_SUPERVISION = {
-    "class_head": (_check_self_labels, _check_p_ik, _check_calibration),
+    "class_head": (_check_self_labels, _check_p_ik, _check_calibration, _check_kernels),
     "completion": (_check_written,),
 }
 

@@ -29,6 +29,7 @@ from selw2s_jax.stages import (
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
+_OF_KERNELS = ("weak.student_half", "strong.student_half")
 _P_IK_ALONE = "p_ik_only"  # the method whose model methods with frozen P(IK) have their scores from
 
 
@@ -63,7 +64,7 @@ class Experiment:
         chosen.append(
             [
                 self._embeddings_by_name(name, s)
-                for name in self._config.analysis.embeddings
+                for name in self._named_embeddings
                 for s in self._config.seeds
             ]
         )
@@ -378,6 +379,17 @@ class Experiment:
             self._pretraining(role),
             tuple(shares),
         )
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether the run compares what its two pretrained models see in the student's half."""
+        return self._config.analysis.kernels and self.inputs.weak is not None
+
+    @property
+    def _named_embeddings(self) -> tuple[str, ...]:
+        """Those that analyses ask for, each as a model and a split."""
+        named = self._config.analysis.embeddings
+        return tuple(dict.fromkeys((*named, *(_OF_KERNELS if self.has_kernels else ()))))
 
     def _embeddings_by_name(self, name: str, seed: int) -> embed.Embed:
         """Those that `analysis.embeddings` names, as "strong.test"."""

@@ -155,6 +155,9 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         p_ik.file is None,
         "p_ik.file is another data set than p_ik.task's, whose parts it names",
     )
+    is_alone = registry.is_p_ik_alone(config.methods)
+    yield ("analysis.kernels",), not is_alone, "P(IK) alone has no weak model to compare with"
+    yield ("analysis.num_rows",), config.analysis.kernels, "set analysis.kernels=True"
     yield from _of_models(config)
 
 

@@ -11,7 +11,7 @@ from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.data import by_id, splits
 from selw2s_jax.experiments import selective
 from selw2s_jax.inference import answering
-from selw2s_jax.run import manifests, student_labels
+from selw2s_jax.run import kernels, manifests, student_labels
 from selw2s_jax.runtime import artifacts, distributed, storage
 from selw2s_jax.stages import answer, calibration, predict
 from selw2s_jax.stages import stage as stage_lib
@@ -83,7 +83,7 @@ class Collector:
         self._tables: dict[tuple[str, str], dict[str, np.ndarray]] = {}
 
     def report(self) -> dict[str, Any]:
-        """Records, summary, label diagnostics, P(IK) tests, notes and warnings; in a generated world `by_frequency`."""
+        """Records, summary, label diagnostics, kernels, P(IK) tests, notes and warnings; in a generated world `by_frequency`."""
         config, inputs = self._config, self._inputs
         records, selection, differing = [], [], []
         for seed in config.seeds:
@@ -111,6 +111,7 @@ class Collector:
             "disagreement": differing,
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
             "calibration": self._calibrations(),
+            "kernels": kernels.describe(config, self._experiment, self._store),
             "notes": list(inputs.notes),
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }

@@ -139,7 +139,7 @@ def test_every_key_of_the_other_form_is_refused():
         *("p_ik", "self_label", "generation", "calibration", "selection", "graph", "compat", "ceiling"),
         *("data.conversion", "weak.prompt", "weak.label_noise", "training.embed_once"),
         *(
-            "analysis.embeddings",
+            "analysis",
             "loss.scale",
             "loss.confidence_coefficient",
             "loss.confidence_ramp_fraction",

@@ -7,6 +7,8 @@ from selw2s_jax.experiments import checks
 # or a changed default breaks the commands and the comparisons of users: change this table knowingly.
 GOLDEN = {
     "analysis.embeddings": (),
+    "analysis.kernels": False,
+    "analysis.num_rows": 2000,
     "answers.by": "generate",
     "answers.completion": "raw",
     "answers.max_new_tokens": int,
