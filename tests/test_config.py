@@ -242,6 +242,8 @@ def test_names_offer_the_nearest(key):
         ({"mesh.shape": (1, 1)}, "config.mesh.shape=.* must be three sizes >= 1"),
         ({"mesh.shape": (1, 0, 1)}, "must be three sizes >= 1"),
         ({"mesh.shape": ("a", "b", "c")}, "must be three sizes >= 1"),
+        ({"analysis.num_rows": 1}, "config.analysis.num_rows=1 must be 2 or more"),
+        ({"analysis.num_rows": 50_000}, "num_rows=50000 would take 120 GB .* set it to 10000 or less"),
         ({"self_label.num_shots": 3}, "config.self_label.num_shots=3 must be even and at least 2"),
         ({"self_label.num_shots": 0}, "must be even and at least 2"),
         (

@@ -23,10 +23,12 @@ _FORMATS = {
     "percent": percent,
     "points": lambda value: f"{100 * value:+.2f}",
     "ratio": lambda value: f"{value:.3f}",
+    "significant": lambda value: f"{value:.3g}",
     "p": lambda value: "< 0.001" if value < 0.001 else f"{value:.3f}",
     "percent interval": lambda pair: f"{100 * pair[0]:.2f} to {100 * pair[1]:.2f}",
     "points interval": lambda pair: f"{100 * pair[0]:+.2f} to {100 * pair[1]:+.2f}",
     "ratio interval": lambda pair: f"{pair[0]:.3f} to {pair[1]:.3f}",
+    "significant interval": lambda pair: f"{pair[0]:.3g} to {pair[1]:.3g}",
 }
 
 
@@ -38,8 +40,8 @@ class Column:
         key: of its values in a row.
         heading: above them.
         meaning: what they are, in a line.
-        format: one of "text", "count", "percent", "points", "ratio", "p", and "percent interval", "points interval",
-            "ratio interval".
+        format: one of "text", "count", "percent", "points", "ratio", "significant" (three digits), "p", and "percent
+            interval", "points interval", "ratio interval", "significant interval".
         interval: key of the value's interval, which stands beside it in brackets.
     """
 

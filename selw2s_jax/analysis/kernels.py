@@ -120,7 +120,9 @@ def _smoother(
         raise ValueError(f"{name}_embeddings hold a number that is not finite")
     most = min(rows.shape)
     if components is not None and not 1 <= components <= most:
-        raise ValueError(f"components={components} must lie in [1, {most}] for {name}_embeddings {rows.shape}")
+        raise ValueError(
+            f"components={components} must lie in [1, {most}] for {name}_embeddings {rows.shape}"
+        )
     variances, directions = np.linalg.eigh(_kernel(rows, center))  # ascending
     # Rounding leaves eigenvalues of this size where there are none.
     is_there = variances > num_rows * np.finfo(np.float64).eps * variances[-1]

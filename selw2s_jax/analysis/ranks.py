@@ -38,7 +38,7 @@ def spearman(first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int = 0) -> R
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"need two vectors of one length, got {first.shape} and {second.shape}")
     ranks = [stats.rankdata(values) - (len(values) + 1) / 2 for values in (first, second)]
-    scale = np.prod([np.linalg.norm(of_one) for of_one in ranks])
+    scale = np.sqrt(np.prod([of_one @ of_one for of_one in ranks]))
     if len(first) < 3 or not scale:
         return None
     rho = ranks[0] @ ranks[1] / scale

@@ -209,6 +209,23 @@ def format_reliability(entries: Sequence[dict[str, Any]]) -> str:
     return formats.aligned(cells)
 
 
+def format_kernels(entries: Sequence[dict[str, Any]]) -> str:
+    """The gap between student and ceiling that embeddings of the pretrained models predict: a line for each seed."""
+    names = {
+        "gap": "predicted gap",
+        "weak_label_gap": "with weak labels",
+        "operator_norm": "operator norm",
+        "effective_dimension_weak": "dimension, weak",
+        "effective_dimension_strong": "dimension, strong",
+    }
+    cells = [["kernels", "seed", "rows", *names.values()]]
+    cells += [
+        ["", str(entry["seed"]), str(entry["n"]), *(f"{entry[name]:.3g}" for name in names)]
+        for entry in entries
+    ]
+    return formats.aligned(cells)
+
+
 def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
     """AUROC of P(IK) for "the few-shot answer is right", by seed, in and out of the distribution it trained on."""
     cells = [

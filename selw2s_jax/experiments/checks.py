@@ -378,8 +378,8 @@ def _check_kernels(config) -> None:
     if num_rows > MOST_KERNEL_ROWS:
         needed = _KERNEL_MATRICES * 8 * num_rows**2 / 1e9
         raise UserError(
-            f"config.analysis.num_rows={num_rows} would take {needed:.0f} GB, matrices of that many rows and columns in "
-            f"float64: set it to {MOST_KERNEL_ROWS} or less"
+            f"config.analysis.num_rows={num_rows} would take {needed:.0f} GB for matrices of that many rows and "
+            f"columns in float64: set it to {MOST_KERNEL_ROWS} or less"
         )
 
 

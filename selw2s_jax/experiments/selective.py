@@ -62,11 +62,7 @@ class Experiment:
             ]
         ]
         chosen.append(
-            [
-                self._embeddings_by_name(name, s)
-                for name in self._named_embeddings
-                for s in self._config.seeds
-            ]
+            [self._embeddings_by_name(name, s) for name in self._named_embeddings for s in self._config.seeds]
         )
         for seed in self._config.seeds:
             for name in self.classifiers():
@@ -389,6 +385,11 @@ class Experiment:
     def _named_embeddings(self) -> tuple[str, ...]:
         """Those that analyses ask for, each as a model and a split."""
         named = self._config.analysis.embeddings
+        halves = [of_seed.student_half for of_seed in self.inputs.by_seed.values()]
+        if self.has_kernels and (fewest := min(map(len, halves))) < 2:
+            raise UserError(
+                f"config.analysis.kernels compares rows of the student's half, which has {fewest}: raise data.num_train"
+            )
         return tuple(dict.fromkeys((*named, *(_OF_KERNELS if self.has_kernels else ()))))
 
     def _embeddings_by_name(self, name: str, seed: int) -> embed.Embed:

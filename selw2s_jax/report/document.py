@@ -11,6 +11,7 @@ from selw2s_jax.report import (
     calibration_sections,
     disagreement_sections,
     figures,
+    kernel_sections,
     numbers,
     p_ik_sections,
     page,
@@ -30,6 +31,7 @@ _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ..
     reliability_sections.sections,
     disagreement_sections.sections,
     calibration_sections.sections,
+    kernel_sections.sections,
     p_ik_sections.sections,
 )
 _TITLE = "Weak-to-strong generalization: report"

@@ -20,7 +20,7 @@ from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
-from selw2s_jax.report import evaluations, forms, label_forms, p_ik_questions, reliability_forms
+from selw2s_jax.report import evaluations, forms, kernel_forms, label_forms, p_ik_questions, reliability_forms
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, json_forms, storage
 
@@ -46,6 +46,7 @@ class Run:
         disagreement: per seed and method that chose among labels, these labels and P(IK) on the student's half, as
             results.json has them; empty until the run is finished.
         calibration: per seed that has one, the calibration of weak labels and P(IK), as results.json has it.
+        kernels: per seed, where the run compares embeddings of its models, as results.json has it.
         reliability: per seed that has written labels, what `analysis.reliability` says of them, as results.json has it.
         steps: by method and seed, the steps of each training that is finished; of written answers alone, where the
             methods' numbers of rows differ.
@@ -71,6 +72,7 @@ class Run:
     warnings: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     disagreement: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    kernels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -227,7 +229,15 @@ def _join(runs: Sequence[Run]) -> Run:
 
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
-        for name in ("diagnostics", "disagreement", "calibration", "reliability", "p_ik", "missing")
+        for name in (
+            "diagnostics",
+            "disagreement",
+            "calibration",
+            "kernels",
+            "reliability",
+            "p_ik",
+            "missing",
+        )
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):
@@ -385,6 +395,7 @@ def _read_results(
                 name: [label_forms.checked(name, entry) for entry in stored_results.get(name, [])]
                 for name in label_forms.FORMS
             },
+            "kernels": [kernel_forms.checked(entry) for entry in stored_results.get("kernels", [])],
             "reliability": [
                 reliability_forms.checked(entry) for entry in stored_results.get("reliability", [])
             ],

@@ -83,7 +83,7 @@ class Collector:
         self._tables: dict[tuple[str, str], dict[str, np.ndarray]] = {}
 
     def report(self) -> dict[str, Any]:
-        """Records, summary, label diagnostics, kernels, P(IK) tests, notes and warnings; in a generated world `by_frequency`."""
+        """What `results.json` holds: records, summary, analyses, notes and warnings; of some worlds `by_frequency`."""
         config, inputs = self._config, self._inputs
         records, selection, differing = [], [], []
         for seed in config.seeds:

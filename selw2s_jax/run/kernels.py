@@ -49,9 +49,7 @@ def _of_seed(
     )
     # Ground truth of the half, after training and for this alone.
     targets = {"truth": half.labels, "weak labels": experiment.weak_column(seed).read(half, store)[:, 1]}
-    found = kernels.predicted_gaps(
-        weak, strong, {name: values[rows] for name, values in targets.items()}
-    )
+    found = kernels.predicted_gaps(weak, strong, {name: values[rows] for name, values in targets.items()})
     names = ("operator_norm", "effective_dimension_weak", "effective_dimension_strong")
     return {
         "n": len(rows),

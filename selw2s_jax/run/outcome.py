@@ -51,6 +51,9 @@ def write(
     if any(entry["disagreeing"] for entry in report["disagreement"]):
         print()
         print(results.format_disagreement(report["disagreement"]))
+    if report.get("kernels"):
+        print()
+        print(results.format_kernels(report["kernels"]))
     if report["p_ik"]:
         print()
         print(results.format_p_ik_tests(report["p_ik"]))

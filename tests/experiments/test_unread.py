@@ -32,6 +32,8 @@ FINETUNE = {"methods": ("finetune",)}
         ("p_ik.scores_file", {"p_ik.scores_file": "a.jsonl"}, "set p_ik.mask=file"),
         ("p_ik.data", {"p_ik.data": "easy", "p_ik.file": "mine.jsonl"}, "whose parts it names"),
         ("world.seed", {"world.seed": 3}, "set data.source=world"),
+        ("analysis.num_rows", {"analysis.num_rows": 300}, "set analysis.kernels=True"),
+        ("analysis.kernels", {"analysis.kernels": True, "methods": ("p_ik_only",)}, "has no weak model"),
         ("pretraining.weak.num_steps", {"pretraining.weak.num_steps": 3}, "set weak.model=world"),
         ("pretraining.seed", {"pretraining.seed": 3}, "set weak.model=world"),
         (
@@ -111,6 +113,7 @@ def test_a_value_of_other_methods_is_noted(key, values):
         ({"p_ik.task": "gsm8k", "generation.top_p": 0.9, "generation.max_new_tokens": 9}, None),
         ({"methods": ("p_ik_only",), "p_ik.epochs": 3.0, "p_ik.gamma": 0.4, "weak.model": "gpt2"}, None),
         ({"p_ik.data": "easy"}, None),
+        ({"analysis.kernels": True, "analysis.num_rows": 300, "methods": ("finetune",)}, None),
         ({"methods": ("posterior",), "p_ik.num_test": 50, "p_ik.gamma": 0.5}, None),
         ({"world.seed": 3, "pretraining.strong.num_steps": 3}, config_lib.world_settings),
         # For any methods, so that every method can be tried under them.

@@ -11,16 +11,22 @@ import pytest
 from support import commands, tiny_config
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.analysis import kernels
+from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
 from selw2s_jax.hf import loader, random_checkpoint
 from selw2s_jax.inference import classify
+from selw2s_jax.report import stored
 from selw2s_jax.run import embeddings, pipeline, student_models, students
 from selw2s_jax.runtime import artifacts, preemption
 from selw2s_jax.training import loop
 from selw2s_jax.worlds import smoke
 
 pytestmark = pytest.mark.slow
+
+
+ROLES = ("weak", "strong")
 
 
 def make_config(**overrides):
@@ -34,6 +40,8 @@ def make_config(**overrides):
         "data__num_train": 66,
         "p_ik__num_test": 13,
         "precision__compute_dtype": "float32",
+        "analysis__kernels": True,
+        "analysis__num_rows": 21,
     }
     return tiny_config.make_config(**defaults | overrides)
 
@@ -65,7 +73,8 @@ def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], 
 
 @pytest.mark.ci
 def test_students_are_those_of_a_run_that_reads_every_text_at_every_step(finished, tmp_path):
-    pipeline.run(make_config(training__embed_once=False), tmp_path / "run")
+    off = {"training__embed_once": False, "analysis__kernels": False, "analysis__num_rows": 2000}
+    pipeline.run(make_config(**off), tmp_path / "run")
     assert not (tmp_path / "run" / "artifacts" / "embeddings").exists()
     for label, artifact in read_stages(tmp_path / "run", "predictions").items():
         found = read_stages(finished, "predictions")[label].read_table("predictions.parquet")
@@ -105,6 +114,33 @@ def test_a_probe_that_was_kept_is_a_whole_classifier(finished):
     )
     np.testing.assert_allclose(probs[:, 1], kept["prob_1"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(p_ik, kept["p_ik"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.ci
+def test_kernels_are_of_the_embeddings_that_probes_have(finished):
+    """Nothing is read for them; rows by the draw of their example_id, truth and weak labels joined to them."""
+    results = json.loads((finished / "results.json").read_text())
+    found = {role: embeddings.read(finished, model=role, split="student_half", seed=0) for role in ROLES}
+    rows = {role: dict(zip(one.example_id, one.values, strict=True)) for role, one in found.items()}
+    labels = read_stages(finished, "predictions")["weak labels, seed 0"].read_table("predictions.parquet")
+    weak = dict(zip(labels["example_id"], labels["prob_1"], strict=True))
+    half = inputs.prepare(config_lib.normalize(make_config()), finished).by_seed[0].student_half
+    truth = dict(zip(half.ids, half.labels, strict=True))
+    assert weak.keys() == truth.keys() == rows["weak"].keys() and len(truth) == 33
+    ids = sorted(sorted(truth, key=lambda name: by_id.keyed_uniform(0, "kernels", name))[:21])
+    sides = [np.stack([rows[role][name] for name in ids]) for role in ROLES]
+    expected = kernels.predicted_gap(*sides, [truth[name] for name in ids])
+    of_weak = kernels.predicted_gap(*sides, [weak[name] for name in ids])
+    (entry,) = results["kernels"]
+    assert stored.read(finished).runs[0].kernels == [entry]
+    assert entry["weak_label_gap"] == pytest.approx(of_weak["gap"])
+    same = ("gap", "operator_norm", "effective_dimension_weak", "effective_dimension_strong")
+    assert {name: entry[name] for name in same} == pytest.approx({name: expected[name] for name in same})
+    assert (entry["seed"], entry["n"]) == (0, 21) and entry["gap"] > 0
+    stages = [stage["label"] for stage in results["manifest"]["stages"] if stage["name"] == "embeddings"]
+    assert (
+        len(stages) == 7 and len(set(stages)) == 7
+    )  # three of the weak model, two of P(IK) among the others
 
 
 @pytest.mark.ci
@@ -162,6 +198,8 @@ def test_an_adapted_model_teaches_a_probe(tmp_path):
         ceiling__split="both",
         p_ik__num_test=0,
         mesh__shape=(1, 1, 1),
+        analysis__kernels=False,
+        analysis__num_rows=2000,
     )
     pipeline.run(config, tmp_path / "run")
     facts = {

@@ -19,6 +19,7 @@ from selw2s_jax.report import (
     disagreement_figures,
     document,
     figures,
+    kernel_figures,
     p_ik_figures,
     reliability_figures,
     stored,
@@ -39,6 +40,7 @@ def _write_run(folder: pathlib.Path) -> None:
         of_labels={
             "disagreement": [report_runs.disagreement_entry(num_rows=23)],
             "calibration": [report_runs.calibration_entry()],
+            "kernels": [report_runs.kernel_entry()],
         },
     )
 
@@ -94,7 +96,10 @@ def _answers(contents: stored.Contents) -> dict[tuple[str, ...], np.ndarray]:
 def _without_pictures() -> Iterator[None]:
     """What takes a report its time, and nothing but numbers of its tables."""
     with contextlib.ExitStack() as stack:
-        modules = figures, p_ik_figures, disagreement_figures, calibration_figures, reliability_figures
+        modules = (
+            *(figures, p_ik_figures, disagreement_figures, calibration_figures),
+            *(kernel_figures, reliability_figures),
+        )
         for module in modules:
             for name in vars(module):
                 if name.startswith("draw_"):

@@ -107,6 +107,13 @@ def calibration_entry(seed=0, *, with_weak=True, slope=0.5):
     return {"seed": seed, **fitted, "weak": described(41) if with_weak else None, "p_ik": described(37)}
 
 
+def kernel_entry(seed=0, **changes):
+    """An entry of `kernels` of results.json."""
+    dimensions = {"effective_dimension_weak": 7.5, "effective_dimension_strong": 9.25}
+    gaps = {"gap": 0.05, "weak_label_gap": 0.01, "operator_norm": 0.9}
+    return {"seed": seed, "n": 41} | gaps | dimensions | changes
+
+
 def questions_of(entry, rng=None, *, is_generated=False):
     """Columns of questions with as many known ones as an entry of `p_ik` has."""
     n, rng = entry["n"], rng or np.random.default_rng(entry["seed"])
@@ -235,7 +242,7 @@ def write_run(
         questions: pairs of an entry of `p_ik` and its columns; None for no file of questions.
         depend: methods that the settings change; the others are shared by all settings of a task.
         described: "methods" of the manifest; None as in a run of an earlier version.
-        of_labels: "disagreement" and "calibration" of results.json; None as in a run of an earlier version.
+        of_labels: "disagreement", "calibration", "kernels" of results.json; None as in a run of an earlier version.
     """
     root = workdir if root is None else root
     workdir.mkdir(parents=True)
