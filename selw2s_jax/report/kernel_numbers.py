@@ -17,6 +17,12 @@ PREDICTORS = {
     "operator_norm": "operator norm",
 }
 _MEASURES = (*PREDICTORS, *kernel_forms.DIMENSIONS, REALISED)
+_MOST = {
+    "gap": 0.25,
+    "weak_label_gap": 0.25,
+    "operator_norm": 1.0,
+    REALISED: 1.0,
+}  # the dimensions have no bound
 
 
 def realised_gap(run: stored.Run, seed: int) -> float | None:
@@ -34,7 +40,7 @@ def seed_rows(run: stored.Run) -> list[dict[str, Any]]:
 
 
 def pair_row(run: stored.Run) -> dict[str, Any]:
-    """Means over the seeds, each with Student's 95 % interval, which more than one seed has."""
+    """Means over the seeds, each with Student's 95 % interval cut at what can be, which more than one seed has."""
     rows = seed_rows(run)
     row: dict[str, Any] = {"weak": run.weak, "strong": run.strong, "num_seeds": len(rows)}
     row["n"] = min(of_seed["n"] for of_seed in rows)
@@ -42,7 +48,10 @@ def pair_row(run: stored.Run) -> dict[str, Any]:
         values = [of_seed[name] for of_seed in rows if of_seed[name] is not None]
         interval = metrics.mean_interval(values)
         row[name] = float(np.mean(values)) if values else None
-        row[f"{name}_interval"] = interval and (max(interval[0], 0.0), interval[1])
+        row[f"{name}_interval"] = interval and (
+            max(interval[0], 0.0),
+            min(interval[1], _MOST.get(name, np.inf)),
+        )
     return row
 
 

@@ -98,7 +98,7 @@ def _pair_table(rows) -> formats.Table:
         Column("n", "rows", "rows of the student's half that are compared, the fewest of a seed", "count"),
         Column("num_seeds", "seeds", "number of seeds", "count"),
     ]
-    notes = ["Means over seeds; in brackets Student's 95 % interval over them."]
+    notes = ["Means over seeds; in brackets Student's 95 % interval over them, cut where a value cannot be."]
     return formats.Table("kernels", "Predicted and realised gap", columns, rows, notes)
 
 
@@ -112,7 +112,7 @@ def _rank_table(pairs) -> formats.Table:
         Column("num_pairs", "pairs", "number of pairs", "count"),
     ]
     notes = [
-        "- for fewer than three pairs. Pairs that share a model are not independent, and the test takes them for it."
+        "- for fewer than three pairs. Pairs that share a model are not independent, though the test takes them so."
     ]
     rows = kernel_numbers.rank_rows(pairs)
     return formats.Table("kernel_ranks", "Whether they order pairs alike", columns, rows, notes)
