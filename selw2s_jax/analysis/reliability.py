@@ -148,8 +148,7 @@ class _Labels(NamedTuple):
     def majority(self, question: int) -> Answer:
         """The commonest prediction of those that count, the earliest where some are as common."""
         given = self.varied[question]
-        predictions, counts = reliability.prediction_set([given[place] for place in self.counted(question)])
-        return predictions[counts.index(max(counts))]
+        return reliability.majority([given[place] for place in self.counted(question)])
 
     def rows(self) -> list[tuple[int, int]]:
         """Question and place of every answer to a variation that may be trained on."""

@@ -155,8 +155,7 @@ def make_majority(*, unparsed: str = "class") -> RowWeights:
         chosen: list[reliability.Answer] = []
         for given, takes_part in zip(inputs.varied, counts_so, strict=True):
             counted = [answer for answer in given if answer is not None or unparsed != "left_out"]
-            predictions, counts = reliability.prediction_set(counted)
-            chosen.append(predictions[counts.index(max(counts))] if takes_part else None)
+            chosen.append(reliability.majority(counted) if takes_part else None)
         return _of_originals(inputs, np.array([answer is not None for answer in chosen], bool), chosen)
 
     return weigh
