@@ -55,7 +55,9 @@ def _run(values: flags.FlagValues) -> None:
         found.rows += of_run.rows
         found.notes += [f"{run.name}: {note}" if run.name else note for note in of_run.notes]
     if not found.rows:
-        reasons = "; ".join(found.notes) or "none of its students' labels depends on a setting that can be replayed"
+        reasons = (
+            "; ".join(found.notes) or "none of its students' labels depends on a setting that can be replayed"
+        )
         raise UserError(f"nothing of the run in {values.workdir} can be replayed: {reasons}")
     print(tables.to_text(tables.table(found.means())))
     for note in found.notes:

@@ -90,7 +90,9 @@ class Reader:
         for name, column in named.items():
             if isinstance(column, smoothed.Neighbours):
                 by_step = {other: one for other, one in named.items() if one.by_step}
-                others = {other: one for other, one in (fixed | by_step).items() if other != batches.EMBEDDINGS}
+                others = {
+                    other: one for other, one in (fixed | by_step).items() if other != batches.EMBEDDINGS
+                }
                 again = neighbours.column(
                     setting.applied(self._config),
                     student.seed,

@@ -40,7 +40,9 @@ def _series(rows: Sequence[Mapping[str, Any]], axis: str) -> dict[str, list[Mapp
         if all(row[other] == origin[other] for other in settings.AXES if other != axis):
             name = f"{row['run']}: {row['method']}" if several else row["method"]
             series.setdefault(name, []).append(row)
-    varied = {name: sorted(of_one, key=lambda row: row[axis]) for name, of_one in series.items() if len(of_one) > 1}
+    varied = {
+        name: sorted(of_one, key=lambda row: row[axis]) for name, of_one in series.items() if len(of_one) > 1
+    }
     return varied or None
 
 
@@ -60,7 +62,12 @@ def draw(series: Mapping[str, Sequence[Mapping[str, Any]]], *, axis: str) -> byt
         more = f" ({left_out} more in the table)" if left_out else ""
         figure.suptitle(f"Training labels under other {settings.AXES[axis].heading}{more}", fontsize=13)
         grid = figure.subplots(
-            2 * num_rows, num_columns, squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1) * num_rows
+            2 * num_rows,
+            num_columns,
+            squeeze=False,
+            sharex=True,
+            sharey="row",
+            height_ratios=(3, 1) * num_rows,
         )
         for place in range(num_rows * num_columns):
             row, column = divmod(place, num_columns)
@@ -84,13 +91,19 @@ def _draw_panel(
 ) -> None:
     places = [row[axis] for row in rows]
     for key, (_, (color, dash)) in _LINES.items():
-        shares.plot(places, [100 * row[key] for row in rows], color=color, linestyle=dash, linewidth=1.6)
+        # Often smoothing changes no class: the first line is then seen on both sides of the second.
+        width, alpha = (3.5, 0.5) if key == "right_before" else (1.6, 1.0)
+        values = [100 * row[key] for row in rows]
+        shares.plot(places, values, color=color, linestyle=dash, linewidth=width, alpha=alpha)
     bounds = 100 * np.array([[row["right_at_random_low"], row["right_at_random_high"]] for row in rows])
     shares.fill_between(places, *bounds.T, color=plotting.ORANGE, alpha=0.18, linewidth=0)
     counts.plot(places, [100 * row["chosen"] for row in rows], color=plotting.GREY, linewidth=1.6)
     for axes in (shares, counts):
         axes.axvline(
-            next(row[axis] for row in rows if row["is_own"]), color=plotting.BLACK, linestyle=":", linewidth=1.2
+            next(row[axis] for row in rows if row["is_own"]),
+            color=plotting.BLACK,
+            linestyle=":",
+            linewidth=1.2,
         )
         axes.grid(alpha=0.25)
         axes.tick_params(labelbottom=axes is counts)

@@ -106,7 +106,11 @@ class _Applied(NamedTuple):
 
 
 def _apply(
-    name: str, options: Mapping[str, Any], student: Student, values: Mapping[str, np.ndarray], p_ik: np.ndarray
+    name: str,
+    options: Mapping[str, Any],
+    student: Student,
+    values: Mapping[str, np.ndarray],
+    p_ik: np.ndarray,
 ) -> _Applied:
     """The labels by a rule, batch by batch as in training, of values `[L, ...]`."""
     rule = jax.vmap(label_rules.get(name, **options))

@@ -39,12 +39,22 @@ class _Axis(NamedTuple):
 
 AXES: dict[str, _Axis] = {
     "gamma": _Axis(
-        "p_ik.gamma", lambda v: 0 <= v <= 1, "from 0 to 1", "gamma", "threshold on P(IK) above which the self label is taken"
+        "p_ik.gamma",
+        lambda v: 0 <= v <= 1,
+        "from 0 to 1",
+        "gamma",
+        "threshold on P(IK) above which the self label is taken",
     ),
     "alpha": _Axis(
-        "graph.alpha", lambda v: 0 <= v <= 1, "from 0 to 1", "alpha", "weight of a row's own label where labels are smoothed"
+        "graph.alpha",
+        lambda v: 0 <= v <= 1,
+        "from 0 to 1",
+        "alpha",
+        "weight of a row's own label where labels are smoothed",
     ),
-    "tau": _Axis("graph.tau", lambda v: v > 0, "above 0", "tau", "temperature of the graph that smooths labels"),
+    "tau": _Axis(
+        "graph.tau", lambda v: v > 0, "above 0", "tau", "temperature of the graph that smooths labels"
+    ),
     "temperature": _Axis(
         None,
         lambda v: v > 0,

@@ -8,6 +8,7 @@ from typing import Any
 
 from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
+    audit_sections,
     calibration_sections,
     disagreement_sections,
     figures,
@@ -28,6 +29,7 @@ PAGE = "report.html"
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
     reliability_sections.sections,
+    audit_sections.sections,
     disagreement_sections.sections,
     calibration_sections.sections,
     p_ik_sections.sections,
