@@ -3,6 +3,7 @@
 Everything is a difference of two counts over the same items and seeds, so that parts add up to the whole gain exactly.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def steps(weak: npt.ArrayLike, *path: npt.ArrayLike) -> list[Step]:
         )
     events = [
         (after & ~before & area, before & ~after & area)
-        for before, after in zip(models, models[1:], strict=False)
+        for before, after in itertools.pairwise(models)
         for area in (~weak, weak)
     ]
     draws = comparisons.bootstrap_accuracies([event for pair in events for event in pair])

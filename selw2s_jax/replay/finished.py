@@ -126,8 +126,8 @@ class Run:
         if not wrong.any():
             return None
         return (
-            f"at the run's own setting {wrong.sum()} of {len(wrong)} labels are others than it trained on, as of a rule "
-            "that looks at more than a run keeps"
+            f"at the run's own setting {wrong.sum()} of {len(wrong)} labels are others than it trained on, as of a "
+            "rule that looks at more than a run keeps"
         )
 
     def _p_ik_of_head(self, student: labels.Student) -> np.ndarray:

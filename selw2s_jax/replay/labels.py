@@ -2,8 +2,8 @@
 
 The rule sees what it saw in training: the columns of the examples, the scores of the student's own P(IK) as they were
 at each step, and the batches as they were. Two things are kept of no step. The student's class logits: so labels that
-it made as it went cannot be replayed. And its embeddings, which say who smooths whom in a batch, unless heads alone were
-trained, whose embeddings are a stage. Without them, Eq. 2 is solved for the mean of a row's neighbours,
+it made as it went cannot be replayed. And its embeddings, which say who smooths whom in a batch, unless heads alone
+were trained, whose embeddings are a stage. Without them, Eq. 2 is solved for the mean of a row's neighbours,
 
     mean = (target - alpha prior) / (1 - alpha),
 

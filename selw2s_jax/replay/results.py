@@ -17,8 +17,8 @@ class Found:
     """What was found.
 
     Attributes:
-        rows: of every seed, each with `run`, `method`, `seed`, the values of `settings.AXES`, `is_own` where all of these
-            are the run's, and what `_describe` gives.
+        rows: of every seed, each with `run`, `method`, `seed`, the values of `settings.AXES`, `is_own` where all of
+            these are the run's, and what `_describe` gives.
         notes: what was left out, and why.
     """
 

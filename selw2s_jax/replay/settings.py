@@ -43,14 +43,14 @@ AXES: dict[str, _Axis] = {
         lambda v: 0 <= v <= 1,
         "from 0 to 1",
         "gamma",
-        "threshold on P(IK) above which the self label is taken",
+        "P(IK) above which the self label is taken",
     ),
     "alpha": _Axis(
         "graph.alpha",
         lambda v: 0 <= v <= 1,
         "from 0 to 1",
         "alpha",
-        "weight of a row's own label where labels are smoothed",
+        "weight of a row's own label in smoothing",
     ),
     "tau": _Axis(
         "graph.tau", lambda v: v > 0, "above 0", "tau", "temperature of the graph that smooths labels"

@@ -160,8 +160,8 @@ def finding(run: stored.Run) -> str | None:
     rows = [row for row in chance_rows(run) if row["method"] == method]
     (gain,) = (row for row in gain_rows(run) if row["method"] == method)
     text = (
-        f"{method} answers {_points(gain, 'gain')} more questions right than {numbers.BASELINE}: "
-        f"{_points(gain, 'weak_wrong')} where the weak model is wrong and {_points(gain, 'weak_right')} where it is right"
+        f"{method} gains {_points(gain, 'gain')} over {numbers.BASELINE}: {_points(gain, 'weak_wrong')} where the weak "
+        f"model is wrong and {_points(gain, 'weak_right')} where it is right"
     )
     if not rows:
         return f"{text}; without a control nothing says whether its choice of labels did it."
@@ -173,9 +173,17 @@ def finding(run: stored.Run) -> str | None:
     elif high < 0:
         verdict = "its own choice loses"
     return (
-        f"{text}; its control {row['control']} has {_points(row, 'chance')} of it, {_points(row, 'own')} are of its own "
-        f"choice: {verdict}."
+        f"{text}; the control {row['control']} has {_points(row, 'chance')} of it, {_points(row, 'own')} are of its "
+        f"own choice: {verdict}.{_of_labels(run, method)}"
     )
+
+
+def _of_labels(run: stored.Run, method: str) -> str:
+    """What the choice did among the training labels, as another sentence; nothing where it is not known."""
+    rows = [row for row in label_rows(run) if row["method"] == method and row["own_interval"] is not None]
+    if not rows:
+        return ""
+    return f" Among its training labels the choice makes {_points(rows[0], 'own')} more right than random rows would."
 
 
 def _points(row: dict[str, Any], name: str) -> str:

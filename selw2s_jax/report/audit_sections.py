@@ -16,8 +16,8 @@ _NOTES = (
     "the method has more is of its own choice. All parts add up to the gain.",
 )
 _CAPTION = (
-    f"Left: answers that a student gets right and {numbers.BASELINE} does not (right of 0) and the other way round (left "
-    "of 0), by whether the weak model is right, in points of all items; the dot is their sum, the gain. Right: what "
+    f"Left: answers that a student gets right and {numbers.BASELINE} does not (right of 0) and the other way round "
+    "(left of 0), by whether the weak model is right, in points of all items; the dot is their sum, the gain. Right: what "
     "control and choice add to it, where a method has a control of its own. Lines are 95 % intervals."
 )
 _SEEDS = Column("num_seeds", "seeds", "number of seeds that all of the compared have finished", "count")
@@ -112,8 +112,8 @@ def _label_table(run: stored.Run) -> formats.Table:
         _points(
             "own",
             "by choice",
-            "what the choice between weak and self label adds to that; where random choices of as many rows lie, with "
-            "the spread of the seeds (Student's t) added in squares",
+            "what the choice between weak and self label adds to that; the 95 % interval is of the spread of random "
+            "choices, with that of the seeds (Student's t) added in squares",
         ),
         _points(
             "smoothing",
