@@ -63,6 +63,7 @@ def _draw_items(axes: plotting.Axes, gains: Sequence[Mapping[str, Any]], places:
             linewidth=0,
         )
         ends[sign] = ends[sign] + widths
+    axes.use_sticky_edges = False  # bars would end at the frame
     for place, row in zip(places, gains, strict=True):
         _draw_interval(axes, row, "gain", place, plotting.BLACK, "o")
     axes.set_title("by item, and the whole gain", fontsize=11, loc="left")

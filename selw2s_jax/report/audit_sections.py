@@ -17,8 +17,8 @@ _NOTES = (
 )
 _CAPTION = (
     f"Left: answers that a student gets right and {numbers.BASELINE} does not (right of 0) and the other way round "
-    "(left of 0), by whether the weak model is right, in points of all items; the dot is their sum, the gain. Right: what "
-    "control and choice add to it, where a method has a control of its own. Lines are 95 % intervals."
+    "(left of 0), by whether the weak model is right, in points of all items; the dot is their sum, the gain. Right: "
+    "what control and choice add to it, where a method has a control of its own. Lines are 95 % intervals."
 )
 _SEEDS = Column("num_seeds", "seeds", "number of seeds that all of the compared have finished", "count")
 _BOOTSTRAPPED = "95 % intervals are bootstrapped over items and seeds"
