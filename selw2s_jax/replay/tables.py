@@ -60,7 +60,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, notes: Sequence[str] = ()) -> fo
     shown = [
         {
             **row,
-            **{axis: f"{row[axis]:g}" for axis in varied},
+            **{axis: f"{row[axis]:.10g}" for axis in varied},
             "own": "*" if row["is_own"] else "",
             "right_at_random_interval": (row["right_at_random_low"], row["right_at_random_high"]),
         }
