@@ -17,7 +17,7 @@ FLOORS = (
     ("stages",),
     ("experiments",),
     ("run",),
-    ("main", "report", "predict", "export", "plan"),
+    ("main", "report", "predict", "export", "plan", "replay"),
     ("benchmark", "exports", "__init__"),
 )
 # What a room may import of the package, where that is less than all of the floors below it.

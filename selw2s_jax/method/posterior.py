@@ -14,6 +14,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from scipy import special
 
 from selw2s_jax.method import calibration, label_rules, selection
 
@@ -141,6 +144,21 @@ def make_posterior_online_rule(
         return jax.nn.sigmoid(intercept + slope * (jnp.log(p_ik) - jnp.log1p(-p_ik)))
 
     return _rule(self_label, reliability_of, selection.make_no_refiner())
+
+
+def online_p_ik(reliability: npt.ArrayLike, fitted: npt.ArrayLike) -> np.ndarray:
+    """P(IK) `[E]` of which `make_posterior_online_rule` made a reliability: what it does, undone, in float64.
+
+    A reliability that float32 rounded to 0 or 1, and any where the slope is 0, say nothing more of P(IK); what is
+    given there has that reliability again, as far as the rule tells.
+
+    Args:
+        reliability: `[E]`.
+        fitted: `[E, 2]` intercept and slope.
+    """
+    intercept, slope = np.moveaxis(np.asarray(fitted, np.float64), -1, 0)
+    log_odds = special.logit(np.asarray(reliability, np.float64)) - intercept
+    return special.expit(np.divide(log_odds, slope, out=np.zeros_like(log_odds), where=slope != 0))
 
 
 @selection.SELECTORS.register("by_confidence", reads=("weak_log_odds",))

@@ -23,8 +23,8 @@ from selw2s_jax.experiments import plugins
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import label_sources, registry
-from selw2s_jax.predict import label_choice, run_config, tables
-from selw2s_jax.run import student_models, students
+from selw2s_jax.predict import label_choice, tables
+from selw2s_jax.run import run_config, student_models, students
 from selw2s_jax.runtime import compilation_cache
 
 

@@ -33,8 +33,8 @@ from selw2s_jax.hf import tokenizers
 from selw2s_jax.inference import answering, partials, writing
 from selw2s_jax.method import reliability
 from selw2s_jax.models import registry
-from selw2s_jax.predict import run_config, tables
-from selw2s_jax.run import student_models, students
+from selw2s_jax.predict import tables
+from selw2s_jax.run import run_config, student_models, students
 from selw2s_jax.runtime import compilation_cache
 
 COLUMNS = tables.Columns(

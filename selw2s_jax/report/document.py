@@ -8,6 +8,7 @@ from typing import Any
 
 from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
+    audit_sections,
     calibration_sections,
     continual_sections,
     disagreement_sections,
@@ -31,6 +32,7 @@ _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ..
     sweep_sections.sections,
     continual_sections.sections,
     reliability_sections.sections,
+    audit_sections.sections,
     disagreement_sections.sections,
     calibration_sections.sections,
     kernel_sections.sections,

@@ -33,7 +33,14 @@ _CALIBRATION = {
     **dict.fromkeys(("weak_slope", "p_ik_intercept", "p_ik_slope", "constant_reliability"), _NUMBER),
     "p_ik": _CALIBRATED,
 }
-FORMS = {"disagreement": _DISAGREEMENT, "calibration": _CALIBRATION}
+_CHANGES = {
+    "method": str,
+    "seed": int,
+    "n": int,
+    **{f"{step}_{kind}": int for step in ("choice", "smoothing") for kind in ("corrected", "spoiled")},
+    **dict.fromkeys(("random", "random_deviation"), _NUMBER_OR_NONE),
+}
+FORMS = {"disagreement": _DISAGREEMENT, "calibration": _CALIBRATION, "label_changes": _CHANGES}
 _NARROWEST = 1e-3  # bin
 _ROUNDING = 1e-6  # of the bounds of bins
 
@@ -53,6 +60,8 @@ def checked(name: str, entry: Any) -> dict[str, Any]:
         _check_bins(entry["bins"])
         for one in entry["bins"]:
             _check_parts(one)
+    elif name == "label_changes":
+        _check_changes(entry)
     else:
         if entry["weak"] is not None:  # weak labels may be taken as they are
             json_forms.check(entry["weak"], _CALIBRATED)
@@ -75,6 +84,17 @@ def _check_parts(entry: dict[str, Any]) -> None:
     for part in parts:
         _check_within(0, None, part["n"])
         _check_within(0, 1, *(part[f"{label}_right"] for label in ("self", "weak", "target")))
+
+
+def _check_changes(entry: dict[str, Any]) -> None:
+    """Checks that no more labels change than there are."""
+    _check_within(0, None, entry["n"], entry["random_deviation"])
+    _check_within(-1, 1, entry["random"])
+    if (entry["random"] is None) != (entry["random_deviation"] is None):
+        raise ValueError("a mean of random choices is there without its deviation, or the other way round")
+    for step in ("choice", "smoothing"):
+        moved = [entry[f"{step}_{kind}"] for kind in ("corrected", "spoiled")]
+        _check_within(0, entry["n"], *moved, sum(moved))
 
 
 def _check_bins(bins: list[dict[str, Any]]) -> None:

@@ -55,6 +55,8 @@ class Run:
             results.json has them; empty until the run is finished.
         calibration: per seed that has one, the calibration of weak labels and P(IK), as results.json has it.
         kernels: per seed, where the run compares embeddings of its models, as results.json has it.
+        label_changes: per seed and method that chose among labels, what became of the weak labels of the student's
+            half, as results.json has it.
         reliability: per seed that has written labels, what `analysis.reliability` says of them, as results.json has it.
         continual: per method, seed and task of a sequence, right answers to its test, as results.json has them.
         steps: by method and seed, the steps of each training that is finished; of written answers alone, where the
@@ -82,6 +84,7 @@ class Run:
     disagreement: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     kernels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    label_changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     continual: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
@@ -240,7 +243,8 @@ def _join(runs: Sequence[Run]) -> Run:
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
         for name in (
-            *("diagnostics", "disagreement", "calibration", "kernels", "reliability", "continual"),
+            *("diagnostics", "disagreement", "calibration", "kernels", "label_changes", "reliability"),
+            "continual",
             *("p_ik", "missing"),
         )
     }

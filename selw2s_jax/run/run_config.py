@@ -1,6 +1,10 @@
-"""The config of the run that a trained model is of."""
+"""The config of a finished run, from what its workdir keeps."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
+from etils import epath
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
@@ -8,7 +12,16 @@ from selw2s_jax.run import students
 
 
 def read(student: students.Student) -> ml_collections.ConfigDict:
-    """The config of a student's run, with defaults for what came later.
+    """`from_json` of the run that a trained model is of."""
+    return from_json(student.run_config, student.folder)
+
+
+def from_json(kept: Mapping[str, Any], folder: epath.PathLike) -> ml_collections.ConfigDict:
+    """A config, with defaults for what came later.
+
+    Args:
+        kept: as a manifest has it.
+        folder: of the manifest, for the message.
 
     Raises:
         UserError: it is not as a run keeps it.
@@ -17,7 +30,7 @@ def read(student: students.Student) -> ml_collections.ConfigDict:
     try:
         for key in config_lib.dotted_keys(config):
             *sections, leaf = key.split(".")
-            section, values = config, student.run_config
+            section, values = config, kept
             for name in sections:
                 section, values = section[name], values.get(name, {})
             if leaf in values:
@@ -25,6 +38,6 @@ def read(student: students.Student) -> ml_collections.ConfigDict:
                 section[leaf] = tuple(value) if isinstance(value, list) else value
     except (TypeError, AttributeError) as error:
         raise UserError(
-            f"the config of the run in {student.folder} cannot be read ({error}); run the same config there again"
+            f"the config of the run in {folder} cannot be read ({error}); run the same config there again"
         ) from error
     return config
