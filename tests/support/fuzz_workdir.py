@@ -20,6 +20,7 @@ from selw2s_jax.report import (
     document,
     figures,
     p_ik_figures,
+    power_figures,
     reliability_figures,
     stored,
 )
@@ -95,7 +96,7 @@ def _without_pictures() -> Iterator[None]:
     """What takes a report its time, and nothing but numbers of its tables."""
     with contextlib.ExitStack() as stack:
         modules = figures, p_ik_figures, disagreement_figures, calibration_figures, reliability_figures
-        for module in modules:
+        for module in (*modules, power_figures):
             for name in vars(module):
                 if name.startswith("draw_"):
                     stack.enter_context(mock.patch.object(module, name, lambda *_, **__: b"png"))
