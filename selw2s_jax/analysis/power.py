@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 LEVEL = 0.05
 POWER = 0.8
@@ -82,7 +82,7 @@ class Test(NamedTuple):
     @property
     def critical(self) -> float:
         """How many standard errors of the test a difference has to be from 0."""
-        return float(stats.norm.ppf(1 - self.level / self.num_tests / 2))
+        return float(-special.ndtri(self.level / self.num_tests / 2))
 
 
 DEFAULT = Test()
@@ -184,7 +184,7 @@ def power(
     if error == 0:
         return 1.0
     threshold = test.critical * bootstrap_error(at_gain, seeds=seeds, items=items)
-    return float(stats.norm.cdf((gain - threshold) / error))
+    return float(special.ndtr((gain - threshold) / error))
 
 
 def _for_gain(found: Components, gain: float) -> Components:
