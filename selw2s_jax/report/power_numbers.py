@@ -23,12 +23,15 @@ def test_of(run: stored.Run) -> power.Test:
 
 
 def components(run: stored.Run) -> Pairs:
-    """By pair, over the seeds that both are finished for: of the registered pairs, else methods and their controls."""
+    """By pair, over the seeds that both are finished for.
+
+    Of the pairs that a reader asks for, and the registered ones; of methods with their controls where none is.
+    """
     pairs = registration_sections.pairs(run)
     if not pairs:
         pairs = methods_lib.default_pairs({name: run.facts(name) for name in run.predictions})
     found = {}
-    for first, second in pairs:
+    for first, second in dict.fromkeys([*run.asked, *pairs]):
         seeds = run.common_seeds(first, second)
         if seeds and len(run.truth) > 1:
             found[first, second] = power.components(run.correct(first, seeds), run.correct(second, seeds))

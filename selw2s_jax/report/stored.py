@@ -56,6 +56,7 @@ class Run:
         missing: what is planned and not there.
         settings: by dotted config key, what a sweep varied beside task and models; empty for a run of its own.
         registration: how it stands to what its workdir registered; None where nothing was.
+        asked: pairs of methods that a reader asks the power of, beside those that are compared anyway.
     """
 
     workdir: epath.Path
@@ -76,6 +77,7 @@ class Run:
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     registration: registrations.Standing | None = None
+    asked: Sequence[tuple[str, str]] = ()
 
     @property
     def config(self) -> dict[str, Any]:

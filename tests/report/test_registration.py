@@ -5,10 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from support import registered_runs, report_runs
+from support import commands, registered_runs, report_runs
 
 from selw2s_jax.analysis import comparisons, power
 from selw2s_jax.errors import UserError
+from selw2s_jax.report import __main__ as report_command
 from selw2s_jax.report import (
     document,
     numbers,
@@ -189,6 +190,18 @@ def test_one_seed_is_planned_with_as_one(tmp_path):
     assert {row["num_seeds"] for row in plan.rows} == {1}
     assert {row["from_seeds"] for row in seen.rows} == {None} == {row["from_residual"] for row in seen.rows}
     assert all(one.cells() for one in section.tables)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_reader_asks_for_other_pairs(tmp_path):
+    workdir = report_runs.write_run(tmp_path / "run", right=LARGE, num_items=100)
+    arguments = f"--workdir={workdir}", "--compare=ceiling:weak,selective:weak"
+    assert commands.call(report_command.main, *arguments, cwd=tmp_path).returncode == 0
+    rows = report_runs.read_csv((workdir / "report" / "power.csv").read_bytes())
+    pairs = [("ceiling", "weak"), ("selective", "weak"), ("selective", "random_selection")]
+    assert [(row["first"], row["second"]) for row in rows] == pairs
+    refused = commands.call(report_command.main, arguments[0], "--compare=mtl:weak", cwd=tmp_path)
+    commands.assert_refused(refused, "'mtl' is no model that is tested here: choose of weak, ceiling")
 
 
 def test_runs_without_two_methods_have_no_such_section(tmp_path):
