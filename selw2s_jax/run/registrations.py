@@ -166,11 +166,16 @@ def _parse(data: bytes) -> Registration:
     try:
         content = errors.parse_json(data)
         json_forms.check(content, _FORM)
-        if artifacts.content_hash(content["config"])[:16] != content["config_hash"]:
-            content = None
+        is_whole = (
+            artifacts.content_hash(content["config"])[:16] == content["config_hash"]
+            and content["test"]["num_tests"] == len(content["comparisons"]) > 0
+            and 0 < content["test"]["level"] < 1
+            and all(one["seeds"] for one in content["runs"])
+            and content["runs"]
+        )
     except ValueError:
-        content = None
-    return Registration(hashlib.sha256(data).hexdigest(), content)
+        is_whole = False
+    return Registration(hashlib.sha256(data).hexdigest(), content if is_whole else None)
 
 
 def of_run(workdir: epath.Path, config: dict[str, Any], source: str) -> dict[str, Any] | None:

@@ -92,7 +92,14 @@ def test_a_registration_is_a_file_with_the_hash_of_its_bytes(workdir):
     path = workdir / registrations.FILE
     assert registrations.read(workdir) == written and written.pairs == list(registered_runs.PAIRS)
     assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    for damaged in ("{", "[]", "null", path.read_text().replace('"tau": 0.1', '"tau": 0.2')):
+    text, changes = path.read_text(), {'"tau": 0.1': '"tau": 0.2', '"level": 0.05': '"level": 2.0'}
+    changes |= {
+        '"num_tests": 2': '"num_tests": 1',
+        '"seeds": [\n    0,\n    1\n   ],\n   "n"': '"seeds": [], "n"',
+    }
+    changed = [text.replace(*change) for change in changes.items()]
+    assert text not in changed
+    for damaged in ("{", "[]", "null", *changed):
         path.write_text(damaged)
         found = registrations.read(workdir)
         assert found.content is None and found.pairs == [] and found.sha256 != written.sha256

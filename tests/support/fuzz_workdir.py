@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from support import fuzz, report_runs, store_edits, written_runs
+from support import fuzz, registered_runs, report_runs, store_edits, written_runs
 
 from selw2s_jax.report import (
     calibration_figures,
@@ -29,7 +29,7 @@ from selw2s_jax.runtime import artifacts
 
 
 def _write_run(folder: pathlib.Path) -> None:
-    report_runs.write_run(
+    registered_runs.write_run(
         folder / "run",
         right={"weak": (5, 4), "finetune": (6, 6), "selective": (8, 7), "ceiling": (9, 10)},
         diagnostics=report_runs.DIAGNOSES,
