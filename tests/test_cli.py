@@ -17,6 +17,7 @@ from selw2s_jax.experiments import checks
 from selw2s_jax.export import __main__ as export_command
 from selw2s_jax.plan import __main__ as plan_command
 from selw2s_jax.predict import __main__ as predict_command
+from selw2s_jax.preregister import __main__ as preregister_command
 from selw2s_jax.report import __main__ as report_command
 from selw2s_jax.runtime import output, preemption
 
@@ -406,6 +407,7 @@ COMMANDS = {
     "predict": (predict_command, ["--task=a", "--method=b", "--seed=0"]),
     "export": (export_command, ["--task=a", "--method=b", "--seed=0"]),
     "plan": (plan_command, [SMOKE, "--target=cpu:1"]),
+    "preregister": (preregister_command, [SMOKE]),
     "benchmark": (benchmark_command, [SMOKE]),
 }
 FLAGS = {
@@ -414,6 +416,7 @@ FLAGS = {
     "predict": ["workdir", "input", "output", "base", "tokenizer", "weak_base", "weak_tokenizer"],
     "export": ["workdir", "output", "base", "tokenizer"],
     "plan": ["workdir"],
+    "preregister": ["workdir"],
     "benchmark": ["output", "profile_dir"],
 }
 

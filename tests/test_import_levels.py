@@ -17,7 +17,7 @@ FLOORS = (
     ("stages",),
     ("experiments",),
     ("run",),
-    ("main", "report", "predict", "export", "plan", "replay"),
+    ("main", "report", "predict", "export", "plan", "replay", "preregister"),
     ("benchmark", "exports", "__init__"),
 )
 # What a room may import of the package, where that is less than all of the floors below it.
@@ -37,7 +37,7 @@ NOTHING_BUT = {
     },
 }
 # Of another room that it may import, the only modules.
-ONLY_MODULES = {"report": {"run": {"run.manifests"}}}
+ONLY_MODULES = {"report": {"run": {"run.manifests", "run.registrations"}}}
 # Slow to import, or optional: only inside the functions that use them; torch never.
 LAZY_LIBRARIES = {
     "datasets",

@@ -104,6 +104,23 @@ def of_role(role: str, known: Mapping[str, Facts]) -> list[str]:
     return [name for name in _NAMED if name in names] + [name for name in names if name not in _NAMED]
 
 
+def default_pairs(known: Mapping[str, Facts]) -> list[tuple[str, str]]:
+    """What a study compares unless it says otherwise: methods with their controls, in the order of these.
+
+    A control of one method stands against that, the others against each subject. Without controls each subject, or
+    where there is none each student, stands against the baseline, and the baseline against its teacher.
+    """
+    subjects, controls = of_role("subject", known), of_role("control", known)
+    pairs = []
+    for control in controls:
+        owner = known[control].control_of
+        pairs += [(first, control) for first in (subjects if owner is None else [owner]) if first in known]
+    others = subjects or [name for name in of_role("student", known) if name != registry.BASELINE]
+    if not pairs and registry.BASELINE in known:
+        pairs = [(first, registry.BASELINE) for first in others] or [(registry.BASELINE, "weak")]
+    return pairs
+
+
 def named(like: Iterable[str] = ()) -> dict[str, Facts]:
     """The facts of all that this package registers of one form of supervision: that of these methods."""
     writes = any(name in completion_methods.METHODS and name not in registry.METHODS for name in like)

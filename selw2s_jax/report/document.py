@@ -17,6 +17,8 @@ from selw2s_jax.report import (
     numbers,
     p_ik_sections,
     page,
+    power_sections,
+    registration_sections,
     reliability_sections,
     stored,
     sweep_sections,
@@ -37,6 +39,7 @@ _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ..
     calibration_sections.sections,
     kernel_sections.sections,
     p_ik_sections.sections,
+    power_sections.sections,
 )
 _TITLE = "Weak-to-strong generalization: report"
 _P_IK_TITLE = "What a model knows it knows: report"  # where no run has students
@@ -119,7 +122,10 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     all_sections = itertools.chain(*(sections_of(runs) for sections_of in _ANALYSES))
     sections = {f"part-{n}": one for n, one in enumerate(all_sections, start=1)}
     collected = _Files()
-    of_sections = []
+    registered, of_sections = [], []
+    for number, section in enumerate(registration_sections.sections(runs), start=1):
+        registered += section.parts(f"registered-{number}")
+        collected.add(section.title, section.labels, section.tables, section.pictures)
     for anchor, section in sections.items():
         of_sections += section.parts(anchor)
         collected.add(section.title, section.labels, section.tables, section.pictures)
@@ -128,7 +134,7 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
 
     has_p_ik = any(run.has_probabilities or run.p_ik for run in runs)
     texts = (*(_STUDENTS if has_students else ()), *([_P_IK] if has_p_ik else []))
-    parts = [page.paragraph(text) for text in texts]
+    parts = [*registered, *(page.paragraph(text) for text in texts)]
     parts.append(page.warnings(_first_things(names, findings, absent)))
     if len(names) > 1:
         titles = {anchor: section.title for anchor, section in sections.items()} | {"runs": "Each run"}

@@ -29,7 +29,7 @@ from selw2s_jax.report import (
     p_ik_questions,
     reliability_forms,
 )
-from selw2s_jax.run import manifests
+from selw2s_jax.run import manifests, registrations
 from selw2s_jax.runtime import artifacts, json_forms, storage
 
 # Axes of a sweep that a run has names of its own for; the others are its settings.
@@ -67,6 +67,8 @@ class Run:
         warnings: reasons to doubt them that its data gave, each with observation and remedy.
         missing: what is planned and not there.
         settings: by dotted config key, what a sweep varied beside task and models; empty for a run of its own.
+        registration: how it stands to what its workdir registered; None where nothing was.
+        asked: pairs of methods that a reader asks the power of, beside those that are compared anyway.
     """
 
     workdir: epath.Path
@@ -89,6 +91,8 @@ class Run:
     continual: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    registration: registrations.Standing | None = None
+    asked: Sequence[tuple[str, str]] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -323,7 +327,13 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
         **results,
         missing=missing + reasons,
         settings={key: _value(manifest["config"], key) for key in axes if key not in _NAMED_AXES},
+        registration=_standing(stored.workdir, manifest),
     )
+
+
+def _standing(workdir: epath.Path, manifest: Mapping[str, Any]) -> registrations.Standing | None:
+    standing = registrations.Standing(registrations.read(workdir), registrations.entry_of(manifest))
+    return None if standing == (None, None) else standing
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:

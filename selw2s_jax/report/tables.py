@@ -6,7 +6,7 @@ from typing import Any
 
 from selw2s_jax.analysis import formats, paper, results
 from selw2s_jax.analysis.formats import Column
-from selw2s_jax.report import numbers, stored, warnings
+from selw2s_jax.report import numbers, registration_sections, stored, warnings
 
 _METHOD = Column("method", "method", "the model; what each name stands for is listed under Methods")
 _SEED = Column("seed", "seed", "base seed: of the split, the order of batches and the sampling", "count")
@@ -99,6 +99,13 @@ def comparison_table(run: stored.Run) -> formats.Table:
         "seeds differ much; take five or more."
     ]
     rows = numbers.comparison_rows(run)
+    if run.registration is not None:
+        columns.insert(
+            2, Column("decided", "decided", "whether it was registered before the first student, or after")
+        )
+        for row in rows:
+            is_registered = registration_sections.are_registered(run, row["first"], row["second"])
+            row["decided"] = "before" if is_registered else "after"
     return formats.Table("comparisons", "Paired comparisons of methods", columns, rows, notes)
 
 

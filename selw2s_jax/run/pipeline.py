@@ -1,6 +1,7 @@
 """A run: finished stages are found, the missing ones made, then results are written. Of a sweep, for all its runs."""
 
 import dataclasses
+import datetime
 import functools
 import json
 import secrets
@@ -19,7 +20,7 @@ from selw2s_jax.analysis import methods
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins, unread
-from selw2s_jax.run import collect, describe, forms, outcome, preview, schedule, sweep
+from selw2s_jax.run import collect, describe, forms, outcome, preview, registrations, schedule, sweep
 from selw2s_jax.run import manifests as manifests_lib
 from selw2s_jax.runtime import (
     artifacts,
@@ -68,6 +69,61 @@ def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] =
     print(f"on {', '.join(devices)}\n")
     shown = [one for plan in plans for one in forms.get(plan.cell.config).preview(plan.experiment)]
     print(preview.to_text(shown))
+
+
+def register(
+    config: ml_collections.ConfigDict,
+    workdir,
+    *,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    level: float = 0.05,
+) -> registrations.Registration:
+    """Registers a study before it is run: reads and checks what `run` would, and writes what will be compared.
+
+    Args:
+        pairs: of methods, whose accuracies are compared, first less second; `methods.default_pairs` without.
+        level: familywise error.
+
+    Raises:
+        UserError: as of `run`; the pairs are not of this config, or the workdir has a registration or a student.
+    """
+    workdir = _workdir(workdir)
+    config, cells, notes = _check_config(config)
+    tested = [name for name in config.methods if methods.facts(name, config.supervision).role != "probe"]
+    known = {name: methods.facts(name, config.supervision) for name in ("weak", *tested, "ceiling")}
+    pairs = registrations.check_pairs(pairs, known if tested else {})
+    with artifacts.locked_workdir(workdir):
+        registrations.check_new(workdir)
+        plans = [_plan(cell, workdir, notes) for cell in cells]
+        as_json = config_lib.to_json(config)
+        content = {
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "code": provenance.code(),
+            "config_hash": artifacts.content_hash(as_json)[:16],
+            "comparisons": [{"first": first, "second": second} for first, second in pairs],
+            "test": {
+                "kind": registrations.TEST,
+                "correction": "Holm",
+                "num_tests": len(pairs),
+                "level": float(level),
+            },
+            "runs": [_registered_run(plan) for plan in plans],
+            "config": as_json,
+        }
+        return registrations.write(workdir, content)
+
+
+def _registered_run(plan: _Plan) -> dict[str, Any]:
+    """What a registration says of a run: its truth by a hash alone."""
+    test = forms.get(plan.cell.config).describe_test(plan.experiment)
+    return {
+        "name": plan.cell.name,
+        "task": plan.cell.config.task,
+        "seeds": list(plan.cell.config.seeds),
+        "n": test["n"],
+        "labels_hash": test["labels_hash"],
+        "texts_hash": plan.experiment.inputs.test.texts_hash,
+    }
 
 
 def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = (0, 1)) -> dict[str, Any]:
@@ -320,6 +376,7 @@ def _cell_names(plans: list[_Plan]) -> dict[str, str]:
 
 def _write_descriptions(config: ml_collections.ConfigDict, plans: list[_Plan], workdir: epath.Path) -> None:
     """Writes what the run and its cells are made of."""
+    registration = _registration(config, workdir)
     artifacts.write_text(workdir / "config.json", _config_text(config))
     if not plans[0].cell.name:
         distributed.main_only(
@@ -344,8 +401,23 @@ def _write_descriptions(config: ml_collections.ConfigDict, plans: list[_Plan], w
             artifacts.write_text(plan.folder / "config.json", _config_text(plan.cell.config))
         truth = forms.get(plan.cell.config).truth(plan.experiment.inputs.test)
         artifacts.write_text(plan.folder / manifests_lib.TRUTH_FILE, json.dumps(truth, indent=1) + "\n")
-        manifest = _manifest(plan, workdir)
+        manifest = _manifest(plan, workdir) | ({"registration": registration} if registration else {})
         artifacts.write_text(plan.folder / manifests_lib.MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
+
+
+def _registration(config: ml_collections.ConfigDict, workdir: epath.Path) -> dict[str, Any] | None:
+    """What manifests say of the workdir's registration, as process 0 sees it; None where there is none."""
+
+    def find() -> dict[str, Any] | None:
+        source = provenance.code()["source"]
+        return registrations.of_run(workdir, config_lib.to_json(config), source)
+
+    entry = distributed.broadcast(distributed.agree(lambda: find() if distributed.is_main() else None))
+    for one in entry["differing"] if entry else ():
+        print(
+            f"note: {one['key']} is not as registered in {registrations.FILE}; the report says so", flush=True
+        )
+    return entry
 
 
 def _config_text(config: ml_collections.ConfigDict) -> str:

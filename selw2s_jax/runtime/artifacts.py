@@ -419,6 +419,12 @@ def is_there(workdir: epath.PathLike, stage: str, key: str) -> bool:
     return (epath.Path(workdir) / _ARTIFACTS / stage / key / _MANIFEST).exists()
 
 
+def finished_keys(workdir: epath.PathLike, stage: str) -> list[str]:
+    """The keys of a workdir's finished artifacts of a stage, whatever run made them."""
+    names = storage.names(epath.Path(workdir) / _ARTIFACTS / stage)
+    return [name for name in names if is_there(workdir, stage, name)]
+
+
 def lease_folder(workdir: epath.PathLike) -> epath.Path:
     """Where the claims of the runs in a workdir are."""
     return epath.Path(workdir) / "leases"

@@ -12,24 +12,16 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from support import fuzz, report_runs, store_edits, written_runs
+from support import fuzz, registered_runs, report_runs, store_edits, written_runs
 
-from selw2s_jax.report import (
-    calibration_figures,
-    disagreement_figures,
-    document,
-    figures,
-    kernel_figures,
-    p_ik_figures,
-    reliability_figures,
-    stored,
-)
+from selw2s_jax import report
+from selw2s_jax.report import document, stored
 from selw2s_jax.run import manifests, students
 from selw2s_jax.runtime import artifacts
 
 
 def _write_run(folder: pathlib.Path) -> None:
-    report_runs.write_run(
+    registered_runs.write_run(
         folder / "run",
         right={"weak": (5, 4), "finetune": (6, 6), "selective": (8, 7), "ceiling": (9, 10)},
         diagnostics=report_runs.DIAGNOSES,
@@ -96,11 +88,7 @@ def _answers(contents: stored.Contents) -> dict[tuple[str, ...], np.ndarray]:
 def _without_pictures() -> Iterator[None]:
     """What takes a report its time, and nothing but numbers of its tables."""
     with contextlib.ExitStack() as stack:
-        modules = (
-            *(figures, p_ik_figures, disagreement_figures, calibration_figures),
-            *(kernel_figures, reliability_figures),
-        )
-        for module in modules:
+        for module in [one for name, one in vars(report).items() if name.endswith("figures")]:
             for name in vars(module):
                 if name.startswith("draw_"):
                     stack.enter_context(mock.patch.object(module, name, lambda *_, **__: b"png"))

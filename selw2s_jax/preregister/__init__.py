@@ -1,0 +1,1 @@
+"""The command that registers a study before it is run."""
