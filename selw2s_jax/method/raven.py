@@ -52,11 +52,13 @@ def update(
         labels `[E, 2]`, gradient `[K]` and new weights `[K]`, float32, all without gradient.
 
     Raises:
-        ValueError: no such mix.
+        ValueError: no such mix, or not a weight for each member.
     """
     if mix not in MIXES:
         raise ValueError(f"mix={mix!r} is not one of: {', '.join(MIXES)}")
     weights, weak, logits = (jnp.asarray(array).astype(jnp.float32) for array in (weights, weak, logits))
+    if weights.shape != weak.shape[1:2]:
+        raise ValueError(f"weights of shape {weights.shape} for members of shape {weak.shape}: give one each")
     # -log f up to a number of each row, which cancels below. So it is 0, and no weight moves, where f is 1/2.
     surprise = (jnp.mean(logits, axis=-1, keepdims=True) - logits)[:, None, :]
     by_member = weights[:, None]
@@ -115,6 +117,10 @@ def make_raven_rule(
             floor=floor,
             example_mask=inputs.example_mask,
         )
+        if (
+            len(weights) == 1
+        ):  # nothing to weigh, and nothing that reads logits: to the bit the step on its labels
+            moved = weights
         is_frozen = inputs.step_fraction < frozen_fraction
         is_easy = agree(weak)
         in_loss = is_easy | ~is_frozen if easy_only else jnp.ones_like(is_easy)

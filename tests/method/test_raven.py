@@ -140,6 +140,12 @@ def test_no_other_mix():
         raven.update(*a_batch()[:3], learning_rate=0.1, mix="votes")
 
 
+def test_a_weight_for_each_member():
+    _, weak, logits, _ = a_batch()
+    with pytest.raises(ValueError, match=r"weights of shape \(1,\) for members of shape \(23, 3, 2\)"):
+        raven.update(np.ones(1), weak, logits, learning_rate=0.1)
+
+
 # The label rule.
 
 
