@@ -110,8 +110,8 @@ def make_raven_rule(
         weak, nobody = inputs.columns[_EACH], jnp.zeros_like(inputs.example_mask)
         metrics = {f"weight_{k}": weight for k, weight in enumerate(weights)}
         if len(weights) == 1:
-            # Nothing to weigh. What is computed beside it, a product with 1 or a mean to log, may have the compiler round
-            # the student's step otherwise; so it is, to the bit, that on the labels as they are.
+            # Nothing to weigh. What is computed beside it, a product with 1 or a mean to log, may have the compiler
+            # round the student's step otherwise; so it is, to the bit, that on the labels as they are.
             alone = weak[:, 0].astype(jnp.float32)
             return label_rules.Labels(alone, alone, nobody, inputs.p_ik, metrics), weights
         labels, _, moved = update(
