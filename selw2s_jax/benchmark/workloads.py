@@ -151,7 +151,8 @@ class Workloads:
 
         def start_training() -> state.TrainState:
             settings = self.settings.optimizer(self._model, 1 + self._config.training.warmup_steps)
-            return state.start(random_model(build, self._mesh), settings, self._mesh)[1]
+            rule_state = self._programs.computation(self._model, name).rule_state
+            return state.start(random_model(build, self._mesh), settings, self._mesh, rule_state)[1]
 
         def drive(run, held: state.TrainState, feed: Feed, clock: Clock) -> state.TrainState:
             # The trace is read where a run keeps it.
@@ -205,7 +206,8 @@ class Workloads:
         sizes[batches.P_IK] = self._config.p_ik.batch_size or training.batch_size
         for kind, names in columns.carried(self._config, method).items():
             tokens = self._found.task() if kind == batches.TASK else self._found.p_ik()
-            values = {name: columns.random(name, len(tokens), generator) for name in names}
+            shapes = {name: columns.shape(self._config, name) for name in names}
+            values = {name: columns.random(shape, len(tokens), generator) for name, shape in shapes.items()}
             ids = [""] * len(tokens)
             if self.settings.is_probe(self._model):
                 shape = (len(tokens), self._model.config.embed_dim)
