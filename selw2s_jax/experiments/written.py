@@ -7,36 +7,20 @@ from typing import Any
 
 import ml_collections
 
-from selw2s_jax import config as config_lib
 from selw2s_jax.data import by_id, written_splits
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import once, written_inputs
+from selw2s_jax.experiments import base, once
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
 from selw2s_jax.method import row_weights
-from selw2s_jax.stages import complete, pretrain, rows, written
-from selw2s_jax.stages import settings as settings_lib
+from selw2s_jax.stages import complete, rows, written
 from selw2s_jax.stages import stage as stage_lib
 
 SUPERVISED = ("weak", "ceiling")  # models that learn from ground truth, beside the students
 
 
-class Experiment:
-    """Weak model, ceiling and students that write answers, the weak model's answers to variations, and evaluations.
-
-    Args:
-        config: the validated config.
-        inputs: what its stages read.
-
-    Attributes:
-        inputs: those.
-        settings: of its stages.
-    """
-
-    def __init__(self, config: ml_collections.ConfigDict, inputs: written_inputs.Inputs):
-        self._config, self.inputs = config, inputs
-        self.settings = settings_lib.Settings.of(config)
-        self._stages: dict[tuple, stage_lib.Stage] = {}
+class Experiment(base.Experiment):
+    """Weak model, ceiling and students that write answers, the weak model's answers to variations, and evaluations."""
 
     def targets(self) -> list[list[stage_lib.Stage]]:
         """The stages that results are read from, by model, in the order in which they are best made."""
@@ -52,15 +36,6 @@ class Experiment:
         return (*SUPERVISED, *self._config.methods)
 
     # Models.
-
-    @once.once
-    def _pretraining(self, role: str) -> pretrain.Pretrain | None:
-        """The stage that makes a model, where the run has to make it."""
-        recipe = self.inputs.recipes.get(role)
-        if recipe is None:
-            return None
-        model = {"weak": self.inputs.weak, "strong": self.inputs.strong}[role]
-        return pretrain.Pretrain(f"pretraining of the {role} model", self.settings, model, recipe)
 
     @once.once
     def weak(self, seed: int) -> complete.Complete:
@@ -109,7 +84,7 @@ class Experiment:
             epochs=self._config.training.epochs,
             order_seed=self.seed_for(seed, "order"),
             init_seed=self.seed_for(seed, "init"),
-            pretraining=self._pretraining(model.role),
+            pretraining=self.pretraining(model.slot),
             mean=self._config.loss.mean,
             **options,
         )
@@ -163,10 +138,6 @@ class Experiment:
         return [
             by_id.keyed_uniform(sampling, purpose, name) for name in self.inputs.by_seed[seed].student.ids
         ]
-
-    def seed_for(self, base: int, purpose: str) -> int:
-        """The seed of one purpose, of a base seed."""
-        return config_lib.seed_for(self._config, base, purpose)
 
 
 def row_options(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:

@@ -375,7 +375,7 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         "libraries": provenance.libraries(),
         **provenance.devices(),
         "config": config_lib.to_json(config),
-        "models": {model.role: describe.describe_model(model, workdir) for model in experiment.inputs.models},
+        "models": {model.slot: describe.describe_model(model, workdir) for model in experiment.inputs.models},
         "students": form.list_students(config, experiment),
         "embeddings": form.list_embeddings(experiment),
         "methods": methods.to_json(
