@@ -66,7 +66,9 @@ class Curve:
             label: of the training.
         """
         sets = {name: one.read(model, store) for name, one in self.asked.items()}
-        return Asked(f"{label}: the predictions of {model.name} under training", settings, self.every_steps, sets)
+        return Asked(
+            f"{label}: the predictions of {model.name} under training", settings, self.every_steps, sets
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

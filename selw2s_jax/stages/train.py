@@ -26,7 +26,7 @@ class Train(training.Training):
         task: examples of the task, None where P(IK) is trained alone.
         p_ik: examples of P(IK), None where it is not trained.
         starts_from: the trained model to start from; None: the pretrained one.
-        curve: what it is asked while it is trained; None: nothing.
+        asked: what, while it is trained; None: nothing.
     """
 
     forward = staticmethod(step.classify)
@@ -35,7 +35,7 @@ class Train(training.Training):
     task: examples.Examples | None = None
     p_ik: examples.PIKExamples | None = None
     starts_from: "Train | None" = None
-    curve: curve.Curve | None = None
+    asked: curve.Curve | None = None
 
     @property
     def by_kind(self) -> dict[int, examples.Examples]:
@@ -47,8 +47,8 @@ class Train(training.Training):
     def needs(self):
         of_examples = [stage for carried in self.by_kind.values() for stage in carried.needs]
         last = () if self.starts_from is None else (self.starts_from,)
-        asked = () if self.curve is None else self.curve.needs
-        return (*super().needs, *of_examples, *last, *asked)
+        of_curve = () if self.asked is None else self.asked.needs
+        return (*super().needs, *of_examples, *last, *of_curve)
 
     @property
     def num_examples(self) -> int:
@@ -64,7 +64,7 @@ class Train(training.Training):
     @property
     def detail(self):
         described = f"{self.num_examples} examples, {self.num_steps} steps"
-        return described if self.curve is None else f"{described}, {self.curve.describe(self.num_steps)}"
+        return described if self.asked is None else f"{described}, {self.asked.describe(self.num_steps)}"
 
     @property
     def num_head_params(self):
@@ -96,7 +96,7 @@ class Train(training.Training):
             ),
             "starts_from": self.starts_from.key if self.starts_from else None,
             # What is trained is the same without it, but what the artifact holds is not.
-            **({} if self.curve is None else {"curve": self.curve.inputs(self.model)}),
+            **({} if self.asked is None else {"curve": self.asked.inputs(self.model)}),
             **self._data_inputs(),
         }
 
@@ -112,7 +112,7 @@ class Train(training.Training):
     def write(self, folder, bench: workbench.Workbench) -> None:
         """Trains, writes the weights that were trained, trace and summary, and leaves the model on the devices."""
         sets = {kind: carried.read(self.model, bench.store) for kind, carried in self.by_kind.items()}
-        asked = self.curve and self.curve.read(self.label, self.settings, self.model, bench.store)
+        asked = self.asked and self.asked.read(self.label, self.settings, self.model, bench.store)
         fitted, summary = self.train_on(
             bench,
             sets,
