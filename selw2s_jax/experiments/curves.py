@@ -35,7 +35,7 @@ def of(
         asked["trained"] = "student_half"
     found = {}
     for name, split_name in asked.items():
-        split = experiment.split(model.role, seed, split_name)
+        split = experiment.split(model, seed, split_name)
         if name == "trained":
             split = _some(split, section.num_trained, experiment.seed_for(seed, "split"))
         columns = experiment.embedded(model, seed, split_name)
@@ -49,7 +49,7 @@ def _some(split: splits.Split, num_examples: int, seed: int) -> splits.Split:
     """At most that many of the examples of a split, or one question where that has more."""
     if not len(split):  # a plan without data
         return split
-    smallest = min(np.unique([example.group for example in split.examples], return_counts=True)[1])
-    drawn = splits.sample_examples(split.examples, max(num_examples, smallest), seed=seed)
+    largest = max(np.unique([example.group for example in split.examples], return_counts=True)[1])
+    drawn = splits.sample_examples(split.examples, max(num_examples, largest), seed=seed)
     taken = {example.example_id for example in drawn}
     return split.only([example_id in taken for example_id in split.ids])

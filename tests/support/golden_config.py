@@ -150,6 +150,7 @@ GOLDEN = {
     "variations.cyclic": False,
     "variations.file": str,
     "variations.kind": "auto",
+    "weak.context_file": str,
     "weak.label_noise": 0.0,
     "weak.prompt": str,
     "weak.learning_rate": float,
