@@ -51,13 +51,17 @@ class Experiment(reading.Reading):
             for name in self.classifiers():
                 # The labels are asked for beside the weak model, which is then still on the devices.
                 of_model = self._weak_labels_asked(seed) if name == "weak" else []
-                chosen.append([*of_model, self.evaluation(seed, name), *self._p_ik_scores_of(seed, name)])
+                chosen.append([*of_model, *self.tests(seed, name), *self._p_ik_scores_of(seed, name)])
             chosen += [
                 [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
                 for name in self._with_p_ik
                 if registry.METHODS[name].task_weight == 0
             ]
         return [of_model for of_model in chosen if of_model]
+
+    def tests(self, seed: int, name: str) -> list[stage_lib.Stage]:
+        """What tests "weak", "ceiling" or a student."""
+        return [self.evaluation(seed, name)]
 
     def classifiers(self) -> tuple[str, ...]:
         """The models that are tested on the task: weak model, ceiling, and students with a class head.
@@ -137,7 +141,17 @@ class Experiment(reading.Reading):
             "weak": ("weak_half",),
             "both": ("student_half", "weak_half"),
         }
-        return self._supervised("ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split])
+        start = self.start(seed, "ceiling")
+        return self._supervised(
+            "ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split], starts_from=start
+        )
+
+    def start(self, seed: int, name: str) -> train.Train | None:
+        """The trained model that the ceiling or a student starts from; None: the pretrained one."""
+        method = registry.METHODS.get(name)
+        if method is None or self._config.p_ik.stage != "pretrain_then_joint":
+            return None
+        return self.p_ik_model(seed) if objectives.trains_p_ik(self._config, method) else None
 
     def _supervised(
         self,
@@ -147,6 +161,7 @@ class Experiment(reading.Reading):
         *halves: str,
         label: str | None = None,
         keep: Sequence[bool] | None = None,
+        starts_from: train.Train | None = None,
     ) -> train.Train:
         """A model on ground truth; of the examples of the halves, joined, those of `keep` alone."""
         parts = [self.split(model, seed, half) for half in halves]
@@ -156,7 +171,8 @@ class Experiment(reading.Reading):
         task = examples.Examples(split, columns)
         asked = None if keep is not None else self._curve(seed, model)  # folds are no model of the run
         label = label or f"{name}, seed {seed}"
-        return self._train(label, seed, name, model, "supervised", task=task, asked=asked)
+        kinds = {"task": task, "starts_from": starts_from, "asked": asked}
+        return self._train(label, seed, name, model, "supervised", **kinds)
 
     @once.once
     def p_ik_model(self, seed: int) -> train.Train:
@@ -177,9 +193,6 @@ class Experiment(reading.Reading):
         if method.task_weight == 0:
             return self.p_ik_model(seed)
         trains_p_ik = objectives.trains_p_ik(self._config, method)
-        starts_from = None
-        if trains_p_ik and self._config.p_ik.stage == "pretrain_then_joint":
-            starts_from = self.p_ik_model(seed)
         return self._train(
             f"{name}, seed {seed}",
             seed,
@@ -192,7 +205,7 @@ class Experiment(reading.Reading):
                 | self.embedded(self.inputs.strong, seed, "student_half"),
             ),
             p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
-            starts_from=starts_from,
+            starts_from=self.start(seed, name),
             asked=self._curve(seed, self.inputs.strong, is_student=True),
         )
 
