@@ -86,7 +86,7 @@ def error_correlation(
     if not pair.size or (pair.std(axis=1) == 0).any():
         return None, None
     x, y = (pair - pair.mean(axis=1, keepdims=True)) / pair.std(axis=1, keepdims=True)
-    phi = float(np.mean(x * y))
+    phi = float(np.clip(np.mean(x * y), -1, 1))  # rounding takes it a little beyond
     error = np.sqrt(np.mean((x * y - phi * (x**2 + y**2) / 2) ** 2) / len(x))
     if error == 0 or not abs(phi) < 1:
         return phi, None

@@ -20,6 +20,7 @@ def percent(value: float | None, *, digits: int = 2) -> str:
 _FORMATS = {
     "text": str,
     "count": str,
+    "step": lambda value: f"{value:.0f}",
     "percent": percent,
     "points": lambda value: f"{100 * value:+.2f}",
     "ratio": lambda value: f"{value:.3f}",
@@ -40,8 +41,8 @@ class Column:
         key: of its values in a row.
         heading: above them.
         meaning: what they are, in a line.
-        format: one of "text", "count", "percent", "points", "ratio", "significant" (three digits), "p", and "percent
-            interval", "points interval", "ratio interval", "significant interval".
+        format: one of "text", "count", "step" (a mean of counts), "percent", "points", "ratio", "significant" (three
+            digits), "p", and "percent interval", "points interval", "ratio interval", "significant interval".
         interval: key of the value's interval, which stands beside it in brackets.
     """
 

@@ -43,6 +43,7 @@ def fit(
     readers = {
         "weak_half": (weak,) if ceiling_split == "student" else (weak, strong),
         "student_half": (weak, strong),
+        "held_out": (weak, strong),
         "p_ik": (strong,),
         "p_ik_test": (strong,),
         "test": (strong,) if weak is None else (weak, strong),

@@ -23,6 +23,7 @@ NAMES = {
     "test": "test",
     "p_ik": "P(IK)",
     "p_ik_test": "P(IK) test",
+    "held_out": "held out of the student's half",
 }
 CEILING_SPLITS = ("student", "weak", "both")  # that the ceiling may be trained on
 
@@ -87,6 +88,26 @@ def folds(examples: Sequence[tasks.Example], num_folds: int, *, seed: int) -> np
     groups = _keyed_order(_group(examples), seed, "folds")
     fold = {name: number % num_folds for number, name in enumerate(groups)}
     return np.array([fold[example.group] for example in examples], np.int32)
+
+
+def hold_out(
+    examples: Sequence[tasks.Example], share: float, *, seed: int
+) -> tuple[list[tasks.Example], list[tasks.Example]]:
+    """Examples that are kept, and those of a share of the groups; both in their given order.
+
+    The share is rounded to whole groups, of which one at least is on either side.
+
+    Raises:
+        UserError: there are fewer than two.
+    """
+    names = _keyed_order(_group(examples), seed, "held out")
+    if len(names) < 2:
+        raise errors.UserError(
+            f"evaluation.held_out={share} of {len(names)} question(s) leaves none to train on: give more"
+        )
+    held = set(names[: min(max(round(share * len(names)), 1), len(names) - 1)])
+    kept = [example for example in examples if example.group not in held]
+    return kept, [example for example in examples if example.group in held]
 
 
 def pick_shots(examples: Iterable[tasks.Example], *, num_shots: int = 4, seed: int) -> list[tasks.Example]:
@@ -259,3 +280,4 @@ class SeedData:
     test: Split
     p_ik: Split | None
     p_ik_test: Split | None  # held-out questions of p_ik.task
+    held_out: Split | None = None  # of the student's half, what no model is trained on

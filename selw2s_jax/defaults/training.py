@@ -40,6 +40,12 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         every_steps=500,  # of a training run between two savings of its whole state; 0: only when told to stop
         keep=2,  # states of a run under way
     )
+    # Of models that are trained as classifiers of the task: curves over training, in the report.
+    config.evaluation = dict(
+        every_steps=0,  # they are asked about the test set before training, every so many steps, and after it; 0: never
+        num_trained=0,  # students also about so many rows that they are trained on, drawn once for all
+        held_out=0.0,  # share of the student's half that no model is trained on: early stopping by its weak labels
+    )
     config.execution = dict(
         remat="full",  # full | dots | none
         attention="xla",  # xla | cudnn

@@ -167,7 +167,7 @@ _POSITIVE = (
 
 _NOT_NEGATIVE = (
     "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
-    "checkpoint.every_steps",
+    "checkpoint.every_steps", "evaluation.every_steps", "evaluation.num_trained",
     "training.weight_decay", "training.warmup_steps", "loss.product_weak_power", "loss.product_student_power",
     "answers.temperature", "raven.learning_rate",
 )  # fmt: skip
@@ -178,8 +178,8 @@ _UNIT_INTERVAL = (
     "generation.top_p", "answers.top_p", "raven.frozen_fraction", "raven.floor",
 )  # fmt: skip
 
-# Adam divides by 1 - b, dropout by 1 - its rate.
-_BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2", "lora.dropout")
+# Adam divides by 1 - b, dropout by 1 - its rate; something is to be trained on.
+_BELOW_ONE = ("training.b1", "training.b2", "pretraining.b2", "lora.dropout", "evaluation.held_out")
 
 
 def _check_numbers(config) -> None:

@@ -121,6 +121,7 @@ class DataReader:
             and self._config.data.conversion == "coin"
             and self._config.data.overlap != "drop"
             and not self._config.weak.label_noise
+            and not self._config.evaluation.held_out
             and not any(sources.is_divided(one, source=self._source) for one in self._tasks(task))
         )
 
@@ -193,12 +194,18 @@ class DataReader:
                 config_lib.seed_for(self._config, base, "shots"),
             )
             shots = splits.pick_shots(shot_source, num_shots=num_shots, seed=shot_seed)
+        held_out = None
+        if halves[1] is not None and self._config.evaluation.held_out:
+            split_seed = config_lib.seed_for(self._config, base, "split")
+            student, held_out = splits.hold_out(halves[1], self._config.evaluation.held_out, seed=split_seed)
+            halves = halves[0], student
         p_ik = p_ik_test = None
         if objectives.needs_p_ik_data(self._config):
             p_ik = self._p_ik_split((task, examples), read, base)
             p_ik_test = self._p_ik_test_split(p_ik)
         make = functools.partial(splits.Split, task=task, prompt=self._config.p_ik.prompt, shots=shots)
-        return splits.SeedData(*(half and make(half) for half in halves), make(test), p_ik, p_ik_test)
+        weak_half, student_half, held_out = (part and make(part) for part in (*halves, held_out))
+        return splits.SeedData(weak_half, student_half, make(test), p_ik, p_ik_test, held_out)
 
     def _uses_shots(self) -> bool:
         """Whether any model reads solved problems of the task: only few-shot answers and fewshot inputs do."""

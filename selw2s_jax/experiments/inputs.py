@@ -132,7 +132,9 @@ def _contexts(
     fitted: dict[tuple[str, int], dict[str, str]] = {}
     for model, (base, of_seed) in itertools.product(models, by_seed.items()):
         read = [
-            one.read_as(config.weak.prompt) for one in (of_seed.weak_half, of_seed.student_half, of_seed.test)
+            one.read_as(config.weak.prompt)
+            for one in (of_seed.weak_half, of_seed.student_half, of_seed.held_out, of_seed.test)
+            if one is not None
         ]
         ids = [name for split in read for name in split.ids]
         texts = [text for split in read for text in split.texts]

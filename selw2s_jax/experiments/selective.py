@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from selw2s_jax.data import batches, splits
-from selw2s_jax.experiments import calibrated, columns, neighbours, once, reading
+from selw2s_jax.experiments import calibrated, columns, curves, neighbours, once, reading
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering
@@ -14,6 +14,7 @@ from selw2s_jax.method import objectives, registry
 from selw2s_jax.stages import (
     calibration,
     column,
+    curve,
     examples,
     label,
     predict,
@@ -45,7 +46,7 @@ class Experiment(reading.Reading):
         for seed in self._config.seeds:
             for name in self.classifiers():
                 # The labels are asked for beside the weak model, which is then still on the devices.
-                of_model = [self.weak_labels(seed)] if name == "weak" else []
+                of_model = self._weak_labels_asked(seed) if name == "weak" else []
                 chosen.append([*of_model, *self.tests(seed, name), *self._p_ik_scores_of(seed, name)])
             chosen += [
                 [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
@@ -164,8 +165,10 @@ class Experiment(reading.Reading):
         split = split if keep is None else split.only(keep)
         columns = {"weak_probs": examples.Truth(split)} | self.embedded(model, seed, *halves)
         task = examples.Examples(split, columns)
+        asked = None if keep is not None else self._curve(seed, model)  # folds are no model of the run
         label = label or f"{name}, seed {seed}"
-        return self._train(label, seed, name, model, "supervised", task=task, starts_from=starts_from)
+        kinds = {"task": task, "starts_from": starts_from, "asked": asked}
+        return self._train(label, seed, name, model, "supervised", **kinds)
 
     @once.once
     def p_ik_model(self, seed: int) -> train.Train:
@@ -199,7 +202,11 @@ class Experiment(reading.Reading):
             ),
             p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
             starts_from=self.start(seed, name),
+            asked=self._curve(seed, self.inputs.strong, is_student=True),
         )
+
+    def _curve(self, seed: int, model: pretrained.Model, *, is_student: bool = False) -> curve.Curve | None:
+        return curves.of(self._config.evaluation, self, seed, model, is_student=is_student)
 
     def _train(self, label: str, seed: int, role: str, model: pretrained.Model, name: str, **kinds):
         """A training by the method of that name; `kinds` of examples as `train.Train` has them."""
@@ -226,9 +233,16 @@ class Experiment(reading.Reading):
     # Labels and predictions.
 
     @once.once
-    def weak_labels(self, seed: int) -> predict.Predict:
-        """The weak model's soft labels on the student's half."""
-        return self._predict(f"weak labels, seed {seed}", self.weak(seed), seed, "student_half")
+    def weak_labels(self, seed: int, split_name: str = "student_half") -> predict.Predict:
+        """The weak model's soft labels on the student's half, or on what is held out of it."""
+        which = {"student_half": "weak labels", "held_out": "weak labels of what is held out"}[split_name]
+        return self._predict(f"{which}, seed {seed}", self.weak(seed), seed, split_name)
+
+    def _weak_labels_asked(self, seed: int) -> list[predict.Predict]:
+        """Those that the run needs of a weak model."""
+        if self.inputs.by_seed[seed].held_out is None or not self._config.evaluation.every_steps:
+            return [self.weak_labels(seed)]
+        return [self.weak_labels(seed), self.weak_labels(seed, "held_out")]
 
     @once.once
     def p_ik_scores(self, seed: int) -> predict.Predict:
@@ -326,10 +340,10 @@ class Experiment(reading.Reading):
     def _made_column(self, seed: int, name: str) -> column.Column:
         return columns.stage(name, self.inputs.by_seed[seed].student_half, self.seed_for(seed, "sampling"))
 
-    def weak_column(self, seed: int) -> examples.WeakLabels:
-        """The weak labels of the student's half, with their noise."""
-        noise_seed = self.seed_for(seed, "sampling")
-        return examples.WeakLabels(self.weak_labels(seed), self._config.weak.label_noise, noise_seed)
+    def weak_column(self, seed: int, split_name: str = "student_half") -> examples.WeakLabels:
+        """The weak labels of the student's half, or of what is held out of it, with their noise."""
+        noise_seed, labels = self.seed_for(seed, "sampling"), self.weak_labels(seed, split_name)
+        return examples.WeakLabels(labels, self._config.weak.label_noise, noise_seed)
 
     def self_column(self, seed: int) -> examples.Column:
         """The strong model's own labels of the student's half."""

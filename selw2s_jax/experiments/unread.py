@@ -113,15 +113,8 @@ def _of_completion(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
     of_loss = tuple(name for name in _keys(config, ("loss",)) if name != "loss.mean")
     of_classes = (
         *("p_ik", "self_label", "generation", "calibration", "selection", "graph", "raven", "compat"),
-        *(
-            "analysis",
-            *of_loss,
-            "weak.prompt",
-            "weak.context_file",
-            "weak.label_noise",
-            "ceiling",
-            "training.embed_once",
-        ),
+        *("analysis", "evaluation", *of_loss, "ceiling", "training.embed_once"),
+        *("weak.prompt", "weak.context_file", "weak.label_noise"),
         *("data.conversion", "seed.conversion", "seed.shots"),
     )
     yield True, iter([(of_classes, False, "set supervision=class_head")])
@@ -163,9 +156,12 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         p_ik.file is None,
         "p_ik.file is another data set than p_ik.task's, whose parts it names",
     )
-    is_alone = registry.is_p_ik_alone(config.methods)
-    yield ("analysis.kernels",), not is_alone, "P(IK) alone has no weak model to compare with"
+    has_task = not registry.is_p_ik_alone(config.methods)
+    yield ("analysis.kernels",), has_task, "P(IK) alone has no weak model to compare with"
     yield ("analysis.num_rows",), config.analysis.kernels, "set analysis.kernels=True"
+    yield ("evaluation",), has_task, "P(IK) alone has no curves: list methods that learn the task"
+    of_students = ("evaluation.held_out", "evaluation.num_trained")
+    yield of_students, config.evaluation.every_steps > 0, "set evaluation.every_steps above 0"
     yield from _of_models(config)
 
 

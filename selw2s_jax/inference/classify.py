@@ -94,6 +94,43 @@ def class_forward(graphdef, params, batch: batches.Batch):
     return _probabilities(outputs)
 
 
+def predictor(
+    tokens: Sequence[np.ndarray],
+    *,
+    mesh: jax.sharding.Mesh,
+    batch_tokens: int,
+    openai_pooling: bool = False,
+) -> Callable[[heads.Classifier], np.ndarray]:
+    """What asks one classifier after the other about the same examples; arguments as for `predict`.
+
+    The batches, made once, and the program are those of `predict`, and so is every bit of what it says. It neither
+    stops when it is told to nor shows its progress: a training does both.
+
+    Returns:
+        model -> the probability of class 1 `[N]` float32; raises a NotFiniteError where one is no finite number.
+    """
+    run = jax.jit(class_forward, static_argnums=0, out_shardings=sharding.replicated(mesh))
+    planned = list(
+        batches.score_batches(
+            tokens,
+            batch_tokens=batch_tokens,
+            row_multiple=sharding.num_row_groups(mesh),
+            openai_pooling=openai_pooling,
+        )
+    )
+
+    def ask(model: heads.Classifier) -> np.ndarray:
+        graphdef, params = nnx.split(model)
+        probs = np.empty(len(tokens), np.float32)
+        for (of_classes, _), members in in_turn(lambda batch: run(graphdef, params, batch), planned, mesh):
+            probs[members] = of_classes[: len(members), 1]  # of an example scored twice, the later one
+        if (wrong := _first_not_finite([probs])) is not None:
+            raise NotFiniteError(wrong)
+        return probs
+
+    return ask
+
+
 def embed(
     model: decoder.Decoder,
     tokens: Sequence[np.ndarray],

@@ -11,6 +11,7 @@ from selw2s_jax.report import (
     audit_sections,
     calibration_sections,
     continual_sections,
+    curve_sections,
     disagreement_sections,
     figures,
     kernel_sections,
@@ -32,6 +33,7 @@ PAGE = "report.html"
 # which has none where the runs give no ground for it, and a row here.
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
+    curve_sections.sections,
     continual_sections.sections,
     reliability_sections.sections,
     audit_sections.sections,

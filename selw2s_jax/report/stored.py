@@ -29,6 +29,7 @@ from selw2s_jax.report import (
     p_ik_questions,
     reliability_forms,
 )
+from selw2s_jax.report import curves as curves_lib
 from selw2s_jax.run import manifests, registrations
 from selw2s_jax.runtime import artifacts, json_forms, storage
 
@@ -48,6 +49,7 @@ class Run:
             the right answers as text.
         predictions: by method ("weak" and "ceiling" first) and seed, the probability of class 1, `[N]`, or what was
             written as text, "" where that is no answer; of finished evaluations alone.
+        curves: by method and seed, what each finished training was asked under way; empty where it was not.
         logs: by method and seed, the logged steps in order, each with "step" and "train/..." metrics.
         diagnostics: per method and seed that chose among labels, what it chose in the second half of training;
             empty until the run is finished.
@@ -93,6 +95,7 @@ class Run:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     registration: registrations.Standing | None = None
     asked: Sequence[tuple[str, str]] = ()
+    curves: dict[str, dict[int, curves_lib.Curve]] = dataclasses.field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -263,6 +266,7 @@ def _join(runs: Sequence[Run]) -> Run:
         predictions=by_method("predictions"),
         logs=by_method("logs"),
         steps=by_method("steps"),
+        curves=by_method("curves"),
         p_ik_items={key: questions for run in runs for key, questions in run.p_ik_items.items()},
         notes=list(dict.fromkeys(note for run in runs for note in run.notes)),
         warnings=list(dict.fromkeys(warning for run in runs for warning in run.warnings)),
@@ -324,6 +328,7 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
         predictions=predictions,
         logs=_read_logs(stored.workdir, manifest["students"]),
         steps={} if truth.dtype == bool else _read_steps(stored.store, manifest),
+        curves=curves_lib.read_all(stored.store, manifest, ids),
         **results,
         missing=missing + reasons,
         settings={key: _value(manifest["config"], key) for key in axes if key not in _NAMED_AXES},

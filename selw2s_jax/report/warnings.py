@@ -7,7 +7,7 @@ from typing import Any
 from selw2s_jax.analysis import disagreement, formats, results
 from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.method import registry
-from selw2s_jax.report import disagreement_numbers, numbers, reliability_numbers, stored
+from selw2s_jax.report import curve_sections, disagreement_numbers, numbers, reliability_numbers, stored
 
 _NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
 _LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
@@ -49,6 +49,7 @@ def find(run: stored.Run) -> list[Finding]:
         *_of_the_gap(run),
         *_of_references(run),
         *_of_students(run),
+        *_of_training(run),
         *_of_selection(run),
         *_of_disagreement(run),
         *_of_calibration(run),
@@ -435,6 +436,12 @@ def _of_controls(run: stored.Run) -> Iterator[Finding]:
                     f"evidence for {'weighing labels by P(IK)' if run.facts(method).weighs else 'selection'}",
                     "run more seeds and test items before concluding",
                 )
+
+
+def _of_training(run: stored.Run) -> Iterator[Finding]:
+    for method in run.curves:
+        if found := curve_sections.warning(run, method):
+            yield Finding(method, _join(sorted(run.curves[method])), *found)
 
 
 def _selecting(run: stored.Run) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from selw2s_jax.hf import pretrained
 from selw2s_jax.method import label_rules, losses, objectives
 from selw2s_jax.models import heads
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import examples, own_code, training, workbench
+from selw2s_jax.stages import curve, examples, own_code, training, workbench
 from selw2s_jax.training import step
 
 _MAX_SELF_WEIGHT = 0.99  # mean self-weight above which a graph has no neighbours to speak of
@@ -26,6 +26,7 @@ class Train(training.Training):
         task: examples of the task, None where P(IK) is trained alone.
         p_ik: examples of P(IK), None where it is not trained.
         starts_from: the trained model to start from; None: the pretrained one.
+        asked: what, while it is trained; None: nothing.
     """
 
     forward = staticmethod(step.classify)
@@ -34,6 +35,7 @@ class Train(training.Training):
     task: examples.Examples | None = None
     p_ik: examples.PIKExamples | None = None
     starts_from: "Train | None" = None
+    asked: curve.Curve | None = None
 
     @property
     def by_kind(self) -> dict[int, examples.Examples]:
@@ -45,7 +47,8 @@ class Train(training.Training):
     def needs(self):
         of_examples = [stage for carried in self.by_kind.values() for stage in carried.needs]
         last = () if self.starts_from is None else (self.starts_from,)
-        return (*super().needs, *of_examples, *last)
+        of_curve = () if self.asked is None else self.asked.needs
+        return (*super().needs, *of_examples, *last, *of_curve)
 
     @property
     def num_examples(self) -> int:
@@ -60,7 +63,8 @@ class Train(training.Training):
 
     @property
     def detail(self):
-        return f"{self.num_examples} examples, {self.num_steps} steps"
+        described = f"{self.num_examples} examples, {self.num_steps} steps"
+        return described if self.asked is None else f"{described}, {self.asked.describe(self.num_steps)}"
 
     @property
     def num_head_params(self):
@@ -91,6 +95,8 @@ class Train(training.Training):
                 **objectives.rule_parts(self.objective),
             ),
             "starts_from": self.starts_from.key if self.starts_from else None,
+            # What is trained is the same without it, but what the artifact holds is not.
+            **({} if self.asked is None else {"curve": self.asked.inputs(self.model)}),
             **self._data_inputs(),
         }
 
@@ -107,6 +113,7 @@ class Train(training.Training):
         """Trains, writes the weights that were trained, trace and summary, and leaves the model on the devices."""
         sets = {kind: carried.read(self.model, bench.store) for kind, carried in self.by_kind.items()}
         shapes = sets[batches.TASK].column_shapes if batches.TASK in sets else {}
+        asked = self.asked and self.asked.read(self.label, self.settings, self.model, bench.store)
         fitted, summary = self.train_on(
             bench,
             sets,
@@ -115,12 +122,15 @@ class Train(training.Training):
             objective=self.objective,
             computation=step.classification(self.objective, self.forward, shapes),
             keep_trace=self.objective.label_rule != "given",
+            evaluate=asked and asked.evaluation,
         )
         _warn_of_lonely_rows(fitted.metrics["last_step"])
         if trace := fitted.history.trace:
             ids = sets[batches.TASK].example_ids
             trace["example_id"] = [ids[index] for index in trace.pop("index")]
             artifacts.write_table(folder / "trace.parquet", trace)
+        if asked is not None:
+            asked.write(folder, *fitted.history.curve)
         self.keep(folder, bench, fitted, summary | {"p_ik_head": self.p_ik is not None})
 
     def before_training(self, bench, mesh) -> heads.Classifier:

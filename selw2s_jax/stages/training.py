@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from selw2s_jax.stages import pretrain as pretrain_lib
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import workbench
-from selw2s_jax.training import checkpointing, fit, state, step
+from selw2s_jax.training import checkpointing, fit, loop, state, step
 
 # Settings that came later: at their defaults they are not named, so that older artifacts are still found.
 _LATER_SETTINGS = ("optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm")
@@ -115,12 +115,14 @@ class Training(stage_lib.Stage):
         objective: Hashable,
         computation: step.Computation,
         keep_trace: bool = False,
+        evaluate: Callable[[jax.sharding.Mesh], loop.Evaluation] | None = None,
     ) -> tuple[fit.Fitted, dict[str, Any]]:
         """Trains on examples, with the devices of a workbench.
 
         Args:
             batch_sizes: how many examples of each kind a step takes.
             objective: what the computation is a function of.
+            evaluate: mesh -> what is kept of the module under way.
 
         Returns:
             The run, and what its summary says.
@@ -142,6 +144,7 @@ class Training(stage_lib.Stage):
             files=bench.files(self, self.settings),
             train_steps=bench.train_steps,
             keep_trace=keep_trace,
+            evaluation=evaluate and evaluate(mesh),
         )
         summary = {
             "label": self.label,

@@ -59,7 +59,7 @@ class Saved(NamedTuple):
 
     step: int
     state: Any  # pytree of arrays on the devices
-    trace: dict[str, np.ndarray]
+    trace: dict[str, np.ndarray]  # and what else the history of the run keeps as arrays
     record: dict[str, Any]  # JSON values
 
 

@@ -103,6 +103,7 @@ def fit(
     files: Files,
     train_steps: dict[Hashable, Callable],
     keep_trace: bool,
+    evaluation: loop.Evaluation | None = None,
 ) -> Fitted:
     """Trains from the last state that was saved, or from what `initialize` makes.
 
@@ -111,6 +112,7 @@ def fit(
         objective: what the computation is a function of; runs of one objective share a compilation.
         train_steps: compiled steps; grows.
         keep_trace: whether to keep what was done with each task example.
+        evaluation: whose `predict` is given the module under way.
 
     Raises:
         UserError: the loss is not finite; the states saved before are kept.
@@ -152,5 +154,9 @@ def fit(
                 history=history,
                 checkpoints=checkpoints,
                 failure_path=files.failure_path,
+                evaluation=evaluation
+                and evaluation._replace(
+                    predict=lambda held: evaluation.predict(nnx.merge(graphdef, held.params, held.frozen))
+                ),
             )
     return Fitted(graphdef, train_state, metrics, history)

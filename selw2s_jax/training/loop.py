@@ -2,7 +2,8 @@
 
 import json
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,8 +16,31 @@ from selw2s_jax.training import checkpointing, metrics_log
 from selw2s_jax.training import state as state_lib
 
 
+class Evaluation(NamedTuple):
+    """Predictions that a run keeps of the model as it is before the first step, after some steps and after the last.
+
+    It stands beside the step and changes nothing of the state, so that what is trained is the same bits without it.
+
+    Attributes:
+        every_steps: after how many steps.
+        predict: what is trained, here its state -> `[N]` float32, always of the same examples; all processes call it
+            together.
+    """
+
+    every_steps: int
+    predict: Callable[[Any], np.ndarray]
+
+    def is_due(self, done: int, num_steps: int) -> bool:
+        """Whether predictions are kept of the state after so many steps of all."""
+        return done % self.every_steps == 0 or done == num_steps
+
+
+# Of the predictions of an `Evaluation`, in what is saved beside a state.
+_CURVE_STEP, _CURVE_VALUES = "curve_step", "curve_predictions"
+
+
 class History:
-    """What a run keeps beside its state: sums of its metrics, and what was done with each task example.
+    """What a run keeps beside its state: sums of its metrics, what was done with each task example, predictions.
 
     Args:
         keep_trace: whether to keep the latter.
@@ -25,7 +49,9 @@ class History:
 
     def __init__(self, *, keep_trace: bool, saved: checkpointing.Saved | None = None):
         self._keep_trace = keep_trace
-        self._parts: list[dict[str, np.ndarray]] = [saved.trace] if saved is not None and saved.trace else []
+        arrays = {} if saved is None else dict(saved.trace)
+        self._curve = dict(zip(arrays.pop(_CURVE_STEP, ()), arrays.pop(_CURVE_VALUES, ()), strict=True))
+        self._parts: list[dict[str, np.ndarray]] = [arrays] if arrays else []
         record = {} if saved is None else saved.record
         self._totals: dict[str, float] = record.get("totals", {})
         self._seconds_before: float = record.get("seconds", 0.0)
@@ -44,6 +70,23 @@ class History:
             index = batch.index.reshape(-1)[is_task]
             self._parts.append({"step": np.full(len(index), step, np.int32), "index": index, **part})
 
+    def add_predictions(self, done: int, values: np.ndarray) -> None:
+        """Adds what the model predicts `[N]` after so many steps."""
+        self._curve[done] = values
+
+    @property
+    def curve(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The steps `[K]` int32 after which predictions were kept, and these `[K, N]`; None where none were."""
+        if not self._curve:
+            return None
+        return np.array(list(self._curve), np.int32), np.stack(list(self._curve.values()))
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is saved of it as arrays."""
+        curve = {} if self.curve is None else dict(zip((_CURVE_STEP, _CURVE_VALUES), self.curve, strict=True))
+        return self.trace | curve
+
     @property
     def trace(self) -> dict[str, np.ndarray]:
         """`step`, `index` and the fields of `step.Trace`: an entry per task example and step."""
@@ -52,7 +95,7 @@ class History:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What `saved` needs of it besides the trace."""
+        """What `saved` needs of it besides `arrays`."""
         return {"totals": self._totals, "seconds": self.seconds}
 
     @property
@@ -76,6 +119,7 @@ def train(
     history: History,
     checkpoints: checkpointing.Checkpoints | None = None,
     failure_path=None,
+    evaluation: Evaluation | None = None,
 ) -> tuple[state_lib.TrainState, dict[str, Any]]:
     """Runs the steps of `data` that the state has not done.
 
@@ -88,6 +132,7 @@ def train(
         history: of the steps that the state has done; grows.
         checkpoints: where the state is saved.
         failure_path: of the file that says which examples a loss was not finite on.
+        evaluation: whose predictions the history keeps.
 
     Returns:
         The final state, and the metrics: "last_step" and "mean_over_steps".
@@ -106,7 +151,16 @@ def train(
         log.write(step, metrics, last=step == data.num_steps - 1)
         history.add(step, metrics, trace, batch)
 
+    def settle() -> None:
+        """Finishes the step that is done: what is saved or asked next is a state that is known to be sound."""
+        nonlocal pending
+        if pending is not None:
+            finish(*pending)
+            pending = None
+
     pending = None
+    if evaluation is not None and int(state.step) == 0:
+        history.add_predictions(0, evaluation.predict(state))
     steps = range(int(state.step), data.num_steps)
     shown = progress.track(
         steps,
@@ -120,23 +174,24 @@ def train(
         batch = data.batch_at(step)
         state, device_metrics, trace = train_step(state, batches.device_batch(batch, mesh))
         # One step late: reading a metric waits for its step, and the next one is then under way.
-        if pending is not None:
-            finish(*pending)
+        settle()
         pending = (step, device_metrics, trace, batch)
         done = step + 1
+        if evaluation is not None and evaluation.is_due(done, data.num_steps):
+            settle()
+            history.add_predictions(done, evaluation.predict(state))
         if checkpoints is None or done == data.num_steps:
             continue
         is_told = preemption.reached()
         if is_told or checkpoints.is_due(done):
-            finish(*pending)  # only a state that is known to be sound is saved
-            pending = None
+            settle()
             log.settle()
             _save(checkpoints, done, state, history, wait=is_told)
         if is_told:
             raise preemption.Preempted(
                 f"stopped at step {done} of {data.num_steps} of {label}, which is saved"
             )
-    finish(*pending)
+    settle()
     log.settle()
     return state, {"last_step": metrics, "mean_over_steps": history.means(data.num_steps)}
 
@@ -151,7 +206,7 @@ def _save(
 ) -> None:
     """Saves all that the run needs to go on, but for what is frozen: that is a function of the pretrained model."""
     changing = state._replace(frozen=())
-    checkpoints.save(checkpointing.Saved(done, changing, history.trace, history.record), wait=wait)
+    checkpoints.save(checkpointing.Saved(done, changing, history.arrays, history.record), wait=wait)
 
 
 def _not_finite(

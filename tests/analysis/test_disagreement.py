@@ -107,6 +107,14 @@ def test_interval_of_phi_holds_the_true_one(shared):
     assert 0.92 < np.mean(covered) < 0.985
 
 
+def test_errors_on_the_same_rows_have_correlation_one_and_never_more():
+    for size in range(2, 30):
+        wrong = np.arange(size) < 1 + size // 3
+        phi, _ = disagreement.error_correlation(wrong, wrong)
+        assert phi == pytest.approx(1) and phi <= 1
+        assert disagreement.error_correlation(wrong, ~wrong)[0] >= -1
+
+
 def test_what_is_undefined_is_none():
     truth, p_ik = np.array([0, 1, 1, 0, 1]), np.array([0.1, 0.9, 0.3, 0.5, 0.5])
     weak = np.array([0.2, 0.9, 0.1, 0.7, 0.8])

@@ -50,6 +50,24 @@ def test_sample_is_within_the_limit_and_of_whole_groups(examples, limit, seed, s
         assert taken == examples[: len(taken)]
 
 
+@hypothesis.given(example_lists, st.integers(0, 99), st.floats(0.01, 0.99))
+def test_what_is_held_out_is_whole_groups_in_their_order(examples, seed, share):
+    kept, held = splits.hold_out(examples, share, seed=seed)
+    assert kept and held
+    groups = {example.group for example in held}
+    assert kept == [example for example in examples if example.group not in groups]
+    assert held == [example for example in examples if example.group in groups]
+    num_groups = len({example.group for example in examples})
+    assert len(groups) == min(max(round(share * num_groups), 1), num_groups - 1)
+    more = {example.group for example in splits.hold_out(examples, (1 + share) / 2, seed=seed)[1]}
+    assert groups <= more, "a smaller share is part of a larger one"
+
+
+def test_of_one_question_nothing_is_held_out():
+    with pytest.raises(errors.UserError, match=r"evaluation\.held_out=0\.5 of 1 question"):
+        splits.hold_out(make_examples([3]), 0.5, seed=0)
+
+
 def test_one_point_per_question_gives_exact_sizes():
     examples = make_examples([1] * 57)
     weak, student = splits.sample_and_halve(examples, num_train=33, seed=0)

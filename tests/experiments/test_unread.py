@@ -36,6 +36,12 @@ FINETUNE = {"methods": ("finetune",)}
         ("analysis.kernels", {"analysis.kernels": True, "methods": ("p_ik_only",)}, "has no weak model"),
         ("pretraining.weak.num_steps", {"pretraining.weak.num_steps": 3}, "set weak.model=world"),
         ("pretraining.seed", {"pretraining.seed": 3}, "set weak.model=world"),
+        ("evaluation.held_out", {"evaluation.held_out": 0.1}, "set evaluation.every_steps above 0"),
+        (
+            "evaluation.every_steps",
+            {"evaluation.every_steps": 5, "methods": ("p_ik_only",)},
+            "P.IK. alone has no curves",
+        ),
         (
             "strong.revision",
             {"strong.revision": "main", "strong.model": "random-tiny-qwen"},

@@ -37,11 +37,23 @@ def compiled_step(graphdef, settings, mesh, shardings):
     return _COMPILED[key]
 
 
-class Run:
-    """A `selective` run of 11 steps, in two micro-batches, with its state saved every 4 steps."""
+def class_head(train_state: state.TrainState) -> np.ndarray:
+    """As an evaluation: some numbers of the state, which the next step overwrites."""
+    return np.array(train_state.params["class_head"][...], copy=True).reshape(-1)
 
-    def __init__(self, fixtures, folder: pathlib.Path, *, learning_rate: float = 1e-3):
+
+class Run:
+    """A `selective` run of 11 steps, in two micro-batches, with its state saved every 4 steps, evaluated every 3.
+
+    Args:
+        is_evaluated: False leaves the last out.
+    """
+
+    def __init__(
+        self, fixtures, folder: pathlib.Path, *, learning_rate: float = 1e-3, is_evaluated: bool = True
+    ):
         self.folder, self.fixtures, self.train_step = folder, fixtures, None
+        self.evaluation = loop.Evaluation(3, class_head) if is_evaluated else None
         self.mesh = sharding.single_device_mesh()
         self.settings = state.OptimizerSettings(learning_rate, NUM_STEPS)
         self.data = training_parts.make_data(
@@ -60,7 +72,7 @@ class Run:
         return state.abstract(model, self.settings, self.mesh)[1]
 
     def go(self):
-        """Runs to the end from what is saved: final state, metrics, trace, log."""
+        """Runs to the end from what is saved: first step, final state, metrics, trace, log, curve."""
         graphdef, train_state, shardings = self.start()
         train_step = self.train_step or compiled_step(graphdef, self.settings, self.mesh, shardings)
         with self.checkpoints() as checkpoints:
@@ -80,6 +92,7 @@ class Run:
                 history=history,
                 checkpoints=checkpoints,
                 failure_path=self.folder / "failure.json",
+                evaluation=self.evaluation,
             )
         return (
             first_step,
@@ -87,6 +100,7 @@ class Run:
             metrics,
             history.trace,
             (self.folder / "log.jsonl").read_text(),
+            history.curve,
         )
 
 
@@ -109,13 +123,27 @@ def told_after(monkeypatch):
 
 
 def assert_same(run, whole) -> None:
-    _, final, metrics, trace, log = run
+    _, final, metrics, trace, log, curve = run
     jax.tree.map(np.testing.assert_array_equal, final, whole[1])
     assert metrics == whole[2] and log == whole[4]
     assert trace.keys() == whole[3].keys()
     for name, column in trace.items():
         np.testing.assert_array_equal(column, whole[3][name], err_msg=name)
         assert column.dtype == whole[3][name].dtype
+    for found, expected in zip(curve, whole[5], strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
+
+
+def test_an_evaluation_is_of_each_state_and_changes_none(fixtures, tmp_path, whole):
+    run = Run(fixtures, tmp_path, is_evaluated=False)
+    before, bare = class_head(run.start()[1]), run.go()
+    assert bare[5] is None
+    assert_same((*bare[:5], whole[5]), whole)
+    steps, values = whole[5]
+    assert steps.tolist() == [0, 3, 6, 9, 11] and steps.dtype == np.int32
+    np.testing.assert_array_equal(values[[0, -1]], [before, class_head(whole[1])])
+    assert len(np.unique(values, axis=0)) == 5
 
 
 def saved_steps(folder: pathlib.Path) -> list[int]:

@@ -1,0 +1,32 @@
+"""The choice of a step, on numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from selw2s_jax.analysis import training_curves
+
+STEPS = np.array([0, 3, 6, 9])
+
+
+def test_agreement_is_of_classes():
+    probs = np.array([[0.5, 0.5, 0.5], [0.6, 0.2, 0.9], [0.6, 0.7, 0.9]])
+    assert training_curves.agreement(probs, [0.9, 0.1, 0.8]).tolist() == pytest.approx([1 / 3, 1, 2 / 3])
+    assert np.isnan(training_curves.agreement(np.zeros((2, 0)), [])).all()
+
+
+def test_the_earliest_of_the_best_trained_steps_is_taken():
+    assert training_curves.best_place(STEPS, [0.9, 0.6, 0.8, 0.8]) == 2
+    assert training_curves.best_place(STEPS, [0.1, 0.1, 0.1, 0.1]) == 1
+    for steps, scores in (([0], [0.5]), ([], []), ([0, 1], [0.5])):
+        with pytest.raises(ValueError, match="no trained step"):
+            training_curves.best_place(steps, scores)
+
+
+def test_each_half_of_the_items_has_the_step_that_is_best_on_the_other():
+    even = np.array([0, 1, 3, 2])  # right ones of three, at places 0, 2, 4: best at place 2
+    odd = np.array([2, 2, 1, 0])  # of two, at places 1, 3: best at place 1
+    correct = np.zeros((4, 5), bool)
+    for place in range(4):
+        correct[place, 0 : 2 * even[place] : 2] = True
+        correct[place, 1 : 2 * odd[place] : 2] = True
+    assert training_curves.crossed_places(STEPS, correct).tolist() == [1, 2, 1, 2, 1]
