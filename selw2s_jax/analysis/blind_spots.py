@@ -88,7 +88,7 @@ def item_areas(
     known_by: str = "right",
     reference: npt.ArrayLike | None = None,
 ) -> np.ndarray:
-    """Of each item whether it is an error, whether the ceiling knows, and whether the weak model does not: `[3, N]` bool.
+    """Whether each item is an error, whether the ceiling knows, and whether the weak model does not: `[3, N]` bool.
 
     Args, Raises: of `known_errors`.
     """

@@ -1,4 +1,4 @@
-"""The two-way bootstrap of `comparisons`, items and seeds drawn independently, for what is no share of right answers."""
+"""The two-way bootstrap of `comparisons`, over items and seeds, for what is no share of right answers."""
 
 from collections.abc import Callable, Sequence
 
@@ -54,7 +54,10 @@ def bootstrap_aurocs(
 
     def areas(items: np.ndarray) -> np.ndarray:
         # Item by draw, so that sums over items are of whole rows.
-        positive, negative = np.ascontiguousarray(items[:, labels].T), np.ascontiguousarray(items[:, ~labels].T)
+        positive, negative = (
+            np.ascontiguousarray(items[:, labels].T),
+            np.ascontiguousarray(items[:, ~labels].T),
+        )
         pairs = positive.sum(0) * negative.sum(0)
         won = [_pairs_won(positive, negative, row[labels], row[~labels]) for row in rows]
         with np.errstate(invalid="ignore"):
@@ -63,9 +66,7 @@ def bootstrap_aurocs(
     return _draw(scores, areas, num_draws, seed)
 
 
-def _pairs_won(
-    positive: np.ndarray, negative: np.ndarray, high: np.ndarray, low: np.ndarray
-) -> np.ndarray:
+def _pairs_won(positive: np.ndarray, negative: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """Pairs of a positive and a negative whose scores are in order, ties as half, of each draw: `[D]`.
 
     Args:

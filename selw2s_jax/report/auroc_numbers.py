@@ -13,8 +13,8 @@ from selw2s_jax.report import numbers, probabilities, stored
 def rows(run: stored.Run) -> list[dict[str, Any]]:
     """Per method: AUROC over seeds and PGR on AUROC, with 95 % intervals, and PGR on accuracy beside.
 
-    The interval of the AUROC is DeLong's with the spread of the seeds, that of PGR is bootstrapped over items and seeds.
-    None where the test set has one class.
+    The interval of the AUROC is DeLong's with the spread of the seeds, that of PGR is bootstrapped over items and
+    seeds. No rows where the test set has one class.
     """
     found = {}
     for method in run.predictions:

@@ -63,7 +63,9 @@ def _draw_lifts(axes: plotting.Axes, rows: Sequence[Mapping[str, Any]], styles: 
         if row["lift_interval"] is not None:
             axes.plot(row["lift_interval"], [place, place], color=color, linestyle=dash, linewidth=1.6)
         axes.plot([row["lift"]], [place], color=color, marker="o", markersize=6)
-        axes.text(1.015, place, f"{row['lift']:.2f}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+        axes.text(
+            1.015, place, f"{row['lift']:.2f}", transform=axes.get_yaxis_transform(), va="center", fontsize=9
+        )
     axes.axvline(1, color=plotting.GREY, linewidth=0.8)
     weak = next((row["lift"] for row in rows if row["method"] == "weak"), None)
     if weak is not None:
@@ -89,7 +91,9 @@ def draw_spots(
             color, dash = styles[method]
             ratios, shares = np.array(of_method).T
             label = textwrap.fill(method, 24)
-            axes.plot(ratios, 100 * shares, color=color, linestyle=dash, marker="o", markersize=4, label=label)
+            axes.plot(
+                ratios, 100 * shares, color=color, linestyle=dash, marker="o", markersize=4, label=label
+            )
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
         axes.set_xlabel("size of the strong model over that of the weak one, layers times width squared")

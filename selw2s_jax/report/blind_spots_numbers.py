@@ -82,9 +82,7 @@ def _arguments(
     return arrays | {"truth": np.tile(run.truth, len(seeds)), "reference": of_reference}
 
 
-def _item_areas(
-    run: stored.Run, method: str, seeds: Sequence[int], reference: str | None
-) -> np.ndarray:
+def _item_areas(run: stored.Run, method: str, seeds: Sequence[int], reference: str | None) -> np.ndarray:
     """Of `blind_spots.item_areas`: `[3, S, N]`."""
     areas = blind_spots.item_areas(**_arguments(run, method, seeds, reference))
     return areas.reshape(3, len(seeds), -1)
@@ -174,7 +172,11 @@ def size_ratio(run: stored.Run) -> float | None:
     sizes = []
     for role in ("weak", "strong"):
         of_model = run.manifest["models"].get(role, {}).get("sizes")
-        values = [of_model.get(name) for name in ("num_layers", "embed_dim")] if isinstance(of_model, dict) else [0]
+        values = (
+            [of_model.get(name) for name in ("num_layers", "embed_dim")]
+            if isinstance(of_model, dict)
+            else [0]
+        )
         if not all(type(value) is int and value > 0 for value in values):
             return None
         sizes.append(values[0] * values[1] ** 2)

@@ -5,7 +5,14 @@ from typing import Any
 
 from selw2s_jax.analysis import blind_spots, formats
 from selw2s_jax.analysis.formats import Column
-from selw2s_jax.report import blind_spots_figures, blind_spots_numbers, figures, misfit_numbers, section, stored
+from selw2s_jax.report import (
+    blind_spots_figures,
+    blind_spots_numbers,
+    figures,
+    misfit_numbers,
+    section,
+    stored,
+)
 
 _TITLE = "Errors where the ceiling knows and the weak model does not"
 _T = f"{blind_spots.THRESHOLD:g}"
@@ -19,9 +26,9 @@ _NOTES = (
 )
 _NARROW = "{} on {:.1f} per cent of the items at T = {}: the four areas say little there; the curves over T have more."
 _CAPTION = (
-    f"Left: lift of each model's errors with its 95 % interval; the grey line is 1, the dotted one the weak model's own "
-    "errors, which a student that copies it makes too. Right: lift, and score with the share of items in grey, against "
-    "the threshold; each line has the colour of its model."
+    "Left: lift of each model's errors with its 95 % interval; the grey line is 1, the dotted one the weak model's "
+    "own errors, which a student that copies it makes too. Right: lift, and score with the share of items in grey, "
+    "against the threshold; each line has the colour of its model."
 )
 _SPOTS_CAPTION = (
     "Blind spots of each student against how many times as large the strong model is as the weak one, a point for each "
@@ -33,9 +40,11 @@ _N = Column("n", "n", "number of items, of all seeds together", "count")
 _BOOTSTRAP = "the 95 % interval is bootstrapped over items and seeds, the same ones for all models"
 _LIFT = "score over share of items: above 1 where errors are more frequent there than elsewhere"
 _SCORE = Column("score", "score", "share of the errors that lie there, per cent", "percent")
-_SHARE = Column("share_of_area", "share of items", "items of which the ceiling knows and the weak model does not", "percent")  # fmt: skip
+_SHARE = Column(
+    "share_of_area", "share of items", "items that the ceiling knows and the weak model does not", "percent"
+)
 _RATES = {
-    "strong_known_weak_unknown": ("wrong: ceiling knows, weak not", "share of items wrong where the ceiling knows and the weak model does not"),
+    "strong_known_weak_unknown": ("wrong: ceiling knows", "items wrong where the ceiling knows, the weak model not"),
     "strong_known_weak_known": ("both know", "the same where both know"),
     "strong_unknown_weak_unknown": ("neither", "the same where neither knows"),
     "strong_unknown_weak_known": ("weak alone", "the same where the weak model alone knows"),

@@ -8,13 +8,17 @@ from typing import Any
 
 from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
+    blind_spots_sections,
     calibration_sections,
     disagreement_sections,
     figures,
+    finding,
+    misfit_sections,
     numbers,
     p_ik_sections,
     page,
     reliability_sections,
+    selection_sections,
     stored,
     sweep_sections,
     tables,
@@ -29,8 +33,11 @@ _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ..
     sweep_sections.sections,
     reliability_sections.sections,
     disagreement_sections.sections,
+    selection_sections.sections,
     calibration_sections.sections,
     p_ik_sections.sections,
+    misfit_sections.sections,
+    blind_spots_sections.sections,
 )
 _TITLE = "Weak-to-strong generalization: report"
 _P_IK_TITLE = "What a model knows it knows: report"  # where no run has students
@@ -159,7 +166,7 @@ def _each_run(names: Mapping[str, stored.Run], collected: _Files) -> list[str]:
 
 def _first_things(
     names: Mapping[str, stored.Run],
-    findings: Sequence[tuple[str, warnings.Finding]],
+    findings: Sequence[tuple[str, finding.Finding]],
     absent: Sequence[str],
 ) -> list[str]:
     """Warnings, what is missing, and notes; of several runs each behind a line of its own."""

@@ -33,7 +33,13 @@ _CALIBRATION = {
     **dict.fromkeys(("weak_slope", "p_ik_intercept", "p_ik_slope", "constant_reliability"), _NUMBER),
     "p_ik": _CALIBRATED,
 }
-FORMS = {"disagreement": _DISAGREEMENT, "calibration": _CALIBRATION}
+_FREQUENCY = {
+    "method": str,
+    "seed": int,
+    "unseen": int,
+    "groups": [_RANGE | {"weak_right": bool, "n": int} | dict.fromkeys(("mean", "never", "always"), _NUMBER)],
+}
+FORMS = {"disagreement": _DISAGREEMENT, "selection_frequency": _FREQUENCY, "calibration": _CALIBRATION}
 _NARROWEST = 1e-3  # bin
 _ROUNDING = 1e-6  # of the bounds of bins
 
@@ -53,6 +59,12 @@ def checked(name: str, entry: Any) -> dict[str, Any]:
         _check_bins(entry["bins"])
         for one in entry["bins"]:
             _check_parts(one)
+    elif name == "selection_frequency":
+        _check_within(0, None, entry["unseen"])
+        for one in entry["groups"]:
+            _check_within(1, None, one["n"])
+            _check_within(one["low"], 1, one["high"])
+            _check_within(0, 1, *(one[share] for share in ("low", "mean", "never", "always")))
     else:
         if entry["weak"] is not None:  # weak labels may be taken as they are
             json_forms.check(entry["weak"], _CALIBRATED)

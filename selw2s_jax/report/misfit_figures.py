@@ -79,5 +79,7 @@ def _add_legend(
         handles.append(lines.Line2D([], [], color=color, marker=marker, linestyle="none", label=label))
     for pair, marker in of_pair.items():
         label = textwrap.fill(pair, 24)
-        handles.append(lines.Line2D([], [], color=plotting.GREY, marker=marker, linestyle="none", label=label))
+        handles.append(
+            lines.Line2D([], [], color=plotting.GREY, marker=marker, linestyle="none", label=label)
+        )
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=9)

@@ -4,6 +4,7 @@ Of test sets whose models give probabilities; means are over seeds, intervals bo
 """
 
 import functools
+import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,26 +24,25 @@ _CACHED = 256
 @functools.lru_cache(_CACHED)
 def rows(run: stored.Run) -> list[dict[str, Any]]:
     """Per target, kind of error and student: `misfit.misfit_gain` over seeds, gain, misfit and slack with intervals."""
-    found = []
-    for target in TARGETS:
-        for kind in KINDS:
-            of_methods = {row["method"]: row for row in _rows(run, target, kind)}
-            found += [of_methods[method] for method in run.predictions if method in of_methods]
-    return found
+    found = {
+        (row["target"], row["error"], row["method"]): row for target in TARGETS for row in _rows(run, target)
+    }
+    places = itertools.product(TARGETS.values(), KINDS.values(), run.predictions)
+    return [found[place] for place in places if place in found]
 
 
-def _rows(run: stored.Run, target: str, kind: str) -> Iterator[dict[str, Any]]:
+def _rows(run: stored.Run, target: str) -> Iterator[dict[str, Any]]:
     for seeds, methods in _students(run, target).items():
+        pairs = list(itertools.product(methods, KINDS))
         items = [
             [misfit.item_errors(*arrays, kind=kind) for arrays in _arrays(run, method, target, seeds)]
-            for method in methods
+            for method, kind in pairs
         ]
-        # Of each method and quantity; of a draw, as of the whole, the others are differences of these.
+        # Of each quantity; of a draw, as of the whole, gain and slack are differences of these.
         values = np.swapaxes(np.array(items), 1, 2)
         draws = resampling.bootstrap_means(values.reshape(-1, *values.shape[2:]))
-        draws = draws.reshape(len(draws), len(methods), -1)
-        for place, method in enumerate(methods):
-            weak, student, distance = draws[:, place].T
+        draws = np.moveaxis(draws.reshape(len(draws), len(pairs), -1), 0, -1)
+        for (method, kind), (weak, student, distance) in zip(pairs, draws, strict=True):
             intervals = {"gain": weak - student, "misfit": distance, "slack": weak - student - distance}
             yield {
                 "method": method,
@@ -54,9 +54,7 @@ def _rows(run: stored.Run, target: str, kind: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def _means(
-    run: stored.Run, method: str, target: str, kind: str, seeds: Sequence[int]
-) -> dict[str, float]:
+def _means(run: stored.Run, method: str, target: str, kind: str, seeds: Sequence[int]) -> dict[str, float]:
     of_seeds = [misfit.misfit_gain(*arrays, kind=kind) for arrays in _arrays(run, method, target, seeds)]
     return {name: statistics.fmean(one[name] for one in of_seeds) for name in of_seeds[0]}
 

@@ -22,7 +22,9 @@ _CAPTION = (
     "the gain is at least what the misfit promises; below it the slack is negative. Hollow markers "
     "lie beyond the edge of the panel."
 )
-_CAPTION_OF_PAIRS = "Gain of each student over its weak model against its misfit, a point for each seed and pair. "
+_CAPTION_OF_PAIRS = (
+    "Gain of each student over its weak model against its misfit, a point for each seed and pair. "
+)
 _METHOD = Column("method", "method", "the student; what each name stands for is listed under Methods")
 _ERROR = Column("error", "error", "mean squared error of the probability, or KL in nats")
 _TARGET = Column("target", "against", "the target: ground truth, or the probabilities of the ceiling")
@@ -80,7 +82,7 @@ _MEASURES = (
     ("misfit", "misfit", "distance of the student from the weak model, in the same error"),
     ("slack", "slack", "gain less misfit; below 0 the student gained less than its misfit promises"),
     ("error_weak", "weak error", "of the weak model against the target"),
-    ("predicted_error", "predicted error", "the weak model's less the misfit: what the student's is said to be at most"),
+    ("predicted_error", "predicted error", "the weak model's less the misfit, the most that the student's should be"),
     ("error_student", "student's error", "against the target"),
 )  # fmt: skip
 _WITH_INTERVALS = ("gain", "misfit", "slack")
@@ -90,9 +92,7 @@ def _table(rows: Sequence[Mapping[str, Any]], title: str) -> formats.Table:
     columns = [_METHOD, _ERROR, _TARGET]
     for name, heading, meaning in _MEASURES:
         if name in _WITH_INTERVALS:
-            columns.append(
-                Column(name, heading, f"{meaning}; {_BOOTSTRAP}", "ratio", f"{name}_interval")
-            )
+            columns.append(Column(name, heading, f"{meaning}; {_BOOTSTRAP}", "ratio", f"{name}_interval"))
         else:
             columns.append(Column(name, heading, meaning, "ratio"))
     return formats.Table("misfit", title, [*columns, _SEEDS], rows)
@@ -100,9 +100,7 @@ def _table(rows: Sequence[Mapping[str, Any]], title: str) -> formats.Table:
 
 def _panels(runs: Mapping[str, stored.Run], targets: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """By kind of error and target, the seeds of the runs, whose names are the pairs."""
-    rows = [
-        row | {"pair": name} for name, run in runs.items() for row in misfit_numbers.seed_rows(run)
-    ]
+    rows = [row | {"pair": name} for name, run in runs.items() for row in misfit_numbers.seed_rows(run)]
     panels = {
         f"{error} error against {target}": [
             row for row in rows if (row["error"], row["target"]) == (error, target)

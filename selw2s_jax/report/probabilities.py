@@ -18,9 +18,7 @@ def common_seeds(run: stored.Run, *methods: str) -> tuple[int, ...]:
     )
 
 
-def by_seeds(
-    run: stored.Run, methods: Iterable[str], *references: str
-) -> dict[tuple[int, ...], list[str]]:
+def by_seeds(run: stored.Run, methods: Iterable[str], *references: str) -> dict[tuple[int, ...], list[str]]:
     """The methods by the seeds that each has in common with the references; those without any are left out."""
     found: dict[tuple[int, ...], list[str]] = {}
     for method in methods:

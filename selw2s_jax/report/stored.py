@@ -45,6 +45,8 @@ class Run:
             empty until the run is finished.
         disagreement: per seed and method that chose among labels, these labels and P(IK) on the student's half, as
             results.json has them; empty until the run is finished.
+        selection_frequency: per seed and method that chose among labels, how often rows were chosen, as results.json
+            has it.
         calibration: per seed that has one, the calibration of weak labels and P(IK), as results.json has it.
         reliability: per seed that has written labels, what `analysis.reliability` says of them, as results.json has it.
         steps: by method and seed, the steps of each training that is finished; of written answers alone, where the
@@ -70,6 +72,7 @@ class Run:
     missing: list[str]
     warnings: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     disagreement: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    selection_frequency: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
@@ -227,7 +230,7 @@ def _join(runs: Sequence[Run]) -> Run:
 
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
-        for name in ("diagnostics", "disagreement", "calibration", "reliability", "p_ik", "missing")
+        for name in ("diagnostics", *label_forms.FORMS, "reliability", "p_ik", "missing")
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):

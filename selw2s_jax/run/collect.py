@@ -85,7 +85,7 @@ class Collector:
     def report(self) -> dict[str, Any]:
         """Records, summary, label diagnostics, P(IK) tests, notes and warnings; in a generated world `by_frequency`."""
         config, inputs = self._config, self._inputs
-        records, selection, differing = [], [], []
+        records, selection, differing, frequency = [], [], [], []
         for seed in config.seeds:
             test = inputs.by_seed[seed].test
             correct = {
@@ -101,6 +101,7 @@ class Collector:
             )
             selection += self._diagnose(seed)
             differing += self._labels.disagreement(seed)
+            frequency += self._labels.selection_frequency(seed)
         test = inputs.test
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
         report = {
@@ -109,6 +110,7 @@ class Collector:
             "majority_class_accuracy": majority,
             "diagnostics": selection,
             "disagreement": differing,
+            "selection_frequency": frequency,
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
             "calibration": self._calibrations(),
             "notes": list(inputs.notes),

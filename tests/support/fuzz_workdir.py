@@ -15,10 +15,12 @@ import numpy as np
 from support import fuzz, report_runs, store_edits, written_runs
 
 from selw2s_jax.report import (
+    blind_spots_figures,
     calibration_figures,
     disagreement_figures,
     document,
     figures,
+    misfit_figures,
     p_ik_figures,
     reliability_figures,
     stored,
@@ -94,7 +96,15 @@ def _answers(contents: stored.Contents) -> dict[tuple[str, ...], np.ndarray]:
 def _without_pictures() -> Iterator[None]:
     """What takes a report its time, and nothing but numbers of its tables."""
     with contextlib.ExitStack() as stack:
-        modules = figures, p_ik_figures, disagreement_figures, calibration_figures, reliability_figures
+        modules = (
+            figures,
+            p_ik_figures,
+            disagreement_figures,
+            calibration_figures,
+            reliability_figures,
+            misfit_figures,
+            blind_spots_figures,
+        )
         for module in modules:
             for name in vars(module):
                 if name.startswith("draw_"):
