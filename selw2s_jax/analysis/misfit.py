@@ -26,8 +26,9 @@ def misfit_gain(
         kl:      E_w = mean KL(y||w)   E_f = mean KL(y||f)   misfit = mean KL(f||w)
 
     gain = E_w - E_f, slack = gain - misfit, predicted_error = E_w - misfit. For any three vectors the slack is
-    2 mean (w-f)(f-y), and for "kl" mean sum_c (y-f)_c (log f - log w)_c. It is 0 for logistic heads trained on the weak
-    labels to the optimum, for every target of their class, and negative where the inequality does not hold.
+    2 mean (w-f)(f-y), and for "kl" mean sum_c (y-f)_c (log f - log w)_c; it is negative where the inequality does not
+    hold. Logistic heads f that are trained to the optimum by cross-entropy on w are nearest in the other direction:
+    KL(w||t) = KL(w||f) + KL(f||t) for every t of their class, so that `misfit_gain(t, f, w, kind="kl")` has no slack.
 
     Args:
         weak, student, target: `[N]` probabilities of class 1; the target is 0 or 1, or a probability of another model.
