@@ -3,51 +3,30 @@
 import functools
 from collections.abc import Sequence
 
-import ml_collections
 import numpy as np
 
-from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, splits
-from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import calibrated, columns, neighbours, once
+from selw2s_jax.experiments import calibrated, columns, neighbours, once, reading
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
-from selw2s_jax.inference import answering, generate
+from selw2s_jax.inference import answering
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.stages import (
-    answer,
     calibration,
     column,
-    embed,
     examples,
     label,
     predict,
-    pretrain,
     probe,
     train,
 )
-from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
 _P_IK_ALONE = "p_ik_only"  # the method whose model methods with frozen P(IK) have their scores from
 
 
-class Experiment:
-    """Weak model, ceiling, students, their labels and their evaluations.
-
-    Args:
-        config: the validated config.
-        inputs: what its stages read.
-
-    Attributes:
-        inputs: those.
-        settings: of its stages.
-    """
-
-    def __init__(self, config: ml_collections.ConfigDict, inputs: inputs_lib.Inputs):
-        self._config, self.inputs = config, inputs
-        self.settings = settings_lib.Settings.of(config)
-        self._stages: dict[tuple, stage_lib.Stage] = {}
+class Experiment(reading.Reading):
+    """Weak model, ceiling, students, their labels and their evaluations."""
 
     def targets(self) -> list[list[stage_lib.Stage]]:
         """The stages that results are read from, by model, in the order in which they are best made."""
@@ -62,7 +41,7 @@ class Experiment:
         ]
         chosen.append(
             [
-                self._embeddings_by_name(name, s)
+                self.embeddings_by_name(name, s)
                 for name in self._config.analysis.embeddings
                 for s in self._config.seeds
             ]
@@ -71,13 +50,17 @@ class Experiment:
             for name in self.classifiers():
                 # The labels are asked for beside the weak model, which is then still on the devices.
                 of_model = [self.weak_labels(seed)] if name == "weak" else []
-                chosen.append([*of_model, self.evaluation(seed, name), *self._p_ik_scores_of(seed, name)])
+                chosen.append([*of_model, *self.tests(seed, name), *self._p_ik_scores_of(seed, name)])
             chosen += [
                 [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
                 for name in self._with_p_ik
                 if registry.METHODS[name].task_weight == 0
             ]
         return [of_model for of_model in chosen if of_model]
+
+    def tests(self, seed: int, name: str) -> list[stage_lib.Stage]:
+        """What tests "weak", "ceiling" or a student."""
+        return [self.evaluation(seed, name)]
 
     def classifiers(self) -> tuple[str, ...]:
         """The models that are tested on the task: weak model, ceiling, and students with a class head.
@@ -145,15 +128,6 @@ class Experiment:
     # Models.
 
     @once.once
-    def _pretraining(self, role: str) -> pretrain.Pretrain | None:
-        """The stage that makes a model, where the run has to make it."""
-        recipe = self.inputs.recipes.get(role)
-        if recipe is None:
-            return None
-        model = {"weak": self.inputs.weak, "strong": self.inputs.strong}[role]
-        return pretrain.Pretrain(f"pretraining of the {role} model", self.settings, model, recipe)
-
-    @once.once
     def weak(self, seed: int) -> train.Train:
         """The weak model: fine-tuned on the ground truth of its half."""
         return self._supervised("weak", seed, self.inputs.weak, "weak_half")
@@ -166,7 +140,17 @@ class Experiment:
             "weak": ("weak_half",),
             "both": ("student_half", "weak_half"),
         }
-        return self._supervised("ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split])
+        start = self.start(seed, "ceiling")
+        return self._supervised(
+            "ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split], starts_from=start
+        )
+
+    def start(self, seed: int, name: str) -> train.Train | None:
+        """The trained model that the ceiling or a student starts from; None: the pretrained one."""
+        method = registry.METHODS.get(name)
+        if method is None or self._config.p_ik.stage != "pretrain_then_joint":
+            return None
+        return self.p_ik_model(seed) if objectives.trains_p_ik(self._config, method) else None
 
     def _supervised(
         self,
@@ -176,14 +160,16 @@ class Experiment:
         *halves: str,
         label: str | None = None,
         keep: Sequence[bool] | None = None,
+        starts_from: train.Train | None = None,
     ) -> train.Train:
         """A model on ground truth; of the examples of the halves, joined, those of `keep` alone."""
-        parts = [self.split(model.role, seed, half) for half in halves]
+        parts = [self.split(model, seed, half) for half in halves]
         split = functools.reduce(splits.Split.joined, parts)
         split = split if keep is None else split.only(keep)
-        columns = {"weak_probs": examples.Truth(split)} | self._embedded(model, seed, *halves)
+        columns = {"weak_probs": examples.Truth(split)} | self.embedded(model, seed, *halves)
         task = examples.Examples(split, columns)
-        return self._train(label or f"{name}, seed {seed}", seed, name, model, "supervised", task=task)
+        label = label or f"{name}, seed {seed}"
+        return self._train(label, seed, name, model, "supervised", task=task, starts_from=starts_from)
 
     @once.once
     def p_ik_model(self, seed: int) -> train.Train:
@@ -204,9 +190,6 @@ class Experiment:
         if method.task_weight == 0:
             return self.p_ik_model(seed)
         trains_p_ik = objectives.trains_p_ik(self._config, method)
-        starts_from = None
-        if trains_p_ik and self._config.p_ik.stage == "pretrain_then_joint":
-            starts_from = self.p_ik_model(seed)
         return self._train(
             f"{name}, seed {seed}",
             seed,
@@ -216,10 +199,10 @@ class Experiment:
             task=examples.Examples(
                 self.inputs.by_seed[seed].student_half,
                 self._student_columns(seed, name, method)
-                | self._embedded(self.inputs.strong, seed, "student_half"),
+                | self.embedded(self.inputs.strong, seed, "student_half"),
             ),
             p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
-            starts_from=starts_from,
+            starts_from=self.start(seed, name),
         )
 
     def _train(self, label: str, seed: int, role: str, model: pretrained.Model, name: str, **kinds):
@@ -240,7 +223,7 @@ class Experiment:
             epochs=self._config.p_ik.epochs if is_p_ik_alone else self._config.training.epochs,
             order_seed=self.seed_for(seed, "order"),
             init_seed=self.seed_for(seed, "init"),
-            pretraining=self._pretraining(model.role),
+            pretraining=self.pretraining(model.slot),
             **kinds,
         )
 
@@ -287,7 +270,7 @@ class Experiment:
         which = f"weak fold {number + 1} of {self._config.calibration.folds}, seed {seed}"
         model = self.inputs.weak
         trained = self._supervised("weak", seed, model, "weak_half", label=which, keep=fold != number)
-        held_out = self.split("weak", seed, "weak_half").only(fold == number)
+        held_out = self.split(model, seed, "weak_half").only(fold == number)
         return self._predict(f"labels of {which}", trained, seed, "weak_half", held_out)
 
     def trained(self, seed: int, name: str) -> train.Train:
@@ -317,88 +300,11 @@ class Experiment:
     ) -> predict.Predict:
         """Predictions on a split, or on a part of it alone."""
         is_probe = self.settings.is_probe(trained.model)
-        embedded = self.embeddings(trained.model.role, seed, split_name) if is_probe else None
-        split = self.split(trained.model.role, seed, split_name) if part is None else part
+        embedded = self.embeddings(trained.model.slot, seed, split_name) if is_probe else None
+        split = self.split(trained.model, seed, split_name) if part is None else part
         return predict.Predict(label, self.settings, trained, split, embedded, **options)
 
-    def split(self, role: str, seed: int, name: str) -> splits.Split:
-        """A split as a model reads it, by its name in `splits.SeedData`."""
-        split = getattr(self.inputs.by_seed[seed], name)
-        return split.read_as(self._config.weak.prompt if role == "weak" else None)
-
-    @once.once
-    def answers(self, seed: int, split_name: str) -> answer.Answer:
-        """Few-shot answers on a split, by its name in `splits.SeedData`.
-
-        Those that are written at length are sampled where P(IK) is trained on them, and greedy where it is tested.
-        """
-        split, section = getattr(self.inputs.by_seed[seed], split_name), self._config.p_ik
-        sampling = None
-        if split.task.is_generated:
-            temperature = section.temperature if split_name == "p_ik" else 0.0
-            sampling = generate.Settings(
-                max_new_tokens=self._config.generation.max_new_tokens,
-                num_samples=section.num_samples if temperature else 1,
-                temperature=temperature,
-                top_p=self._config.generation.top_p if temperature else 1.0,
-                seed=self.seed_for(seed, "sampling") if temperature else 0,
-            )
-        return answer.Answer(
-            f"few-shot answers on {split.task.name} ({splits.NAMES[split_name]}), seed {seed}",
-            self.settings,
-            self.inputs.strong,
-            split,
-            sampling,
-            self._pretraining("strong"),
-        )
-
-    @once.once
-    def embeddings(self, role: str, seed: int, split_name: str) -> embed.Embed:
-        """What a model makes of the texts of a split, by its name in `splits.SeedData`.
-
-        Texts that an earlier seed has too are read once; a split that it has as it is, as the test, is one stage.
-        """
-        split = self.split(role, seed, split_name)
-        earlier = self._config.seeds[: tuple(self._config.seeds).index(seed)]
-        others = dict.fromkeys(
-            stage for (of, base, _), stage in self.all_embeddings().items() if of == role and base in earlier
-        )
-        texts = set(split.texts)
-        shares = [other for other in others if not texts.isdisjoint(other.split.texts)]
-        if same := [other for other in shares if other.split.texts_hash == split.texts_hash]:
-            return same[0]
-        model = {"weak": self.inputs.weak, "strong": self.inputs.strong}[role]
-        # Where no example is at hand, the label alone tells stages apart.
-        of_seed = "" if split_name == "test" and split.prompt != "fewshot" else f", seed {seed}"
-        return embed.Embed(
-            f"embeddings by the {role} model of {split.task.name} ({splits.NAMES[split_name]}){of_seed}",
-            self.settings,
-            model,
-            split,
-            self._pretraining(role),
-            tuple(shares),
-        )
-
-    def _embeddings_by_name(self, name: str, seed: int) -> embed.Embed:
-        """Those that `analysis.embeddings` names, as "strong.test"."""
-        role, _, split_name = name.partition(".")
-        has_model = role in [model.role for model in self.inputs.models]
-        if not has_model or getattr(self.inputs.by_seed[seed], split_name) is None:
-            raise UserError(f"config.analysis.embeddings: this run has no {name}; leave it out")
-        return self.embeddings(role, seed, split_name)
-
-    def all_embeddings(self) -> dict[tuple[str, int, str], embed.Embed]:
-        """Those that the stages asked for so far need, by role, seed and split."""
-        return {tuple(of): stage for (name, *of), stage in self._stages.items() if name == "embeddings"}
-
     # What examples carry.
-
-    def _embedded(self, model: pretrained.Model, seed: int, *split_names: str) -> dict[str, examples.Column]:
-        """The column of a model's embeddings, where it is trained on them; of a split joined of those named."""
-        if not self.settings.is_probe(model):
-            return {}
-        stages = tuple(self.embeddings(model.role, seed, name) for name in split_names)
-        return {batches.EMBEDDINGS: examples.Embeddings(stages)}
 
     def _student_columns(self, seed: int, name: str, method: registry.Method) -> dict[str, examples.Column]:
         named = {"weak_probs": self.weak_column(seed)}
@@ -423,10 +329,6 @@ class Experiment:
     @once.once
     def _made_column(self, seed: int, name: str) -> column.Column:
         return columns.stage(name, self.inputs.by_seed[seed].student_half, self.seed_for(seed, "sampling"))
-
-    def seed_for(self, base: int, purpose: str) -> int:
-        """The seed of one purpose, of a base seed."""
-        return config_lib.seed_for(self._config, base, purpose)
 
     def weak_column(self, seed: int) -> examples.WeakLabels:
         """The weak labels of the student's half, with their noise."""
@@ -469,5 +371,5 @@ class Experiment:
                 answers, section.num_samples, section.temperature, sampling_seed
             )
         return examples.PIKExamples(
-            split, {"ik_target": targets} | self._embedded(self.inputs.strong, seed, "p_ik")
+            split, {"ik_target": targets} | self.embedded(self.inputs.strong, seed, "p_ik")
         )

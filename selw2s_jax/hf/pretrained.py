@@ -26,6 +26,7 @@ class Model:
         fingerprint: hash of its weights, config and tokenizer; of its recipe where it is yet to be made.
         is_made: whether the run itself makes it; else it is there.
         max_length: longest example it is given, in tokens.
+        number: of several models with one role; 0 for the first.
     """
 
     role: str
@@ -37,6 +38,12 @@ class Model:
     learning_rate: float
     max_length: int
     is_made: bool = False
+    number: int = 0
+
+    @property
+    def slot(self) -> str:
+        """Which model of a run it is: "weak" or "strong", and "weak-1" and so on of several weak ones."""
+        return f"{self.role}-{self.number}" if self.number else self.role
 
 
 def default_learning_rate(config: registry.ModelConfig) -> float:

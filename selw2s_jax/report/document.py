@@ -10,6 +10,7 @@ from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
     blind_spots_sections,
     calibration_sections,
+    continual_sections,
     disagreement_sections,
     figures,
     finding,
@@ -31,6 +32,7 @@ PAGE = "report.html"
 # which has none where the runs give no ground for it, and a row here.
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
+    continual_sections.sections,
     reliability_sections.sections,
     disagreement_sections.sections,
     selection_sections.sections,

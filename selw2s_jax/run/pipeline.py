@@ -136,6 +136,8 @@ def _check_config(
         for cell in cells:
             for section in (cell.config, cell.config.p_ik):
                 section.task = tasks.canonical_name(section.task)
+            in_turn = map(tasks.canonical_name, cell.config.continual.tasks)
+            cell.config.continual.tasks = tuple(in_turn)
             form = forms.get(cell.config)
             checks.validate(cell.config, models=form.roles(cell.config))
         for cell in cells:
@@ -375,7 +377,7 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         "libraries": provenance.libraries(),
         **provenance.devices(),
         "config": config_lib.to_json(config),
-        "models": {model.role: describe.describe_model(model, workdir) for model in experiment.inputs.models},
+        "models": {model.slot: describe.describe_model(model, workdir) for model in experiment.inputs.models},
         "students": form.list_students(config, experiment),
         "embeddings": form.list_embeddings(experiment),
         "methods": methods.to_json(

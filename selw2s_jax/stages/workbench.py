@@ -54,7 +54,7 @@ class Workbench:
         Raises:
             UserError: devices, mesh and models do not go together.
         """
-        meshes = {model.role: settings.mesh_for(model, self.devices) for model in reversed(models)}
+        meshes = {model.slot: settings.mesh_for(model, self.devices) for model in reversed(models)}
         strong = meshes.pop("strong")
         platform = strong.devices.flat[0].platform
         if settings.execution.attention == "cudnn" and platform != "gpu":
