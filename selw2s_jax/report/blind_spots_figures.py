@@ -95,6 +95,9 @@ def draw_spots(
                 ratios, 100 * shares, color=color, linestyle=dash, marker="o", markersize=4, label=label
             )
         axes.set_xscale("log")
+        shown = sorted({ratio for of_method in points.values() for ratio, _ in of_method})
+        axes.set_xticks(shown, [f"{ratio:.3g}" for ratio in shown])
+        axes.minorticks_off()  # whose labels are powers of ten
         axes.set_ylim(bottom=0)
         axes.set_xlabel("size of the strong model over that of the weak one, layers times width squared")
         axes.set_ylabel("blind spots, per cent of items")

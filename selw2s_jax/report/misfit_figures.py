@@ -74,9 +74,10 @@ def _add_legend(
     handles = [lines.Line2D([], [], color=plotting.BLACK, linestyle="--", label="gain = misfit")]
     for method in methods:
         color, dash = styles[method]
-        marker = "o" if of_pair else _MARKERS[dash]
         label = textwrap.fill(method, 24)
-        handles.append(lines.Line2D([], [], color=color, marker=marker, linestyle="none", label=label))
+        # Of several pairs the marker says which it is, and the method is its colour alone.
+        look = {"linestyle": "-"} if of_pair else {"marker": _MARKERS[dash], "linestyle": "none"}
+        handles.append(lines.Line2D([], [], color=color, label=label, **look))
     for pair, marker in of_pair.items():
         label = textwrap.fill(pair, 24)
         handles.append(
