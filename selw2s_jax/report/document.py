@@ -9,18 +9,22 @@ from typing import Any
 from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
     audit_sections,
+    blind_spots_sections,
     calibration_sections,
     continual_sections,
     curve_sections,
     disagreement_sections,
     figures,
+    finding,
     kernel_sections,
+    misfit_sections,
     numbers,
     p_ik_sections,
     page,
     power_sections,
     registration_sections,
     reliability_sections,
+    selection_sections,
     stored,
     sweep_sections,
     tables,
@@ -38,9 +42,12 @@ _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ..
     reliability_sections.sections,
     audit_sections.sections,
     disagreement_sections.sections,
+    selection_sections.sections,
     calibration_sections.sections,
     kernel_sections.sections,
     p_ik_sections.sections,
+    misfit_sections.sections,
+    blind_spots_sections.sections,
     power_sections.sections,
 )
 _TITLE = "Weak-to-strong generalization: report"
@@ -173,7 +180,7 @@ def _each_run(names: Mapping[str, stored.Run], collected: _Files) -> list[str]:
 
 def _first_things(
     names: Mapping[str, stored.Run],
-    findings: Sequence[tuple[str, warnings.Finding]],
+    findings: Sequence[tuple[str, finding.Finding]],
     absent: Sequence[str],
 ) -> list[str]:
     """Warnings, what is missing, and notes; of several runs each behind a line of its own."""

@@ -40,7 +40,18 @@ _CHANGES = {
     **{f"{step}_{kind}": int for step in ("choice", "smoothing") for kind in ("corrected", "spoiled")},
     **dict.fromkeys(("random", "random_deviation"), _NUMBER_OR_NONE),
 }
-FORMS = {"disagreement": _DISAGREEMENT, "calibration": _CALIBRATION, "label_changes": _CHANGES}
+_FREQUENCY = {
+    "method": str,
+    "seed": int,
+    "unseen": int,
+    "groups": [_RANGE | {"weak_right": bool, "n": int} | dict.fromkeys(("mean", "never", "always"), _NUMBER)],
+}
+FORMS = {
+    "disagreement": _DISAGREEMENT,
+    "label_changes": _CHANGES,
+    "selection_frequency": _FREQUENCY,
+    "calibration": _CALIBRATION,
+}
 _NARROWEST = 1e-3  # bin
 _ROUNDING = 1e-6  # of the bounds of bins
 
@@ -62,6 +73,12 @@ def checked(name: str, entry: Any) -> dict[str, Any]:
             _check_parts(one)
     elif name == "label_changes":
         _check_changes(entry)
+    elif name == "selection_frequency":
+        _check_within(0, None, entry["unseen"])
+        for one in entry["groups"]:
+            _check_within(1, None, one["n"])
+            _check_within(one["low"], 1, one["high"])
+            _check_within(0, 1, *(one[share] for share in ("low", "mean", "never", "always")))
     else:
         if entry["weak"] is not None:  # weak labels may be taken as they are
             json_forms.check(entry["weak"], _CALIBRATED)

@@ -108,7 +108,7 @@ def difference(run: stored.Run, first: str, second: str) -> comparisons.Differen
 
 
 def by_seed(run: stored.Run) -> list[dict[str, Any]]:
-    """Per method and seed: accuracy with its Wilson interval, PGR, and of probabilities Brier score and ECE."""
+    """Per method and seed: accuracy with its Wilson interval, PGR, and of probabilities AUROC, Brier and ECE."""
     rows = []
     for method, of_seed in run.predictions.items():
         for seed in sorted(of_seed):
@@ -127,6 +127,8 @@ def by_seed(run: stored.Run) -> list[dict[str, Any]]:
                     "accuracy": right / len(run.truth),
                     "accuracy_interval": metrics.wilson_interval(right, len(run.truth)),
                     "pgr": pgr,
+                    "auroc": None if probs is None else metrics.auroc(probs, run.truth),
+                    "auroc_interval": None if probs is None else metrics.auroc_interval(probs, run.truth),
                     "brier": None if probs is None else metrics.brier_score(probs, run.truth),
                     "calibration_error": None
                     if probs is None

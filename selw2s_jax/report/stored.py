@@ -55,6 +55,8 @@ class Run:
             empty until the run is finished.
         disagreement: per seed and method that chose among labels, these labels and P(IK) on the student's half, as
             results.json has them; empty until the run is finished.
+        selection_frequency: per seed and method that chose among labels, how often rows were chosen, as results.json
+            has it.
         calibration: per seed that has one, the calibration of weak labels and P(IK), as results.json has it.
         kernels: per seed, where the run compares embeddings of its models, as results.json has it.
         label_changes: per seed and method that chose among labels, what became of the weak labels of the student's
@@ -86,6 +88,7 @@ class Run:
     missing: list[str]
     warnings: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     disagreement: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    selection_frequency: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     kernels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     label_changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -250,9 +253,13 @@ def _join(runs: Sequence[Run]) -> Run:
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
         for name in (
-            *("diagnostics", "disagreement", "calibration", "kernels", "label_changes", "reliability"),
+            "diagnostics",
+            *label_forms.FORMS,
+            "kernels",
+            "reliability",
             "continual",
-            *("p_ik", "missing"),
+            "p_ik",
+            "missing",
         )
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}

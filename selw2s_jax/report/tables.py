@@ -6,7 +6,7 @@ from typing import Any
 
 from selw2s_jax.analysis import formats, paper, results
 from selw2s_jax.analysis.formats import Column
-from selw2s_jax.report import numbers, registration_sections, stored, warnings
+from selw2s_jax.report import auroc_numbers, finding, numbers, registration_sections, stored
 
 _METHOD = Column("method", "method", "the model; what each name stands for is listed under Methods")
 _SEED = Column("seed", "seed", "base seed: of the split, the order of batches and the sampling", "count")
@@ -15,6 +15,13 @@ _N = Column("n", "n", "number of test items, the same ones for every seed and me
 _BOOTSTRAP = "bootstrapped over items and seeds, the same ones drawn for all models"
 
 _PROBABILITY = (
+    Column(
+        "auroc",
+        "AUROC",
+        "of the probability of class 1, with DeLong's 95 % interval",
+        "ratio",
+        "auroc_interval",
+    ),
     Column(
         "brier",
         "Brier",
@@ -29,8 +36,8 @@ def of_run(run: stored.Run) -> list[formats.Table]:
     """Every table of a run that has rows."""
     tables = [p_ik_table(run)]
     if run.predictions:
-        of_students = main_table(run), comparison_table(run), inheritance_table(run), label_table(run)
-        tables = [*of_students, *tables, seed_table(run)]
+        of_students = main_table(run), auroc_table(run), comparison_table(run), inheritance_table(run)
+        tables = [*of_students, label_table(run), *tables, seed_table(run)]
     return [table for table in tables if table.rows]
 
 
@@ -78,6 +85,35 @@ def main_table(run: stored.Run) -> formats.Table:
     majority = 100 * numbers.majority_class_accuracy(run)
     notes = [f"Always giving the commonest answer is right on {majority:.2f} per cent of the test items."]
     return formats.Table("main", "Main results", columns, rows, notes)
+
+
+def auroc_table(run: stored.Run) -> formats.Table:
+    columns = [
+        _METHOD,
+        Column(
+            "auroc",
+            "AUROC",
+            "area under the ROC curve of the probability of class 1 for the right class, mean over seeds; 0.5 is "
+            "chance. The 95 % interval is DeLong's, with the spread of the seeds (Student's t) added in squares",
+            "ratio",
+            "auroc_interval",
+        ),
+        Column(
+            "auroc_pgr",
+            "PGR on AUROC",
+            "performance gap recovered by the mean AUROCs in the place of accuracies; the 95 % interval is "
+            f"{_BOOTSTRAP}, and is not there where that of ceiling - weak touches zero",
+            "ratio",
+            "auroc_pgr_interval",
+        ),
+        Column("pgr", "PGR", "on accuracy, as above", "ratio"),
+        _SEEDS,
+    ]
+    notes = [
+        "AUROC asks for the order of the items alone, accuracy also for the threshold of one half. A student whose PGR "
+        "on AUROC is much higher than its PGR ranks the items well and gives one class too often."
+    ]
+    return formats.Table("auroc", "AUROC, and PGR on it", columns, auroc_numbers.rows(run), notes)
 
 
 def comparison_table(run: stored.Run) -> formats.Table:
@@ -232,7 +268,7 @@ def seed_table(run: stored.Run) -> formats.Table:
     return formats.Table("seeds", "Each seed", columns, numbers.by_seed(run))
 
 
-def finding_table(findings: Sequence[tuple[str, warnings.Finding]]) -> formats.Table:
+def finding_table(findings: Sequence[tuple[str, finding.Finding]]) -> formats.Table:
     """The warnings.
 
     Args:

@@ -1,13 +1,20 @@
 """Where a run gives no ground to conclude from, or the method did not do what it is for: what was seen, what to try."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from selw2s_jax.analysis import disagreement, formats, results
 from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.method import registry
-from selw2s_jax.report import curve_sections, disagreement_numbers, numbers, reliability_numbers, stored
+from selw2s_jax.report import (
+    curve_sections,
+    disagreement_numbers,
+    numbers,
+    prediction_warnings,
+    reliability_numbers,
+    stored,
+)
+from selw2s_jax.report.finding import Finding
 
 _NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
 _LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
@@ -22,23 +29,6 @@ _OF_FILE = "lower p_ik.gamma, or see whether the scores of p_ik.scores_file are 
 _UNREADABLE = 0.1  # share of the answers without one, above which labels are few
 _UNEVEN = 0.1  # of all answers, by which a letter is chosen more or less often than the others
 _CROWDED = 0.9  # share of the batch that are effective neighbours, above which labels are one average
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One thing that a reader has to know before the numbers.
-
-    Attributes:
-        method: the model or models that it is about.
-        seeds: as text, such as "0, 2".
-        observation: what was seen, with the numbers.
-        remedy: what to try.
-    """
-
-    method: str
-    seeds: str
-    observation: str
-    remedy: str
 
 
 def find(run: stored.Run) -> list[Finding]:
@@ -57,6 +47,7 @@ def find(run: stored.Run) -> list[Finding]:
         *_of_smoothing(run),
         *_of_p_ik(run),
         *_of_controls(run),
+        *prediction_warnings.find(run),
     ]
 
 

@@ -85,7 +85,7 @@ class Collector:
     def report(self) -> dict[str, Any]:
         """What `results.json` holds: records, summary, analyses, notes and warnings; of some worlds `by_frequency`."""
         config, inputs = self._config, self._inputs
-        records, selection, differing, changes = [], [], [], []
+        records, selection, differing, changes, frequency = [], [], [], [], []
         for seed in config.seeds:
             test = inputs.by_seed[seed].test
             correct = {
@@ -102,6 +102,7 @@ class Collector:
             selection += self._diagnose(seed)
             differing += self._labels.disagreement(seed)
             changes += self._labels.changes(seed)
+            frequency += self._labels.selection_frequency(seed)
         test = inputs.test
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
         report = {
@@ -111,6 +112,7 @@ class Collector:
             "diagnostics": selection,
             "disagreement": differing,
             "label_changes": changes,
+            "selection_frequency": frequency,
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
             "calibration": self._calibrations(),
             "kernels": kernels.describe(config, self._experiment, self._store),

@@ -128,7 +128,9 @@ class Collector:
             "rows": [
                 self._rows(seed, name) for seed in config.seeds for name in self._experiment.classifiers()
             ],
-            **dict.fromkeys(("diagnostics", "disagreement", "p_ik", "calibration"), ()),
+            **dict.fromkeys(
+                ("diagnostics", "disagreement", "selection_frequency", "p_ik", "calibration"), ()
+            ),
             "notes": [*inputs.notes, *self._notes()],
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }

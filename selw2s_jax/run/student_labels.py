@@ -5,7 +5,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from selw2s_jax.analysis import audit, disagreement
+from selw2s_jax.analysis import audit, disagreement, selection_frequency
 from selw2s_jax.experiments import selective
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.runtime import artifacts
@@ -81,6 +81,18 @@ class StudentLabels:
                     for column, of_trace in (("chosen", "ik_mask"), ("prior", "prior"), ("target", "target"))
                 }
                 found = audit.label_changes(half.labels, weak, own, **last)
+                entries.append({"method": name, "seed": seed, **found})
+        return entries
+
+    def selection_frequency(self, seed: int) -> list[dict[str, Any]]:
+        """For each method that has a trace, `selection_frequency.describe` of its rows, with `method` and `seed`."""
+        half = self._experiment.inputs.by_seed[seed].student_half
+        entries = []
+        for name in self._config.methods:
+            if (trace := self.trace(seed, name)) is not None:
+                weak, _ = self.columns(seed)
+                frequency = selection_frequency.frequencies(trace, half.ids)
+                found = selection_frequency.describe(frequency, half.labels, weak)
                 entries.append({"method": name, "seed": seed, **found})
         return entries
 

@@ -91,7 +91,7 @@ def test_page_is_whole_and_needs_nothing_else(run, files):
     inlined = [base64.b64decode(attrs["src"].removeprefix("data:image/png;base64,")) for attrs in pictures]
     kinds = (
         "results", "labels", "training", "gain_parts", "p_ik_distributions", "few_shot", "p_ik_reliability",
-        "p_ik_risk_coverage", "p_ik_selection", "power",
+        "p_ik_risk_coverage", "p_ik_selection", "misfit", "known_errors", "power",
     )  # fmt: skip
     assert inlined == [files[f"{kind}-1.png"] for kind in kinds]
     assert all(attrs["alt"] for attrs in pictures)

@@ -43,6 +43,22 @@ def test_p_ik_of_joint_training_is_that_of_its_last_step(tmp_path_factory):
     check(workdir, entry, by_id({name: values[order] for name, values in trace.items()}, "p_ik"))
 
 
+def test_rows_are_counted_as_often_as_the_trace_has_them_chosen(tmp_path_factory):
+    workdir = small_run.workdir(tmp_path_factory.getbasetemp())
+    (entry,) = json.loads((workdir / "results.json").read_text())["selection_frequency"]
+    trace = tables(workdir, "train", "selective", "trace.parquet")
+    weak = by_id(tables(workdir, "predictions", "weak labels", "predictions.parquet"), "prob_1")
+    assert (entry["method"], entry["seed"]) == ("selective", 0)
+    chosen = {name: trace["ik_mask"][trace["example_id"] == name] for name in set(trace["example_id"])}
+    assert entry["unseen"] == len(weak) - len(chosen)
+    groups, total = entry["groups"], len(chosen)
+    assert sum(one["n"] for one in groups) == total
+    assert sum(one["n"] * one["mean"] for one in groups) == pytest.approx(sum(map(np.mean, chosen.values())))
+    assert sum(one["n"] * one["always"] for one in groups) == pytest.approx(sum(map(np.all, chosen.values())))
+    sure = sum(max(weak[name], 1 - weak[name]) >= 0.6 for name in chosen)
+    assert sum(one["n"] for one in groups if one["low"] >= 0.6) == sure
+
+
 @pytest.mark.slow
 def test_frozen_scores_are_those_of_p_ik_alone_and_controls_have_them_too(tmp_path):
     config = tiny_config.make_config(

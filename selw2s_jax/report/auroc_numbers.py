@@ -1,0 +1,63 @@
+"""The numbers of a report on how models rank the test items: AUROC, and PGR of AUROCs in the place of accuracies."""
+
+import statistics
+from typing import Any
+
+import numpy as np
+
+from selw2s_jax.analysis import metrics, resampling
+from selw2s_jax.method import registry
+from selw2s_jax.report import numbers, probabilities, stored
+
+
+def rows(run: stored.Run) -> list[dict[str, Any]]:
+    """Per method: AUROC over seeds and PGR on AUROC, with 95 % intervals, and PGR on accuracy beside.
+
+    The interval of the AUROC is DeLong's with the spread of the seeds, that of PGR is bootstrapped over items and
+    seeds. No rows where the test set has one class.
+    """
+    found = {}
+    for method in run.predictions:
+        seeds = probabilities.common_seeds(run, method)
+        if not seeds or run.truth.all() or not run.truth.any():
+            continue
+        scores = probabilities.of_method(run, method, seeds)
+        area, interval = numbers.over_seeds(
+            [metrics.auroc(of_seed, run.truth) for of_seed in scores],
+            [metrics.auroc_interval(of_seed, run.truth) for of_seed in scores],
+        )
+        of_accuracy = None if method in registry.REFERENCES else numbers.gap_recovered(run, method)
+        found[method] = {
+            "method": method,
+            "auroc": area,
+            "auroc_interval": interval,
+            "auroc_pgr": None,
+            "auroc_pgr_interval": None,
+            "pgr": None if of_accuracy is None else of_accuracy.value,
+            "num_seeds": len(seeds),
+        }
+    for method, recovered in _gaps_recovered(run, list(found)).items():
+        found[method]["auroc_pgr"], found[method]["auroc_pgr_interval"] = recovered
+    return list(found.values())
+
+
+def _gaps_recovered(
+    run: stored.Run, methods: list[str]
+) -> dict[str, tuple[float | None, tuple[float, float] | None]]:
+    """PGR on AUROC of each student, with its interval: the same items and seeds drawn for all of the same seeds."""
+    found = {}
+    students = [method for method in methods if method not in registry.REFERENCES]
+    for seeds, of_seeds in probabilities.by_seeds(run, students, *registry.REFERENCES).items():
+        names = [*registry.REFERENCES, *of_seeds]
+        scores = np.stack([probabilities.of_method(run, name, seeds) for name in names])
+        means = {
+            name: statistics.fmean(metrics.auroc(of_seed, run.truth) for of_seed in of_method)
+            for name, of_method in zip(names, scores, strict=True)
+        }
+        draws = dict(zip(names, resampling.bootstrap_aurocs(scores, run.truth).T, strict=True))
+        for method in of_seeds:
+            trio = ("weak", method, "ceiling")
+            found[method] = resampling.gap_recovered(
+                [means[name] for name in trio], np.stack([draws[name] for name in trio], axis=1)
+            )
+    return found
