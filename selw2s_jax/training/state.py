@@ -198,8 +198,6 @@ def abstract(
 
 
 def _make_state(optimizer: optax.GradientTransformation, params, frozen, rule_state) -> TrainState:
-    # A copy: on a CPU the argument may be the memory of NumPy, which the step would be donated.
-    rule_state = jax.tree.map(jnp.copy, rule_state)
     return TrainState(jnp.zeros((), jnp.int32), params, frozen, optimizer.init(params), rule_state)
 
 
