@@ -205,7 +205,8 @@ class Workloads:
         sizes[batches.P_IK] = self._config.p_ik.batch_size or training.batch_size
         for kind, names in columns.carried(self._config, method).items():
             tokens = self._found.task() if kind == batches.TASK else self._found.p_ik()
-            values = {name: columns.random(name, len(tokens), generator) for name in names}
+            shapes = {name: columns.shape(self._config, name) for name in names}
+            values = {name: columns.random(shape, len(tokens), generator) for name, shape in shapes.items()}
             ids = [""] * len(tokens)
             if self.settings.is_probe(self._model):
                 shape = (len(tokens), self._model.config.embed_dim)

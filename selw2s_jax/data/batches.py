@@ -25,7 +25,7 @@ EMBEDDINGS = "embeddings"  # name of the column [N, D] that stands for the token
 _GRIDS = ("tokens", "positions", "segment_ids", "loss_weights", "answers")
 # What padding and other kinds of examples hold of a column, 0 where nothing is said: probabilities stay probabilities,
 # and examples that nobody weighs count for one.
-_NEUTRAL = {"weak_probs": 0.5, "example_weight": 1.0}
+_NEUTRAL = {"weak_probs": 0.5, "weak_each": 0.5, "example_weight": 1.0}
 _SLOTS_MULTIPLE = 8
 # Rows attend to the keys of a past besides their own, and memory grows with both. So a batch behind a long past has
 # fewer rows: all its keys are at most this many times the slots of tokens that were asked for.

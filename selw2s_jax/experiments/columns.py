@@ -24,14 +24,18 @@ class Column(NamedTuple):
     """Values of examples.
 
     Attributes:
-        shape: of one example's.
+        shape: of one example's; a name in it stands for a size of `SIZES`.
         make: makes them from the examples' texts alone; None where the experiment makes them of its own stages.
     """
 
-    shape: tuple[int, ...] = ()
+    shape: tuple[int | str, ...] = ()
     make: Maker | None = None
 
 
+# Sizes that a config says, by name.
+SIZES: dict[str, Callable[[ml_collections.ConfigDict], int]] = {
+    "members": lambda config: max(1, len(config.weak.get("members", ()))),  # weak models that label together
+}
 COLUMNS: dict[str, Column] = {
     "weak_probs": Column((2,)),  # soft labels of the weak model, or the truth where that is trained on
     "self_labels": Column(),  # the strong model's own labels, probabilities of class 1
@@ -56,12 +60,14 @@ FROZEN = {
 NEIGHBOURS = (
     "neighbours"  # the mean label of a row's neighbours in the whole set; of any method whose rule reads it
 )
-COLUMNS |= CALIBRATED | FROZEN | {NEIGHBOURS: Column((2,))}
+WEAK_EACH = "weak_each"  # soft labels of each member of the weak model; of any method whose rule reads it
+COLUMNS |= CALIBRATED | FROZEN | {NEIGHBOURS: Column((2,)), WEAK_EACH: Column(("members", 2))}
 _OF_THE_EXPERIMENT = (
     *("weak_probs", "self_labels", "given_p_ik", "ik_target", batches.EMBEDDINGS),
     *CALIBRATED,
     *FROZEN,
     NEIGHBOURS,
+    WEAK_EACH,
 )
 
 
@@ -139,7 +145,7 @@ def carried(config: ml_collections.ConfigDict, method: registry.Method) -> dict[
         if method.mask_of is not None or objectives.takes_given_scores(config, method):
             names.append("given_p_ik")
         read = (*read_by(objectives.make_objective(config, method)), *method.columns)
-        made = {NEIGHBOURS} | {name for name, column in COLUMNS.items() if column.make is not None}
+        made = {NEIGHBOURS, WEAK_EACH} | {name for name, column in COLUMNS.items() if column.make is not None}
         if method.p_ik_from != "config":
             made |= CALIBRATED.keys() | FROZEN.keys()
         names += [name for name in read if name in made]
@@ -154,10 +160,18 @@ def is_calibrated(config: ml_collections.ConfigDict, method: registry.Method) ->
     return not CALIBRATED.keys().isdisjoint(carried(config, method).get(batches.TASK, ()))
 
 
-def random(name: str, num_examples: int, generator: np.random.Generator) -> np.ndarray:
-    """Made-up values of a column, `[num_examples, *shape]` float32 in [0, 1); those of two classes add up to 1."""
-    shape = COLUMNS[name].shape
-    if shape == (2,):
-        probs = generator.random(num_examples, np.float32)
+def shape(config: ml_collections.ConfigDict, name: str) -> tuple[int, ...]:
+    """The shape of one example's values of a column, in a run of the config."""
+    return tuple(SIZES[size](config) if isinstance(size, str) else size for size in COLUMNS[name].shape)
+
+
+def random(shape: tuple[int, ...], num_examples: int, generator: np.random.Generator) -> np.ndarray:
+    """Made-up values of a column, `[num_examples, *shape]` float32 in [0, 1); those of two classes add up to 1.
+
+    Args:
+        shape: of one example's values.
+    """
+    if shape[-1:] == (2,):
+        probs = generator.random((num_examples, *shape[:-1]), np.float32)
         return np.stack([1 - probs, probs], axis=-1)
     return generator.random((num_examples, *shape), np.float32)

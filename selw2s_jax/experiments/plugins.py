@@ -65,7 +65,8 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
             objective = objectives.make_objective(config, method)
         except ValueError as error:
             raise UserError(f"method {name!r}: {error}") from error
-        _check_label_rule(name, objective, _check_columns(name, config, method))
+        given = _check_columns(name, config, method)
+        _check_label_rule(name, objective, {column: columns.shape(config, column) for column in given})
         _check_loss(name, objective)
     _check_calibration(config)
 
@@ -143,14 +144,14 @@ jax.tree_util.register_pytree_node(
 )
 
 
-def _check_label_rule(name: str, objective: objectives.Objective, given: tuple[str, ...]) -> None:
+def _check_label_rule(name: str, objective: objectives.Objective, given: dict[str, tuple[int, ...]]) -> None:
     role = f"label rule {objective.label_rule!r} of method {name!r}"
     options = dict(objective.rule_options)
     inputs = label_rules.RuleInputs(
         class_logits=_PER_CLASS,
         p_ik=_PER_EXAMPLE,
         embeddings=_float32(_NUM_EXAMPLES, _EMBED_DIM),
-        columns={column: _float32(_NUM_EXAMPLES, *columns.COLUMNS[column].shape) for column in given},
+        columns={column: _float32(_NUM_EXAMPLES, *shape) for column, shape in given.items()},
         example_mask=_MASK,
         step_fraction=_float32(),
     )

@@ -202,7 +202,7 @@ class Programs:
         """As of a run, with the columns `carried` by examples of each kind."""
         sets = {}
         for kind, size in batch_sizes.items():
-            zeros = {name: np.zeros((size, *columns.COLUMNS[name].shape)) for name in carried[kind]}
+            zeros = {name: np.zeros((size, *columns.shape(self._config, name))) for name in carried[kind]}
             tokens = [np.zeros(length, np.int32)] * size
             if self.settings.is_probe(model):
                 zeros[batches.EMBEDDINGS], tokens = np.zeros((size, model.config.embed_dim)), None

@@ -184,10 +184,14 @@ def test_a_column_that_is_not_right(make, words):
 
 def test_made_up_columns_have_the_shapes_of_real_ones():
     columns.register("mine", (4, 3))(lambda ids, texts, seed: np.zeros((len(ids), 4, 3)))
-    for name, column in columns.COLUMNS.items():
-        values = columns.random(name, 5, np.random.default_rng(0))
-        assert values.shape == (5, *column.shape) and values.dtype == np.float32
-    np.testing.assert_allclose(columns.random("weak_probs", 5, np.random.default_rng(0)).sum(-1), 1)
+    config = config_with("finetune")
+    for name in columns.COLUMNS:
+        shape = columns.shape(config, name)
+        values = columns.random(shape, 5, np.random.default_rng(0))
+        assert values.shape == (5, *shape) and values.dtype == np.float32
+    assert columns.shape(config, "mine") == (4, 3) and columns.shape(config, columns.WEAK_EACH) == (1, 2)
+    for shape in ((2,), (3, 2)):
+        np.testing.assert_allclose(columns.random(shape, 5, np.random.default_rng(0)).sum(-1), 1)
     assert columns.made("mine", "ab", ["text"] * 2, 0).dtype == np.float32
 
 
