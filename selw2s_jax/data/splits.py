@@ -4,9 +4,10 @@ Everything is decided per group (question) by draws keyed by (seed, group): with
 the rows does not matter.
 """
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,11 +83,29 @@ def sample_and_halve(
     return weak, student
 
 
-def folds(examples: Sequence[tasks.Example], num_folds: int, *, seed: int) -> np.ndarray:
-    """A fold for each example, `[N]` int32 in [0, num_folds): whole groups, about equally many in each."""
-    groups = _keyed_order(_group(examples), seed, "folds")
+def folds(
+    examples: Sequence[tasks.Example], num_folds: int, *, seed: int, purpose: str = "folds"
+) -> np.ndarray:
+    """A fold for each example, `[N]` int32 in [0, num_folds): whole groups, about equally many in each.
+
+    Args:
+        purpose: what they are for; those of different purposes are independent.
+    """
+    groups = _keyed_order(_group(examples), seed, purpose)
     fold = {name: number % num_folds for number, name in enumerate(groups)}
     return np.array([fold[example.group] for example in examples], np.int32)
+
+
+def bootstrap(examples: Sequence[tasks.Example], *, seed: int, purpose: str) -> np.ndarray:
+    """How often each example is drawn, `[N]` float32: as many groups as there are, drawn with replacement.
+
+    Args:
+        purpose: what the draws are for; those of different purposes are independent.
+    """
+    groups = sorted(_group(examples))
+    draws = [by_id.keyed_uniform(seed, purpose, str(number)) for number in range(len(groups))]
+    counts = collections.Counter(groups[int(draw * len(groups))] for draw in draws)
+    return np.array([counts[example.group] for example in examples], np.float32)
 
 
 def pick_shots(examples: Iterable[tasks.Example], *, num_shots: int = 4, seed: int) -> list[tasks.Example]:
@@ -239,10 +258,20 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class SeedData:
-    """The splits of one seed. Every seed tests on the same items. A run of P(IK) alone has no halves."""
+    """The splits of one seed. Every seed tests on the same items. A run of P(IK) alone has no halves.
+
+    Attributes:
+        weak_by_task: the weak halves of other tasks, where weak models learn these.
+    """
 
     weak_half: Split | None
     student_half: Split | None
     test: Split
     p_ik: Split | None
     p_ik_test: Split | None  # held-out questions of p_ik.task
+    weak_by_task: Mapping[str, Split] = dataclasses.field(default_factory=dict)
+
+    def named(self, name: str) -> Split | None:
+        """A split by the name of its field; of `weak_by_task` as weak_half@TASK."""
+        field, _, task = name.partition("@")
+        return self.weak_by_task[task] if task else getattr(self, field)
