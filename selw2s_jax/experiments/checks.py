@@ -82,6 +82,7 @@ _PLACES |= dict.fromkeys(
         "p_ik.scores_file",
         "self_label.file",
         "variations.file",
+        "weak.context_file",
     ),
     places.FILE,
 )

@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 import ml_collections
 
+from selw2s_jax.data import contexts as contexts_lib
 from selw2s_jax.data import doubts, fitting, members, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, data
@@ -30,6 +32,8 @@ class Inputs:
         notes: what a reader of the results has to know.
         is_papers_data: whether data and conversion are those of the paper's tables.
         warnings: those of the notes that are reasons to doubt the results.
+        contexts: by slot of a weak model and base seed, what it reads behind each example of its half, the student's
+            half and the test.
     """
 
     weak: tuple[pretrained.Model, ...]
@@ -39,6 +43,7 @@ class Inputs:
     notes: tuple[str, ...]
     is_papers_data: bool
     warnings: tuple[doubts.Doubt, ...] = ()
+    contexts: Mapping[tuple[str, int], Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def models(self) -> tuple[pretrained.Model, ...]:
@@ -72,13 +77,16 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     notes += notes_on_models(config, (*weak, strong))
     by_seed, dropped = fit(config, by_seed, weak, strong)
     notes += dropped
+    contexts, cut = _contexts(config, by_seed, weak)
+    notes += cut
     return Inputs(
         weak,
         strong,
         by_seed,
         {model.slot: recipes[model.role] for model in (*weak, strong) if model.is_made},
         notes=tuple(dict.fromkeys(notes)),
-        is_papers_data=reader.is_papers_data,
+        is_papers_data=reader.is_papers_data and not contexts,
+        contexts=contexts,
         warnings=tuple(reader.found.doubts),
     )
 
@@ -128,6 +136,30 @@ def fit(
             },
         )
         notes += dropped
+    return fitted, notes
+
+
+def _contexts(
+    config: ml_collections.ConfigDict,
+    by_seed: dict[int, splits.SeedData],
+    weak: Sequence[pretrained.Model],
+) -> tuple[dict[tuple[str, int], dict[str, str]], list[str]]:
+    """`Inputs.contexts` of the weak models, cut to what they are given to read, and notes of that."""
+    if config.weak.context_file is None or not weak:
+        return {}, []
+    found, notes = contexts_lib.read(config.weak.context_file, len(weak)), []
+    fitted: dict[tuple[str, int], dict[str, str]] = {}
+    halves = [member.half for member in members.of(config)]
+    for (model, half), (base, of_seed) in itertools.product(zip(weak, halves, strict=True), by_seed.items()):
+        read = [of_seed.named(name).read_as(config.weak.prompt) for name in (half, "student_half", "test")]
+        ids = [name for split in read for name in split.ids]
+        texts = [text for split in read for text in split.texts]
+        fitted[model.slot, base], num_cut = contexts_lib.cut(texts, found.of(model.number, ids), ids, model)
+        if num_cut:
+            notes.append(
+                f"weak.context_file: {num_cut} of {len(ids)} texts cut to the {model.max_length} tokens that the "
+                f"{model.slot} model is given, seed {base}"
+            )
     return fitted, notes
 
 

@@ -148,7 +148,7 @@ class Experiment(reading.Reading):
         keep: Sequence[bool] | None = None,
     ) -> train.Train:
         """A model on ground truth; of the examples of the halves, joined, those of `keep` alone."""
-        parts = [self.split(model.role, seed, half) for half in halves]
+        parts = [self.split(model, seed, half) for half in halves]
         split = functools.reduce(splits.Split.joined, parts)
         split = split if keep is None else split.only(keep)
         columns = {"weak_probs": examples.Truth(split)} | self.embedded(model, seed, *halves)
@@ -257,7 +257,7 @@ class Experiment(reading.Reading):
         which = f"weak fold {number + 1} of {self._config.calibration.folds}, seed {seed}"
         model = self.inputs.weak
         trained = self._supervised("weak", seed, model, "weak_half", label=which, keep=fold != number)
-        held_out = self.split("weak", seed, "weak_half").only(fold == number)
+        held_out = self.split(model, seed, "weak_half").only(fold == number)
         return self._predict(f"labels of {which}", trained, seed, "weak_half", held_out)
 
     def trained(self, seed: int, name: str) -> train.Train:
@@ -288,7 +288,7 @@ class Experiment(reading.Reading):
         """Predictions on a split, or on a part of it alone."""
         is_probe = self.settings.is_probe(trained.model)
         embedded = self.embeddings(trained.model.slot, seed, split_name) if is_probe else None
-        split = self.split(trained.model.role, seed, split_name) if part is None else part
+        split = self.split(trained.model, seed, split_name) if part is None else part
         return predict.Predict(label, self.settings, trained, split, embedded, **options)
 
     # What examples carry.

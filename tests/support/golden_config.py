@@ -150,6 +150,7 @@ GOLDEN = {
     "variations.file": str,
     "variations.kind": "auto",
     "weak.combine": "mean",
+    "weak.context_file": str,
     "weak.label_noise": 0.0,
     "weak.members": (),
     "weak.prompt": str,
