@@ -60,14 +60,17 @@ FROZEN = {
 NEIGHBOURS = (
     "neighbours"  # the mean label of a row's neighbours in the whole set; of any method whose rule reads it
 )
-# Soft labels of each weak model, and these shuffled among the examples; of any method whose rule reads them.
-WEAK_EACH = {name: Column(("members", 2)) for name in ("weak_each", "shuffled_weak_each")}
-COLUMNS |= CALIBRATED | FROZEN | WEAK_EACH | {NEIGHBOURS: Column((2,))}
+WEAK_EACH = "weak_each"  # soft labels of each member of the weak model; of any method whose rule reads it
+OF_MEMBERS = {
+    WEAK_EACH: Column(("members", 2)),
+    "shuffled_weak_each": Column(("members", 2)),  # the same shuffled among the examples
+}
+COLUMNS |= CALIBRATED | FROZEN | OF_MEMBERS | {NEIGHBOURS: Column((2,))}
 _OF_THE_EXPERIMENT = (
     *("weak_probs", "self_labels", "given_p_ik", "ik_target", batches.EMBEDDINGS),
     *CALIBRATED,
     *FROZEN,
-    *WEAK_EACH,
+    *OF_MEMBERS,
     NEIGHBOURS,
 )
 
@@ -146,7 +149,7 @@ def carried(config: ml_collections.ConfigDict, method: registry.Method) -> dict[
         if method.mask_of is not None or objectives.takes_given_scores(config, method):
             names.append("given_p_ik")
         read = (*read_by(objectives.make_objective(config, method)), *method.columns)
-        made = {NEIGHBOURS, *WEAK_EACH} | {name for name, column in COLUMNS.items() if column.make is not None}
+        made = {NEIGHBOURS, *OF_MEMBERS} | {name for name, column in COLUMNS.items() if column.make is not None}
         if method.p_ik_from != "config":
             made |= CALIBRATED.keys() | FROZEN.keys()
         names += [name for name in read if name in made]

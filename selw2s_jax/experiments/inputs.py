@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import ml_collections
 
@@ -83,12 +83,19 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
         weak,
         strong,
         by_seed,
-        {model.slot: recipes[model.role] for model in (*weak, strong) if model.is_made},
+        recipes_of((*weak, strong), recipes),
         notes=tuple(dict.fromkeys(notes)),
         is_papers_data=reader.is_papers_data and not contexts,
         contexts=contexts,
         warnings=tuple(reader.found.doubts),
     )
+
+
+def recipes_of(
+    models: Iterable[pretrained.Model], recipes: Mapping[str, world.Recipe]
+) -> dict[str, world.Recipe]:
+    """By slot, the recipes of those of the models that the run itself makes, of recipes by role."""
+    return {model.slot: recipes[model.role] for model in models if model.is_made}
 
 
 def find_weak(
