@@ -71,7 +71,10 @@ def test_losses_and_rules_have_the_defaults_of_the_config():
         for name, factory in known.items():
             shared.update(*(same_defaults(factory, config[section]) for section in known.sections(name)))
     of_completions = {"mean"}
-    assert shared == {*config.loss, *config.selection, "openai_ramp", "mask", "over"} - of_completions
+    assert (
+        shared
+        == {*config.loss, *config.selection, *config.raven, "openai_ramp", "mask", "over"} - of_completions
+    )
 
 
 def test_every_choice_is_among_its_own():

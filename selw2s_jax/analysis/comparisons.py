@@ -175,7 +175,7 @@ def _pool(correct_by_task: Sequence, num_draws: int, seed: int) -> tuple[np.ndar
     """
     means, draws = [], []
     for place, models in enumerate(correct_by_task):
-        correct = np.stack([np.asarray(values, bool) for values in models])
+        correct = np.stack([np.asarray(values, np.float64) for values in models])
         means.append(correct.mean((1, 2)))
         draws.append(bootstrap_accuracies(correct, num_draws=num_draws, seed=seed + place))
     if not means:

@@ -151,7 +151,8 @@ class Workloads:
 
         def start_training() -> state.TrainState:
             settings = self.settings.optimizer(self._model, 1 + self._config.training.warmup_steps)
-            return state.start(random_model(build, self._mesh), settings, self._mesh)[1]
+            rule_state = self._programs.computation(self._model, name).rule_state
+            return state.start(random_model(build, self._mesh), settings, self._mesh, rule_state)[1]
 
         def drive(run, held: state.TrainState, feed: Feed, clock: Clock) -> state.TrainState:
             # The trace is read where a run keeps it.

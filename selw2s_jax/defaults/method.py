@@ -80,6 +80,14 @@ def _add_losses(config: ml_collections.ConfigDict) -> None:
         adaptive_temperature=1.0,
         mean="rows",  # of completions, over: rows (Eq. 5) | tokens
     )
+    # Of raven, which weighs the labels of several weak models (weak.members).
+    config.raven = dict(
+        learning_rate=0.01,  # of the weights; 0: they stay alike
+        frozen_fraction=0.1,  # of training, over which they do
+        easy_only=True,  # there train on those rows alone whose members agree
+        mix="probabilities",  # what is averaged: probabilities | logits
+        floor=1e-6,  # what a weight is at least
+    )
     config.ceiling = dict(split="student")  # student | weak | both
     # What openai/weak-to-strong is known to do otherwise.
     config.compat = dict(

@@ -20,6 +20,7 @@ from selw2s_jax.method import (
     label_sources,
     losses,
     objectives,
+    raven,
     registry,
     reliability,
     row_weights,
@@ -122,6 +123,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "weak.combine": tuple(combinations.COMBINATIONS),
         "calibration.weak": CALIBRATIONS,
         "graph.over": ("batch", "set"),
+        "raven.mix": raven.MIXES,
         "ceiling.split": splits.CEILING_SPLITS,
         "data.mmlu_train": ("dev", "auxiliary"),
         "variations.kind": ("auto", *variation_plans.KINDS),
@@ -165,20 +167,20 @@ _POSITIVE = (
     "mesh.num_groups", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
     "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p", "answers.max_new_tokens",
-    "answers.top_p", "reliability.temperature",
+    "answers.top_p", "reliability.temperature", "raven.floor",
 )  # fmt: skip
 
 _NOT_NEGATIVE = (
     "p_ik.weight", "p_ik.temperature", "p_ik.num_test", "world.zipf_offset", "pretraining.warmup_steps",
     "checkpoint.every_steps",
     "training.weight_decay", "training.warmup_steps", "loss.product_weak_power", "loss.product_student_power",
-    "answers.temperature",
+    "answers.temperature", "raven.learning_rate",
 )  # fmt: skip
 
 _UNIT_INTERVAL = (
     "p_ik.gamma", "graph.alpha", "world.judged_share", "world.judged_power", "world.stated_share",
     "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction", "weak.label_noise",
-    "generation.top_p", "answers.top_p",
+    "generation.top_p", "answers.top_p", "raven.frozen_fraction", "raven.floor",
 )  # fmt: skip
 
 # Adam divides by 1 - b, dropout by 1 - its rate.

@@ -163,14 +163,24 @@ def _check_label_rule(name: str, objective: objectives.Objective, given: dict[st
         step_fraction=_float32(),
     )
 
-    def label(inputs: label_rules.RuleInputs) -> label_rules.Labels:
-        inputs = inputs._replace(columns=_Given(inputs.columns))
-        return label_rules.get(objective.label_rule, **options)(inputs)
+    def start():
+        return label_rules.with_state(label_rules.get(objective.label_rule, **options)).init(given)
 
-    labels = _trace(role, label, inputs)
+    def label(inputs: label_rules.RuleInputs, state: Any) -> tuple[label_rules.Labels, Any]:
+        inputs = inputs._replace(columns=_Given(inputs.columns))
+        return label_rules.with_state(label_rules.get(objective.label_rule, **options)).label(inputs, state)
+
+    state = _trace(role, start)
+    found = _trace(role, label, inputs, state)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise UserError(f"{role} returns {_describe(found)}: with a state return (label_rules.Labels, state)")
+    labels, next_state = found
     if not isinstance(labels, label_rules.Labels):
         raise UserError(f"{role} returns {_describe(labels)}: return label_rules.Labels")
+    _check_state(role, state, next_state)
     expected = {"targets": _PER_CLASS, "prior": _PER_CLASS, "ik_mask": _MASK, "p_ik": _PER_EXAMPLE}
+    if labels.in_loss is not None:
+        expected["in_loss"] = _MASK
     for field, shape in expected.items():
         _check_array(f"{role}: {field}", getattr(labels, field), shape)
     if not isinstance(labels.metrics, dict):
@@ -178,6 +188,16 @@ def _check_label_rule(name: str, objective: objectives.Objective, given: dict[st
     for key, value in labels.metrics.items():
         if getattr(value, "shape", None) != ():
             raise UserError(f"{role}: metrics[{key!r}] is {_describe(value)}: make it a scalar")
+
+
+def _check_state(role: str, first: Any, following: Any) -> None:
+    if jax.tree.structure(first) != jax.tree.structure(following):
+        raise UserError(f"{role} starts from another kind of state than it returns: keep its structure")
+    for old, new in zip(jax.tree.leaves(first), jax.tree.leaves(following), strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise UserError(
+                f"{role} makes {_describe(new)} of {_describe(old)} in its state: keep shape and dtype"
+            )
 
 
 def _check_loss(name: str, objective: objectives.Objective) -> None:

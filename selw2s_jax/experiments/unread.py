@@ -112,7 +112,8 @@ def _of_class_head(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
 def _of_completion(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, Iterator[_Rule]]]:
     of_loss = tuple(name for name in _keys(config, ("loss",)) if name != "loss.mean")
     of_classes = (
-        *("p_ik", "self_label", "generation", "calibration", "selection", "graph", "compat", "analysis"),
+        *("p_ik", "self_label", "generation", "calibration", "selection", "graph"),
+        *("raven", "compat", "analysis"),
         *(*of_loss, "weak.prompt", "weak.context_file", "weak.label_noise", "ceiling", "training.embed_once"),
         *("weak.members", "weak.rows", "weak.combine", "weak.task"),
         *("data.conversion", "seed.conversion", "seed.shots"),
@@ -180,7 +181,7 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     p_ik, methods = config.p_ik, _methods(config)
     is_alone, trains_p_ik = registry.is_p_ik_alone(config.methods), objectives.needs_p_ik_data(config)
     read = _options_read(config, methods)
-    for name in _keys(config, ("loss", "graph", "selection", "compat.openai_ramp")):
+    for name in _keys(config, ("loss", "graph", "selection", "raven", "compat.openai_ramp")):
         yield (name,), name in read, "no method of the run has such an option"
     own_labels = any(method.uses_self_labels for method in methods)
     of_labels = ("self_label.source", "self_label.soft", "self_label.file")

@@ -53,9 +53,29 @@ class Labels(NamedTuple):
     ik_mask: jax.Array  # [E] bool
     p_ik: jax.Array  # [E] the scores that made the mask
     metrics: dict[str, jax.Array]  # scalars to log
+    # [E] bool: the rows that the loss is a mean over, of those that count; None: all of them. Where there is none it is
+    # 0. The others' targets are trained on no more than those of padding.
+    in_loss: jax.Array | None = None
 
 
-LabelRule = Callable[[RuleInputs], Labels]
+class WithState(NamedTuple):
+    """A label rule that keeps something from step to step, as the weights of several weak models.
+
+    Its state is a pytree of small arrays, whose shapes and dtypes never change. It is part of the training's state:
+    whole on every device, saved and restored with the rest. What of it is to be logged a rule puts into
+    `Labels.metrics`.
+
+    Attributes:
+        init: makes the state before the first step, of the shape of one example's values of each column.
+        label: `(inputs, state) -> (labels, the state after this step)`. It is asked once a step, of the whole global
+            batch, and all is without gradient.
+    """
+
+    init: Callable[[Mapping[str, tuple[int, ...]]], Any]
+    label: Callable[[RuleInputs, Any], tuple[Labels, Any]]
+
+
+LabelRule = Callable[[RuleInputs], Labels] | WithState
 # Names of columns, or a function of the factory's options that gives them.
 Reads = tuple[str, ...] | Callable[..., tuple[str, ...]]
 
@@ -106,7 +126,7 @@ class Registry(factories.Registry):
 LABEL_RULES = Registry(
     "label rule",
     reads=("weak_probs",),
-    built_in=("selw2s_jax.method.selection", "selw2s_jax.method.controls", "selw2s_jax.method.posterior"),
+    built_in=tuple(f"selw2s_jax.method.{name}" for name in ("selection", "controls", "posterior", "raven")),
 )
 register, reads = LABEL_RULES.register, LABEL_RULES.reads
 
@@ -118,6 +138,13 @@ def get(name: str, **options) -> LabelRule:
         KeyError: no label rule of that name.
     """
     return LABEL_RULES.make(name, **options)
+
+
+def with_state(rule: LabelRule) -> WithState:
+    """A label rule as one with a state, which is empty where the rule keeps none."""
+    if isinstance(rule, WithState):
+        return rule
+    return WithState(lambda shapes: (), lambda inputs, state: (rule(inputs), state))
 
 
 @register("given")

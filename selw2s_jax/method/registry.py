@@ -143,6 +143,13 @@ register(
     "chi_squared", Method(loss="chi_squared", description="chi-squared divergence instead of cross-entropy")
 )
 register(
+    "raven",
+    Method(
+        label_rule="raven",
+        description="on labels of all weak models, by weights that are learned beside it (RAVEN, 2510.21332)",
+    ),
+)
+register(
     "selective",
     Method(
         label_rule="selective",

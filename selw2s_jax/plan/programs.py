@@ -125,10 +125,11 @@ class Programs:
         if objectives.trains_p_ik(config, method):
             batch_sizes[batches.P_IK] = config.p_ik.batch_size or config.training.batch_size
         mesh, settings = self.mesh(model), self.settings.optimizer(model, self._num_steps())
-        forward = step.classify_embeddings if self.settings.is_probe(model) else step.classify
-        computation = step.classification(objectives.make_objective(config, method), forward)
+        computation = self.computation(model, method_name)
         classifier = self._abstract_classifier(model, p_ik_head=batches.P_IK in batch_sizes)
-        graphdef, abstract_state, shardings = state.abstract(classifier, settings, mesh)
+        graphdef, abstract_state, shardings = state.abstract(
+            classifier, settings, mesh, computation.rule_state
+        )
         function = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
         batch = self._train_batch(model, columns.carried(config, method), batch_sizes, length, shape)
         num_params = count(abstract_state.params) + count(abstract_state.frozen)
@@ -137,6 +138,16 @@ class Programs:
         costs |= {"num_micro": batch.tokens.shape[0]}
         return self._program(
             f"train {method_name}", model, batch, length, costs, function, (abstract_state, batch)
+        )
+
+    def computation(self, model: pretrained.Model, method_name: str) -> step.Computation:
+        """What the train step of a method computes."""
+        method, config = registry.METHODS[method_name], self._config
+        names = columns.carried(config, method).get(batches.TASK, ())
+        return step.classification(
+            objectives.make_objective(config, method),
+            step.classify_embeddings if self.settings.is_probe(model) else step.classify,
+            {name: columns.shape(config, name) for name in names},
         )
 
     def scores(self, model: pretrained.Model, length: int, *, p_ik_head: bool) -> Program:

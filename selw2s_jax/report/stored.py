@@ -55,6 +55,9 @@ class Run:
         warnings: reasons to doubt them that its data gave, each with observation and remedy.
         missing: what is planned and not there.
         settings: by dotted config key, what a sweep varied beside task and models; empty for a run of its own.
+        members: by what each of several weak models is called and seed, its predictions as above; empty where there is
+            one, which "weak" is then.
+        member_labels: per seed and each of several weak models, what its labels are worth, as results.json has it.
     """
 
     workdir: epath.Path
@@ -74,6 +77,8 @@ class Run:
     reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    members: dict[str, dict[int, np.ndarray]] = dataclasses.field(default_factory=dict)
+    member_labels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -85,8 +90,8 @@ class Run:
 
     @property
     def weak(self) -> str | None:
-        """Name of the weak model; None where P(IK) alone is trained."""
-        return self.manifest["models"].get("weak", {}).get("name")
+        """Name of the weak model, or of several together; None where P(IK) alone is trained."""
+        return manifests.weak_name(self.manifest)
 
     @property
     def strong(self) -> str:
@@ -136,9 +141,17 @@ class Run:
         """Whether a method gets each item right, `[S, N]` bool."""
         return np.stack([self.answers(method, seed) for seed in seeds]) == self.truth
 
+    def weak_performance(self, seeds: Sequence[int]) -> np.ndarray:
+        """What PGR takes as the weak model's, `[S, N]`: whether it gets each item right, of several the mean share."""
+        if not self.members:
+            return self.correct("weak", seeds)
+        each = [np.stack([of_seed[seed] for seed in seeds]) > 0.5 for of_seed in self.members.values()]
+        return np.mean([answers == self.truth for answers in each], axis=0)
+
     def common_seeds(self, *methods: str) -> list[int]:
-        """The seeds, sorted, that all of these methods are finished for."""
+        """The seeds, sorted, that all of these methods are finished for; of "weak" each of several models too."""
         seeds = [set(self.predictions.get(method, {})) for method in methods]
+        seeds += [set(of_seed) for of_seed in self.members.values() if "weak" in methods]
         return sorted(set.intersection(*seeds))
 
 
@@ -227,7 +240,7 @@ def _join(runs: Sequence[Run]) -> Run:
 
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
-        for name in ("diagnostics", "disagreement", "calibration", "reliability", "p_ik", "missing")
+        for name in ("member_labels", "diagnostics", "disagreement", "calibration", "reliability", "p_ik", "missing")
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):
@@ -238,6 +251,7 @@ def _join(runs: Sequence[Run]) -> Run:
         runs[0],
         manifest=manifest,
         predictions=by_method("predictions"),
+        members=by_method("members"),
         logs=by_method("logs"),
         steps=by_method("steps"),
         p_ik_items={key: questions for run in runs for key, questions in run.p_ik_items.items()},
@@ -276,14 +290,8 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
     json_forms.check(manifest, forms.MANIFEST)
     forms.check_seeds(manifest)
     ids, truth = _read_truth(folder, manifest["test"])
-    predictions: dict[str, dict[int, np.ndarray]] = {}
-    for entry in manifest["test"]["evaluations"]:
-        stage = evaluations.stage_of(entry)
-        values = stored.read(stage, entry["key"])
-        if values is not None:
-            join = by_id.join if stage == evaluations.CLASSES else by_id.join_texts
-            of_method = predictions.setdefault(entry["method"], {})
-            of_method[entry["seed"]] = join(values, ids, f"artifact {stage}/{entry['key']}")
+    manifests.weak_name(manifest)  # that it can be told
+    predictions = _read_predictions(manifest["test"]["evaluations"], ids, stored)
     missing = [
         stage["label"]
         for stage in manifest["stages"]
@@ -299,12 +307,28 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
         ),
         truth=truth,
         predictions=predictions,
+        members=_read_predictions(manifest["test"].get("members", []), ids, stored),
         logs=_read_logs(stored.workdir, manifest["students"]),
         steps={} if truth.dtype == bool else _read_steps(stored.store, manifest),
         **results,
         missing=missing + reasons,
         settings={key: _value(manifest["config"], key) for key in axes if key not in _NAMED_AXES},
     )
+
+
+def _read_predictions(
+    entries: Sequence[Mapping[str, Any]], ids: Sequence[str], stored: "_Stored"
+) -> dict[str, dict[int, np.ndarray]]:
+    """By method and seed the predictions of those evaluations that are finished, in the order of the ids."""
+    predictions: dict[str, dict[int, np.ndarray]] = {}
+    for entry in entries:
+        stage = evaluations.stage_of(entry)
+        values = stored.read(stage, entry["key"])
+        if values is not None:
+            join = by_id.join if stage == evaluations.CLASSES else by_id.join_texts
+            of_method = predictions.setdefault(entry["method"], {})
+            of_method[entry["seed"]] = join(values, ids, f"artifact {stage}/{entry['key']}")
+    return predictions
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:
@@ -385,6 +409,9 @@ def _read_results(
                 name: [label_forms.checked(name, entry) for entry in stored_results.get(name, [])]
                 for name in label_forms.FORMS
             },
+            "member_labels": [
+                label_forms.checked_member(entry) for entry in stored_results.get("members", [])
+            ],
             "reliability": [
                 reliability_forms.checked(entry) for entry in stored_results.get("reliability", [])
             ],

@@ -106,13 +106,14 @@ class Train(training.Training):
     def write(self, folder, bench: workbench.Workbench) -> None:
         """Trains, writes the weights that were trained, trace and summary, and leaves the model on the devices."""
         sets = {kind: carried.read(self.model, bench.store) for kind, carried in self.by_kind.items()}
+        shapes = sets[batches.TASK].column_shapes if batches.TASK in sets else {}
         fitted, summary = self.train_on(
             bench,
             sets,
             self.batch_sizes,
             self.num_steps,
             objective=self.objective,
-            computation=step.classification(self.objective, self.forward),
+            computation=step.classification(self.objective, self.forward, shapes),
             keep_trace=self.objective.label_rule != "given",
         )
         _warn_of_lonely_rows(fitted.metrics["last_step"])

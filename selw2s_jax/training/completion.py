@@ -57,17 +57,18 @@ def batch_loss(
     log_prob_sums: jax.Array,
     batch: batches.Batch,
     step_fraction: jax.Array,
+    rule_state: tuple,
     *,
     mean: str,
     normalize: bool,
-) -> tuple[jax.Array, tuple[dict[str, jax.Array], tuple]]:
+) -> tuple[jax.Array, tuple[dict[str, jax.Array], tuple, tuple]]:
     """Loss of the global batch from the log-probabilities [N] of its answers, N = M * E.
 
     Args:
         batch: its per-example fields flattened to the same axis.
 
     Returns:
-        The scalar loss, and (metrics, no trace): "loss", "loss_unweighted", as if all weights were 1, and
+        The scalar loss, and (metrics, no trace, no state): "loss", "loss_unweighted", as if all weights were 1, and
         "mean_weight".
     """
     del step_fraction
@@ -84,4 +85,4 @@ def batch_loss(
         "loss_unweighted": loss_of(ones),
         "mean_weight": step_lib.weighted_mean(weights, is_row.astype(jnp.float32)),
     }
-    return total, (metrics, ())
+    return total, (metrics, (), rule_state)

@@ -117,11 +117,15 @@ def fit(
         Preempted: the run was told to stop; its state is saved.
     """
     with files.checkpoints() as checkpoints:
-        graphdef, abstract_state, shardings = state.abstract(abstract, optimizer, mesh)
+        graphdef, abstract_state, shardings = state.abstract(
+            abstract, optimizer, mesh, computation.rule_state
+        )
         # What is frozen is a function of the pretrained model, and is not saved.
         saved = checkpoints.latest(abstract_state._replace(frozen=()))
         if saved is None:
-            graphdef, train_state, shardings = state.start(initialize(), optimizer, mesh)
+            graphdef, train_state, shardings = state.start(
+                initialize(), optimizer, mesh, computation.rule_state
+            )
         else:
             train_state = saved.state._replace(frozen=abstract_state.frozen)
             if jax.tree.leaves(abstract_state.frozen):

@@ -25,10 +25,10 @@ def _forward(model: decoder.Decoder, micro: text_rows.TextBatch, step: jax.Array
     return model.next_token_losses(hidden, targets)
 
 
-def _loss(cross_entropy: jax.Array, batch: text_rows.TextBatch, step_fraction: jax.Array):
+def _loss(cross_entropy: jax.Array, batch: text_rows.TextBatch, step_fraction: jax.Array, rule_state):
     del step_fraction
     total = step.weighted_mean(cross_entropy, batch.loss_weights)
-    return total, ({"loss": total}, ())
+    return total, ({"loss": total}, (), rule_state)
 
 
 def initialize(config: registry.ModelConfig, seed: int, **options) -> decoder.Decoder:

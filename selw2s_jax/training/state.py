@@ -24,6 +24,7 @@ class TrainState(NamedTuple):
     params: Any  # nnx.State of what is trained, master dtype
     frozen: Any  # nnx.State of the rest of the model, which no step changes
     opt_state: Any
+    rule_state: Any = ()  # what the computation's loss keeps from step to step: that of a label rule with a state
 
 
 class OptimizerSettings(NamedTuple):
@@ -127,19 +128,22 @@ def split(model: nnx.Module, trained: str) -> tuple[nnx.GraphDef, nnx.State, nnx
 
 
 def start(
-    classifier: nnx.Module, settings: OptimizerSettings, mesh: jax.sharding.Mesh
+    classifier: nnx.Module, settings: OptimizerSettings, mesh: jax.sharding.Mesh, rule_state: Any = ()
 ) -> tuple[nnx.GraphDef, TrainState, TrainState]:
     """A fresh state around a classifier's variables, which it takes over (their buffers are donated).
+
+    Args:
+        rule_state: of the computation.
 
     Returns:
         The classifier's graphdef, the `TrainState`, and the state's shardings on the mesh.
     """
     optimizer = make_optimizer(settings)
     graphdef, params, frozen = split(classifier, settings.trained)
-    shardings = _state_shardings(params, frozen, optimizer, mesh)
+    shardings = _state_shardings(params, frozen, optimizer, mesh, rule_state)
     params, frozen = jax.device_put((params, frozen), (shardings.params, shardings.frozen))
     make = jax.jit(functools.partial(_make_state, optimizer), donate_argnums=(0, 1), out_shardings=shardings)
-    return graphdef, make(params, frozen), shardings
+    return graphdef, make(params, frozen, rule_state), shardings
 
 
 def resume(
@@ -174,32 +178,33 @@ def load_trained(
 
 
 def abstract(
-    classifier: nnx.Module, settings: OptimizerSettings, mesh: jax.sharding.Mesh
+    classifier: nnx.Module, settings: OptimizerSettings, mesh: jax.sharding.Mesh, rule_state: Any = ()
 ) -> tuple[nnx.GraphDef, TrainState, TrainState]:
     """`start` without arrays.
 
     Args:
         classifier: a module of `ShapeDtypeStruct`s, as `nnx.eval_shape` makes it.
+        rule_state: of the computation.
 
     Returns:
         Its graphdef, the `TrainState` of `ShapeDtypeStruct`s with their shardings, and the shardings alone.
     """
     optimizer = make_optimizer(settings)
     graphdef, params, frozen = split(classifier, settings.trained)
-    shardings = _state_shardings(params, frozen, optimizer, mesh)
-    shapes = jax.eval_shape(functools.partial(_make_state, optimizer), params, frozen)
+    shardings = _state_shardings(params, frozen, optimizer, mesh, rule_state)
+    shapes = jax.eval_shape(functools.partial(_make_state, optimizer), params, frozen, rule_state)
     shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
     return graphdef, shapes, shardings
 
 
-def _make_state(optimizer: optax.GradientTransformation, params, frozen) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, frozen, optimizer.init(params))
+def _make_state(optimizer: optax.GradientTransformation, params, frozen, rule_state) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, frozen, optimizer.init(params), rule_state)
 
 
 def _state_shardings(
-    params, frozen, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh
+    params, frozen, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh, rule_state
 ) -> TrainState:
-    """Moments are laid out as their parameters; counters and factored moments are whole on every device."""
+    """Moments are laid out as their parameters; counters, factored moments and rules' states are whole everywhere."""
     of_params, whole = sharding.param_shardings(mesh, params), sharding.replicated(mesh)
     leaves = zip(
         jax.tree_util.tree_leaves_with_path(params), jax.tree_util.tree_leaves(of_params), strict=True
@@ -215,4 +220,5 @@ def _state_shardings(
         return whole
 
     opt_state = jax.tree_util.tree_map_with_path(of_moment, jax.eval_shape(optimizer.init, params))
-    return TrainState(whole, of_params, sharding.param_shardings(mesh, frozen), opt_state)
+    of_rule = jax.tree.map(lambda _: whole, rule_state)
+    return TrainState(whole, of_params, sharding.param_shardings(mesh, frozen), opt_state, of_rule)

@@ -8,7 +8,8 @@ the full-batch gradient whatever the micro-batch size.
 """
 
 import functools
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -29,24 +30,34 @@ class Computation(NamedTuple):
     Here `classification`; `completion.completion` and `pretraining.next_token` in files of their own.
 
     `step` [] int32 is all that randomness in `forward` may depend on besides its other arguments: it is called twice.
-    `loss(outputs, batch, step_fraction) -> (scalar, (metrics, trace))` sees outputs and per-example fields with
-    the micro-batches joined; it alone couples examples, so that micro-batching is exact.
+    `loss(outputs, batch, step_fraction, rule_state) -> (scalar, (metrics, trace, rule_state))` sees outputs and
+    per-example fields with the micro-batches joined; it alone couples examples, so that micro-batching is exact.
+    What it keeps from step to step is `rule_state`, a pytree of arrays: here as it is before the first step.
     """
 
     forward: Callable[..., Any]
     loss: Callable[..., Any]
+    rule_state: Any = ()
 
 
-def classification(objective: objectives.Objective, forward: Callable[..., Any] | None = None) -> Computation:
+def classification(
+    objective: objectives.Objective,
+    forward: Callable[..., Any] | None = None,
+    column_shapes: Mapping[str, tuple[int, ...]] = types.MappingProxyType({}),
+) -> Computation:
     """The computation of every method: both heads, a label rule and a loss.
 
     Args:
         forward: `classify` (the default), or `classify_embeddings`.
+        column_shapes: of one example's values of each column of the task's examples; the first state of a rule that
+            keeps one is made of them.
     """
-    rule = label_rules.get(objective.label_rule, **dict(objective.rule_options))
+    rule = label_rules.with_state(label_rules.get(objective.label_rule, **dict(objective.rule_options)))
     loss = losses.get(objective.loss, **dict(objective.loss_options))
     return Computation(
-        forward or classify, functools.partial(batch_loss, rule=rule, loss=loss, objective=objective)
+        forward or classify,
+        functools.partial(batch_loss, rule=rule, loss=loss, objective=objective),
+        rule.init(column_shapes) if objective.task_weight != 0 else (),
     )
 
 
@@ -109,11 +120,12 @@ def batch_loss(
     outputs: heads.Outputs,
     batch: batches.Batch,
     step_fraction: jax.Array,
+    rule_state: Any = (),
     *,
-    rule: label_rules.LabelRule,
+    rule: label_rules.WithState,
     loss: losses.Loss,
     objective: objectives.Objective,
-) -> tuple[jax.Array, tuple[dict[str, jax.Array], Trace]]:
+) -> tuple[jax.Array, tuple[dict[str, jax.Array], Trace, Any]]:
     """Loss of the global batch (Eq. 4) from the model's outputs.
 
     Each of its two terms is a mean over the examples of its kind, and 0 where the batch has none.
@@ -121,9 +133,10 @@ def batch_loss(
     Args:
         outputs: with leading axis N = M * E.
         batch: its per-example fields flattened to the same axis.
+        rule_state: of the label rule.
 
     Returns:
-        The scalar loss, and (metrics, Trace).
+        The scalar loss, and (metrics, Trace, the rule's next state).
     """
     p_ik_logits = outputs.p_ik_logits
     if p_ik_logits is None:
@@ -136,10 +149,13 @@ def batch_loss(
     labels = _no_labels(p_ik)
     loss_task = loss_ik = jnp.zeros(())
     if objective.task_weight != 0:  # else nobody made what the rule reads
-        labels = rule(_rule_inputs(outputs, p_ik, batch, task_weights > 0, step_fraction))
+        inputs = _rule_inputs(outputs, p_ik, batch, task_weights > 0, step_fraction)
+        labels, rule_state = rule.label(inputs, rule_state)
         # Targets of slots without weight must not bring NaN into the gradient, where 0 * NaN is NaN.
         targets = jax.lax.stop_gradient(jnp.where(task_weights[:, None] > 0, labels.targets, 0.5))
         labels = labels._replace(targets=targets)
+        if labels.in_loss is not None:
+            task_weights = jnp.where(labels.in_loss, task_weights, 0.0)
         per_example = loss(outputs.class_logits, targets, step_fraction, task_weights > 0)
         loss_task = weighted_mean(per_example, task_weights, batch.example_weight)
     if "ik_target" in batch.columns:
@@ -149,7 +165,7 @@ def batch_loss(
     total = objective.task_weight * loss_task + objective.p_ik_weight * loss_ik
     metrics = {"loss": total, "loss_task": loss_task, "loss_ik": loss_ik, **labels.metrics}
     trace = Trace(labels.p_ik, labels.ik_mask, labels.prior[:, 1], labels.targets[:, 1])
-    return total, (metrics, trace)
+    return total, (metrics, trace, rule_state)
 
 
 def _rule_inputs(
@@ -175,7 +191,7 @@ def _no_labels(p_ik: jax.Array) -> label_rules.Labels:
 def loss_and_grads(
     graphdef, state: state_lib.TrainState, batch: batches.Batch, step_fraction, computation: Computation
 ):
-    """Gradients of one global batch in the structure of `state.params`, metrics and trace."""
+    """Gradients of one global batch in the structure of `state.params`, metrics, trace and the next `rule_state`."""
     params = state.params
 
     def forward(params, micro: batches.Batch):
@@ -187,13 +203,14 @@ def loss_and_grads(
     value_and_grad = jax.value_and_grad(computation.loss, has_aux=True)
     if num_micro == 1:
         outputs, pull = jax.vjp(lambda params: forward(params, flat), params)
-        (_, aux), d_outputs = value_and_grad(outputs, flat, step_fraction)
+        (_, aux), d_outputs = value_and_grad(outputs, flat, step_fraction, state.rule_state)
         (grads,) = pull(d_outputs)
         return grads, *aux
 
     # Twice forward: what the backward pass of all micro-batches needs does not fit, their outputs do.
     _, outputs = jax.lax.scan(lambda _, micro: (None, forward(params, micro)), None, batch)
-    (_, aux), d_outputs = value_and_grad(jax.tree.map(flatten, outputs), flat, step_fraction)
+    joined = jax.tree.map(flatten, outputs)
+    (_, aux), d_outputs = value_and_grad(joined, flat, step_fraction, state.rule_state)
     d_outputs = jax.tree.map(lambda d, like: d.reshape(like.shape), d_outputs, outputs)
 
     def accumulate(total, micro_and_cotangent):
@@ -227,11 +244,11 @@ def make_train_step(
 
     def train_step(state: state_lib.TrainState, batch: batches.Batch):
         step_fraction = state.step.astype(jnp.float32) / settings.num_steps
-        grads, metrics, trace = loss_and_grads(graphdef, state, batch, step_fraction, computation)
+        grads, metrics, trace, rule_state = loss_and_grads(graphdef, state, batch, step_fraction, computation)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate(state.step)}
-        state = state._replace(step=state.step + 1, params=params, opt_state=opt_state)
+        state = state._replace(step=state.step + 1, params=params, opt_state=opt_state, rule_state=rule_state)
         return state, metrics, trace
 
     whole = sharding.replicated(mesh)

@@ -222,6 +222,20 @@ def test_the_label_rule_and_the_selector_of_the_guide(registrations, plugin):
     np.testing.assert_array_equal(labels.ik_mask, expected)
 
 
+def test_the_label_rule_with_a_state_of_the_guide(registrations, plugin):
+    plugin("my_votes")
+    config = config_lib.default_config()
+    config.weak.model = config.strong.model = "gpt2"
+    config.methods = ("steady",)
+    plugins.check_methods(config_lib.normalize(config))
+    inputs, rule = random_arrays.rule_inputs(3, 11), label_rules.get("steady", memory=0.75)
+    weak, mask = np.asarray(inputs.columns["weak_each"]), np.asarray(inputs.example_mask)
+    labels, trust = rule.label(inputs, rule.init({"weak_each": weak.shape[1:]}))
+    np.testing.assert_allclose(labels.targets, weak.mean(1), rtol=1e-5)
+    same = (weak[..., 1] > 0.5) == np.asarray(inputs.class_logits.argmax(-1) == 1)[:, None]
+    np.testing.assert_allclose(trust, 0.75 + 0.25 * same[mask].mean(0), rtol=1e-5)
+
+
 def test_the_task_of_the_guide(plugin, tmp_path):
     plugin("my_tasks")
     rows = {

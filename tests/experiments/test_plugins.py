@@ -181,6 +181,38 @@ def test_a_label_rule_that_returns_something_else(write_module, value, words):
     assert_refused(config_with("my_methods"), "label rule 'own' of method 'own'", *words)
 
 
+STATE = """
+@label_rules.register("own")
+def make_rule():
+    def label(inputs, state):
+        labels = label_rules.Labels(inputs.weak_probs, inputs.weak_probs, inputs.example_mask, inputs.p_ik, {{}}{named})
+        return {value}
+    return label_rules.WithState(lambda shapes: jnp.zeros(shapes["weak_probs"]), label)
+
+registry.register("own", registry.Method(label_rule="own"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "named", "words"),
+    [
+        ("labels, state + 1", "", None),
+        ("labels, state", ", inputs.example_mask", None),
+        ("labels", "", ["returns a Labels", "return (label_rules.Labels, state)"]),
+        ("labels, (state, state)", "", ["another kind of state than it returns"]),
+        ("labels, state[:1]", "", ["makes float32[1] of float32[2] in its state: keep shape and dtype"]),
+        ("labels, state > 0", "", ["makes bool[2] of float32[2] in its state"]),
+        ("labels, state", ", inputs.p_ik", ["in_loss is float32[3]", "make it bool[3]"]),
+    ],
+)
+def test_a_label_rule_with_a_state(write_module, value, named, words):
+    write_module("my_methods", STATE.format(value=value, named=named))
+    if words is None:
+        load_and_check(config_with("my_methods"))
+    else:
+        assert_refused(config_with("my_methods"), "label rule 'own' of method 'own'", *words)
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [

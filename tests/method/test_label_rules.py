@@ -30,7 +30,9 @@ def labels_of(name: str, inputs: label_rules.RuleInputs) -> label_rules.Labels:
     if "selector" in taken:
         taken |= selection.SELECTORS.option_names("threshold") | selection.REFINERS.option_names("graph")
     options = {option: value for option, value in RULE_OPTIONS.items() if option in taken}
-    return label_rules.get(name, **options)(inputs)
+    rule = label_rules.with_state(label_rules.get(name, **options))
+    first = rule.init({column: values.shape[1:] for column, values in inputs.columns.items()})
+    return rule.label(inputs, first)[0]
 
 
 @pytest.mark.parametrize("name", LABEL_RULES)

@@ -55,8 +55,8 @@ def forward(model, micro, step):
     return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last)
 
 
-def loss(outputs, batch, step_fraction):
-    return jnp.sum(outputs.class_logits**2) + jnp.sum(outputs.p_ik_logits**2), (None, None)
+def loss(outputs, batch, step_fraction, rule_state):
+    return jnp.sum(outputs.class_logits**2) + jnp.sum(outputs.p_ik_logits**2), (None, None, rule_state)
 
 
 def compiled_flops(config, *, trained="all", remat="full", backward=True, num_micro=1):

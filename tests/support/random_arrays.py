@@ -64,6 +64,12 @@ def calibrated_columns(seed: int, num_rows: int) -> dict[str, np.ndarray]:
     return {name: values.astype(np.float32) for name, values in made.items()}
 
 
+def weak_each(seed: int, num_rows: int, num_members: int = 3) -> np.ndarray:
+    """The column of several weak models `[N, K, 2]`, which agree in their class on some rows and not on others."""
+    prob_1 = np.random.default_rng([seed, 6]).random((num_rows, num_members)).astype(np.float32)
+    return np.stack([np.float32(1) - prob_1, prob_1], axis=-1)
+
+
 def rule_inputs(seed: int, num_rows: int) -> label_rules.RuleInputs:
     p_ik, weak_probs, self_labels, embeddings, mask = random_selection(seed, num_rows)
     return label_rules.RuleInputs(
@@ -74,6 +80,7 @@ def rule_inputs(seed: int, num_rows: int) -> label_rules.RuleInputs:
             "weak_probs": jnp.asarray(weak_probs),
             "self_labels": jnp.asarray(self_labels),
             "given_p_ik": 1.0 - jnp.asarray(p_ik),
+            "weak_each": jnp.asarray(weak_each(seed, num_rows)),
             **{name: jnp.asarray(values) for name, values in calibrated_columns(seed, num_rows).items()},
         },
         example_mask=jnp.asarray(mask),

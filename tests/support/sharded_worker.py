@@ -41,6 +41,7 @@ def make_objective(method: registry.Method) -> objectives.Objective:
     config = config_lib.default_config()
     config.p_ik.gamma, config.p_ik.weight = 0.5, 0.7
     config.graph.alpha, config.graph.tau = 0.5, 0.5
+    config.raven.learning_rate = 0.5
     return objectives.make_objective(config, method)
 
 
@@ -91,7 +92,7 @@ def run_steps(model, data, computation: step.Computation, mesh: jax.sharding.Mes
     With b1 = 0, Adam's first moment is the gradient. The first step is left out, where ramps are still 0.
     """
     settings = state.OptimizerSettings(1e-6, NUM_STEPS, b1=0.0, **optimizer)
-    graphdef, train_state, shardings = state.start(model, settings, mesh)
+    graphdef, train_state, shardings = state.start(model, settings, mesh, computation.rule_state)
     train_step = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
     gather = jax.jit(lambda arrays: arrays, out_shardings=sharding.replicated(mesh))
     found, train_state = {}, train_state._replace(step=train_state.step + 1)
@@ -132,7 +133,8 @@ def train(folder: pathlib.Path, name: str, mesh: jax.sharding.Mesh) -> Arrays:
 def _train(folder, objective: objectives.Objective, kinds, masks_by_step: bool, mesh) -> Arrays:
     model = make_classifier(folder, mesh, p_ik_head=batches.P_IK in kinds)
     data = make_data(kinds, mesh, masks_by_step=masks_by_step)
-    return run_steps(model, data, step.classification(objective), mesh)
+    computation = step.classification(objective, column_shapes=training_parts.COLUMN_SHAPES)
+    return run_steps(model, data, computation, mesh)
 
 
 def train_adapters(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Arrays:

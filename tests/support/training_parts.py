@@ -22,7 +22,9 @@ RULE_OPTIONS = {
     "selective": GRAPH | {"gamma": 0.5},
     "posterior": {},
     "posterior_online": {},
+    "raven": {"learning_rate": 0.3},
 }
+COLUMN_SHAPES = {"weak_each": (3, 2)}
 
 
 def make_computation(name: str) -> step.Computation:
@@ -35,7 +37,8 @@ def make_computation(name: str) -> step.Computation:
             loss_options=(),
             task_weight=method.task_weight,
             p_ik_weight=0.7 if method.uses_p_ik else 0.0,
-        )
+        ),
+        column_shapes=COLUMN_SHAPES,
     )
 
 
@@ -67,6 +70,7 @@ def make_sets(config, num_task: int = 37, num_p_ik: int = 29) -> dict[int, batch
     )
     task.columns["given_p_ik"] = (np.arange(num_task) % 3 == 0).astype(np.float32)
     task.columns.update(random_arrays.calibrated_columns(17, num_task))
+    task.columns["weak_each"] = random_arrays.weak_each(17, num_task)
     p_ik = draw(num_p_ik, "p_ik", ik_target=rng.integers(0, 2, num_p_ik).astype(np.float32))
     return {batches.TASK: task, batches.P_IK: p_ik}
 
@@ -84,11 +88,11 @@ def make_data(config, name: str, **options) -> batches.TrainBatches:
 
 def gradients(model, batch, computation, fraction=0.25, trained="all"):
     graphdef, params, frozen = state.split(model, trained)
-    start = state.TrainState(jnp.int32(5), params, frozen, ())
+    start = state.TrainState(jnp.int32(5), params, frozen, (), computation.rule_state)
     run = jax.jit(
         lambda start, batch: step.loss_and_grads(graphdef, start, batch, jnp.float32(fraction), computation)
     )
-    grads, metrics, trace = run(start, batch)
+    grads, metrics, trace, _ = run(start, batch)
     return jax.tree.map(np.asarray, nnx.to_pure_dict(grads)), jax.tree.map(float, metrics), trace
 
 

@@ -76,7 +76,7 @@ def test_loss_is_the_weighted_mean_over_the_documents_taken_one_by_one():
     data = text_rows.TextBatches(rows, rows_per_step=6, num_steps=1, weighted={heavy: 3.0})
     graphdef, params, frozen = state.split(model, "all")
     start = state.TrainState(jnp.int32(0), params, frozen, ())
-    _, metrics, _ = step.loss_and_grads(
+    _, metrics, *_ = step.loss_and_grads(
         graphdef, start, data.batch_at(0), jnp.float32(0), pretraining.next_token()
     )
     documents = [

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 # Number of processes, meshes, methods. Every method is run on a mesh that divides all axes, a few on the others.
 # Two processes divide fsdp of 1,4,2 and data of 2,2,2.
 ONE = "1,1,1"
-FEW = ("selective", "confidence", "p_ik_only")
+FEW = ("selective", "confidence", "p_ik_only", "raven")
 LAUNCHES = {
     "every method": (1, (ONE, "2,2,2"), tuple(registry.METHODS)),
     "one method": (1, (ONE, "1,4,2"), ("selective",)),
