@@ -23,7 +23,9 @@ def describe(labels: npt.ArrayLike, truth: npt.ArrayLike) -> list[dict[str, floa
     """
     labels, truth = np.asarray(labels, np.float64), np.asarray(truth, bool)
     if labels.ndim != 2 or labels.shape[1] < 2 or truth.shape != labels.shape[:1] or not len(truth):
-        raise ValueError(f"need labels [N, K] of two models or more and truth [N], got {labels.shape}, {truth.shape}")
+        raise ValueError(
+            f"need labels [N, K] of two models or more and truth [N], got {labels.shape}, {truth.shape}"
+        )
     classes, count = labels > 0.5, labels.shape[1]
     agreeing = (classes[:, :, None] == classes[:, None, :]).mean(axis=0)
     return [

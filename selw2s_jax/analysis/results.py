@@ -152,7 +152,16 @@ def format_table(
 
 def format_members(entries: Sequence[dict[str, Any]]) -> str:
     """What each of several weak models is worth: a line for each and seed, and below what they are together."""
-    header = ["weak models", "seed", "learns", "rows", "labels right", "entropy", "agreement", "test accuracy"]
+    header = [
+        "weak models",
+        "seed",
+        "learns",
+        "rows",
+        "labels right",
+        "entropy",
+        "agreement",
+        "test accuracy",
+    ]
     cells = [header]
     for entry in entries:
         cells.append(

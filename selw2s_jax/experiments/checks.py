@@ -378,8 +378,12 @@ def _check_members(config) -> None:
             "set weak.model=None, or leave weak.members out"
         )
     if "" in (names := [member.model for member in every]):
-        raise UserError(f"config.weak.members={','.join(section.members)} holds a task without a model: MODEL@TASK")
-    if len(set(names)) > 1 and (given := [key for key in ("revision", "tokenizer") if section[key] is not None]):
+        raise UserError(
+            f"config.weak.members={','.join(section.members)} holds a task without a model: MODEL@TASK"
+        )
+    if len(set(names)) > 1 and (
+        given := [key for key in ("revision", "tokenizer") if section[key] is not None]
+    ):
         raise UserError(
             f"config.weak.{given[0]}={section[given[0]]} is of one model, and weak.members name "
             f"{', '.join(dict.fromkeys(names))}: give folders as members, or leave it out"

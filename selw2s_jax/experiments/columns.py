@@ -149,7 +149,9 @@ def carried(config: ml_collections.ConfigDict, method: registry.Method) -> dict[
         if method.mask_of is not None or objectives.takes_given_scores(config, method):
             names.append("given_p_ik")
         read = (*read_by(objectives.make_objective(config, method)), *method.columns)
-        made = {NEIGHBOURS, *OF_MEMBERS} | {name for name, column in COLUMNS.items() if column.make is not None}
+        made = {NEIGHBOURS, *OF_MEMBERS} | {
+            name for name, column in COLUMNS.items() if column.make is not None
+        }
         if method.p_ik_from != "config":
             made |= CALIBRATED.keys() | FROZEN.keys()
         names += [name for name in read if name in made]

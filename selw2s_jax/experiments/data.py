@@ -251,7 +251,9 @@ class DataReader:
             p_ik_test = self._p_ik_test_split(p_ik)
         make = functools.partial(splits.Split, task=task, prompt=self._config.p_ik.prompt, shots=shots)
         of_weak = {other.name: self._weak_half_of(other, asked, read, base) for other, asked in others}
-        return splits.SeedData(*(half and make(half) for half in halves), make(test), p_ik, p_ik_test, of_weak)
+        return splits.SeedData(
+            *(half and make(half) for half in halves), make(test), p_ik, p_ik_test, of_weak
+        )
 
     def _uses_shots(self) -> bool:
         """Whether any model reads solved problems of the task: only few-shot answers and fewshot inputs do."""

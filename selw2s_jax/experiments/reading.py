@@ -64,8 +64,9 @@ class Reading(base.Experiment):
             return same[0]
         # Where no example is at hand, the label alone tells stages apart.
         suffix = "" if split_name == "test" and split.prompt != "fewshot" else f", seed {seed}"
+        described = splits.NAMES[split_name.partition("@")[0]]
         return embed.Embed(
-            f"embeddings by the {slot} model of {split.task.name} ({splits.NAMES[split_name.partition('@')[0]]}){suffix}",
+            f"embeddings by the {slot} model of {split.task.name} ({described}){suffix}",
             self.settings,
             model,
             split,

@@ -239,9 +239,7 @@ def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretraine
     p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
     of_weak = {task: split(task) for task in members.other_tasks(config)}
     of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test, of_weak)
-    return inputs.Inputs(
-        _weak(models), models["strong"], dict.fromkeys(config.seeds, of_seed), {}, (), False
-    )
+    return inputs.Inputs(_weak(models), models["strong"], dict.fromkeys(config.seeds, of_seed), {}, (), False)
 
 
 def _list_trainings(
@@ -252,7 +250,8 @@ def _list_trainings(
         chosen = {"P(IK)": experiment.p_ik_model(seed)}
     else:
         chosen = {
-            experiment.name_of(number): experiment.weak(seed, number) for number in range(len(experiment.inputs.weak))
+            experiment.name_of(number): experiment.weak(seed, number)
+            for number in range(len(experiment.inputs.weak))
         }
         chosen["ceiling"] = experiment.ceiling(seed)
         students = [experiment.student(seed, name) for name in config.methods]

@@ -11,6 +11,7 @@ from selw2s_jax.report import (
     calibration_sections,
     disagreement_sections,
     figures,
+    member_sections,
     numbers,
     p_ik_sections,
     page,
@@ -27,6 +28,7 @@ PAGE = "report.html"
 # which has none where the runs give no ground for it, and a row here.
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
+    member_sections.sections,
     reliability_sections.sections,
     disagreement_sections.sections,
     calibration_sections.sections,

@@ -22,7 +22,12 @@ MANIFEST = {
     },
     "models": {"strong": {"name": str}, "weak?": {"name": str}},
     "students": [_STORED],
-    "test": {"labels_hash": str, "is_papers_data": bool, "evaluations": [_STORED | {"stage?": str}], "members?": [_STORED]},
+    "test": {
+        "labels_hash": str,
+        "is_papers_data": bool,
+        "evaluations": [_STORED | {"stage?": str}],
+        "members?": [_STORED],
+    },
     "stages": [{"label": str, "name": str, "key": str}],
     "examples?": [{"task": str, "reader": str, "text": str}],
 }

@@ -39,7 +39,10 @@ _ROUNDING = 1e-6  # of the bounds of bins
 
 
 _MEMBER = {
-    **{"seed": int, "member": str, "model": str, "task": str},
+    "seed": int,
+    "member": str,
+    "model": str,
+    "task": str,
     **dict.fromkeys(("rows", "n", "test_n", "test_correct", "together_correct"), int),
     **dict.fromkeys(("accuracy", "entropy", "agreement"), _NUMBER),
 }

@@ -240,7 +240,15 @@ def _join(runs: Sequence[Run]) -> Run:
 
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
-        for name in ("member_labels", "diagnostics", "disagreement", "calibration", "reliability", "p_ik", "missing")
+        for name in (
+            "member_labels",
+            "diagnostics",
+            "disagreement",
+            "calibration",
+            "reliability",
+            "p_ik",
+            "missing",
+        )
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):

@@ -30,7 +30,11 @@ def describe_test(experiment: selective.Experiment) -> dict[str, Any]:
     """The test set and the predictions on it, finished or not, as the manifest has them."""
     test = experiment.inputs.test
     of_members = [
-        {"method": experiment.name_of(number), "seed": seed, "key": experiment.member_evaluation(seed, number).key}
+        {
+            "method": experiment.name_of(number),
+            "seed": seed,
+            "key": experiment.member_evaluation(seed, number).key,
+        }
         for seed in experiment.inputs.by_seed
         for number in experiment.members
     ]
