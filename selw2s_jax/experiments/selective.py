@@ -55,13 +55,17 @@ class Experiment(reading.Reading):
             ]
             for name in self.classifiers():
                 of_model = [self.weak_labels(seed)] if name == "weak" else []
-                chosen.append([*of_model, self.evaluation(seed, name), *self._p_ik_scores_of(seed, name)])
+                chosen.append([*of_model, *self.tests(seed, name), *self._p_ik_scores_of(seed, name)])
             chosen += [
                 [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
                 for name in self._with_p_ik
                 if registry.METHODS[name].task_weight == 0
             ]
         return [of_model for of_model in chosen if of_model]
+
+    def tests(self, seed: int, name: str) -> list[stage_lib.Stage]:
+        """What tests "weak", "ceiling" or a student."""
+        return [self.evaluation(seed, name)]
 
     def classifiers(self) -> tuple[str, ...]:
         """The models that are tested on the task: weak model, ceiling, and students with a class head.
@@ -178,7 +182,17 @@ class Experiment(reading.Reading):
         split = functools.reduce(splits.Split.joined, [self.split(model, seed, half) for half in names])
         columns = {"weak_probs": examples.Truth(split)} | self.embedded(model, seed, *names)
         task = examples.Examples(split, columns)
-        return self._train(f"ceiling, seed {seed}", seed, "ceiling", model, "supervised", task=task)
+        start = self.start(seed, "ceiling")
+        return self._train(
+            f"ceiling, seed {seed}", seed, "ceiling", model, "supervised", task=task, starts_from=start
+        )
+
+    def start(self, seed: int, name: str) -> train.Train | None:
+        """The trained model that the ceiling or a student starts from; None: the pretrained one."""
+        method = registry.METHODS.get(name)
+        if method is None or self._config.p_ik.stage != "pretrain_then_joint":
+            return None
+        return self.p_ik_model(seed) if objectives.trains_p_ik(self._config, method) else None
 
     @once.once
     def p_ik_model(self, seed: int) -> train.Train:
@@ -199,9 +213,6 @@ class Experiment(reading.Reading):
         if method.task_weight == 0:
             return self.p_ik_model(seed)
         trains_p_ik = objectives.trains_p_ik(self._config, method)
-        starts_from = None
-        if trains_p_ik and self._config.p_ik.stage == "pretrain_then_joint":
-            starts_from = self.p_ik_model(seed)
         return self._train(
             f"{name}, seed {seed}",
             seed,
@@ -214,7 +225,7 @@ class Experiment(reading.Reading):
                 | self.embedded(self.inputs.strong, seed, "student_half"),
             ),
             p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
-            starts_from=starts_from,
+            starts_from=self.start(seed, name),
         )
 
     def _train(self, label: str, seed: int, role: str, model: pretrained.Model, name: str, **kinds):

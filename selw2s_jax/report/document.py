@@ -9,6 +9,7 @@ from typing import Any
 from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
     calibration_sections,
+    continual_sections,
     disagreement_sections,
     figures,
     member_sections,
@@ -29,6 +30,7 @@ PAGE = "report.html"
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
     member_sections.sections,
+    continual_sections.sections,
     reliability_sections.sections,
     disagreement_sections.sections,
     calibration_sections.sections,

@@ -20,7 +20,14 @@ from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
-from selw2s_jax.report import evaluations, forms, label_forms, p_ik_questions, reliability_forms
+from selw2s_jax.report import (
+    continual_forms,
+    evaluations,
+    forms,
+    label_forms,
+    p_ik_questions,
+    reliability_forms,
+)
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, json_forms, storage
 
@@ -47,6 +54,7 @@ class Run:
             results.json has them; empty until the run is finished.
         calibration: per seed that has one, the calibration of weak labels and P(IK), as results.json has it.
         reliability: per seed that has written labels, what `analysis.reliability` says of them, as results.json has it.
+        continual: per method, seed and task of a sequence, right answers to its test, as results.json has them.
         steps: by method and seed, the steps of each training that is finished; of written answers alone, where the
             methods' numbers of rows differ.
         p_ik: per test of P(IK), as results.json has it; empty until the run is finished.
@@ -75,6 +83,7 @@ class Run:
     disagreement: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    continual: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     members: dict[str, dict[int, np.ndarray]] = dataclasses.field(default_factory=dict)
@@ -241,13 +250,8 @@ def _join(runs: Sequence[Run]) -> Run:
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
         for name in (
-            "member_labels",
-            "diagnostics",
-            "disagreement",
-            "calibration",
-            "reliability",
-            "p_ik",
-            "missing",
+            *("diagnostics", "disagreement", "calibration", "reliability", "continual", "p_ik"),
+            *("member_labels", "missing"),
         )
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
@@ -423,6 +427,7 @@ def _read_results(
             "reliability": [
                 reliability_forms.checked(entry) for entry in stored_results.get("reliability", [])
             ],
+            "continual": [continual_forms.checked(entry) for entry in stored_results.get("continual", [])],
         }
 
     parts = _checked(path, stored.workdir, parse)

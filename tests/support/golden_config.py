@@ -20,6 +20,7 @@ GOLDEN = {
     "checkpoint.keep": 2,
     "compat.openai_pooling": False,
     "compat.openai_ramp": False,
+    "continual.tasks": (),
     "data.conversion": "coin",
     "data.instruction": str,
     "data.max_length": 1024,
