@@ -107,7 +107,13 @@ def make_raven_rule(
         return np.full(num_members, 1 / num_members, np.float32)
 
     def label(inputs: label_rules.RuleInputs, weights: jax.Array) -> tuple[label_rules.Labels, jax.Array]:
-        weak = inputs.columns[_EACH]
+        weak, nobody = inputs.columns[_EACH], jnp.zeros_like(inputs.example_mask)
+        metrics = {f"weight_{k}": weight for k, weight in enumerate(weights)}
+        if len(weights) == 1:
+            # Nothing to weigh. What is computed beside it, a product with 1 or a mean to log, may have the compiler
+            # round the student's step otherwise; so it is, to the bit, that on the labels as they are.
+            alone = weak[:, 0].astype(jnp.float32)
+            return label_rules.Labels(alone, alone, nobody, inputs.p_ik, metrics), weights
         labels, _, moved = update(
             weights,
             weak,
@@ -117,17 +123,10 @@ def make_raven_rule(
             floor=floor,
             example_mask=inputs.example_mask,
         )
-        if (
-            len(weights) == 1
-        ):  # nothing to weigh, and nothing that reads logits: to the bit the step on its labels
-            moved = weights
-        is_frozen = inputs.step_fraction < frozen_fraction
-        is_easy = agree(weak)
+        is_frozen, is_easy = inputs.step_fraction < frozen_fraction, agree(weak)
         in_loss = is_easy | ~is_frozen if easy_only else jnp.ones_like(is_easy)
         count = jnp.maximum(jnp.sum(inputs.example_mask), 1)
-        metrics = {f"weight_{k}": weight for k, weight in enumerate(weights)}
         metrics["agreement"] = jnp.sum(is_easy & inputs.example_mask) / count
-        nobody = jnp.zeros_like(inputs.example_mask)
         chosen = label_rules.Labels(labels, labels, nobody, inputs.p_ik, metrics, in_loss)
         return chosen, jnp.where(is_frozen, weights, moved)
 
