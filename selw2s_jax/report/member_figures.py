@@ -11,6 +11,8 @@ _COLORS = (
 )  # fmt: skip
 _DASHES = ("-", "--", ":")
 
+_LEAST_ROOM = 0.01  # above and below the curves
+
 Curves = Sequence[Sequence[tuple[Sequence[float], Sequence[float]]]]
 
 
@@ -36,7 +38,17 @@ def draw_weights(weights: Mapping[str, Curves], *, title: str, names: Sequence[s
             axes.set_title(method, fontsize=11, loc="left")
             axes.set_xlabel("step", fontsize=10)
             axes.grid(alpha=0.25)
-            axes.set_ylim(bottom=0)
+        values = [
+            value
+            for of_members in weights.values()
+            for curves in of_members
+            for _, one in curves
+            for value in one
+        ]
+        values += [1 / len(of_members) for of_members in weights.values()]
+        low, high = min(values), max(values)
+        room = max(0.1 * (high - low), _LEAST_ROOM)  # weights that hardly move are to look like it
+        row[0].set_ylim(low - room, high + room)
         row[0].set_ylabel("weight")
         plotting.add_legend(figure, styles | {"equal weights": (plotting.GREY, "-")})
         return plotting.to_png(figure)

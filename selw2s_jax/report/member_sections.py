@@ -1,6 +1,7 @@
 """What a report says of several weak models that teach together: each of them, and what a student made of them."""
 
 import itertools
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def _of_each(run: stored.Run) -> formats.Table:
     columns = [
         Column("called", "weak model", "a weak model, with the task whose truth it learnt"),
         Column("num_seeds", "seeds", "seeds that are finished; the other numbers are their means", "count"),
-        Column("rows", "rows", "examples that it learnt from", "ratio"),
+        Column("rows", "rows", "examples that it learnt from", "count"),
         Column("accuracy", "labels right", "of its labels of the student's half, in per cent", "percent"),
         Column(
             "entropy",
@@ -83,8 +84,9 @@ def _of_each(run: stored.Run) -> formats.Table:
     rows = []
     for called in dict.fromkeys(map(_called, run.member_labels)):
         mine = [entry for entry in run.member_labels if _called(entry) == called]
-        names = ("rows", "accuracy", "entropy", "agreement")
-        row: dict[str, Any] = {name: numbers.mean([float(entry[name]) for entry in mine]) for name in names}
+        names = ("accuracy", "entropy", "agreement")
+        row: dict[str, Any] = {name: numbers.mean([entry[name] for entry in mine]) for name in names}
+        row["rows"] = round(statistics.fmean(entry["rows"] for entry in mine))
         row["test_accuracy"] = numbers.mean([entry["test_correct"] / entry["test_n"] for entry in mine])
         rows.append({"called": called, "num_seeds": len(mine)} | row)
     return formats.Table("members", "Each of them", columns, rows)
