@@ -83,7 +83,7 @@ def bootstrap_accuracies(correct: npt.ArrayLike, *, num_draws: int = 4000, seed:
     Returns:
         `[num_draws, M]` float64.
     """
-    correct = np.asarray(correct, bool)
+    correct = _as_right(correct)
     if correct.ndim != 3 or not correct.size:
         raise ValueError(f"need correct answers [models, seeds, items], got shape {correct.shape}")
     num_models, num_seeds, num_items = correct.shape
@@ -92,11 +92,17 @@ def bootstrap_accuracies(correct: npt.ArrayLike, *, num_draws: int = 4000, seed:
     items = random.multinomial(num_items, counts / num_items, size=num_draws)
     drawn_seeds = max(num_seeds - 1, 1)
     seeds = random.multinomial(drawn_seeds, np.full(num_seeds, 1 / num_seeds), size=num_draws)
-    # Whole numbers in float64: exact, so that equal models get equal accuracies.
+    # Whole numbers in float64, where models are single ones: exact, so that equal models get equal accuracies.
     right = (items.astype(np.float64) @ patterns.T.astype(np.float64)).reshape(
         num_draws, num_models, num_seeds
     )
     return np.einsum("dms,ds->dm", right, seeds.astype(np.float64)) / (num_items * drawn_seeds)
+
+
+def _as_right(values: npt.ArrayLike) -> np.ndarray:
+    """Whether items are right, bool; of several models' mean the shares that are, as floats."""
+    found = np.asarray(values)
+    return found if found.dtype.kind == "f" else found.astype(bool)
 
 
 def bootstrap_difference(
@@ -121,7 +127,8 @@ def bootstrap_pgr(
     """PGR of the mean accuracies over seeds, by `bootstrap_accuracies`: the same draws for all three models.
 
     Args:
-        weak, student, ceiling: `[S, N]` bool, whether each gets item n right in seed s.
+        weak, student, ceiling: `[S, N]` bool, whether each gets item n right in seed s; or float, where it stands for
+            several models, the share of them that do.
     """
     return pooled_pgr([(weak, student, ceiling)], num_draws=num_draws, seed=seed)
 
@@ -175,7 +182,7 @@ def _pool(correct_by_task: Sequence, num_draws: int, seed: int) -> tuple[np.ndar
     """
     means, draws = [], []
     for place, models in enumerate(correct_by_task):
-        correct = np.stack([np.asarray(values, bool) for values in models])
+        correct = np.stack([_as_right(values) for values in models])
         means.append(correct.mean((1, 2)))
         draws.append(bootstrap_accuracies(correct, num_draws=num_draws, seed=seed + place))
     if not means:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selw2s_jax.analysis import formats, metrics, paper
+from selw2s_jax.analysis import members as members_lib
 from selw2s_jax.method import registry
 
 # Of the questions that P(IK) is tested on.
@@ -15,18 +16,29 @@ FREQUENCY_GROUPS = ("most common", "common", "middle", "rare", "rarest")
 
 
 def make_records(
-    *, task: str, weak: str, strong: str, seed: int, total: int, correct: dict[str, int]
+    *,
+    task: str,
+    weak: str,
+    strong: str,
+    seed: int,
+    total: int,
+    correct: dict[str, int],
+    members: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
     """One record per method of one seed, from the number of test items each gets right.
 
     Args:
         total: test items.
         correct: by method, "weak" and "ceiling" among them.
+        members: of several weak models, which "weak" is together: PGR is measured against the mean of these, and the
+            record of "weak" has it as `members_accuracy`.
     """
     accuracy = {method: count / total for method, count in correct.items()}
+    mean = {"members_accuracy": statistics.fmean(members) / total} if members else {}
+    gap = accuracy | ({"weak": mean["members_accuracy"]} if members else {})
     records = []
     for method, count in correct.items():
-        pgr, reason = _pgr(method, accuracy)
+        pgr, reason = _pgr(method, gap)
         low, high = metrics.wilson_interval(count, total)
         records.append(
             {
@@ -42,6 +54,7 @@ def make_records(
                 "accuracy_high": high,
                 "pgr": pgr,
                 "pgr_reason": reason,
+                **(mean if method == "weak" else {}),
             }
         )
     return records
@@ -65,6 +78,10 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
     means = {
         method: statistics.fmean(record["accuracy"] for record in mine) for method, mine in by_method.items()
     }
+    # Of several weak models their mean counts, not what they say together.
+    gap = dict(means)
+    if of_members := [one["members_accuracy"] for one in records if "members_accuracy" in one]:
+        gap["weak"] = statistics.fmean(of_members)
     rows = []
     for method, mine in by_method.items():
         first = mine[0]
@@ -72,7 +89,7 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
             sizes = ", ".join(str(record["n"]) for record in mine)
             raise ValueError(f"seeds of {method} are tested on different numbers of items: {sizes}")
         low, high = metrics.accuracy_interval([record["correct"] for record in mine], first["n"])
-        pgr, reason = _pgr(method, means)
+        pgr, reason = _pgr(method, gap)
         rows.append(
             {
                 "method": method,
@@ -131,6 +148,42 @@ def format_table(
             *(f"PGR {reason}" for reason in sorted(undefined)),
         ]
     )
+
+
+def format_members(entries: Sequence[dict[str, Any]]) -> str:
+    """What each of several weak models is worth: a line for each and seed, and below what they are together."""
+    header = [
+        "weak models",
+        "seed",
+        "learns",
+        "rows",
+        "labels right",
+        "entropy",
+        "agreement",
+        "test accuracy",
+    ]
+    cells = [header]
+    for entry in entries:
+        cells.append(
+            [
+                f"{entry['member']}: {entry['model']}",
+                str(entry["seed"]),
+                entry["task"],
+                str(entry["rows"]),
+                formats.percent(entry["accuracy"]),
+                f"{entry['entropy']:.3f}",
+                formats.percent(entry["agreement"]),
+                formats.percent(entry["test_correct"] / entry["test_n"]),
+            ]
+        )
+    for row in members_lib.summarize(list(entries)):
+        for name, key in (
+            ("their mean, which PGR is measured against", "mean_accuracy"),
+            ("together, as they teach", "together_accuracy"),
+            (f"the best by the truth, {row['best_member']}: an oracle's", "best_accuracy"),
+        ):
+            cells.append([name, str(row["seed"]), *[""] * 5, formats.percent(row[key])])
+    return formats.aligned(cells)
 
 
 def format_diagnostics(diagnostics: Sequence[dict[str, Any]]) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ OVERLONG = ("default", "drop", "truncate", "error")
 
 def fit(
     data: splits.SeedData,
-    weak: lengths.Reader | None,
+    weak: Mapping[str | None, Sequence[lengths.Reader]],
     strong: lengths.Reader,
     *,
     overlong: str,
@@ -28,7 +28,7 @@ def fit(
     Training examples are dropped for all models at once, so that all students share one half.
 
     Args:
-        weak: None in a run of P(IK) alone.
+        weak: the weak models by the task that they learn, None for that of the splits; none in a run of P(IK) alone.
         overlong, ceiling_split: config keys `data.overlong` and `ceiling.split`.
         weak_prompt: form of what the weak model reads, None where it is that of the splits.
         unanswerable: by the split's name, which examples are too long for the prompt that asks the strong model for an
@@ -40,18 +40,20 @@ def fit(
     Raises:
         UserError: with `overlong` "error" the first that is too long; or all of a split are.
     """
+    every = tuple(dict.fromkeys(model for of_task in weak.values() for model in of_task))
     readers = {
-        "weak_half": (weak,) if ceiling_split == "student" else (weak, strong),
-        "student_half": (weak, strong),
-        "held_out": (weak, strong),
+        "weak_half": (*weak.get(None, ()), *(() if ceiling_split == "student" else (strong,))),
+        **{f"weak_half@{task}": tuple(weak[task]) for task in data.weak_by_task},
+        "student_half": (*every, strong),
+        "held_out": (*every, strong),
         "p_ik": (strong,),
         "p_ik_test": (strong,),
-        "test": (strong,) if weak is None else (weak, strong),
+        "test": (*every, strong),
     }
     fitted, notes = {}, []
     for name, models in readers.items():
-        split = getattr(data, name)
-        if split is None:
+        split = data.named(name)
+        if split is None or not models:
             continue
         action = overlong
         if action == "default":
@@ -59,12 +61,13 @@ def fit(
         fitted[name], found = _fit_split(
             split,
             name,
-            {m: split.read_as(weak_prompt if m is weak else None) for m in models},
+            {m: split.read_as(weak_prompt if m in every else None) for m in models},
             action,
             unanswerable.get(name),
         )
         notes += found
-    return dataclasses.replace(data, **fitted), notes
+    of_tasks = {task: fitted.pop(f"weak_half@{task}") for task in data.weak_by_task}
+    return dataclasses.replace(data, **fitted, weak_by_task=of_tasks), notes
 
 
 _LONG_PROMPT = "too long for the strong model's context in a few-shot prompt, even without shots"
@@ -84,7 +87,7 @@ def _fit_split(
 ) -> tuple[splits.Split, list[str]]:
     """Args as `fit`, but `read`: the split as each model reads it."""
     limit = min(model.max_length for model in read)
-    long = {model.role: as_read.is_overlong(model) for model, as_read in read.items()}
+    long = {model: as_read.is_overlong(model) for model, as_read in read.items()}
     too_long = {f"longer than {limit} tokens": np.any(list(long.values()), axis=0)}
     if unanswerable is not None:
         too_long[_LONG_PROMPT] = unanswerable & ~next(iter(too_long.values()))
@@ -109,7 +112,7 @@ def _fit_split(
             for reason, which in too_long.items()
         ]
         return split.only(~any_long), notes
-    counts = {model: int(long[model.role].sum()) for model in read}
+    counts = {model: int(long[model].sum()) for model in read}
     return split, [
         f"{name}: {count} of {len(split)} examples truncated from the left to {model.max_length} tokens "
         f"for the {model.role} model"

@@ -4,6 +4,7 @@ Everything is decided per group (question) by draws keyed by (seed, group): with
 the rows does not matter.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -83,9 +84,15 @@ def sample_and_halve(
     return weak, student
 
 
-def folds(examples: Sequence[tasks.Example], num_folds: int, *, seed: int) -> np.ndarray:
-    """A fold for each example, `[N]` int32 in [0, num_folds): whole groups, about equally many in each."""
-    groups = _keyed_order(_group(examples), seed, "folds")
+def folds(
+    examples: Sequence[tasks.Example], num_folds: int, *, seed: int, purpose: str = "folds"
+) -> np.ndarray:
+    """A fold for each example, `[N]` int32 in [0, num_folds): whole groups, about equally many in each.
+
+    Args:
+        purpose: what they are for; those of different purposes are independent.
+    """
+    groups = _keyed_order(_group(examples), seed, purpose)
     fold = {name: number % num_folds for number, name in enumerate(groups)}
     return np.array([fold[example.group] for example in examples], np.int32)
 
@@ -108,6 +115,18 @@ def hold_out(
     held = set(names[: min(max(round(share * len(names)), 1), len(names) - 1)])
     kept = [example for example in examples if example.group not in held]
     return kept, [example for example in examples if example.group in held]
+
+
+def bootstrap(examples: Sequence[tasks.Example], *, seed: int, purpose: str) -> np.ndarray:
+    """How often each example is drawn, `[N]` float32: as many groups as there are, drawn with replacement.
+
+    Args:
+        purpose: what the draws are for; those of different purposes are independent.
+    """
+    groups = sorted(_group(examples))
+    draws = [by_id.keyed_uniform(seed, purpose, str(number)) for number in range(len(groups))]
+    counts = collections.Counter(groups[int(draw * len(groups))] for draw in draws)
+    return np.array([counts[example.group] for example in examples], np.float32)
 
 
 def pick_shots(examples: Iterable[tasks.Example], *, num_shots: int = 4, seed: int) -> list[tasks.Example]:
@@ -273,7 +292,11 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class SeedData:
-    """The splits of one seed. Every seed tests on the same items. A run of P(IK) alone has no halves."""
+    """The splits of one seed. Every seed tests on the same items. A run of P(IK) alone has no halves.
+
+    Attributes:
+        weak_by_task: the weak halves of other tasks, where weak models learn these.
+    """
 
     weak_half: Split | None
     student_half: Split | None
@@ -281,3 +304,9 @@ class SeedData:
     p_ik: Split | None
     p_ik_test: Split | None  # held-out questions of p_ik.task
     held_out: Split | None = None  # of the student's half, what no model is trained on
+    weak_by_task: Mapping[str, Split] = dataclasses.field(default_factory=dict)
+
+    def named(self, name: str) -> Split | None:
+        """A split by the name of its field; of `weak_by_task` as weak_half@TASK."""
+        field, _, task = name.partition("@")
+        return self.weak_by_task[task] if task else getattr(self, field)

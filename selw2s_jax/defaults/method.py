@@ -58,6 +58,10 @@ def _add_labels(config: ml_collections.ConfigDict) -> None:
     config.selection = dict(
         selector="threshold",  # which rows keep the strong model's own label
         refiner="graph",  # what becomes of the labels of the others: graph | none
+        # Of the selector by_disagreement, of several weak models: what is measured (votes: the share of the votes that
+        # are outvoted | variance: of the probabilities), and above which own labels are taken.
+        disagreement_by="votes",
+        disagreement_above=0.0,
     )
     # over: with whose labels a label is averaged: batch, by the student's present embeddings; or set, the whole half,
     # by those of the model as it was pretrained, which smooths `posterior` too.

@@ -20,6 +20,17 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         bos="auto",  # a beginning-of-text token before every text: auto (as the tokenizer's files say) | on | off
     )
 
+    # Several weak models in the place of weak.model, which label together: names, each with a task where it learns
+    # another one's truth, as gpt2,gpt2,gpt2-medium or gpt2,gpt2@arc; empty: weak.model alone.
+    config.weak.members = ()
+    # What each of several learns of its half, always in an order of its own: same (all rows) | disjoint (parts, of
+    # whole questions) | bootstrap (as many questions, drawn with replacement: a row counts as often as it was drawn).
+    config.weak.rows = "same"
+    # How their labels become one: mean | votes | any that is registered.
+    config.weak.combine = "mean"
+    # The task whose truth weak models learn, where it is another one: a shift of distribution; null: task.
+    config.weak.task = placeholder(str)
+
     # Form of what the weak model reads, as p_ik.prompt, which holds for the strong model; null: p_ik.prompt.
     config.weak.prompt = placeholder(str)
 

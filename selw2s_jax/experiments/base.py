@@ -43,7 +43,8 @@ class Experiment:
         recipe = self.inputs.recipes.get(slot)
         if recipe is None:
             return None
-        return pretrain.Pretrain(f"pretraining of the {slot} model", self.settings, self.model(slot), recipe)
+        model = self.model(slot)
+        return pretrain.Pretrain(f"pretraining of the {model.role} model", self.settings, model, recipe)
 
     def seed_for(self, base: int, purpose: str) -> int:
         """The seed of one purpose, of a base seed."""

@@ -1,4 +1,4 @@
-"""The columns of `columns.CALIBRATED` and `columns.FROZEN`: of which stages of an experiment each is made."""
+"""The columns that an experiment makes of its own stages where a rule reads them: of which stages each is made."""
 
 from collections.abc import Callable
 from typing import Any
@@ -56,3 +56,11 @@ def _choice_by_confidence(experiment, seed):
 MAKERS["shuffled_p_ik"] = _shuffled(_frozen_p_ik)
 MAKERS["shuffled_reliability"] = _shuffled(_reliability)
 MAKERS["shuffled_choice_by_confidence"] = _shuffled(_choice_by_confidence)
+
+
+@_makes("weak_each")
+def _weak_each(experiment, seed):
+    return experiment.weak_each(seed)
+
+
+MAKERS["shuffled_weak_each"] = _shuffled(_weak_each)

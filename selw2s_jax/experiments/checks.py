@@ -9,12 +9,14 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import fitting, overlap, prompts, splits, tasks, variation_plans
+from selw2s_jax.data import fitting, members, overlap, prompts, splits, tasks, variation_plans
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import bos
 from selw2s_jax.inference import writing
 from selw2s_jax.method import (
+    combinations,
     completion_methods,
+    disagreement,
     label_sources,
     losses,
     objectives,
@@ -117,6 +119,9 @@ def choices() -> dict[str, tuple[str, ...]]:
         "self_label.source": (*label_sources.BUILT_IN, *label_sources.LABEL_SOURCES),
         "selection.selector": tuple(selection.SELECTORS),
         "selection.refiner": tuple(selection.REFINERS),
+        "selection.disagreement_by": disagreement.MEASURES,
+        "weak.rows": members.ROWS,
+        "weak.combine": tuple(combinations.COMBINATIONS),
         "calibration.weak": CALIBRATIONS,
         "graph.over": ("batch", "set"),
         "raven.mix": raven.MIXES,
@@ -148,7 +153,8 @@ def _check_choices(config) -> None:
             check_one_of(f"{role}.trained", config[role].trained, state.TRAINED)
     if config.weak.prompt is not None:
         check_one_of("weak.prompt", config.weak.prompt, prompts.CLASSIFIER_PROMPTS)
-    embedded = [f"{role}.{name}" for role in ("weak", "strong") for name in splits.NAMES]
+    slots = ["weak", *(f"weak-{number}" for number in range(1, len(members.of(config)))), "strong"]
+    embedded = [f"{slot}.{name}" for slot in slots for name in splits.NAMES]
     for name in config.analysis.embeddings:
         check_one_of("analysis.embeddings", name, embedded)
 
@@ -319,6 +325,8 @@ def _check_batches(config) -> None:
 
 def _check_models(config, models: tuple[str, ...]) -> None:
     for name in models:
+        if name == "weak" and config.weak.members:
+            continue
         if config[name].model is None:
             raise UserError(f"config.{name}.model is not set: give a model name, a hub name or a folder")
 
@@ -380,6 +388,48 @@ def _check_p_ik(config) -> None:
         )
 
 
+def _check_members(config) -> None:
+    section, every = config.weak, members.of(config)
+    if section.members and section.model is not None:
+        raise UserError(
+            f"config.weak.members={','.join(section.members)} are in the place of weak.model={section.model}: "
+            "set weak.model=None, or leave weak.members out"
+        )
+    if "" in (names := [member.model for member in every]):
+        raise UserError(
+            f"config.weak.members={','.join(section.members)} holds a task without a model: MODEL@TASK"
+        )
+    if len(set(names)) > 1 and (
+        given := [key for key in ("revision", "tokenizer") if section[key] is not None]
+    ):
+        raise UserError(
+            f"config.weak.{given[0]}={section[given[0]]} is of one model, and weak.members name "
+            f"{', '.join(dict.fromkeys(names))}: give folders as members, or leave it out"
+        )
+    for name in members.other_tasks(config):
+        if tasks.get_task(name, role="task of config.weak.task or weak.members").is_generated:
+            raise UserError(
+                f"config.weak.task or weak.members: {name} has answers to write, not to judge; choose another task"
+            )
+    _check_disagreement(config, len(every))
+
+
+def _check_disagreement(config, num_models: int) -> None:
+    """That there are several weak models where a method chooses by how far they disagree."""
+    if config.selection.disagreement_above < 0:
+        raise UserError(
+            f"config.selection.disagreement_above={config.selection.disagreement_above} must not be negative"
+        )
+    for name in config.methods:
+        method = registry.METHODS[name]
+        selector = method.rule_options.get("selector", config.selection.selector)
+        if num_models < 2 and method.label_rule == "selective" and selector == "by_disagreement":
+            raise UserError(
+                f"method {name!r} chooses by how far weak models disagree, and there is one: name several by "
+                "weak.members, or choose another method or selection.selector"
+            )
+
+
 def _check_calibration(config) -> None:
     if config.calibration.folds < 2:
         raise UserError(
@@ -433,7 +483,7 @@ def _check_written(config) -> None:
 
 
 _OF_SUPERVISION = {
-    "class_head": (_check_self_labels, _check_p_ik, _check_calibration, _check_kernels),
+    "class_head": (_check_members, _check_self_labels, _check_p_ik, _check_calibration, _check_kernels),
     "completion": (_check_written,),
 }
 

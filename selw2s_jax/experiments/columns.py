@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from selw2s_jax import errors
-from selw2s_jax.data import batches, by_id, splits
+from selw2s_jax.data import batches, by_id, members, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import label_rules, objectives, registry
 from selw2s_jax.stages import column
@@ -34,7 +34,7 @@ class Column(NamedTuple):
 
 # Sizes that a config says, by name.
 SIZES: dict[str, Callable[[ml_collections.ConfigDict], int]] = {
-    "members": lambda config: max(1, len(config.weak.get("members", ()))),  # weak models that label together
+    "members": lambda config: len(members.of(config)),  # weak models that label together
 }
 COLUMNS: dict[str, Column] = {
     "weak_probs": Column((2,)),  # soft labels of the weak model, or the truth where that is trained on
@@ -61,13 +61,17 @@ NEIGHBOURS = (
     "neighbours"  # the mean label of a row's neighbours in the whole set; of any method whose rule reads it
 )
 WEAK_EACH = "weak_each"  # soft labels of each member of the weak model; of any method whose rule reads it
-COLUMNS |= CALIBRATED | FROZEN | {NEIGHBOURS: Column((2,)), WEAK_EACH: Column(("members", 2))}
+OF_MEMBERS = {
+    WEAK_EACH: Column(("members", 2)),
+    "shuffled_weak_each": Column(("members", 2)),  # the same shuffled among the examples
+}
+COLUMNS |= CALIBRATED | FROZEN | OF_MEMBERS | {NEIGHBOURS: Column((2,))}
 _OF_THE_EXPERIMENT = (
     *("weak_probs", "self_labels", "given_p_ik", "ik_target", batches.EMBEDDINGS),
     *CALIBRATED,
     *FROZEN,
+    *OF_MEMBERS,
     NEIGHBOURS,
-    WEAK_EACH,
 )
 
 
@@ -145,7 +149,9 @@ def carried(config: ml_collections.ConfigDict, method: registry.Method) -> dict[
         if method.mask_of is not None or objectives.takes_given_scores(config, method):
             names.append("given_p_ik")
         read = (*read_by(objectives.make_objective(config, method)), *method.columns)
-        made = {NEIGHBOURS, WEAK_EACH} | {name for name, column in COLUMNS.items() if column.make is not None}
+        made = {NEIGHBOURS, *OF_MEMBERS} | {
+            name for name, column in COLUMNS.items() if column.make is not None
+        }
         if method.p_ik_from != "config":
             made |= CALIBRATED.keys() | FROZEN.keys()
         names += [name for name in read if name in made]

@@ -8,7 +8,7 @@ import ml_collections
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import errors
-from selw2s_jax.data import doubts, giveaways, overlap, sources, splits, task_files, tasks
+from selw2s_jax.data import doubts, giveaways, members, overlap, sources, splits, task_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as method_registry
@@ -61,7 +61,10 @@ class DataReader:
             self.found.doubts.extend(giveaways.find(train_questions, self._config.data.train_file))
         elif not self._is_generated:
             self.found.doubts.extend(giveaways.find(train_questions, task.name))
-        by_seed = {base: self._seed_data(task, train_questions, test, base) for base in self._config.seeds}
+        others = self._read_weak_tasks()
+        by_seed = {
+            base: self._seed_data(task, train_questions, test, others, base) for base in self._config.seeds
+        }
         self._doubt_overlap(test)
         self.is_papers_data = self._has_papers_data(task)
         return by_seed
@@ -81,7 +84,7 @@ class DataReader:
         has_own_file = self._config.data.train_file is not None
         names = [one.name for one in self._tasks(task)][has_own_file:]
         roles = ("strong",) if method_registry.is_p_ik_alone(self._config.methods) else ("weak", "strong")
-        random = [role for role in roles if self._config[role].model in smoke.RANDOM_MODELS]
+        random = [role for role in roles if {*members.names(self._config, role)} & smoke.RANDOM_MODELS.keys()]
         parts = []
         if self._config.data.source == smoke.GENERATED and names:
             if has_own_file and not random:
@@ -122,19 +125,23 @@ class DataReader:
             and self._config.data.overlap != "drop"
             and not self._config.weak.label_noise
             and not self._config.evaluation.held_out
+            and len(members.of(self._config)) == 1
+            and not members.other_tasks(self._config)
             and not any(sources.is_divided(one, source=self._source) for one in self._tasks(task))
         )
 
     def _tasks(self, task: tasks.Task) -> list[tasks.Task]:
-        """The tasks whose questions a run reads: its own, and that of P(IK) unless that is in the user's own file."""
+        """The tasks whose questions a run reads: its own, those of weak models, and P(IK)'s unless a file has these."""
         reads_another = (
             objectives.needs_p_ik_data(self._config)
             and self._config.p_ik.file is None
             and not objectives.is_own_task(self._config)
         )
-        if not reads_another:
-            return [task]
-        return [task, tasks.get_task(self._config.p_ik.task, role="config.p_ik.task")]
+        is_alone = method_registry.is_p_ik_alone(self._config.methods)
+        of_weak = () if is_alone else members.other_tasks(self._config)
+        read = [task, *(tasks.get_task(name) for name in of_weak)]
+        p_ik = [tasks.get_task(self._config.p_ik.task, role="config.p_ik.task")] if reads_another else []
+        return read + [one for one in p_ik if one not in read]
 
     def _read_task(self) -> tuple[tasks.Task, list[tasks.Question], list[tasks.Question]]:
         """The run's own task, and its questions of training and test."""
@@ -167,9 +174,65 @@ class DataReader:
     def _convert(self, task: tasks.Task, questions, seed: int) -> list[tasks.Example]:
         return tasks.convert(task, questions, mode=self._config.data.conversion, seed=seed)
 
+    def _read_weak_tasks(self) -> list[tuple[tasks.Task, list[tasks.Question]]]:
+        """The other tasks that weak models learn, each with the questions of its train split."""
+        if method_registry.is_p_ik_alone(self._config.methods):
+            return []
+        read = []
+        for name in members.other_tasks(self._config):
+            task = tasks.get_task(name, role="task of a weak model")
+            self.found.notes += sources.notes(task, source=self._source)
+            questions = sources.load_questions(task, "train", source=self._source)
+            if not self._is_generated:
+                self.found.doubts.extend(giveaways.find(questions, name))
+            read.append((task, questions))
+        return read
+
+    def _weak_half_of(
+        self, task: tasks.Task, questions: list[tasks.Question], read: Sequence[tasks.Example], base: int
+    ) -> splits.Split:
+        """The weak half of another task: that of a run on it, without the questions that are read elsewhere.
+
+        Args:
+            read: the examples of the student and of the test.
+        """
+        examples = self._convert(task, questions, config_lib.seed_for(self._config, base, "conversion"))
+        half, _ = self._halve(examples, base)
+        elsewhere = overlap.questions_of(read)
+        left = [example for example in half if not example.is_of_any(elsewhere)]
+        if len(left) < len(half):
+            self.found.notes.append(
+                f"weak model on {task.name}: {len(half) - len(left)} of {len(half)} examples dropped, as the student "
+                "or the test has them"
+            )
+        if not left:
+            raise UserError(
+                f"every {task.name} example of the weak model is one of the student's or the test's; choose another "
+                "weak.task"
+            )
+        return splits.Split(left, task, self._config.p_ik.prompt, self._pick_shots(left, base))
+
+    def _halve(
+        self, examples: list[tasks.Example], base: int
+    ) -> tuple[list[tasks.Example], list[tasks.Example]]:
+        return splits.sample_and_halve(
+            examples,
+            num_train=self._config.data.num_train,
+            seed=config_lib.seed_for(self._config, base, "split"),
+            sample=self._config.data.sample,
+        )
+
+    def _pick_shots(self, source: Sequence[tasks.Example], base: int) -> Sequence[tasks.Example]:
+        """The solved problems of a few-shot prompt, where any model reads some."""
+        if not self._uses_shots():
+            return ()
+        num_shots, seed = self._config.self_label.num_shots, config_lib.seed_for(self._config, base, "shots")
+        return splits.pick_shots(source, num_shots=num_shots, seed=seed)
+
     def _seed_data(
-        self, task: tasks.Task, train_questions, test: list[tasks.Example], base: int
+        self, task: tasks.Task, train_questions, test: list[tasks.Example], others, base: int
     ) -> splits.SeedData:
+        """The splits of a base seed; `others` as `_read_weak_tasks` has them."""
         examples = self._convert(task, train_questions, config_lib.seed_for(self._config, base, "conversion"))
         if method_registry.is_p_ik_alone(self._config.methods):
             halves, read = (None, None), test
@@ -179,33 +242,23 @@ class DataReader:
             examples, dropped = overlap.settle(examples, test, self._config.data.overlap)
             if dropped:
                 self.found.notes.append(dropped)
-            halves = splits.sample_and_halve(
-                examples,
-                num_train=self._config.data.num_train,
-                seed=config_lib.seed_for(self._config, base, "split"),
-                sample=self._config.data.sample,
-            )
+            halves = self._halve(examples, base)
             shot_source, read = halves[0], [*halves[1], *test]
             self._trained_on[base] = len(overlap.shared(test, [*halves[0], *halves[1]]))
-        shots = ()
-        if self._uses_shots():
-            num_shots, shot_seed = (
-                self._config.self_label.num_shots,
-                config_lib.seed_for(self._config, base, "shots"),
-            )
-            shots = splits.pick_shots(shot_source, num_shots=num_shots, seed=shot_seed)
         held_out = None
         if halves[1] is not None and self._config.evaluation.held_out:
             split_seed = config_lib.seed_for(self._config, base, "split")
             student, held_out = splits.hold_out(halves[1], self._config.evaluation.held_out, seed=split_seed)
             halves = halves[0], student
+        shots = self._pick_shots(shot_source, base)
         p_ik = p_ik_test = None
         if objectives.needs_p_ik_data(self._config):
             p_ik = self._p_ik_split((task, examples), read, base)
             p_ik_test = self._p_ik_test_split(p_ik)
         make = functools.partial(splits.Split, task=task, prompt=self._config.p_ik.prompt, shots=shots)
         weak_half, student_half, held_out = (part and make(part) for part in (*halves, held_out))
-        return splits.SeedData(weak_half, student_half, make(test), p_ik, p_ik_test, held_out)
+        of_weak = {other.name: self._weak_half_of(other, asked, read, base) for other, asked in others}
+        return splits.SeedData(weak_half, student_half, make(test), p_ik, p_ik_test, held_out, of_weak)
 
     def _uses_shots(self) -> bool:
         """Whether any model reads solved problems of the task: only few-shot answers and fewshot inputs do."""

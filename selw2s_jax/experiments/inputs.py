@@ -1,13 +1,14 @@
 """Everything a run reads, found and checked before any device work: models, tokenizers, tasks, splits."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import ml_collections
 
 from selw2s_jax.data import contexts as contexts_lib
-from selw2s_jax.data import doubts, fitting, splits
+from selw2s_jax.data import doubts, fitting, members, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, data
 from selw2s_jax.hf import loader, pretrained, tokenizers, weight_files
@@ -25,9 +26,9 @@ class Inputs:
     """Everything that the stages read.
 
     Attributes:
-        weak: None in a run of P(IK) alone.
+        weak: the weak models, which label together; none in a run of P(IK) alone.
         by_seed: the splits of each base seed.
-        recipes: how the run itself makes models, by role.
+        recipes: how the run itself makes models, by their slot.
         notes: what a reader of the results has to know.
         is_papers_data: whether data and conversion are those of the paper's tables.
         warnings: those of the notes that are reasons to doubt the results.
@@ -35,7 +36,7 @@ class Inputs:
             half and the test.
     """
 
-    weak: pretrained.Model | None
+    weak: tuple[pretrained.Model, ...]
     strong: pretrained.Model
     by_seed: dict[int, splits.SeedData]
     recipes: dict[str, world.Recipe]
@@ -47,7 +48,7 @@ class Inputs:
     @property
     def models(self) -> tuple[pretrained.Model, ...]:
         """Those that there are, the strong one last."""
-        return (self.strong,) if self.weak is None else (self.weak, self.strong)
+        return (*self.weak, self.strong)
 
     @property
     def test(self) -> splits.Split:
@@ -70,10 +71,10 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     notes = [*notes, *_notes_on_own_labels(config), *reader.notes]
     is_p_ik_alone = method_registry.is_p_ik_alone(config.methods)
     recipes = make_recipes(config, workdir)
-    weak = None if is_p_ik_alone else find_model(config, "weak", recipes, workdir)
-    strong = find_model(config, "strong", recipes, workdir)
-    models = [model for model in (weak, strong) if model]
-    notes += notes_on_models(config, models)
+    find = functools.partial(find_model, config, recipes=recipes, workdir=workdir)
+    weak = () if is_p_ik_alone else find_weak(config, find)
+    strong = find("strong")
+    notes += notes_on_models(config, (*weak, strong))
     by_seed, dropped = fit(config, by_seed, weak, strong)
     notes += dropped
     contexts, cut = _contexts(config, by_seed, weak)
@@ -82,7 +83,7 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
         weak,
         strong,
         by_seed,
-        recipes,
+        recipes_of((*weak, strong), recipes),
         notes=tuple(dict.fromkeys(notes)),
         is_papers_data=reader.is_papers_data and not contexts,
         contexts=contexts,
@@ -90,10 +91,30 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     )
 
 
+def recipes_of(
+    models: Iterable[pretrained.Model], recipes: Mapping[str, world.Recipe]
+) -> dict[str, world.Recipe]:
+    """By slot, the recipes of those of the models that the run itself makes, of recipes by role."""
+    return {model.slot: recipes[model.role] for model in models if model.is_made}
+
+
+def find_weak(
+    config: ml_collections.ConfigDict, find: Callable[..., pretrained.Model]
+) -> tuple[pretrained.Model, ...]:
+    """The weak models in their order; one that is named twice is looked for once.
+
+    Args:
+        find: `find_model` of the config, for a role and by a name.
+    """
+    named = [member.model for member in members.of(config)]
+    found = {name: find("weak", name=name) for name in dict.fromkeys(named)}
+    return tuple(dataclasses.replace(found[name], number=number) for number, name in enumerate(named))
+
+
 def fit(
     config: ml_collections.ConfigDict,
     by_seed: dict[int, splits.SeedData],
-    weak: pretrained.Model | None,
+    weak: Sequence[pretrained.Model],
     strong: pretrained.Model,
 ) -> tuple[dict[int, splits.SeedData], list[str]]:
     """`fitting.fit` of each seed: the splits that are left, and notes.
@@ -103,11 +124,15 @@ def fit(
     """
     _check_room_to_write(config, by_seed, strong)
     fitted, notes = {}, []
+    by_task: dict[str | None, dict[str, pretrained.Model]] = {}  # of those that are one model the first
+    first = {model.name: model for model in reversed(weak)}
+    for model, member in zip(weak, members.of(config) if weak else (), strict=True):
+        by_task.setdefault(member.task, {})[model.name] = first[model.name]
     for base, of_seed in by_seed.items():
         asked = {name: getattr(of_seed, name) for name in answered_splits(config, of_seed)}
         fitted[base], dropped = fitting.fit(
             of_seed,
-            weak,
+            {task: tuple(of_task.values()) for task, of_task in by_task.items()},
             strong,
             overlong=config.data.overlong,
             ceiling_split=config.ceiling.split,
@@ -122,20 +147,19 @@ def fit(
 
 
 def _contexts(
-    config: ml_collections.ConfigDict, by_seed: dict[int, splits.SeedData], *weak: pretrained.Model | None
+    config: ml_collections.ConfigDict,
+    by_seed: dict[int, splits.SeedData],
+    weak: Sequence[pretrained.Model],
 ) -> tuple[dict[tuple[str, int], dict[str, str]], list[str]]:
     """`Inputs.contexts` of the weak models, cut to what they are given to read, and notes of that."""
-    models = [model for model in weak if model is not None]
-    if config.weak.context_file is None or not models:
+    if config.weak.context_file is None or not weak:
         return {}, []
-    found, notes = contexts_lib.read(config.weak.context_file, len(models)), []
+    found, notes = contexts_lib.read(config.weak.context_file, len(weak)), []
     fitted: dict[tuple[str, int], dict[str, str]] = {}
-    for model, (base, of_seed) in itertools.product(models, by_seed.items()):
-        read = [
-            one.read_as(config.weak.prompt)
-            for one in (of_seed.weak_half, of_seed.student_half, of_seed.held_out, of_seed.test)
-            if one is not None
-        ]
+    halves = [member.half for member in members.of(config)]
+    for (model, half), (base, of_seed) in itertools.product(zip(weak, halves, strict=True), by_seed.items()):
+        named = [of_seed.named(name) for name in (half, "student_half", "held_out", "test")]
+        read = [one.read_as(config.weak.prompt) for one in named if one is not None]
         ids = [name for split in read for name in split.ids]
         texts = [text for split in read for text in split.texts]
         fitted[model.slot, base], num_cut = contexts_lib.cut(texts, found.of(model.number, ids), ids, model)
@@ -207,16 +231,24 @@ def _check_room_to_write(
 
 
 def find_model(
-    config: ml_collections.ConfigDict, role: str, recipes: dict[str, world.Recipe], workdir
+    config: ml_collections.ConfigDict,
+    role: str,
+    recipes: dict[str, world.Recipe],
+    workdir,
+    *,
+    name: str | None = None,
 ) -> pretrained.Model:
     """The model of a role, found and checked.
+
+    Args:
+        name: of one of several with the role; default that of the config.
 
     Raises:
         UserError: it is not there, or is not fit.
     """
     made = workdir / "inputs"
     section = config[role]
-    name = section.model
+    name = section.model if name is None else name
     if name == world.NAME:
         return world_model(config, role, recipes[role], workdir)
     if name in smoke.RANDOM_MODELS:
@@ -244,7 +276,7 @@ def find_model(
 
 def make_recipes(config: ml_collections.ConfigDict, workdir) -> dict[str, world.Recipe]:
     """How the run itself makes those of its models that it has to make, by role."""
-    roles = [role for role in ("weak", "strong") if config[role].model == world.NAME]
+    roles = [role for role in ("weak", "strong") if world.NAME in members.names(config, role)]
     if not roles:
         return {}
     folder = world.data_folder(world.world_config(config), workdir / "inputs")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from selw2s_jax import errors
-from selw2s_jax.data import batches
+from selw2s_jax.data import batches, members
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
 from selw2s_jax.method import label_rules, losses, objectives, registry
@@ -72,7 +72,7 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_calibration(config: ml_collections.ConfigDict) -> None:
-    """That there are held-out questions of P(IK) where a method weighs labels by how often it is right on them."""
+    """That there are questions to calibrate on where a method weighs labels: of P(IK), and of all weak models."""
     calibrated = [name for name in config.methods if columns.is_calibrated(config, registry.METHODS[name])]
     if calibrated and config.p_ik.file is not None:
         raise UserError(
@@ -83,6 +83,13 @@ def _check_calibration(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"method {calibrated[0]!r} calibrates P(IK) on held-out questions, and config.p_ik.num_test is 0: "
             "set --config.p_ik.num_test=500"
+        )
+    is_fitted = config.calibration.weak == "crossfit"
+    if calibrated and is_fitted and len({member.task for member in members.of(config)}) > 1:
+        raise UserError(
+            f"method {calibrated[0]!r} calibrates weak labels on questions of a task that all weak models learn, and "
+            f"config.weak.members={','.join(config.weak.members)} learn different ones: set calibration.weak=none, or "
+            f"leave out {', '.join(calibrated)}"
         )
 
 

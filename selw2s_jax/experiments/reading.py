@@ -14,8 +14,8 @@ class Reading(base.Experiment):
     """An experiment on the splits of `splits.SeedData`, with the stages that read them with models as they are."""
 
     def split(self, model: pretrained.Model, seed: int, name: str) -> splits.Split:
-        """A split as a model reads it, by its name in `splits.SeedData`."""
-        split = getattr(self.inputs.by_seed[seed], name)
+        """A split as a model reads it, by its name in `splits.SeedData.named`."""
+        split = self.inputs.by_seed[seed].named(name)
         if model.role != "weak":
             return split
         return split.read_as(self._config.weak.prompt).read_with(self.inputs.contexts.get((model.slot, seed)))
@@ -48,7 +48,7 @@ class Reading(base.Experiment):
 
     @once.once
     def embeddings(self, slot: str, seed: int, split_name: str) -> embed.Embed:
-        """What a model, by its `pretrained.Model.slot`, makes of the texts of a split of `splits.SeedData`.
+        """What a model, by its `pretrained.Model.slot`, makes of the texts of a split of `splits.SeedData.named`.
 
         Texts that an earlier seed has too are read once; a split that it has as it is, as the test, is one stage.
         """
@@ -66,8 +66,9 @@ class Reading(base.Experiment):
             return same[0]
         # Where no example is at hand, the label alone tells stages apart.
         suffix = "" if split_name == "test" and split.prompt != "fewshot" else f", seed {seed}"
+        described = splits.NAMES[split_name.partition("@")[0]]
         return embed.Embed(
-            f"embeddings by the {slot} model of {split.task.name} ({splits.NAMES[split_name]}){suffix}",
+            f"embeddings by the {slot} model of {split.task.name} ({described}){suffix}",
             self.settings,
             model,
             split,

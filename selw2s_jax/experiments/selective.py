@@ -1,12 +1,12 @@
 """The stages of Selective W2SG's experiment, by seed and name: asking for one makes those that it needs."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from selw2s_jax.data import batches, splits
-from selw2s_jax.experiments import calibrated, columns, curves, neighbours, once, reading
+from selw2s_jax.data import batches, members, splits
+from selw2s_jax.experiments import calibrated, columns, curves, neighbours, once, reading, weak_rows
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering
@@ -14,6 +14,7 @@ from selw2s_jax.method import objectives, registry
 from selw2s_jax.stages import (
     calibration,
     column,
+    combine,
     curve,
     examples,
     label,
@@ -23,6 +24,7 @@ from selw2s_jax.stages import (
 )
 from selw2s_jax.stages import stage as stage_lib
 
+_HELD_OUT = " of what is held out"
 _P_IK_ALONE = "p_ik_only"  # the method whose model methods with frozen P(IK) have their scores from
 
 
@@ -44,9 +46,18 @@ class Experiment(reading.Reading):
             [self.embeddings_by_name(name, s) for name in self.named_embeddings() for s in self._config.seeds]
         )
         for seed in self._config.seeds:
+            # The labels are asked for beside each weak model, which is then still on the devices.
+            chosen += [
+                [
+                    *(self.member_labels(seed, number, half) for half in self._labelled(seed)),
+                    self.member_evaluation(seed, number),
+                ]
+                for number in self.members
+            ]
             for name in self.classifiers():
-                # The labels are asked for beside the weak model, which is then still on the devices.
-                of_model = self._weak_labels_asked(seed) if name == "weak" else []
+                of_model = (
+                    [self.weak_labels(seed, half) for half in self._labelled(seed)] if name == "weak" else []
+                )
                 chosen.append([*of_model, *self.tests(seed, name), *self._p_ik_scores_of(seed, name)])
             chosen += [
                 [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
@@ -64,10 +75,15 @@ class Experiment(reading.Reading):
 
         None in a run of P(IK) alone.
         """
-        if self.inputs.weak is None:
+        if not self.inputs.weak:
             return ()
         methods = [name for name in self._config.methods if registry.METHODS[name].task_weight > 0]
         return ("weak", "ceiling", *methods)
+
+    @property
+    def members(self) -> range:
+        """The numbers of several weak models; none where there is one alone, which "weak" is then."""
+        return range(len(self.inputs.weak) if len(self.inputs.weak) > 1 else 0)
 
     def has_answers(self, split_name: str) -> bool:
         """Whether the run has the strong model's few-shot answers on a split of `splits.SeedData`."""
@@ -101,7 +117,7 @@ class Experiment(reading.Reading):
 
     def _p_ik_tests_of(self, seed: int, name: str) -> dict[str, tuple[str, stage_lib.Stage]]:
         data, method = self.inputs.by_seed[seed], registry.METHODS.get(name)
-        is_alone = self.inputs.weak is None
+        is_alone = not self.inputs.weak
         if method is None or method.mask_of is not None or not objectives.trains_p_ik(self._config, method):
             return {}
         tests = {}
@@ -124,10 +140,39 @@ class Experiment(reading.Reading):
 
     # Models.
 
+    def weak(self, seed: int, number: int = 0) -> train.Train:
+        """A weak model by its number: fine-tuned on the ground truth of its rows."""
+        return self._weak(seed, number)
+
     @once.once
-    def weak(self, seed: int) -> train.Train:
-        """The weak model: fine-tuned on the ground truth of its half."""
-        return self._supervised("weak", seed, self.inputs.weak, "weak_half")
+    def _weak(self, seed: int, number: int) -> train.Train:
+        return self._member(seed, number, f"{self.name_of(number)}, seed {seed}")
+
+    @property
+    def weak_halves(self) -> list[str]:
+        """The split that each weak model learns from, by its name in `splits.SeedData.named`."""
+        return [member.half for member in members.of(self._config)]
+
+    @property
+    def weak_name(self) -> str:
+        """The weak models together, for people; empty in a run of P(IK) alone."""
+        names = [model.name for model in self.inputs.weak]
+        return members.describe(names, members.of(self._config)) if names else ""
+
+    def name_of(self, number: int) -> str:
+        """What a weak model is called: weak, or of several weak-0, weak-1 and so on."""
+        return "weak" if len(self.inputs.weak) == 1 else f"weak-{number}"
+
+    def _member(self, seed: int, number: int, label: str, held_out: Collection[str] = ()) -> train.Train:
+        """A weak model trained on its rows but those of the questions that are held out."""
+        model, name = self.inputs.weak[number], self.weak_halves[number]
+        which = "sampling" if self._config.weak.rows == "bootstrap" else "split"
+        half = self.split(model, seed, name)
+        learnt = weak_rows.rows(self._config, number, half, self.seed_for(seed, which)).without(held_out)
+        columns = {"weak_probs": examples.Truth(learnt.split)} | learnt.columns
+        task = examples.Examples(learnt.split, columns | self.embedded(model, seed, name))
+        asked = None if held_out else self._curve(seed, model)  # of folds no curve is asked
+        return self._train(label, seed, "weak", model, "supervised", task=task, asked=asked)
 
     @once.once
     def ceiling(self, seed: int) -> train.Train:
@@ -137,10 +182,15 @@ class Experiment(reading.Reading):
             "weak": ("weak_half",),
             "both": ("student_half", "weak_half"),
         }
-        start = self.start(seed, "ceiling")
-        return self._supervised(
-            "ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split], starts_from=start
-        )
+        model, names = self.inputs.strong, halves[self._config.ceiling.split]
+        split = functools.reduce(splits.Split.joined, [self.split(model, seed, half) for half in names])
+        columns = {"weak_probs": examples.Truth(split)} | self.embedded(model, seed, *names)
+        kinds = {
+            "task": examples.Examples(split, columns),
+            "starts_from": self.start(seed, "ceiling"),
+            "asked": self._curve(seed, model),
+        }
+        return self._train(f"ceiling, seed {seed}", seed, "ceiling", model, "supervised", **kinds)
 
     def start(self, seed: int, name: str) -> train.Train | None:
         """The trained model that the ceiling or a student starts from; None: the pretrained one."""
@@ -148,27 +198,6 @@ class Experiment(reading.Reading):
         if method is None or self._config.p_ik.stage != "pretrain_then_joint":
             return None
         return self.p_ik_model(seed) if objectives.trains_p_ik(self._config, method) else None
-
-    def _supervised(
-        self,
-        name: str,
-        seed: int,
-        model: pretrained.Model,
-        *halves: str,
-        label: str | None = None,
-        keep: Sequence[bool] | None = None,
-        starts_from: train.Train | None = None,
-    ) -> train.Train:
-        """A model on ground truth; of the examples of the halves, joined, those of `keep` alone."""
-        parts = [self.split(model, seed, half) for half in halves]
-        split = functools.reduce(splits.Split.joined, parts)
-        split = split if keep is None else split.only(keep)
-        columns = {"weak_probs": examples.Truth(split)} | self.embedded(model, seed, *halves)
-        task = examples.Examples(split, columns)
-        asked = None if keep is not None else self._curve(seed, model)  # folds are no model of the run
-        label = label or f"{name}, seed {seed}"
-        kinds = {"task": task, "starts_from": starts_from, "asked": asked}
-        return self._train(label, seed, name, model, "supervised", **kinds)
 
     @once.once
     def p_ik_model(self, seed: int) -> train.Train:
@@ -224,8 +253,8 @@ class Experiment(reading.Reading):
                 batches.P_IK: self._config.p_ik.batch_size or self._config.training.batch_size,
             },
             epochs=self._config.p_ik.epochs if is_p_ik_alone else self._config.training.epochs,
-            order_seed=self.seed_for(seed, "order"),
-            init_seed=self.seed_for(seed, "init"),
+            order_seed=weak_rows.seed_of(self.seed_for(seed, "order"), model.number),
+            init_seed=weak_rows.seed_of(self.seed_for(seed, "init"), model.number),
             pretraining=self.pretraining(model.slot),
             **kinds,
         )
@@ -233,16 +262,33 @@ class Experiment(reading.Reading):
     # Labels and predictions.
 
     @once.once
-    def weak_labels(self, seed: int, split_name: str = "student_half") -> predict.Predict:
-        """The weak model's soft labels on the student's half, or on what is held out of it."""
-        which = {"student_half": "weak labels", "held_out": "weak labels of what is held out"}[split_name]
-        return self._predict(f"{which}, seed {seed}", self.weak(seed), seed, split_name)
+    def member_labels(self, seed: int, number: int, split_name: str = "student_half") -> predict.Predict:
+        """A weak model's soft labels on the student's half, or on what is held out of it."""
+        name, suffix = self.name_of(number), _HELD_OUT if split_name == "held_out" else ""
+        label = "weak labels" if name == "weak" else f"labels of {name}"
+        return self._predict(f"{label}{suffix}, seed {seed}", self.weak(seed, number), seed, split_name)
 
-    def _weak_labels_asked(self, seed: int) -> list[predict.Predict]:
-        """Those that the run needs of a weak model."""
-        if self.inputs.by_seed[seed].held_out is None or not self._config.evaluation.every_steps:
-            return [self.weak_labels(seed)]
-        return [self.weak_labels(seed), self.weak_labels(seed, "held_out")]
+    @once.once
+    def weak_labels(self, seed: int, split_name: str = "student_half") -> predict.Predict | combine.Combine:
+        """The soft labels of such a split: those of the weak model, or of several together."""
+        numbers = range(len(self.inputs.weak))
+        of_members = [self.member_labels(seed, number, split_name) for number in numbers]
+        suffix = _HELD_OUT if split_name == "held_out" else ""
+        split = self.inputs.by_seed[seed].named(split_name)
+        return self._together(f"weak labels{suffix}, seed {seed}", of_members, split)
+
+    def _labelled(self, seed: int) -> tuple[str, ...]:
+        """The splits that weak labels are asked of."""
+        holds_out = self.inputs.by_seed[seed].held_out is not None and self._config.evaluation.every_steps
+        return ("student_half", "held_out") if holds_out else ("student_half",)
+
+    def _together(
+        self, label: str, of_members: Sequence[predict.Predict], split: splits.Split, **options: bool
+    ) -> predict.Predict | combine.Combine:
+        """Predictions of the weak models as one; of a single one, its own."""
+        if len(of_members) == 1:
+            return of_members[0]
+        return combine.Combine(label, tuple(of_members), self._config.weak.combine, split, **options)
 
     @once.once
     def p_ik_scores(self, seed: int) -> predict.Predict:
@@ -260,13 +306,13 @@ class Experiment(reading.Reading):
     def calibration(self, seed: int) -> calibration.Calibrate:
         """What weak labels and own labels are weighed by."""
         data, section = self.inputs.by_seed[seed], self._config.calibration
-        folds = ()
+        half, folds = data.named(self.weak_halves[0]), ()
         if section.weak == "crossfit":
-            fold = splits.folds(data.weak_half.examples, section.folds, seed=self.seed_for(seed, "split"))
+            fold = splits.folds(half.examples, section.folds, seed=self.seed_for(seed, "split"))
             folds = tuple(self._fold_labels(seed, number, fold) for number in range(section.folds))
         return calibration.Calibrate(
             f"calibration, seed {seed}",
-            data.weak_half,
+            half,
             folds,
             self._config.weak.label_noise,
             self.seed_for(seed, "sampling"),
@@ -275,22 +321,41 @@ class Experiment(reading.Reading):
             data.p_ik_test,
         )
 
-    def _fold_labels(self, seed: int, number: int, fold: np.ndarray) -> predict.Predict:
-        """Labels of one of the folds `[N]` of the weak half by a weak model that was trained on the others."""
-        which = f"weak fold {number + 1} of {self._config.calibration.folds}, seed {seed}"
-        model = self.inputs.weak
-        trained = self._supervised("weak", seed, model, "weak_half", label=which, keep=fold != number)
-        held_out = self.split(model, seed, "weak_half").only(fold == number)
-        return self._predict(f"labels of {which}", trained, seed, "weak_half", held_out)
+    def _fold_labels(self, seed: int, number: int, fold: np.ndarray) -> predict.Predict | combine.Combine:
+        """Labels of one of the folds `[N]` of the weak half by weak models that were trained on the others."""
+        name = self.weak_halves[0]  # that of all
+        half = self.inputs.by_seed[seed].named(name)
+        held_out = half.only(fold == number)
+        groups = {example.group for example in held_out.examples}
+        which = f"fold {number + 1} of {self._config.calibration.folds}, seed {seed}"
+        of_members = []
+        for place, model in enumerate(self.inputs.weak):
+            label = f"{self.name_of(place)} {which}"
+            trained = self._member(seed, place, label, groups)
+            as_read = self.split(model, seed, name).only(fold == number)
+            of_members.append(self._predict(f"labels of {label}", trained, seed, name, as_read))
+        return self._together(f"labels of weak {which}", of_members, held_out)
 
     def trained(self, seed: int, name: str) -> train.Train:
-        """The training of "weak", "ceiling" or a student."""
-        supervised = {"weak": self.weak, "ceiling": self.ceiling}
-        return supervised[name](seed) if name in supervised else self.student(seed, name)
+        """The training of a weak model by what it is called, of "ceiling" or a student."""
+        if name == "ceiling":
+            return self.ceiling(seed)
+        numbers = {self.name_of(number): number for number in range(len(self.inputs.weak))}
+        return self.weak(seed, numbers[name]) if name in numbers else self.student(seed, name)
+
+    @once.once
+    def member_evaluation(self, seed: int, number: int) -> predict.Predict:
+        """A weak model's predictions on the test split."""
+        label = f"evaluation of {self.name_of(number)}, seed {seed}"
+        return self._predict(label, self.weak(seed, number), seed, "test", shows_accuracy=True)
 
     @once.once
     def evaluation(self, seed: int, name: str) -> predict.Predict:
-        """Predictions on the test split of "weak", "ceiling" or a student."""
+        """Predictions on the test split of "weak", which several weak models are together, "ceiling" or a student."""
+        if name == "weak":
+            of_members = [self.member_evaluation(seed, number) for number in range(len(self.inputs.weak))]
+            label, test = f"evaluation of weak, seed {seed}", self.inputs.by_seed[seed].test
+            return self._together(label, of_members, test, shows_accuracy=True)
         return self._predict(
             f"evaluation of {name}, seed {seed}",
             self.trained(seed, name),
@@ -344,6 +409,11 @@ class Experiment(reading.Reading):
         """The weak labels of the student's half, or of what is held out of it, with their noise."""
         noise_seed, labels = self.seed_for(seed, "sampling"), self.weak_labels(seed, split_name)
         return examples.WeakLabels(labels, self._config.weak.label_noise, noise_seed)
+
+    def weak_each(self, seed: int) -> examples.WeakEach:
+        """The weak labels of the student's half by each weak model, with their noise."""
+        labels = tuple(self.member_labels(seed, number) for number in range(len(self.inputs.weak)))
+        return examples.WeakEach(labels, self._config.weak.label_noise, self.seed_for(seed, "sampling"))
 
     def self_column(self, seed: int) -> examples.Column:
         """The strong model's own labels of the student's half."""

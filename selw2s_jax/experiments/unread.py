@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import batches, tasks
+from selw2s_jax.data import batches, members, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
 from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, row_weights
@@ -115,6 +115,7 @@ def _of_completion(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
         *("p_ik", "self_label", "generation", "calibration", "selection", "graph", "raven", "compat"),
         *("analysis", "evaluation", *of_loss, "ceiling", "training.embed_once"),
         *("weak.prompt", "weak.context_file", "weak.label_noise"),
+        *("weak.members", "weak.rows", "weak.combine", "weak.task"),
         *("data.conversion", "seed.conversion", "seed.shots"),
     )
     yield True, iter([(of_classes, False, "set supervision=class_head")])
@@ -151,6 +152,8 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     p_ik = config.p_ik
     yield ("self_label.file",), config.self_label.source == "file", "set self_label.source=file"
     yield ("p_ik.scores_file",), p_ik.mask == "file", "set p_ik.mask=file"
+    of_several = ("weak.rows", "weak.combine")
+    yield of_several, len(config.weak.members) > 1, "there is one weak model: name several by weak.members"
     yield (
         ("p_ik.data",),
         p_ik.file is None,
@@ -168,12 +171,14 @@ def _switched_off(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
 def _of_models(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     """What models and worlds are to be made of."""
     yield ("world",), config.data.source == world.NAME, f"set data.source={world.NAME}"
-    made = [role for role in ("weak", "strong") if config[role].model == world.NAME]
-    for role in ("weak", "strong"):
+    named = {role: {*members.names(config, role)} for role in ("weak", "strong")}
+    made = [role for role, names in named.items() if world.NAME in names]
+    for role, names in named.items():
         # A generated model has a tokenizer of its own, and none of them is on the hub.
-        yield (f"{role}.tokenizer",), role not in made, f"{role}.model={world.NAME} has one of its own"
-        is_local = role in made or config[role].model in smoke.RANDOM_MODELS
-        yield (f"{role}.revision",), not is_local, f"{role}.model={config[role].model} is not on the hub"
+        yield (f"{role}.tokenizer",), names != {world.NAME}, f"{role}.model={world.NAME} has one of its own"
+        is_local = names <= {world.NAME, *smoke.RANDOM_MODELS}
+        listed = ", ".join(sorted(map(str, names)))
+        yield (f"{role}.revision",), not is_local, f"{role}.model={listed} is not on the hub"
     yield ("pretraining",), bool(made), f"set weak.model={world.NAME} or strong.model={world.NAME}"
 
 
@@ -190,12 +195,14 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     asks = trains_p_ik or is_alone or "fewshot" in (p_ik.prompt, config.weak.prompt)
     asks = asks or (own_labels and config.self_label.source == "fewshot")
     yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
-    names = ("label_noise", "learning_rate", "tokenizer", "revision", "trained", "prompt", "context_file")
+    of_each = ("learning_rate", "tokenizer", "revision", "trained", "prompt", "context_file")
+    names = (*of_each, "label_noise", "members", "task")
     of_weak = (*(f"weak.{name}" for name in names), "ceiling.split")
     yield of_weak, not is_alone, "P(IK) alone has no weak model and no ceiling"
     of_task = ("training.epochs", "data.num_train")
     yield of_task, not is_alone, "P(IK) alone has p_ik.epochs and p_ik.num_train"
     has_tasks = config.data.train_file is None or (trains_p_ik and p_ik.file is None)
+    has_tasks = has_tasks or bool(members.other_tasks(config))
     yield ("data.source",), has_tasks, "all questions are from files"
     yield from _of_optimizer(config)
     yield ("training.embed_once",), "heads" in _trained(config), "set training.trained=heads"
@@ -252,6 +259,7 @@ def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) 
     yield ("seed.init",), "lora" in _trained(config), "only low-rank adapters start at random"
     draws = (
         config.weak.label_noise > 0
+        or config.weak.rows == "bootstrap"
         or (trains_p_ik and p_ik.temperature > 0)
         or any(method.mask_of for method in methods)
         or any(_draws_columns(config, method) for method in methods)

@@ -319,3 +319,26 @@ register(
         description="control: own labels on random rows, as many as selective_by_confidence chose",
     ),
 )
+
+# Of several weak models: where they disagree, the strong model's own label, and no P(IK).
+_BY_DISAGREEMENT = {"selector": "by_disagreement", "refiner": "none", "mask": "online"}
+register(
+    "selective_by_disagreement",
+    Method(
+        label_rule="selective",
+        rule_options=_BY_DISAGREEMENT,
+        uses_self_labels=True,
+        description="own labels where the weak models disagree, their mean label elsewhere",
+    ),
+)
+register(
+    "random_selection_by_disagreement",
+    Method(
+        label_rule="selective",
+        rule_options=_BY_DISAGREEMENT | {"each": "shuffled_weak_each"},
+        uses_self_labels=True,
+        role="control",
+        control_of="selective_by_disagreement",
+        description="control: own labels on random rows, as many as selective_by_disagreement chose",
+    ),
+)

@@ -13,7 +13,9 @@ Selector = Callable[[label_rules.RuleInputs, jax.Array], jax.Array]
 # (inputs, prior labels [E, 2], IK mask [E]) -> refined labels [E, 2], of which those beside the mask are taken,
 # and scalars to log.
 Refiner = Callable[[label_rules.RuleInputs, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
-SELECTORS = label_rules.Registry("selector", reads=(), built_in=("selw2s_jax.method.posterior",))
+SELECTORS = label_rules.Registry(
+    "selector", reads=(), built_in=("selw2s_jax.method.posterior", "selw2s_jax.method.disagreement")
+)
 REFINERS = label_rules.Registry("refiner", reads=())
 
 

@@ -143,8 +143,12 @@ class Planner:
             trained = train("strong", student, shape)
             return [trained] if trained.is_main else [score("strong", False), trained]
         jobs = [_Job("strong", length, False, lambda made: made.answers(work.models["strong"], length))]
-        if "weak" in work.models:
-            jobs += [train("weak", "supervised"), score("weak", False), train("strong", "supervised")]
+        # Weak models of one name have the same programs.
+        weak = {model.name: slot for slot, model in work.models.items() if model.role == "weak"}
+        for slot in weak.values():
+            jobs += [train(slot, "supervised"), score(slot, False)]
+        if weak:
+            jobs.append(train("strong", "supervised"))
         has_p_ik_head = objectives.trains_p_ik(config, registry.METHODS[student])
         return [*jobs, score("strong", has_p_ik_head), train("strong", student, shape)]
 

@@ -3,13 +3,14 @@
 Nothing is downloaded, and no weights are needed.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import ml_collections
 
-from selw2s_jax.data import batches, splits, tasks
+from selw2s_jax.data import batches, members, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import data, inputs, selective
 from selw2s_jax.hf import loader, pretrained, tokenizers
@@ -32,14 +33,19 @@ def default_lengths(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(length, config.data.max_length) for length in lengths))
 
 
-def find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrained.Model:
+def find_model(
+    config: ml_collections.ConfigDict, role: str, workdir, *, name: str | None = None
+) -> pretrained.Model:
     """A model by its sizes; with its tokenizer where that is at hand, and never with weights.
+
+    Args:
+        name: of one of several with the role; default that of the config.
 
     Raises:
         UserError: sizes that are neither in the registry nor in a config.json at hand.
     """
     section, made = config[role], workdir / "inputs"
-    name, tokenizer = section.model, None
+    name, tokenizer = section.model if name is None else name, None
     if name == world.NAME:
         return inputs.world_model(config, role, inputs.make_recipes(config, workdir)[role], workdir)
     folder = None
@@ -111,7 +117,7 @@ class Workload(NamedTuple):
     """What is known of a run without running it.
 
     Attributes:
-        models: by role.
+        models: by `pretrained.Model.slot`.
         stages: in their order.
         trainings: of the first seed, one for all methods with the same batches; none where data is not at hand.
         missing: what is not at hand, and what is not known for it.
@@ -127,8 +133,19 @@ MakeBatches = Callable[..., batches.TrainBatches]
 
 
 def roles(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """The models of a run."""
+    """The roles that the run has models for."""
     return ("strong",) if method_registry.is_p_ik_alone(config.methods) else ("weak", "strong")
+
+
+def find_models(config: ml_collections.ConfigDict, workdir) -> dict[str, pretrained.Model]:
+    """The models of a run by `pretrained.Model.slot`, the strong one last."""
+    find = functools.partial(find_model, config, workdir=workdir)
+    found = (*(inputs.find_weak(config, find) if "weak" in roles(config) else ()), find("strong"))
+    return {model.slot: model for model in found}
+
+
+def _weak(models: dict[str, pretrained.Model]) -> tuple[pretrained.Model, ...]:
+    return tuple(model for model in models.values() if model.role == "weak")
 
 
 def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) -> Workload:
@@ -137,7 +154,7 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
     Args:
         make_batches: `programs.Programs.train_batches`, whose rows are those of the target's mesh.
     """
-    models = {role: find_model(config, role, workdir) for role in roles(config)}
+    models = find_models(config, workdir)
     try:
         found = _read(config, models, workdir)
     except UserError as error:
@@ -148,12 +165,12 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
         )
         return Workload(models, outline, (), (missing,))
     missing = []
-    if without := [role for role, model in models.items() if model.tokenizer is None]:
+    if without := list(dict.fromkeys(model.role for model in models.values() if model.tokenizer is None)):
         missing.append(
             f"the tokenizer of the {' and '.join(without)} model: token counts are not known, nor which examples are "
             "too long"
         )
-    has_weights = all(_has_weights(config, role, model) for role, model in models.items())
+    has_weights = all(_has_weights(config, model) for model in models.values())
     if not has_weights:
         missing.append("the weights: which stages are done is not known")
     elif not without:
@@ -169,11 +186,12 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
     return Workload(models, listed, trainings, tuple(missing))
 
 
-def _has_weights(config: ml_collections.ConfigDict, role: str, model: pretrained.Model) -> bool:
+def _has_weights(config: ml_collections.ConfigDict, model: pretrained.Model) -> bool:
     if model.is_made or model.name in smoke.RANDOM_MODELS:
         return True
     try:
-        loader.check_checkpoint(loader.resolve(model.name, config[role].revision), lm_head=role == "strong")
+        folder = loader.resolve(model.name, config[model.role].revision)
+        loader.check_checkpoint(folder, lm_head=model.role == "strong")
     except UserError:
         return False
     return True
@@ -184,10 +202,10 @@ def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]
     reader = data.DataReader(config, workdir)
     by_seed, notes = reader.read(), reader.notes
     if all(model.tokenizer is not None for model in models.values()):
-        by_seed, dropped = inputs.fit(config, by_seed, models.get("weak"), models["strong"])
+        by_seed, dropped = inputs.fit(config, by_seed, _weak(models), models["strong"])
         notes += dropped
-    recipes = inputs.make_recipes(config, workdir)
-    return inputs.Inputs(models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False)
+    recipes = inputs.recipes_of(models.values(), inputs.make_recipes(config, workdir))
+    return inputs.Inputs(_weak(models), models["strong"], by_seed, recipes, tuple(notes), False)
 
 
 def _list_stages(targets: list[stage_lib.Stage], workdir) -> tuple[Stage, ...]:
@@ -219,20 +237,23 @@ def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretraine
     halves = (split(config.task), split(config.task)) if has_halves else (None, None)
     p_ik = split(config.p_ik.task) if has_p_ik else None
     p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
-    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test)
-    return inputs.Inputs(
-        models.get("weak"), models["strong"], dict.fromkeys(config.seeds, of_seed), {}, (), False
-    )
+    of_weak = {task: split(task) for task in members.other_tasks(config)}
+    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test, of_weak)
+    return inputs.Inputs(_weak(models), models["strong"], dict.fromkeys(config.seeds, of_seed), {}, (), False)
 
 
 def _list_trainings(
     config: ml_collections.ConfigDict, experiment: selective.Experiment, make_batches: MakeBatches
 ) -> tuple[Training, ...]:
     seed = config.seeds[0]
-    if experiment.inputs.weak is None:
+    if not experiment.inputs.weak:
         chosen = {"P(IK)": experiment.p_ik_model(seed)}
     else:
-        chosen = {"weak": experiment.weak(seed), "ceiling": experiment.ceiling(seed)}
+        chosen = {
+            experiment.name_of(number): experiment.weak(seed, number)
+            for number in range(len(experiment.inputs.weak))
+        }
+        chosen["ceiling"] = experiment.ceiling(seed)
         students = [experiment.student(seed, name) for name in config.methods]
         for which, has_p_ik in (("without", False), ("with", True)):
             alike = [s for s in students if s.task is not None and (s.p_ik is not None) == has_p_ik]

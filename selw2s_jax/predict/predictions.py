@@ -22,7 +22,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.inference import answering, classify, fewshot, generate
-from selw2s_jax.method import label_sources, registry
+from selw2s_jax.method import combinations, label_sources, registry
 from selw2s_jax.predict import label_choice, tables
 from selw2s_jax.run import run_config, student_models, students
 from selw2s_jax.runtime import compilation_cache
@@ -122,11 +122,12 @@ def write(
     examples = question_files.read(input_path, _find_task(facts, config), found=found)
     reader = _prepare("student", student, examples, tokenizer, base, flags=("--tokenizer", "--base"))
     notes = found.notes + reader.notes
-    weak = students.find_weak(student)
-    if weak is not None:
-        flags = ("--weak_tokenizer", "--weak_base")
-        weak = _prepare("weak", weak, examples, weak_tokenizer, weak_base, flags=flags)
-        notes += weak.notes
+    weak = [
+        _prepare("weak", one, examples, weak_tokenizer, weak_base, flags=("--weak_tokenizer", "--weak_base"))
+        for one in students.find_weak(student)
+    ]
+    if weak:
+        notes += [note for one in weak for note in one.notes]
         if config.weak.context_file is not None:
             notes.append(
                 "weak labels are of questions without the texts that weak.context_file had behind its own"
@@ -138,7 +139,7 @@ def write(
     compilation_cache.enable()
     ids = [example.example_id for example in examples]
     with classify.naming("the predictions of the weak model", ids, _NOT_FINITE):
-        weak_probs = None if weak is None else _score_weak(weak, config)
+        weak_probs = _together([_score_weak(one, config) for one in weak], config)
     with classify.naming(f"the predictions of {facts.method}", ids, _NOT_FINITE):
         scores = _score(reader, config)
     few_shot = None if asked is None else _answer(asked, student, config, reader.tokenizer, examples)
@@ -146,6 +147,16 @@ def write(
     records = _make_records(config, facts, examples, scores, weak_probs, few_shot, own)
     tables.write(output_path, records, suffix, columns_of(records))
     return records
+
+
+def _together(of_members: list[np.ndarray], config: ml_collections.ConfigDict) -> np.ndarray | None:
+    """Labels `[N, 2]` of the weak models as one, as training has them; None without any."""
+    if len(of_members) < 2:
+        return of_members[0] if of_members else None
+    try:
+        return combinations.combine(config.weak.combine, np.stack(of_members, axis=1))
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def columns_of(records: Sequence[dict[str, Any]]) -> tables.Columns:

@@ -17,6 +17,7 @@ from selw2s_jax.report import (
     figures,
     finding,
     kernel_sections,
+    member_sections,
     misfit_sections,
     numbers,
     p_ik_sections,
@@ -38,6 +39,7 @@ PAGE = "report.html"
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
     curve_sections.sections,
+    member_sections.sections,
     continual_sections.sections,
     reliability_sections.sections,
     audit_sections.sections,

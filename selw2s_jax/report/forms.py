@@ -15,14 +15,19 @@ MANIFEST = {
         "task": str,
         "methods": [str],
         "seeds": [int],
-        "weak": {"model": _TEXT},
+        "weak": {"model": _TEXT, "members?": [str], "task?": _TEXT},
         "strong": {"model": _TEXT},
         "p_ik": {"task": str, "gamma": (int, float), "mask?": str},
         "training": {"batch_size": int},
     },
     "models": {"strong": {"name": str}, "weak?": {"name": str}},
     "students": [_STORED],
-    "test": {"labels_hash": str, "is_papers_data": bool, "evaluations": [_STORED | {"stage?": str}]},
+    "test": {
+        "labels_hash": str,
+        "is_papers_data": bool,
+        "evaluations": [_STORED | {"stage?": str}],
+        "members?": [_STORED],
+    },
     "stages": [{"label": str, "name": str, "key": str}],
     "examples?": [{"task": str, "reader": str, "text": str}],
 }
@@ -50,7 +55,8 @@ def check_seeds(manifest: dict[str, Any]) -> None:
     Raises:
         ValueError: it is not.
     """
-    for entries in (manifest["students"], manifest["test"]["evaluations"]):
+    test = manifest["test"]
+    for entries in (manifest["students"], test["evaluations"], test.get("members", [])):
         named = [(entry["method"], entry["seed"]) for entry in entries]
         if len(set(named)) < len(named) or not {seed for _, seed in named} <= set(
             manifest["config"]["seeds"]

@@ -56,6 +56,29 @@ _NARROWEST = 1e-3  # bin
 _ROUNDING = 1e-6  # of the bounds of bins
 
 
+_MEMBER = {
+    "seed": int,
+    "member": str,
+    "model": str,
+    "task": str,
+    **dict.fromkeys(("rows", "n", "test_n", "test_correct", "together_correct"), int),
+    **dict.fromkeys(("accuracy", "entropy", "agreement"), _NUMBER),
+}
+
+
+def checked_member(entry: Any) -> dict[str, Any]:
+    """An entry of the list of several weak models.
+
+    Raises:
+        ValueError: it is none.
+    """
+    json_forms.check(entry, _MEMBER)
+    _check_within(0, 1, entry["accuracy"], entry["agreement"])
+    _check_within(1, None, entry["test_n"])
+    _check_within(0, entry["test_n"], entry["test_correct"], entry["together_correct"])
+    return entry
+
+
 def checked(name: str, entry: Any) -> dict[str, Any]:
     """An entry of the list of that name.
 

@@ -95,7 +95,8 @@ def gap_recovered(run: stored.Run, method: str) -> comparisons.GapRecovered | No
     seeds = run.common_seeds("weak", method, "ceiling")
     if not seeds:
         return None
-    return comparisons.bootstrap_pgr(*(run.correct(name, seeds) for name in ("weak", method, "ceiling")))
+    others = (run.correct(name, seeds) for name in (method, "ceiling"))
+    return comparisons.bootstrap_pgr(run.weak_performance(seeds), *others)
 
 
 @functools.lru_cache(_CACHED)
@@ -115,7 +116,7 @@ def by_seed(run: stored.Run) -> list[dict[str, Any]]:
             right = int(run.correct(method, [seed]).sum())
             pgr = None
             if method not in registry.REFERENCES and seed in run.common_seeds("weak", "ceiling"):
-                weak, ceiling = (run.correct(name, [seed]).mean() for name in registry.REFERENCES)
+                weak, ceiling = run.weak_performance([seed]).mean(), run.correct("ceiling", [seed]).mean()
                 pgr = metrics.performance_gap_recovered(weak, right / len(run.truth), ceiling)
             probs = run.probabilities(method, seed)
             rows.append(

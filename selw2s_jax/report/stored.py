@@ -73,6 +73,9 @@ class Run:
         settings: by dotted config key, what a sweep varied beside task and models; empty for a run of its own.
         registration: how it stands to what its workdir registered; None where nothing was.
         asked: pairs of methods that a reader asks the power of, beside those that are compared anyway.
+        members: by what each of several weak models is called and seed, its predictions as above; empty where there is
+            one, which "weak" is then.
+        member_labels: per seed and each of several weak models, what its labels are worth, as results.json has it.
     """
 
     workdir: epath.Path
@@ -99,6 +102,8 @@ class Run:
     registration: registrations.Standing | None = None
     asked: Sequence[tuple[str, str]] = ()
     curves: dict[str, dict[int, curves_lib.Curve]] = dataclasses.field(default_factory=dict)
+    members: dict[str, dict[int, np.ndarray]] = dataclasses.field(default_factory=dict)
+    member_labels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -110,8 +115,8 @@ class Run:
 
     @property
     def weak(self) -> str | None:
-        """Name of the weak model; None where P(IK) alone is trained."""
-        return self.manifest["models"].get("weak", {}).get("name")
+        """Name of the weak model, or of several together; None where P(IK) alone is trained."""
+        return manifests.weak_name(self.manifest)
 
     @property
     def strong(self) -> str:
@@ -161,9 +166,17 @@ class Run:
         """Whether a method gets each item right, `[S, N]` bool."""
         return np.stack([self.answers(method, seed) for seed in seeds]) == self.truth
 
+    def weak_performance(self, seeds: Sequence[int]) -> np.ndarray:
+        """What PGR takes as the weak model's, `[S, N]`: whether it gets each item right, of several the mean share."""
+        if not self.members:
+            return self.correct("weak", seeds)
+        each = [np.stack([of_seed[seed] for seed in seeds]) > 0.5 for of_seed in self.members.values()]
+        return np.mean([answers == self.truth for answers in each], axis=0)
+
     def common_seeds(self, *methods: str) -> list[int]:
-        """The seeds, sorted, that all of these methods are finished for."""
+        """The seeds, sorted, that all of these methods are finished for; of "weak" each of several models too."""
         seeds = [set(self.predictions.get(method, {})) for method in methods]
+        seeds += [set(of_seed) for of_seed in self.members.values() if "weak" in methods]
         return sorted(set.intersection(*seeds))
 
 
@@ -253,13 +266,8 @@ def _join(runs: Sequence[Run]) -> Run:
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
         for name in (
-            "diagnostics",
-            *label_forms.FORMS,
-            "kernels",
-            "reliability",
-            "continual",
-            "p_ik",
-            "missing",
+            *("diagnostics", *label_forms.FORMS, "kernels", "reliability", "continual", "p_ik"),
+            *("member_labels", "missing"),
         )
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
@@ -271,6 +279,7 @@ def _join(runs: Sequence[Run]) -> Run:
         runs[0],
         manifest=manifest,
         predictions=by_method("predictions"),
+        members=by_method("members"),
         logs=by_method("logs"),
         steps=by_method("steps"),
         curves=by_method("curves"),
@@ -310,14 +319,8 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
     json_forms.check(manifest, forms.MANIFEST)
     forms.check_seeds(manifest)
     ids, truth = _read_truth(folder, manifest["test"])
-    predictions: dict[str, dict[int, np.ndarray]] = {}
-    for entry in manifest["test"]["evaluations"]:
-        stage = evaluations.stage_of(entry)
-        values = stored.read(stage, entry["key"])
-        if values is not None:
-            join = by_id.join if stage == evaluations.CLASSES else by_id.join_texts
-            of_method = predictions.setdefault(entry["method"], {})
-            of_method[entry["seed"]] = join(values, ids, f"artifact {stage}/{entry['key']}")
+    manifests.weak_name(manifest)  # that it can be told
+    predictions = _read_predictions(manifest["test"]["evaluations"], ids, stored)
     missing = [
         stage["label"]
         for stage in manifest["stages"]
@@ -333,6 +336,7 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
         ),
         truth=truth,
         predictions=predictions,
+        members=_read_predictions(manifest["test"].get("members", []), ids, stored),
         logs=_read_logs(stored.workdir, manifest["students"]),
         steps={} if truth.dtype == bool else _read_steps(stored.store, manifest),
         curves=curves_lib.read_all(stored.store, manifest, ids),
@@ -346,6 +350,21 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
 def _standing(workdir: epath.Path, manifest: Mapping[str, Any]) -> registrations.Standing | None:
     standing = registrations.Standing(registrations.read(workdir), registrations.entry_of(manifest))
     return None if standing == (None, None) else standing
+
+
+def _read_predictions(
+    entries: Sequence[Mapping[str, Any]], ids: Sequence[str], stored: "_Stored"
+) -> dict[str, dict[int, np.ndarray]]:
+    """By method and seed the predictions of those evaluations that are finished, in the order of the ids."""
+    predictions: dict[str, dict[int, np.ndarray]] = {}
+    for entry in entries:
+        stage = evaluations.stage_of(entry)
+        values = stored.read(stage, entry["key"])
+        if values is not None:
+            join = by_id.join if stage == evaluations.CLASSES else by_id.join_texts
+            of_method = predictions.setdefault(entry["method"], {})
+            of_method[entry["seed"]] = join(values, ids, f"artifact {stage}/{entry['key']}")
+    return predictions
 
 
 def _value(config: Mapping[str, Any], key: str) -> Any:
@@ -427,6 +446,9 @@ def _read_results(
                 for name in label_forms.FORMS
             },
             "kernels": [kernel_forms.checked(entry) for entry in stored_results.get("kernels", [])],
+            "member_labels": [
+                label_forms.checked_member(entry) for entry in stored_results.get("members", [])
+            ],
             "reliability": [
                 reliability_forms.checked(entry) for entry in stored_results.get("reliability", [])
             ],

@@ -107,7 +107,7 @@ def _average(group: Group, method: str) -> dict[str, Any]:
         return row
     mean = comparisons.pooled_accuracy([right for (right,) in correct])
     row["accuracy"], row["accuracy_interval"] = mean.mean, numbers.interval(mean)
-    trio = None if method in registry.REFERENCES else _correct(group, "weak", method, "ceiling")
+    trio = None if method in registry.REFERENCES else _for_pgr(group, method)
     if trio is not None:
         recovered = comparisons.pooled_pgr(trio)
         row["pgr"], row["pgr_interval"] = recovered.value, numbers.interval(recovered)
@@ -132,6 +132,16 @@ def _correct(group: Group, *methods: str) -> list[tuple[Any, ...]] | None:
             return None
         of_tasks.append(tuple(run.correct(method, seeds) for method in methods))
     return of_tasks
+
+
+def _for_pgr(group: Group, method: str) -> list[tuple[Any, ...]] | None:
+    """As `_correct` of the weak model, a method and the ceiling; the former as `stored.Run.weak_performance` has it."""
+    names = ("weak", method, "ceiling")
+    of_tasks = _correct(group, *names)
+    if of_tasks is None:
+        return None
+    weak = [run.weak_performance(run.common_seeds(*names)) for run in group.runs.values()]
+    return [(first, *others) for first, (_, *others) in zip(weak, of_tasks, strict=True)]
 
 
 def difference_rows(group: Group) -> list[dict[str, Any]]:

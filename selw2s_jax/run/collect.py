@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from selw2s_jax.analysis import diagnostics, methods, metrics, results
+from selw2s_jax.analysis import diagnostics, members, methods, metrics, results
 from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.data import by_id, splits
 from selw2s_jax.experiments import selective
@@ -29,7 +29,17 @@ def truth(test: splits.Split) -> dict[str, list]:
 def describe_test(experiment: selective.Experiment) -> dict[str, Any]:
     """The test set and the predictions on it, finished or not, as the manifest has them."""
     test = experiment.inputs.test
+    of_members = [
+        {
+            "method": experiment.name_of(number),
+            "seed": seed,
+            "key": experiment.member_evaluation(seed, number).key,
+        }
+        for seed in experiment.inputs.by_seed
+        for number in experiment.members
+    ]
     return {
+        **({"members": of_members} if of_members else {}),
         "n": len(test),
         "labels_hash": test.labels_hash,
         "is_papers_data": experiment.inputs.is_papers_data,
@@ -86,6 +96,7 @@ class Collector:
         """What `results.json` holds: records, summary, analyses, notes and warnings; of some worlds `by_frequency`."""
         config, inputs = self._config, self._inputs
         records, selection, differing, changes, frequency = [], [], [], [], []
+        of_members = [entry for seed in config.seeds for entry in self._members(seed)]
         for seed in config.seeds:
             test = inputs.by_seed[seed].test
             correct = {
@@ -93,11 +104,12 @@ class Collector:
             }
             records += results.make_records(
                 task=config.task,
-                weak=inputs.weak.name if inputs.weak else "",
+                weak=self._experiment.weak_name,
                 strong=inputs.strong.name,
                 seed=seed,
                 total=len(test),
                 correct=correct,
+                members=[entry["test_correct"] for entry in of_members if entry["seed"] == seed],
             )
             selection += self._diagnose(seed)
             differing += self._labels.disagreement(seed)
@@ -116,6 +128,7 @@ class Collector:
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
             "calibration": self._calibrations(),
             "kernels": kernels.describe(config, self._experiment, self._store),
+            **({"members": of_members} if of_members else {}),
             "notes": list(inputs.notes),
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
@@ -201,6 +214,34 @@ class Collector:
             "ik_precision": float(known[selected].mean()) if selected.any() else None,
             "bands": p_ik_lib.difficulty_bands(items.confidence, scores, known),
         }
+
+    def _members(self, seed: int) -> list[dict[str, Any]]:
+        """Of several weak models each: its labels of the student's half, and its answers to the test."""
+        experiment, data = self._experiment, self._inputs.by_seed[seed]
+        if not experiment.members:
+            return []
+        half, test = data.student_half, data.test
+        labels = experiment.weak_each(seed).read(half, self._store)[..., 1]
+        together = int(self._is_correct(seed, "weak").sum())
+        entries = []
+        for number, described in enumerate(members.describe(labels, half.labels)):
+            prob_1 = self._table(experiment.member_evaluation(seed, number), predict.FILE, "prob_1", test)
+            learnt = experiment.weak(seed, number).task.split
+            entries.append(
+                {
+                    "seed": seed,
+                    "member": experiment.name_of(number),
+                    "model": self._inputs.weak[number].name,
+                    "task": learnt.task.name,
+                    "rows": len(learnt),
+                    "n": len(half),
+                    **described,
+                    "test_n": len(test),
+                    "test_correct": int(((prob_1 > 0.5) == test.labels.astype(bool)).sum()),
+                    "together_correct": together,
+                }
+            )
+        return entries
 
     def _calibrations(self) -> list[dict[str, Any]]:
         """What labels are weighed by, by seed; none where no method of the run weighs them."""

@@ -53,14 +53,19 @@ def list_students(
     """The trained models of an experiment, finished or not, as the manifest lists them."""
     listed = []
     references = [name for name in ("weak", "ceiling") if name in experiment.classifiers()]
+    # Several weak models are listed each; together they are none that was trained.
+    references = [*map(experiment.name_of, experiment.members), *references[1 if experiment.members else 0 :]]
     for seed in config.seeds:
         few_shot = experiment.inputs.by_seed[seed].test.few_shot
         for name in (*references, *config.methods):
             model = experiment.trained(seed, name).model
             role, test = model.role, experiment.split(model, seed, "test")
             reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
+            # Where several models have one role, which of the manifest's it is.
+            which = {"model": model.slot} if model.slot != role else {}
             listed.append(
                 {
+                    **which,
                     "task": config.task,
                     "method": name,
                     "seed": seed,

@@ -1,11 +1,13 @@
 """What a run leaves in its workdir, by name: manifests, the list of a sweep's cells, artifacts by key."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
 from selw2s_jax import errors
+from selw2s_jax.data import members
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import storage
 
@@ -45,6 +47,16 @@ def read(workdir: epath.Path) -> dict[str, Any]:
             f"{path} lists no students; run the same config in {workdir} again to have them listed"
         )
     return manifest
+
+
+def weak_name(manifest: Mapping[str, Any]) -> str | None:
+    """The weak models of a run together; None in a run that has none."""
+    models = manifest["models"]
+    if "weak" not in models:
+        return None
+    every = members.of(manifest["config"])
+    slots = ["weak", *(f"weak-{number}" for number in range(1, len(every)))]
+    return members.describe([models[slot]["name"] for slot in slots], every)
 
 
 def read_all(workdir: epath.Path) -> dict[str, dict[str, Any]]:

@@ -42,6 +42,9 @@ def write(
     if report["records"]:
         print()
         print(results.format_table(report["records"], report["summary"], report["majority_class_accuracy"]))
+    if report.get("members"):
+        print()
+        print(results.format_members(report["members"]))
     if report.get("reliability"):
         print()
         print(results.format_reliability(report["reliability"]))
@@ -92,10 +95,10 @@ def _draw(
 
 
 def _title(report: dict[str, Any], config: ml_collections.ConfigDict) -> str:
-    names = {role: model["name"] for role, model in report["manifest"]["models"].items()}
-    if "weak" in names:
-        return f"{config.task}: {names['weak']} teaches {names['strong']}"
-    return f"P(IK) of {names['strong']}: trained on {config.p_ik.task}, tested on {config.task}"
+    weak, strong = manifests.weak_name(report["manifest"]), report["manifest"]["models"]["strong"]["name"]
+    if weak is not None:
+        return f"{config.task}: {weak} teaches {strong}"
+    return f"P(IK) of {strong}: trained on {config.p_ik.task}, tested on {config.task}"
 
 
 def _p_ik_panels(report: dict[str, Any], collector: collect.Collector) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from selw2s_jax import errors
-from selw2s_jax.data import prompts, tasks
+from selw2s_jax.data import members, prompts, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.models import lora as lora_lib
 from selw2s_jax.models import registry
@@ -27,6 +27,7 @@ _ENTRY = {
     **dict.fromkeys(("task", "method", "key", "prompt", "instruction"), str),
     "seed": int,
     "role": str,
+    "model?": str,
     "has_class_head": bool,
     "shots": [list],
     "is_plain_text?": bool,
@@ -220,7 +221,7 @@ def find(
     artifact = _find_artifact(workdir, entry.pop("key"), f"{method}, seed {seed}")
     has_p_ik_head = artifact.read_json("summary.json").get("p_ik_head", False)  # models that write have none
     with _readable(workdir, name):
-        model = manifest["models"][entry["role"]]
+        model = manifest["models"][entry.get("model", entry["role"])]
         facts = _make_facts(entry, manifest, has_p_ik_head=has_p_ik_head)
         sizes = registry.ModelConfig.from_json(model["sizes"])
     return Student(
@@ -267,25 +268,27 @@ def _make_facts(entry: dict[str, Any], manifest: dict[str, Any], *, has_p_ik_hea
     trained = config.get(entry["role"], {}).get("trained") or config["training"].get("trained", "all")
     if entry.get("few_shot") is not None:
         json_forms.check(entry["few_shot"], _FEW_SHOT)
-    entry = {key: value for key, value in entry.items() if key != "supervision"}
+    model = models[entry.get("model", entry["role"])]
+    weak = model["name"] if entry["role"] == "weak" else manifests.weak_name(manifest) or ""
+    entry = {key: value for key, value in entry.items() if key not in ("supervision", "model")}
     changed = {
         "written": written_facts.Written.from_json(entry.get("written")),
         "shots": tuple(_shot(*shot) for shot in entry["shots"]),
         "few_shot": prompts.FewShot.from_json(entry.get("few_shot")),
     }
     return Facts(
-        weak=models.get("weak", {}).get("name", ""),
+        weak=weak,
         strong=models["strong"]["name"],
-        max_length=models[entry["role"]]["max_length"],
+        max_length=model["max_length"],
         has_p_ik_head=has_p_ik_head,
         openai_pooling=config["compat"]["openai_pooling"],
         param_dtype=config["precision"]["param_dtype"],
         compute_dtype=config["precision"]["compute_dtype"],
         trained=trained,
         lora=lora_lib.make_settings(trained, config.get("lora", {})),
-        base_fingerprint=models[entry["role"]]["fingerprint"],
-        tokenizer_fingerprint=models[entry["role"]]["tokenizer"]["fingerprint"],
-        bos_id=models[entry["role"]]["tokenizer"].get("bos_id"),
+        base_fingerprint=model["fingerprint"],
+        tokenizer_fingerprint=model["tokenizer"]["fingerprint"],
+        bos_id=model["tokenizer"].get("bos_id"),
         **(entry | changed),
     )
 
@@ -298,17 +301,19 @@ def _shot(text: Any, answer: Any) -> tuple[str, int | str]:
     return text, answer
 
 
-def find_weak(student: Student) -> Student | None:
-    """The weak model of a student's run and seed; None in a run that has none.
+def find_weak(student: Student) -> list[Student]:
+    """The weak models of a student's run and seed, which label together; none in a run that has none.
 
     Raises:
-        UserError: it is not trained yet, or damaged.
+        UserError: one is not trained yet, or damaged.
     """
     facts = student.facts
     if not facts.weak:
-        return None
+        return []
     run = None if student.folder == student.workdir else student.folder.name
-    return find(student.workdir, task=facts.task, method="weak", seed=facts.seed, run=run)
+    count = len(members.of(student.run_config))
+    names = ["weak"] if count == 1 else [f"weak-{number}" for number in range(count)]
+    return [find(student.workdir, task=facts.task, method=name, seed=facts.seed, run=run) for name in names]
 
 
 def _unknown(workdir: epath.Path, key: str, value: Any, known: Sequence[Any]) -> str:

@@ -5,7 +5,7 @@ A column is data, as a stage is: what it is a function of goes into the key of t
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -89,6 +89,50 @@ class WeakLabels(Column):
             for name in ("prob_0", "prob_1")
         ]
         return turn_labels(np.stack(probs, axis=-1), split.ids, self.noise, seed=self.seed)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeakEach(Column):
+    """The soft labels of each weak model `[N, K, 2]`, of the same rows turned round as of their labels together.
+
+    Attributes:
+        labels: the stages of their predictions.
+        noise, seed: as of `WeakLabels`.
+    """
+
+    labels: tuple[stage_lib.Stage, ...]
+    noise: float
+    seed: int
+
+    @property
+    def needs(self):
+        return self.labels
+
+    @property
+    def inputs(self):
+        return [WeakLabels(labels, self.noise, self.seed).inputs for labels in self.labels]
+
+    def read(self, split, store):
+        each = [WeakLabels(labels, self.noise, self.seed).read(split, store) for labels in self.labels]
+        return np.stack(each, axis=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn(Column):
+    """How often each example was drawn `[N]`, which it counts for in the loss.
+
+    Attributes:
+        by_id: the counts, known when the plan is made.
+    """
+
+    by_id: Mapping[str, float]
+
+    @property
+    def inputs(self):
+        return artifacts.content_hash(sorted(self.by_id.items()))
+
+    def read(self, split, store):
+        return np.array([self.by_id[name] for name in split.ids], np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import sources, tasks, text_rows, written_tasks
+from selw2s_jax.data import members, sources, tasks, text_rows, written_tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import tokenizers
 from selw2s_jax.models import registry
@@ -45,8 +45,14 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"config.{key}={name!r} is a task of the generated world: set data.source={NAME}")
         if not in_world and name in toy_world.TASK_NAMES and config.data.source == sources.HUB:
             raise UserError(f"config.{key}={name!r} is a task of the generated world: set data.source={NAME}")
+    for name in members.other_tasks(config) if in_world else ():
+        if name not in config.world.tasks:
+            raise UserError(
+                f"config.weak.task or weak.members: {name!r} is no task of the generated world (data.source={NAME}); "
+                f"choose one of: {', '.join(config.world.tasks)}"
+            )
     for role in ("weak", "strong"):
-        if config[role].model == NAME:
+        if NAME in members.names(config, role):
             if not in_world:
                 raise UserError(
                     f"config.{role}.model={NAME!r} is pretrained on a generated world: set data.source={NAME}"

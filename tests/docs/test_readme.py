@@ -23,7 +23,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import sources, tasks, written_splits, written_tasks
 from selw2s_jax.experiments import checks, plugins
 from selw2s_jax.hf import random_checkpoint
-from selw2s_jax.method import label_rules, losses, objectives, registry, selection
+from selw2s_jax.method import combinations, label_rules, losses, objectives, registry, selection
 from selw2s_jax.models import registry as model_registry
 from selw2s_jax.report import document, stored
 
@@ -234,6 +234,26 @@ def test_the_label_rule_with_a_state_of_the_guide(registrations, plugin):
     np.testing.assert_allclose(labels.targets, weak.mean(1), rtol=1e-5)
     same = (weak[..., 1] > 0.5) == np.asarray(inputs.class_logits.argmax(-1) == 1)[:, None]
     np.testing.assert_allclose(trust, 0.75 + 0.25 * same[mask].mean(0), rtol=1e-5)
+
+
+def test_the_combination_of_the_guide(registrations, plugin):
+    plugin("my_dawid_skene")
+    config = config_lib.default_config()
+    config.strong.model, config.weak.members, config.weak.combine = "gpt2", ("gpt2", "gpt2"), "dawid_skene"
+    checks.validate(config_lib.normalize(config))
+    # Two good models and three that hardly know: votes count all of them alike.
+    random, truth = np.random.default_rng(0), np.tile([0, 1], 400)
+    right = random.random((800, 5)) < [0.9, 0.85, 0.55, 0.55, 0.55]
+    classes = np.where(right, truth[:, None], 1 - truth[:, None])
+    each = np.stack([1 - classes, classes], axis=-1).astype(np.float32)
+    accuracy = {
+        name: ((combinations.combine(name, each)[:, 1] > 0.5) == truth).mean()
+        for name in ("votes", "dawid_skene")
+    }
+    assert accuracy["dawid_skene"] > accuracy["votes"] + 0.03
+    # With one model its own classes, whatever the numbering of the rows.
+    alone = combinations.combine("dawid_skene", each[:, :1])
+    np.testing.assert_array_equal(alone[:, 1] > 0.5, classes[:, 0] == 1)
 
 
 def test_the_task_of_the_guide(plugin, tmp_path):

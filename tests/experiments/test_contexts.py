@@ -31,7 +31,7 @@ def test_only_the_weak_model_reads_the_texts(tmp_path, workdir):
     config.weak.context_file = str(path)
     debated = make(config, workdir)
 
-    weak, strong = debated.inputs.weak, debated.inputs.strong
+    weak, strong = debated.inputs.weak[0], debated.inputs.strong
     test = debated.split(weak, 0, "test")
     behind = {line["example_id"]: line["text"] for line in lines}
     assert test.texts == [

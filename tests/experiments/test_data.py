@@ -178,7 +178,9 @@ def test_prompts_that_do_not_fit_are_treated_as_texts_that_do_not(overlong):
     found = make_data([3, 11, 20, 4])
 
     def fit(**options):
-        return fitting.fit(found, Words(), Words(), overlong=overlong, ceiling_split="student", **options)
+        return fitting.fit(
+            found, {None: [Words()]}, Words(), overlong=overlong, ceiling_split="student", **options
+        )
 
     if overlong == "error":
         with pytest.raises(UserError, match=r"weak_half: 1 example.*longer than 12 tokens \(first: t/2\)"):
@@ -188,7 +190,12 @@ def test_prompts_that_do_not_fit_are_treated_as_texts_that_do_not(overlong):
             UserError, match=r"few-shot prompt.*\(first: t/1\); choose a strong model .*, or set data.over"
         ):
             fitting.fit(
-                short, Words(), Words(), overlong=overlong, ceiling_split="student", unanswerable=unanswerable
+                short,
+                {None: [Words()]},
+                Words(),
+                overlong=overlong,
+                ceiling_split="student",
+                unanswerable=unanswerable,
             )
         return
     fitted, notes = fit(unanswerable=unanswerable)

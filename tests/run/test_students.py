@@ -276,13 +276,11 @@ def test_runs_of_earlier_versions_say_nothing_of_shots(run):
 
 
 def test_the_weak_model_of_a_student(finished):
-    weak = students.find_weak(students.find(finished, **NAME))
+    (weak,) = students.find_weak(students.find(finished, **NAME))
     assert weak == students.find(finished, **NAME | {"method": "weak"})
     student = students.find(finished, **NAME)
-    assert (
-        students.find_weak(dataclasses.replace(student, facts=dataclasses.replace(student.facts, weak="")))
-        is None
-    )
+    alone = dataclasses.replace(student, facts=dataclasses.replace(student.facts, weak=""))
+    assert students.find_weak(alone) == []
 
 
 def test_every_trained_model_is_listed(finished):
@@ -302,6 +300,6 @@ def test_the_weak_model_of_a_student_in_a_sweep(run):
     cells = [{"name": name, "axes": {}} for name in ("one", "two")]
     (run / manifests.SWEEP_FILE).write_text(json.dumps({"cells": cells}))
     student = students.find(run, **NAME, run="one")
-    assert students.find_weak(student) == students.find(run, **NAME | {"method": "weak"}, run="one")
+    assert students.find_weak(student) == [students.find(run, **NAME | {"method": "weak"}, run="one")]
     with pytest.raises(UserError, match=r"--run is missing: the run in .* has one, two"):
         students.find(run, **NAME | {"method": "weak"})
