@@ -234,6 +234,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 _NAMES = (
     "methods", "plugins", "lora.targets", "sweep.tasks", "sweep.pairs", "analysis.embeddings", "world.tasks",
+    "chain.models",
 )  # fmt: skip
 # The elements of a tuple are texts but for these; `seeds` and `mesh.shape` have checks of their own.
 _NUMBERS = ("world.task_shares",)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ def fit(
     data: splits.SeedData,
     weak: lengths.Reader | None,
     strong: lengths.Reader,
+    chain: Sequence[lengths.Reader] = (),
     *,
     overlong: str,
     ceiling_split: str,
@@ -29,6 +30,7 @@ def fit(
 
     Args:
         weak: None in a run of P(IK) alone.
+        chain: models between the two, which read the student's half alone.
         overlong, ceiling_split: config keys `data.overlong` and `ceiling.split`.
         weak_prompt: form of what the weak model reads, None where it is that of the splits.
         unanswerable: by the split's name, which examples are too long for the prompt that asks the strong model for an
@@ -42,7 +44,7 @@ def fit(
     """
     readers = {
         "weak_half": (weak,) if ceiling_split == "student" else (weak, strong),
-        "student_half": (weak, strong),
+        "student_half": (weak, *chain, strong),
         "p_ik": (strong,),
         "p_ik_test": (strong,),
         "test": (strong,) if weak is None else (weak, strong),
@@ -83,7 +85,7 @@ def _fit_split(
 ) -> tuple[splits.Split, list[str]]:
     """Args as `fit`, but `read`: the split as each model reads it."""
     limit = min(model.max_length for model in read)
-    long = {model.role: as_read.is_overlong(model) for model, as_read in read.items()}
+    long = {model: as_read.is_overlong(model) for model, as_read in read.items()}
     too_long = {f"longer than {limit} tokens": np.any(list(long.values()), axis=0)}
     if unanswerable is not None:
         too_long[_LONG_PROMPT] = unanswerable & ~next(iter(too_long.values()))
@@ -108,7 +110,7 @@ def _fit_split(
             for reason, which in too_long.items()
         ]
         return split.only(~any_long), notes
-    counts = {model: int(long[model.role].sum()) for model in read}
+    counts = {model: int(long[model].sum()) for model in read}
     return split, [
         f"{name}: {count} of {len(split)} examples truncated from the left to {model.max_length} tokens "
         f"for the {model.role} model"

@@ -7,7 +7,7 @@ import ml_collections
 
 from selw2s_jax.data import doubts, fitting, splits
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import columns, data
+from selw2s_jax.experiments import columns, data, teachers
 from selw2s_jax.hf import loader, pretrained, tokenizers, weight_files
 from selw2s_jax.inference import answering
 from selw2s_jax.method import objectives
@@ -25,10 +25,11 @@ class Inputs:
     Attributes:
         weak: None in a run of P(IK) alone.
         by_seed: the splits of each base seed.
-        recipes: how the run itself makes models, by role.
+        recipes: how the run itself makes models, by slot.
         notes: what a reader of the results has to know.
         is_papers_data: whether data and conversion are those of the paper's tables.
         warnings: those of the notes that are reasons to doubt the results.
+        chain: the models between the weak and the strong one, where a method hands labels on over them.
     """
 
     weak: pretrained.Model | None
@@ -38,11 +39,12 @@ class Inputs:
     notes: tuple[str, ...]
     is_papers_data: bool
     warnings: tuple[doubts.Doubt, ...] = ()
+    chain: tuple[pretrained.Model, ...] = ()
 
     @property
     def models(self) -> tuple[pretrained.Model, ...]:
         """Those that there are, the strong one last."""
-        return (self.strong,) if self.weak is None else (self.weak, self.strong)
+        return (self.strong,) if self.weak is None else (self.weak, *self.chain, self.strong)
 
     @property
     def test(self) -> splits.Split:
@@ -67,9 +69,11 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     recipes = make_recipes(config, workdir)
     weak = None if is_p_ik_alone else find_model(config, "weak", recipes, workdir)
     strong = find_model(config, "strong", recipes, workdir)
-    models = [model for model in (weak, strong) if model]
+    numbers = range(1, len(teachers.chain_models(config)) + 1)
+    chain = tuple(find_model(config, "chain", recipes, workdir, number) for number in numbers)
+    models = [model for model in (weak, *chain, strong) if model]
     notes += notes_on_models(config, models)
-    by_seed, dropped = fit(config, by_seed, weak, strong)
+    by_seed, dropped = fit(config, by_seed, weak, strong, chain)
     notes += dropped
     return Inputs(
         weak,
@@ -79,6 +83,7 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
         notes=tuple(dict.fromkeys(notes)),
         is_papers_data=reader.is_papers_data,
         warnings=tuple(reader.found.doubts),
+        chain=chain,
     )
 
 
@@ -87,6 +92,7 @@ def fit(
     by_seed: dict[int, splits.SeedData],
     weak: pretrained.Model | None,
     strong: pretrained.Model,
+    chain: Sequence[pretrained.Model] = (),
 ) -> tuple[dict[int, splits.SeedData], list[str]]:
     """`fitting.fit` of each seed: the splits that are left, and notes.
 
@@ -101,6 +107,7 @@ def fit(
             of_seed,
             weak,
             strong,
+            chain,
             overlong=config.data.overlong,
             ceiling_split=config.ceiling.split,
             weak_prompt=config.weak.prompt,
@@ -146,16 +153,31 @@ def _notes_on_own_labels(config: ml_collections.ConfigDict) -> list[str]:
 def notes_on_models(config: ml_collections.ConfigDict, models: Sequence[pretrained.Model]) -> list[str]:
     """What a reader of the results has to know of models."""
     notes = [note for model in models if (note := _note_on_revision(config, model))]
-    bos = [f"{m.role}.model={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
+    bos = [f"{key_of(m)}={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
     return notes + bos
 
 
 def _note_on_revision(config: ml_collections.ConfigDict, model: pretrained.Model) -> str | None:
-    entry, given = registry.find_model(model.name), config[model.role].revision
+    entry, given = registry.find_model(model.name), section_of(config, model.role, model.number).revision
     is_pinned = given is not None or (entry is not None and entry.revision is not None)
     if is_pinned or not loader.is_hub_name(model.name):
         return None
-    return f"{model.role}.model={model.name}: no revision is pinned, the hub's newest was taken"
+    return f"{key_of(model)}={model.name}: no revision is pinned, the hub's newest was taken"
+
+
+def key_of(model: pretrained.Model) -> str:
+    """The key of the config that names a model."""
+    return "chain.models" if model.role == "chain" else f"{model.role}.model"
+
+
+def section_of(config: ml_collections.ConfigDict, role: str, number: int = 0) -> ml_collections.ConfigDict:
+    """What the config says of a model, with the keys of its sections `weak` and `strong`."""
+    if role != "chain":
+        return config[role]
+    section = {"model": teachers.chain_models(config)[number - 1]}
+    return ml_collections.ConfigDict(
+        section | dict.fromkeys(("revision", "tokenizer", "learning_rate", "trained"))
+    )
 
 
 def _check_room_to_write(
@@ -173,18 +195,21 @@ def _check_room_to_write(
 
 
 def find_model(
-    config: ml_collections.ConfigDict, role: str, recipes: dict[str, world.Recipe], workdir
+    config: ml_collections.ConfigDict, role: str, recipes: dict[str, world.Recipe], workdir, number: int = 0
 ) -> pretrained.Model:
     """The model of a role, found and checked.
+
+    Args:
+        number: as of `pretrained.Model`.
 
     Raises:
         UserError: it is not there, or is not fit.
     """
     made = workdir / "inputs"
-    section = config[role]
+    section = section_of(config, role, number)
     name = section.model
     if name == world.NAME:
-        return world_model(config, role, recipes[role], workdir)
+        return world_model(config, role, recipes, workdir, number)
     if name in smoke.RANDOM_MODELS:
         folder = remote.local_copy(smoke.model_folder(name, made))
     else:
@@ -193,7 +218,8 @@ def find_model(
     model_config = loader.check_checkpoint(folder, lm_head=role == "strong")
     tokenizer_folder = folder if section.tokenizer is None else section.tokenizer
     tokenizer = tokenizers.load_tokenizer(tokenizer_folder, bos=config.model.bos)
-    tokenizers.check_tokenizer(tokenizer, model_config.vocab_size, f"{role}.model={name}")
+    named = f"{'chain.models' if role == 'chain' else f'{role}.model'}={name}"
+    tokenizers.check_tokenizer(tokenizer, model_config.vocab_size, named)
     weights = weight_files.fingerprint(folder, cache_dir=made.parent / ".cache")
     learning_rate = section.learning_rate or config.training.learning_rate
     return pretrained.Model(
@@ -205,22 +231,26 @@ def find_model(
         fingerprint=artifacts.content_hash([weights, tokenizer.fingerprint]),
         learning_rate=learning_rate or pretrained.default_learning_rate(model_config),
         max_length=min(config.data.max_length, model_config.max_seq_len),
+        number=number,
     )
 
 
 def make_recipes(config: ml_collections.ConfigDict, workdir) -> dict[str, world.Recipe]:
-    """How the run itself makes those of its models that it has to make, by role."""
-    roles = [role for role in ("weak", "strong") if config[role].model == world.NAME]
+    """How the run itself makes those of its models that it has to make, by slot."""
+    roles = {role: role for role in ("weak", "strong") if config[role].model == world.NAME}
+    chain = enumerate(teachers.chain_models(config), start=1)
+    roles |= {f"chain-{number}": "chain" for number, name in chain if name == world.NAME}
     if not roles:
         return {}
     folder = world.data_folder(world.world_config(config), workdir / "inputs")
-    return {role: world.recipe(config, role, folder) for role in roles}
+    return {slot: world.recipe(config, role, folder) for slot, role in roles.items()}
 
 
 def world_model(
-    config: ml_collections.ConfigDict, role: str, recipe: world.Recipe, workdir
+    config: ml_collections.ConfigDict, role: str, recipes: dict[str, world.Recipe], workdir, number: int = 0
 ) -> pretrained.Model:
     """A language model of the generated world, which a stage of the run pretrains."""
+    recipe = recipes[f"{role}-{number}" if number else role]
     tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder, bos=config.model.bos)
     folder = artifacts.Store(workdir).path(pretrain.NAME, recipe.inputs)
     return pretrained.Model(
@@ -231,10 +261,11 @@ def world_model(
         tokenizer=tokenizer,
         fingerprint=artifacts.content_hash([folder.name, tokenizer.fingerprint]),
         learning_rate=(
-            config[role].learning_rate
+            section_of(config, role, number).learning_rate
             or config.training.learning_rate
             or pretrained.default_learning_rate(recipe.model)
         ),
         max_length=min(config.data.max_length, recipe.model.max_seq_len),
         is_made=True,
+        number=number,
     )

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from selw2s_jax.data import batches, splits
-from selw2s_jax.experiments import calibrated, columns, neighbours, once, reading
+from selw2s_jax.experiments import calibrated, columns, neighbours, once, reading, teachers
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.stages import (
     calibration,
+    chosen_rows,
     column,
     examples,
     label,
@@ -183,14 +184,39 @@ class Experiment(reading.Reading):
             "student",
             self.inputs.strong,
             name,
-            task=examples.Examples(
+            task=chosen_rows.carrying(
                 self.inputs.by_seed[seed].student_half,
                 self._student_columns(seed, name, method)
                 | self.embedded(self.inputs.strong, seed, "student_half"),
+                self.lesson(seed, name).rows,
             ),
             p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
             starts_from=starts_from,
         )
+
+    @once.once
+    def lesson(self, seed: int, name: str) -> teachers.Lesson:
+        """What a student is taught, by the name of its method."""
+        return teachers.TEACHERS[registry.METHODS[name].teacher].make(self, seed, name)
+
+    def earlier_student(
+        self,
+        label: str,
+        seed: int,
+        model: pretrained.Model,
+        labels: examples.Column,
+        rows: chosen_rows.Rows | None = None,
+    ) -> train.Train:
+        """A model on labels `[N, 2]` of the student's half as they are, to be a teacher of others.
+
+        Args:
+            label: of the stage; another for each model, seed and labels.
+            rows: of the half, that it is trained on; None for all.
+        """
+        half = self.split(model.role, seed, "student_half")
+        columns = {"weak_probs": labels} | self.embedded(model, seed, "student_half")
+        task = chosen_rows.carrying(half, columns, rows)
+        return self._train(label, seed, "student", model, registry.BASELINE, task=task)
 
     def _train(self, label: str, seed: int, role: str, model: pretrained.Model, name: str, **kinds):
         """A training by the method of that name; `kinds` of examples as `train.Train` has them."""
@@ -220,6 +246,14 @@ class Experiment(reading.Reading):
     def weak_labels(self, seed: int) -> predict.Predict:
         """The weak model's soft labels on the student's half."""
         return self._predict(f"weak labels, seed {seed}", self.weak(seed), seed, "student_half")
+
+    def labels_by(self, label: str, trained: train.Train, seed: int) -> predict.Predict:
+        """Soft labels of the whole student's half by a model that is trained before.
+
+        Args:
+            label: of the stage, as of `earlier_student`.
+        """
+        return self._predict(label, trained, seed, "student_half")
 
     @once.once
     def p_ik_scores(self, seed: int) -> predict.Predict:
@@ -294,7 +328,7 @@ class Experiment(reading.Reading):
     # What examples carry.
 
     def _student_columns(self, seed: int, name: str, method: registry.Method) -> dict[str, examples.Column]:
-        named = {"weak_probs": self.weak_column(seed)}
+        named = {"weak_probs": self.lesson(seed, name).labels}
         if method.uses_self_labels:
             named["self_labels"] = self.self_column(seed)
         if method.mask_of is not None:

@@ -145,6 +145,8 @@ class Planner:
         jobs = [_Job("strong", length, False, lambda made: made.answers(work.models["strong"], length))]
         if "weak" in work.models:
             jobs += [train("weak", "supervised"), score("weak", False), train("strong", "supervised")]
+        for slot in (slot for slot, model in work.models.items() if model.role == "chain"):
+            jobs += [train(slot, registry.BASELINE), score(slot, False)]
         has_p_ik_head = objectives.trains_p_ik(config, registry.METHODS[student])
         return [*jobs, score("strong", has_p_ik_head), train("strong", student, shape)]
 

@@ -152,7 +152,7 @@ def gib(num_bytes: float) -> str:
 def workload_text(work: workload.Workload, name: str) -> str:
     """Models, stages and token counts, as far as they are known."""
     lines = [f"\n{name}"] if name else []
-    lines += [f"{model.role} model: {model.name}" for model in work.models.values()]
+    lines += [f"{model.slot} model: {model.name}" for model in work.models.values()]
     lines += [f"not at hand: {reason}" for reason in work.missing]
     if work.stages:
         lines.append(f"{len(work.stages)} stages")

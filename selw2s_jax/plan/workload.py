@@ -11,7 +11,7 @@ import ml_collections
 
 from selw2s_jax.data import batches, splits, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import data, inputs, selective
+from selw2s_jax.experiments import data, inputs, selective, teachers
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as method_registry
@@ -32,16 +32,19 @@ def default_lengths(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(length, config.data.max_length) for length in lengths))
 
 
-def find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrained.Model:
+def find_model(config: ml_collections.ConfigDict, role: str, workdir, number: int = 0) -> pretrained.Model:
     """A model by its sizes; with its tokenizer where that is at hand, and never with weights.
+
+    Args:
+        number: as of `pretrained.Model`.
 
     Raises:
         UserError: sizes that are neither in the registry nor in a config.json at hand.
     """
-    section, made = config[role], workdir / "inputs"
+    section, made = inputs.section_of(config, role, number), workdir / "inputs"
     name, tokenizer = section.model, None
     if name == world.NAME:
-        return inputs.world_model(config, role, inputs.make_recipes(config, workdir)[role], workdir)
+        return inputs.world_model(config, role, inputs.make_recipes(config, workdir), workdir, number)
     folder = None
     if name in smoke.RANDOM_MODELS:
         folder = smoke.model_folder(name, made)
@@ -72,6 +75,7 @@ def find_model(config: ml_collections.ConfigDict, role: str, workdir) -> pretrai
         or config.training.learning_rate
         or pretrained.default_learning_rate(sizes),
         max_length=min(config.data.max_length, sizes.max_seq_len),
+        number=number,
     )
 
 
@@ -111,7 +115,7 @@ class Workload(NamedTuple):
     """What is known of a run without running it.
 
     Attributes:
-        models: by role.
+        models: by slot, the strong one last.
         stages: in their order.
         trainings: of the first seed, one for all methods with the same batches; none where data is not at hand.
         missing: what is not at hand, and what is not known for it.
@@ -137,7 +141,10 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
     Args:
         make_batches: `programs.Programs.train_batches`, whose rows are those of the target's mesh.
     """
-    models = {role: find_model(config, role, workdir) for role in roles(config)}
+    chain = enumerate(teachers.chain_models(config), start=1)
+    *weak, strong = [(role, 0) for role in roles(config)]
+    wanted = [*weak, *(("chain", number) for number, _ in chain), strong]
+    models = {model.slot: model for model in (find_model(config, role, workdir, n) for role, n in wanted)}
     try:
         found = _read(config, models, workdir)
     except UserError as error:
@@ -148,12 +155,12 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
         )
         return Workload(models, outline, (), (missing,))
     missing = []
-    if without := [role for role, model in models.items() if model.tokenizer is None]:
+    if without := [slot for slot, model in models.items() if model.tokenizer is None]:
         missing.append(
             f"the tokenizer of the {' and '.join(without)} model: token counts are not known, nor which examples are "
             "too long"
         )
-    has_weights = all(_has_weights(config, role, model) for role, model in models.items())
+    has_weights = all(_has_weights(config, model) for model in models.values())
     if not has_weights:
         missing.append("the weights: which stages are done is not known")
     elif not without:
@@ -169,11 +176,12 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
     return Workload(models, listed, trainings, tuple(missing))
 
 
-def _has_weights(config: ml_collections.ConfigDict, role: str, model: pretrained.Model) -> bool:
+def _has_weights(config: ml_collections.ConfigDict, model: pretrained.Model) -> bool:
     if model.is_made or model.name in smoke.RANDOM_MODELS:
         return True
     try:
-        loader.check_checkpoint(loader.resolve(model.name, config[role].revision), lm_head=role == "strong")
+        section = inputs.section_of(config, model.role, model.number)
+        loader.check_checkpoint(loader.resolve(model.name, section.revision), lm_head=model.role == "strong")
     except UserError:
         return False
     return True
@@ -184,10 +192,16 @@ def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]
     reader = data.DataReader(config, workdir)
     by_seed, notes = reader.read(), reader.notes
     if all(model.tokenizer is not None for model in models.values()):
-        by_seed, dropped = inputs.fit(config, by_seed, models.get("weak"), models["strong"])
+        by_seed, dropped = inputs.fit(config, by_seed, models.get("weak"), models["strong"], _chain(models))
         notes += dropped
     recipes = inputs.make_recipes(config, workdir)
-    return inputs.Inputs(models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False)
+    return inputs.Inputs(
+        models.get("weak"), models["strong"], by_seed, recipes, tuple(notes), False, chain=_chain(models)
+    )
+
+
+def _chain(models: dict[str, pretrained.Model]) -> tuple[pretrained.Model, ...]:
+    return tuple(model for model in models.values() if model.role == "chain")
 
 
 def _list_stages(targets: list[stage_lib.Stage], workdir) -> tuple[Stage, ...]:
@@ -220,9 +234,8 @@ def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretraine
     p_ik = split(config.p_ik.task) if has_p_ik else None
     p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
     of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test)
-    return inputs.Inputs(
-        models.get("weak"), models["strong"], dict.fromkeys(config.seeds, of_seed), {}, (), False
-    )
+    by_seed = dict.fromkeys(config.seeds, of_seed)
+    return inputs.Inputs(models.get("weak"), models["strong"], by_seed, {}, (), False, chain=_chain(models))
 
 
 def _list_trainings(
@@ -234,21 +247,37 @@ def _list_trainings(
     else:
         chosen = {"weak": experiment.weak(seed), "ceiling": experiment.ceiling(seed)}
         students = [experiment.student(seed, name) for name in config.methods]
+        chosen |= _earlier_students(students)
         for which, has_p_ik in (("without", False), ("with", True)):
             alike = [s for s in students if s.task is not None and (s.p_ik is not None) == has_p_ik]
-            if alike:  # all have the same batches
-                chosen[f"students {which} P(IK)"] = alike[0]
+            whole = [s for s in alike if len(s.task) == len(s.task.split)]
+            chosen |= {s.label: s for s in alike if s not in whole}
+            if whole:  # all have the same batches
+                chosen[f"students {which} P(IK)"] = whole[0]
     return tuple(_training(label, stage, make_batches) for label, stage in chosen.items())
+
+
+def _earlier_students(students: list[train.Train]) -> dict[str, train.Train]:
+    """The students that teach these, by label."""
+    needed = stage_lib.in_order(students, identity=lambda stage: stage.label)
+    return {
+        stage.label: stage
+        for stage in needed
+        if isinstance(stage, train.Train) and stage.role == "student" and stage not in students
+    }
 
 
 def _training(label: str, stage: train.Train, make_batches: MakeBatches) -> Training:
     names = {batches.TASK: "task", batches.P_IK: "p_ik"}
     num_examples = {names[kind]: len(carried) for kind, carried in stage.by_kind.items()}
-    listed = Training(label, stage.model.role, num_examples, stage.num_steps)
+    listed = Training(label, stage.model.slot, num_examples, stage.num_steps)
     if stage.model.tokenizer is None or batches.EMBEDDINGS in next(iter(stage.by_kind.values())).columns:
         return listed
+    # Which rows labels will choose is not known: as many others stand for them.
     sets = {
-        kind: batches.ExampleSet(carried.split.ids, carried.split.tokens(stage.model))
+        kind: batches.ExampleSet(
+            carried.split.ids[: len(carried)], carried.split.tokens(stage.model)[: len(carried)]
+        )
         for kind, carried in stage.by_kind.items()
     }
     sizes = {kind: stage.batch_sizes[kind] for kind in sets}

@@ -18,6 +18,7 @@ from selw2s_jax.report import (
     stored,
     sweep_sections,
     tables,
+    taught_label_sections,
     warnings,
 )
 from selw2s_jax.report import section as section_lib
@@ -28,6 +29,7 @@ PAGE = "report.html"
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
     reliability_sections.sections,
+    taught_label_sections.sections,
     disagreement_sections.sections,
     calibration_sections.sections,
     p_ik_sections.sections,

@@ -1,4 +1,7 @@
-"""What reports read of results.json on the labels of the student's half: where they differ, how they are calibrated."""
+"""What reports read of results.json on the labels of the student's half: where they differ, how they are calibrated.
+
+And of labels that earlier students handed on, how many are right.
+"""
 
 from typing import Any
 
@@ -33,7 +36,13 @@ _CALIBRATION = {
     **dict.fromkeys(("weak_slope", "p_ik_intercept", "p_ik_slope", "constant_reliability"), _NUMBER),
     "p_ik": _CALIBRATED,
 }
-FORMS = {"disagreement": _DISAGREEMENT, "calibration": _CALIBRATION}
+_TAUGHT = {
+    **dict.fromkeys(("method", "by", "of"), str),
+    **dict.fromkeys(("seed", "n"), int),
+    "is_taught": bool,
+    "right": _NUMBER_OR_NONE,
+}
+FORMS = {"disagreement": _DISAGREEMENT, "calibration": _CALIBRATION, "taught_labels": _TAUGHT}
 _NARROWEST = 1e-3  # bin
 _ROUNDING = 1e-6  # of the bounds of bins
 
@@ -53,6 +62,9 @@ def checked(name: str, entry: Any) -> dict[str, Any]:
         _check_bins(entry["bins"])
         for one in entry["bins"]:
             _check_parts(one)
+    elif name == "taught_labels":
+        _check_within(0, None, entry["n"])
+        _check_within(0, 1, entry["right"])
     else:
         if entry["weak"] is not None:  # weak labels may be taken as they are
             json_forms.check(entry["weak"], _CALIBRATED)

@@ -46,6 +46,8 @@ class Run:
         disagreement: per seed and method that chose among labels, these labels and P(IK) on the student's half, as
             results.json has them; empty until the run is finished.
         calibration: per seed that has one, the calibration of weak labels and P(IK), as results.json has it.
+        taught_labels: per method that an earlier student teaches, and seed, labels and their rows, as results.json has
+            them; see `run.taught_labels`.
         reliability: per seed that has written labels, what `analysis.reliability` says of them, as results.json has it.
         steps: by method and seed, the steps of each training that is finished; of written answers alone, where the
             methods' numbers of rows differ.
@@ -71,6 +73,7 @@ class Run:
     warnings: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     disagreement: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    taught_labels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -227,7 +230,7 @@ def _join(runs: Sequence[Run]) -> Run:
 
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
-        for name in ("diagnostics", "disagreement", "calibration", "reliability", "p_ik", "missing")
+        for name in ("diagnostics", *label_forms.FORMS, "reliability", "p_ik", "missing")
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):

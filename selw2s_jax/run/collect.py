@@ -11,7 +11,7 @@ from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.data import by_id, splits
 from selw2s_jax.experiments import selective
 from selw2s_jax.inference import answering
-from selw2s_jax.run import manifests, student_labels
+from selw2s_jax.run import manifests, student_labels, taught_labels
 from selw2s_jax.runtime import artifacts, distributed, storage
 from selw2s_jax.stages import answer, calibration, predict
 from selw2s_jax.stages import stage as stage_lib
@@ -85,7 +85,7 @@ class Collector:
     def report(self) -> dict[str, Any]:
         """Records, summary, label diagnostics, P(IK) tests, notes and warnings; in a generated world `by_frequency`."""
         config, inputs = self._config, self._inputs
-        records, selection, differing = [], [], []
+        records, selection, differing, taught = [], [], [], []
         for seed in config.seeds:
             test = inputs.by_seed[seed].test
             correct = {
@@ -101,6 +101,8 @@ class Collector:
             )
             selection += self._diagnose(seed)
             differing += self._labels.disagreement(seed)
+            for name in config.methods:
+                taught += taught_labels.describe(self._experiment, self._store, seed, name)
         test = inputs.test
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
         report = {
@@ -111,6 +113,7 @@ class Collector:
             "disagreement": differing,
             "p_ik": [self._p_ik_test(*test) for test in self._experiment.p_ik_tests()],
             "calibration": self._calibrations(),
+            "taught_labels": taught,
             "notes": list(inputs.notes),
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
@@ -212,7 +215,7 @@ class Collector:
         diagnoses = []
         for name in self._config.methods:
             if (trace := self._labels.trace(seed, name)) is not None:
-                weak, own = self._labels.columns(seed)
+                weak, own = self._labels.columns(seed, name)
                 summary = diagnostics.label_diagnostics(
                     trace, half.ids, truth=half.labels, weak=weak, own=own
                 )

@@ -16,8 +16,9 @@ from selw2s_jax.runtime import artifacts
 from selw2s_jax.training import state
 from selw2s_jax.worlds import toy_world, written_world
 
-# As data.source and as the name of both models.
+# As data.source and as the name of models.
 NAME = "world"
+ROLES = ("weak", "chain", "strong")  # of models that a run may make, with their sizes in `pretraining`
 
 # Raised when the same settings make another world or another model.
 _VERSION = 1
@@ -45,11 +46,13 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"config.{key}={name!r} is a task of the generated world: set data.source={NAME}")
         if not in_world and name in toy_world.TASK_NAMES and config.data.source == sources.HUB:
             raise UserError(f"config.{key}={name!r} is a task of the generated world: set data.source={NAME}")
-    for role in ("weak", "strong"):
-        if config[role].model == NAME:
+    named = {role: (f"{role}.model", [config[role].model]) for role in ("weak", "strong")}
+    named["chain"] = ("chain.models", config.chain.models)
+    for role, (key, names) in named.items():
+        if NAME in names:
             if not in_world:
                 raise UserError(
-                    f"config.{role}.model={NAME!r} is pretrained on a generated world: set data.source={NAME}"
+                    f"config.{key}={NAME!r} is pretrained on a generated world: set data.source={NAME}"
                 )
             _check_sizes(config, role)
     if not 0 <= config.pretraining.seed < 2**32:
@@ -218,7 +221,7 @@ def recipe(config: ml_collections.ConfigDict, role: str, data: pathlib.Path) -> 
     """The recipe of a role's language model.
 
     Args:
-        role: "weak" or "strong".
+        role: of `ROLES`.
         data: folder of the world's data.
     """
     section = config.pretraining

@@ -97,7 +97,7 @@ def test_a_value_of_other_methods_is_noted(key, values):
     ("values", "arrange"),
     [
         ({}, None),
-        ({"methods": registry.students(), "p_ik.num_test": 50}, None),
+        ({"methods": registry.students(), "p_ik.num_test": 50, "chain.models": ("gpt2",)}, None),
         (
             {"graph.alpha": 0.5, "p_ik.gamma": 0.5, "p_ik.weight": 0.5, "selection.selector": "threshold"},
             None,
