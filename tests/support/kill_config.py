@@ -2,6 +2,7 @@
 
 --config=tests/support/kill_config.py           checkpoints every 5 steps, micro-batches
 --config=tests/support/kill_config.py:gentle    its weights hardly move, so that rounding is not magnified
+--config=tests/support/kill_config.py:two_stage    students that earlier ones teach
 --config=tests/support/kill_config.py:completion    models that write: answers at length, adapters, weights on rows
 """
 
@@ -9,7 +10,7 @@ from selw2s_jax import config as config_lib
 
 
 def get_config(arguments: str | None = None):
-    choice = config_lib.parse_arguments(arguments, choices={"gentle": (), "completion": ()})
+    choice = config_lib.parse_arguments(arguments, choices={"gentle": (), "completion": (), "two_stage": ()})
     config = config_lib.default_config()
     if choice["completion"]:
         _write(config)
@@ -35,7 +36,15 @@ def get_config(arguments: str | None = None):
     if choice["gentle"]:
         config.training.learning_rate = config.pretraining.learning_rate = 1e-7
     config.checkpoint.every_steps = 5
+    if choice["two_stage"]:
+        _teach(config)
     return config
+
+
+def _teach(config) -> None:
+    """Of 32 rows 16 are trained on first, and 24 then."""
+    config.methods = ("two_stage", "iterate")
+    config.iterate.rounds = 1
 
 
 def _write(config) -> None:
