@@ -247,13 +247,13 @@ class Experiment(reading.Reading):
         """The weak model's soft labels on the student's half."""
         return self._predict(f"weak labels, seed {seed}", self.weak(seed), seed, "student_half")
 
-    def labels_by(self, label: str, trained: train.Train, seed: int) -> predict.Predict:
-        """Soft labels of the whole student's half by a model that is trained before.
+    def labels_by(self, label: str, trained: train.Train, seed: int) -> examples.WeakLabels:
+        """Soft labels `[N, 2]` of the whole student's half by a model that is trained before.
 
         Args:
             label: of the stage, as of `earlier_student`.
         """
-        return self._predict(label, trained, seed, "student_half")
+        return examples.WeakLabels(self._predict(label, trained, seed, "student_half"))
 
     @once.once
     def p_ik_scores(self, seed: int) -> predict.Predict:

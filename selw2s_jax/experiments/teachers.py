@@ -124,31 +124,27 @@ def _two_stage(experiment, seed, name, *, at_random: bool) -> Lesson:
             "half: raise it"
         )
     as_taught = (lambda labels: labels) if section.soft else examples.Hard
-    of_first = Link(BY_WEAK, weak, "A", first, is_taught=True)
-    others = chosen_rows.Others(half, first)
+    links, others = [Link(BY_WEAK, weak, "A", first, is_taught=True)], chosen_rows.Others(half, first)
     if len(half) and not stages_of_labels.num_kept(len(others), section.share_student):
-        dropped = [Link(BY_WEAK, weak, "dropped", others)] if len(others) else []
-        return Lesson(as_taught(weak), first, (of_first, *dropped))
+        links.append(Link(BY_WEAK, weak, "dropped", others))
+        return Lesson(as_taught(weak), first, _of_some_rows(links))
     student = experiment.earlier_student(
         f"{name} 1, seed {seed}", seed, experiment.inputs.strong, as_taught(weak), first
     )
-    relabelled = examples.WeakLabels(experiment.labels_by(f"labels of {name} 1, seed {seed}", student, seed))
+    relabelled = experiment.labels_by(f"labels of {name} 1, seed {seed}", student, seed)
     second = chosen_rows.MostConfident(half, others, section.share_student, relabelled)
     taught = chosen_rows.Union(half, first, second)
-    dropped = chosen_rows.Others(half, taught)
-    by_student = "student 1"
-    links = [
-        of_first,
-        Link(by_student, relabelled, "B", second, is_taught=True),
-        Link(BY_WEAK, weak, "B", second),
-    ]
-    if len(dropped):
+    for of, rows in (("B", second), ("dropped", chosen_rows.Others(half, taught))):
         links += [
-            Link(by_student, relabelled, "dropped", dropped),
-            Link(BY_WEAK, weak, "dropped", dropped),
+            Link("student 1", relabelled, of, rows, is_taught=rows is second),
+            Link(BY_WEAK, weak, of, rows),
         ]
     labels = chosen_rows.Spliced(first, as_taught(weak), as_taught(relabelled))
-    return Lesson(labels, taught, tuple(links))
+    return Lesson(labels, taught, _of_some_rows(links))
+
+
+def _of_some_rows(links: list[Link]) -> tuple[Link, ...]:
+    return tuple(link for link in links if len(link.rows))
 
 
 register("two_stage", reads=("two_stage",))(functools.partial(_two_stage, at_random=False))
@@ -176,8 +172,6 @@ def _handed_on(experiment, seed: int, name: str, models: list[pretrained.Model])
     links = [Link(BY_WEAK, labels)]
     for number, model in enumerate(models, start=1):
         student = experiment.earlier_student(f"{name} {number}, seed {seed}", seed, model, labels)
-        labels = examples.WeakLabels(
-            experiment.labels_by(f"labels of {name} {number}, seed {seed}", student, seed)
-        )
+        labels = experiment.labels_by(f"labels of {name} {number}, seed {seed}", student, seed)
         links.append(Link(f"student {number}, {model.name}", labels))
     return Lesson(labels, None, (*links[:-1], links[-1]._replace(is_taught=True)))

@@ -1,10 +1,13 @@
 """Whom students learn from: stages, keys and rows, without making any."""
 
 import functools
+import re
+import sys
+import textwrap
 
 import numpy as np
 import pytest
-from support import tiny_config
+from support import paths, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
@@ -208,6 +211,23 @@ def test_what_does_not_go_with_a_teacher_is_refused(method, words):
     registry.register("mine", registry.Method(**method))
     with pytest.raises(UserError, match=f"method 'mine' {words}"):
         plugins.check_methods(make_config("mine", p_ik__num_test=20))
+
+
+def test_the_teacher_of_the_guide(tmp_path, monkeypatch, make):
+    text = (paths.REPO / "docs" / "extending.md").read_text()
+    block = re.search(r"As `my_teachers\.py`[^:]*:\n\n((?:    .*\n|\n)+)", text)
+    (tmp_path / "my_teachers.py").write_text(textwrap.dedent(block[1]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_teachers", raising=False)
+    plugins.load(("my_teachers",))
+    experiment = make(*METHODS, "believed")
+    checks.validate(experiment.config)
+    plugins.check_methods(experiment.config)
+    student = experiment.student(0, "believed")
+    assert (len(student.task), student.num_steps) == (22, 2)
+    assert "labels of believed 1, seed 0" in labels(student)
+    kept, dropped = experiment.lesson(0, "believed").links
+    assert (len(kept.rows), len(dropped.rows)) == (22, 10)
 
 
 def test_a_name_is_taken_once():
