@@ -12,9 +12,10 @@ from selw2s_jax import config as config_lib
 def get_config(arguments: str | None = None):
     choice = config_lib.parse_arguments(arguments, choices={"gentle": (), "completion": (), "two_stage": ()})
     config = config_lib.default_config()
-    if choice["completion"]:
-        _write(config)
-        return config
+    for name, set_up in (("completion", _write), ("two_stage", _teach)):
+        if choice[name]:
+            set_up(config)
+            return config
     config_lib.correlated_world(config)
     config.seeds = (0,)
     config.methods = ("finetune", "selective")
@@ -36,15 +37,17 @@ def get_config(arguments: str | None = None):
     if choice["gentle"]:
         config.training.learning_rate = config.pretraining.learning_rate = 1e-7
     config.checkpoint.every_steps = 5
-    if choice["two_stage"]:
-        _teach(config)
     return config
 
 
 def _teach(config) -> None:
-    """Of 32 rows 16 are trained on first, and 24 then."""
-    config.methods = ("two_stage", "iterate")
-    config.iterate.rounds = 1
+    """Random models; of 32 rows 16 are trained on first, and 24 then."""
+    config_lib.smoke_settings(config, weak="random-tiny-gpt2", strong="random-tiny-gpt2")
+    config.methods, config.seeds = ("two_stage",), (0,)
+    config.data.num_train, config.data.num_test = 64, 45
+    config.training.update(batch_size=8, micro_batch_size=4, epochs=15.0, learning_rate=3e-3)
+    config.execution.score_tokens = 512
+    config.checkpoint.every_steps = 5
 
 
 def _write(config) -> None:
