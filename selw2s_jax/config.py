@@ -235,8 +235,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 
 _NAMES = (
-    "methods", "plugins", "lora.targets", "sweep.tasks", "sweep.pairs", "analysis.embeddings", "world.tasks",
-    "chain.models",
+    "methods", "plugins", "lora.targets", "sweep.tasks", "sweep.pairs", "continual.tasks", "analysis.embeddings",
+    "world.tasks", "chain.models",
 )  # fmt: skip
 # The elements of a tuple are texts but for these; `seeds` and `mesh.shape` have checks of their own.
 _NUMBERS = ("world.task_shares",)

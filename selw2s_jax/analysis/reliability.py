@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from selw2s_jax.analysis import grouped, metrics
+from selw2s_jax.analysis import grouped, weak_errors
 from selw2s_jax.method import reliability
 
 KINDS = ("choice", "words", "number")  # of answers
@@ -148,8 +148,7 @@ class _Labels(NamedTuple):
     def majority(self, question: int) -> Answer:
         """The commonest prediction of those that count, the earliest where some are as common."""
         given = self.varied[question]
-        predictions, counts = reliability.prediction_set([given[place] for place in self.counted(question)])
-        return predictions[counts.index(max(counts))]
+        return reliability.majority([given[place] for place in self.counted(question)])
 
     def rows(self) -> list[tuple[int, int]]:
         """Question and place of every answer to a variation that may be trained on."""
@@ -293,11 +292,15 @@ def _areas(labels: _Labels) -> list[dict[str, Any]]:
     }
     groups = {"original": originals, "varied": [question for question, _ in rows]}
     entropies, scores = labels.found.entropies, labels.found.scores
+    values = {
+        ("entropy", "original"): entropies[originals],
+        ("score", "original"): [-_original_score(labels, question) for question in originals],
+        ("entropy", "varied"): [entropies[question] for question, _ in rows],
+        ("score", "varied"): [-scores[row] for row in rows],
+    }
     return [
-        _area("entropy", "original", entropies[originals], wrong, groups),
-        _area("score", "original", [-_original_score(labels, q) for q in originals], wrong, groups),
-        _area("entropy", "varied", [entropies[question] for question, _ in rows], wrong, groups),
-        _area("score", "varied", [-scores[row] for row in rows], wrong, groups),
+        weak_errors.area(score, label, of_each, wrong[label], groups[label])
+        for (score, label), of_each in values.items()
     ]
 
 
@@ -306,24 +309,6 @@ def _original_score(labels: _Labels, question: int) -> float:
     given, scores = labels.varied[question], labels.found.scores[question]
     same = [place for place in labels.counted(question) if given[place] == labels.original[question]]
     return float(scores[same[0]]) if same else 0.0
-
-
-def _area(score: str, label: str, values, wrong, groups) -> dict[str, Any]:
-    is_wrong = wrong[label]
-    area = interval = None
-    if is_wrong:
-        area = metrics.auroc(values, is_wrong)
-        interval = grouped.auroc_interval(values, is_wrong, groups[label])
-    low, high = interval or (None, None)
-    return {
-        "score": score,
-        "label": label,
-        "n": len(is_wrong),
-        "wrong": sum(is_wrong),
-        "auroc": area,
-        "auroc_low": low,
-        "auroc_high": high,
-    }
 
 
 def _letters(letters: Letters) -> dict[str, Any]:

@@ -6,13 +6,13 @@ the rows does not matter.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from selw2s_jax import errors
-from selw2s_jax.data import by_id, lengths, prompts, tasks
+from selw2s_jax.data import by_id, contexts, lengths, prompts, tasks
 from selw2s_jax.runtime import artifacts
 
 SAMPLES = ("random", "first")
@@ -154,12 +154,14 @@ class Split:
         task: that they are of.
         prompt: form of the classifier input, "bare", "instruction" or "fewshot".
         shots: of the few-shot prompt.
+        contexts: by example_id, what a weak model reads behind the classifier input; None for nothing.
     """
 
     examples: Sequence[tasks.Example]
     task: tasks.Task
     prompt: str
     shots: Sequence[tasks.Example]
+    contexts: Mapping[str, str] | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -181,7 +183,12 @@ class Split:
     def texts(self) -> list[str]:
         """What the class head and the P(IK) head read."""
         form = {"prompt": self.prompt, "instruction": self.task.instruction, "shots": self.few_shot.shots}
-        return [prompts.classifier_input(example.text, **form) for example in self.examples]
+        texts = [prompts.classifier_input(example.text, **form) for example in self.examples]
+        if self.contexts is None:
+            return texts
+        return [
+            contexts.behind(text, self.contexts[name]) for name, text in zip(self.ids, texts, strict=True)
+        ]
 
     def tokens(self, reader: lengths.Reader) -> list[np.ndarray]:
         """`lengths.encode` of the texts; those of the last reader are kept, as many stages ask one after the other."""
@@ -231,6 +238,12 @@ class Split:
         if prompt in (None, self.prompt):
             return self
         return self._kept.setdefault(("read as", prompt), dataclasses.replace(self, prompt=prompt))
+
+    def read_with(self, texts: Mapping[str, str] | None) -> "Split":
+        """The same examples with texts behind them, always the same object for the same mapping; None: without."""
+        if texts is None:
+            return self
+        return self._kept.setdefault(("read with", id(texts)), dataclasses.replace(self, contexts=texts))
 
     def only(self, keep: Sequence[bool]) -> "Split":
         kept = [example for example, wanted in zip(self.examples, keep, strict=True) if wanted]

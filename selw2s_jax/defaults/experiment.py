@@ -23,6 +23,9 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         settings=(),  # any other key, "data.num_train=1000,5000"; several axes are several strings
     )
 
+    # Tasks that each student learns one after the other, going on from its weights of the last; a sweep over them.
+    config.continual = dict(tasks=())
+
     config.data = dict(
         source="hub",  # "hub", "generated", or a folder laid out as <task>/<split>.parquet
         train_file=placeholder(str),  # a user's own JSONL, CSV or parquet instead of the task's train split

@@ -23,6 +23,9 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     # Form of what the weak model reads, as p_ik.prompt, which holds for the strong model; null: p_ik.prompt.
     config.weak.prompt = placeholder(str)
 
+    # Texts that the weak model reads behind its questions: JSONL of {example_id, text}, and "member" where several do.
+    config.weak.context_file = placeholder(str)
+
     # Share of the weak labels on the student's half that are turned round, as an axis of their quality.
     config.weak.label_noise = 0.0
 

@@ -83,6 +83,7 @@ _PLACES |= dict.fromkeys(
         "p_ik.scores_file",
         "self_label.file",
         "variations.file",
+        "weak.context_file",
     ),
     places.FILE,
 )
@@ -326,6 +327,23 @@ def _check_models(config, models: tuple[str, ...]) -> None:
 def _check_data(config) -> None:
     if config.data.test_file is not None and config.data.train_file is None:
         raise UserError("config.data.test_file is set without data.train_file; set both")
+    if config.continual.tasks:
+        _check_continual(config)
+
+
+def _check_continual(config) -> None:
+    """That each run of a sequence has students, which go on learning, on a task of its own."""
+    others = {
+        "supervision": config.supervision != "class_head",
+        "methods": registry.is_p_ik_alone(config.methods),
+        "data.train_file": config.data.train_file is not None,
+    }
+    for key, is_set in others.items():
+        if is_set:
+            raise UserError(
+                f"config.continual.tasks needs students with class heads on tasks by name, and config.{key}="
+                f"{config_lib.get(config, key)} gives others: leave one of the two out"
+            )
 
 
 def _check_self_labels(config) -> None:

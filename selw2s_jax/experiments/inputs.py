@@ -1,10 +1,12 @@
 """Everything a run reads, found and checked before any device work: models, tokenizers, tasks, splits."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import ml_collections
 
+from selw2s_jax.data import contexts as contexts_lib
 from selw2s_jax.data import doubts, fitting, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, data, teachers
@@ -29,6 +31,8 @@ class Inputs:
         notes: what a reader of the results has to know.
         is_papers_data: whether data and conversion are those of the paper's tables.
         warnings: those of the notes that are reasons to doubt the results.
+        contexts: by slot of a weak model and base seed, what it reads behind each example of its half, the student's
+            half and the test.
         chain: the models between the weak and the strong one, where a method hands labels on over them.
     """
 
@@ -39,6 +43,7 @@ class Inputs:
     notes: tuple[str, ...]
     is_papers_data: bool
     warnings: tuple[doubts.Doubt, ...] = ()
+    contexts: Mapping[tuple[str, int], Mapping[str, str]] = dataclasses.field(default_factory=dict)
     chain: tuple[pretrained.Model, ...] = ()
 
     @property
@@ -75,13 +80,16 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     notes += notes_on_models(config, models)
     by_seed, dropped = fit(config, by_seed, weak, strong, chain)
     notes += dropped
+    contexts, cut = _contexts(config, by_seed, weak)
+    notes += cut
     return Inputs(
         weak,
         strong,
         by_seed,
         recipes,
         notes=tuple(dict.fromkeys(notes)),
-        is_papers_data=reader.is_papers_data,
+        is_papers_data=reader.is_papers_data and not contexts,
+        contexts=contexts,
         warnings=tuple(reader.found.doubts),
         chain=chain,
     )
@@ -117,6 +125,30 @@ def fit(
             },
         )
         notes += dropped
+    return fitted, notes
+
+
+def _contexts(
+    config: ml_collections.ConfigDict, by_seed: dict[int, splits.SeedData], *weak: pretrained.Model | None
+) -> tuple[dict[tuple[str, int], dict[str, str]], list[str]]:
+    """`Inputs.contexts` of the weak models, cut to what they are given to read, and notes of that."""
+    models = [model for model in weak if model is not None]
+    if config.weak.context_file is None or not models:
+        return {}, []
+    found, notes = contexts_lib.read(config.weak.context_file, len(models)), []
+    fitted: dict[tuple[str, int], dict[str, str]] = {}
+    for model, (base, of_seed) in itertools.product(models, by_seed.items()):
+        read = [
+            one.read_as(config.weak.prompt) for one in (of_seed.weak_half, of_seed.student_half, of_seed.test)
+        ]
+        ids = [name for split in read for name in split.ids]
+        texts = [text for split in read for text in split.texts]
+        fitted[model.slot, base], num_cut = contexts_lib.cut(texts, found.of(model.number, ids), ids, model)
+        if num_cut:
+            notes.append(
+                f"weak.context_file: {num_cut} of {len(ids)} texts cut to the {model.max_length} tokens that the "
+                f"{model.slot} model is given, seed {base}"
+            )
     return fitted, notes
 
 

@@ -11,10 +11,12 @@ from selw2s_jax.stages import answer, embed, examples
 class Reading(base.Experiment):
     """An experiment on the splits of `splits.SeedData`, with the stages that read them with models as they are."""
 
-    def split(self, role: str, seed: int, name: str) -> splits.Split:
+    def split(self, model: pretrained.Model, seed: int, name: str) -> splits.Split:
         """A split as a model reads it, by its name in `splits.SeedData`."""
         split = getattr(self.inputs.by_seed[seed], name)
-        return split.read_as(self._config.weak.prompt if role == "weak" else None)
+        if model.role != "weak":
+            return split
+        return split.read_as(self._config.weak.prompt).read_with(self.inputs.contexts.get((model.slot, seed)))
 
     @once.once
     def answers(self, seed: int, split_name: str) -> answer.Answer:
@@ -49,7 +51,7 @@ class Reading(base.Experiment):
         Texts that an earlier seed has too are read once; a split that it has as it is, as the test, is one stage.
         """
         model = self.model(slot)
-        split = self.split(model.role, seed, split_name)
+        split = self.split(model, seed, split_name)
         earlier = self._config.seeds[: tuple(self._config.seeds).index(seed)]
         others = dict.fromkeys(
             stage

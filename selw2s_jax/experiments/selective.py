@@ -51,13 +51,17 @@ class Experiment(reading.Reading):
             for name in self.classifiers():
                 # The labels are asked for beside the weak model, which is then still on the devices.
                 of_model = [self.weak_labels(seed)] if name == "weak" else []
-                chosen.append([*of_model, self.evaluation(seed, name), *self._p_ik_scores_of(seed, name)])
+                chosen.append([*of_model, *self.tests(seed, name), *self._p_ik_scores_of(seed, name)])
             chosen += [
                 [self.p_ik_model(seed), *self._p_ik_scores_of(seed, name)]
                 for name in self._with_p_ik
                 if registry.METHODS[name].task_weight == 0
             ]
         return [of_model for of_model in chosen if of_model]
+
+    def tests(self, seed: int, name: str) -> list[stage_lib.Stage]:
+        """What tests "weak", "ceiling" or a student."""
+        return [self.evaluation(seed, name)]
 
     def classifiers(self) -> tuple[str, ...]:
         """The models that are tested on the task: weak model, ceiling, and students with a class head.
@@ -137,7 +141,17 @@ class Experiment(reading.Reading):
             "weak": ("weak_half",),
             "both": ("student_half", "weak_half"),
         }
-        return self._supervised("ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split])
+        start = self.start(seed, "ceiling")
+        return self._supervised(
+            "ceiling", seed, self.inputs.strong, *halves[self._config.ceiling.split], starts_from=start
+        )
+
+    def start(self, seed: int, name: str) -> train.Train | None:
+        """The trained model that the ceiling or a student starts from; None: the pretrained one."""
+        method = registry.METHODS.get(name)
+        if method is None or self._config.p_ik.stage != "pretrain_then_joint":
+            return None
+        return self.p_ik_model(seed) if objectives.trains_p_ik(self._config, method) else None
 
     def _supervised(
         self,
@@ -147,14 +161,16 @@ class Experiment(reading.Reading):
         *halves: str,
         label: str | None = None,
         keep: Sequence[bool] | None = None,
+        starts_from: train.Train | None = None,
     ) -> train.Train:
         """A model on ground truth; of the examples of the halves, joined, those of `keep` alone."""
-        parts = [self.split(model.role, seed, half) for half in halves]
+        parts = [self.split(model, seed, half) for half in halves]
         split = functools.reduce(splits.Split.joined, parts)
         split = split if keep is None else split.only(keep)
         columns = {"weak_probs": examples.Truth(split)} | self.embedded(model, seed, *halves)
         task = examples.Examples(split, columns)
-        return self._train(label or f"{name}, seed {seed}", seed, name, model, "supervised", task=task)
+        label = label or f"{name}, seed {seed}"
+        return self._train(label, seed, name, model, "supervised", task=task, starts_from=starts_from)
 
     @once.once
     def p_ik_model(self, seed: int) -> train.Train:
@@ -175,9 +191,6 @@ class Experiment(reading.Reading):
         if method.task_weight == 0:
             return self.p_ik_model(seed)
         trains_p_ik = objectives.trains_p_ik(self._config, method)
-        starts_from = None
-        if trains_p_ik and self._config.p_ik.stage == "pretrain_then_joint":
-            starts_from = self.p_ik_model(seed)
         return self._train(
             f"{name}, seed {seed}",
             seed,
@@ -191,7 +204,7 @@ class Experiment(reading.Reading):
                 self.lesson(seed, name).rows,
             ),
             p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
-            starts_from=starts_from,
+            starts_from=self.start(seed, name),
         )
 
     @once.once
@@ -213,7 +226,7 @@ class Experiment(reading.Reading):
             label: of the stage; another for each model, seed and labels.
             rows: of the half, that it is trained on; None for all.
         """
-        half = self.split(model.role, seed, "student_half")
+        half = self.split(model, seed, "student_half")
         columns = {"weak_probs": labels} | self.embedded(model, seed, "student_half")
         task = chosen_rows.carrying(half, columns, rows)
         return self._train(label, seed, "student", model, registry.BASELINE, task=task)
@@ -291,7 +304,7 @@ class Experiment(reading.Reading):
         which = f"weak fold {number + 1} of {self._config.calibration.folds}, seed {seed}"
         model = self.inputs.weak
         trained = self._supervised("weak", seed, model, "weak_half", label=which, keep=fold != number)
-        held_out = self.split("weak", seed, "weak_half").only(fold == number)
+        held_out = self.split(model, seed, "weak_half").only(fold == number)
         return self._predict(f"labels of {which}", trained, seed, "weak_half", held_out)
 
     def trained(self, seed: int, name: str) -> train.Train:
@@ -322,7 +335,7 @@ class Experiment(reading.Reading):
         """Predictions on a split, or on a part of it alone."""
         is_probe = self.settings.is_probe(trained.model)
         embedded = self.embeddings(trained.model.slot, seed, split_name) if is_probe else None
-        split = self.split(trained.model.role, seed, split_name) if part is None else part
+        split = self.split(trained.model, seed, split_name) if part is None else part
         return predict.Predict(label, self.settings, trained, split, embedded, **options)
 
     # What examples carry.

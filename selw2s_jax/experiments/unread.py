@@ -113,7 +113,7 @@ def _of_completion(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
     of_loss = tuple(name for name in _keys(config, ("loss",)) if name != "loss.mean")
     of_classes = (
         *("p_ik", "self_label", "generation", "calibration", "selection", "graph", "compat", "analysis"),
-        *(*of_loss, "weak.prompt", "weak.label_noise", "ceiling", "training.embed_once"),
+        *(*of_loss, "weak.prompt", "weak.context_file", "weak.label_noise", "ceiling", "training.embed_once"),
         *("data.conversion", "seed.conversion", "seed.shots"),
         *_of_teachers(),
     )
@@ -196,7 +196,7 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     asks = trains_p_ik or is_alone or "fewshot" in (p_ik.prompt, config.weak.prompt)
     asks = asks or (own_labels and config.self_label.source == "fewshot")
     yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
-    names = ("label_noise", "learning_rate", "tokenizer", "revision", "trained", "prompt")
+    names = ("label_noise", "learning_rate", "tokenizer", "revision", "trained", "prompt", "context_file")
     of_weak = (*(f"weak.{name}" for name in names), "ceiling.split")
     yield of_weak, not is_alone, "P(IK) alone has no weak model and no ceiling"
     of_task = ("training.epochs", "data.num_train")

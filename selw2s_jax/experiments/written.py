@@ -12,7 +12,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import base, once
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
-from selw2s_jax.method import row_weights
+from selw2s_jax.method import completion_methods, row_weights
 from selw2s_jax.stages import complete, rows, written
 from selw2s_jax.stages import stage as stage_lib
 
@@ -24,11 +24,16 @@ class Experiment(base.Experiment):
 
     def targets(self) -> list[list[stage_lib.Stage]]:
         """The stages that results are read from, by model, in the order in which they are best made."""
+        # Own answers first: the model is then loaded once for all seeds.
+        own = [self.own_answers(seed) for seed in self._config.seeds] if self.has_own_answers else []
         return [
+            *([own] if own else []),
             # The answers are asked for beside the weak model, which is then still on the devices.
-            [*([self.weak_answers(seed)] if name == "weak" else []), self.evaluation(seed, name)]
-            for seed in self._config.seeds
-            for name in self.classifiers()
+            *(
+                [*([self.weak_answers(seed)] if name == "weak" else []), self.evaluation(seed, name)]
+                for seed in self._config.seeds
+                for name in self.classifiers()
+            ),
         ]
 
     def classifiers(self) -> tuple[str, ...]:
@@ -61,6 +66,7 @@ class Experiment(base.Experiment):
             # What was scored is in the task's form already.
             answers.completion if answers.by == "generate" else "canonical",
             self.seed_for(seed, "sampling"),
+            self.own_answers(seed) if completion_methods.find(name).uses_self_labels else None,
         )
         return self._train(
             f"{name}, seed {seed}",
@@ -99,17 +105,31 @@ class Experiment(base.Experiment):
     @once.once
     def weak_answers(self, seed: int) -> written.Write:
         """The weak model's answers to the student's questions, in the original prompt and all variations."""
+        return self._label("weak answers", seed, self.weak(seed))
+
+    @once.once
+    def own_answers(self, seed: int) -> written.Write:
+        """Likewise of the strong model, as it was pretrained."""
+        return self._label(
+            "own answers", seed, written.Untouched(self.inputs.strong, self.pretraining("strong"))
+        )
+
+    @property
+    def has_own_answers(self) -> bool:
+        """Whether a method of the run uses these."""
+        return any(completion_methods.find(name).uses_self_labels for name in self._config.methods)
+
+    def _label(self, label: str, seed: int, reader) -> written.Write:
+        """A model's answers to the student's questions, in all prompts."""
         split, section = self.inputs.by_seed[seed].student, self._config.answers
-        sampling = {"temperature": section.temperature, "top_p": section.top_p}
         how = writing.Answering(
             by=section.by,
             max_new_tokens=self._max_new_tokens(split),
             seed=self.seed_for(seed, "sampling"),
-            **sampling,
+            temperature=section.temperature,
+            top_p=section.top_p,
         )
-        return written.Write(
-            f"weak answers, seed {seed}", self.settings, self.weak(seed), split, self.plan(seed), how
-        )
+        return written.Write(f"{label}, seed {seed}", self.settings, reader, split, self.plan(seed), how)
 
     def plan(self, seed: int) -> list[tuple]:
         """The variations of the student's questions."""
@@ -157,8 +177,9 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
     """
     made_up = [[0, 0, 0, 1], [None, 1, 0, None], [2, 2, 2, 2]]
     ids = [f"question {number}" for number in range(len(made_up))]
-    inputs = row_weights.RowInputs(ids, made_up, lambda purpose, key: 0.5)
     for name in config.methods:
+        own = made_up if completion_methods.find(name).uses_self_labels else None
+        inputs = row_weights.RowInputs(ids, made_up, lambda purpose, key: 0.5, own)
         if name in SUPERVISED:
             raise UserError(
                 f"the row weights {name!r} have the name of a model of every run: register another"

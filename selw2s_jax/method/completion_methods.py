@@ -26,6 +26,25 @@ METHODS: dict[str, registry.Method] = {
     "majority": registry.Method(
         description="the commonest answer, as the answer to the original prompt (not in the paper)"
     ),
+    "self_training": registry.Method(
+        role="control",
+        uses_self_labels=True,
+        description="control: the strong model's own commonest answer to every question",
+    ),
+    "selective_by_entropy": registry.Method(
+        uses_self_labels=True,
+        description="weak answers where the weak model agrees with itself, own ones elsewhere (in neither paper)",
+    ),
+    "selective_by_consistency": registry.Method(
+        uses_self_labels=True,
+        description="own answers where the strong model agrees with itself, weak ones elsewhere (in neither paper)",
+    ),
+    "random_selection": registry.Method(
+        role="control",
+        control_of="selective_by_consistency",
+        uses_self_labels=True,
+        description="control: own answers to as many questions, at random, as selective_by_consistency takes",
+    ),
     "question_weights": registry.Method(
         role="ablation", description="reweighted between questions alone: the rows of each weigh the same"
     ),

@@ -26,6 +26,18 @@ def prediction_set(answers: Sequence[Answer]) -> tuple[list[Answer], list[int]]:
     return list(counts), list(counts.values())
 
 
+def majority(answers: Sequence[Answer]) -> Answer:
+    """The commonest answer, of tied ones the first to appear; None may be it.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not answers:
+        raise ValueError("no answers, of which none is the commonest")
+    predictions, counts = prediction_set(answers)
+    return predictions[counts.index(max(counts))]
+
+
 def entropy(counts: Sequence[int]) -> float:
     """Entropy of the predictions of one question, in nats: 0 where all answers agree, log N where none do (Eq. 3).
 

@@ -25,6 +25,8 @@ class RowInputs(NamedTuple):
     answers: Sequence[Sequence[reliability.Answer]]
     # (purpose, key) -> a uniform draw in [0, 1), such as `data.by_id.keyed_uniform` with a seed.
     draw: Callable[[str, str], float]
+    # [Q][1 + N] likewise of the strong model as it was pretrained; None for methods that use no own labels.
+    own: Sequence[Sequence[reliability.Answer]] | None = None
 
     @property
     def original(self) -> list[reliability.Answer]:
@@ -84,7 +86,9 @@ def check_rows(rows: Rows, num_answers: Sequence[int]) -> None:
 
 
 # Of two options of one name the later section's counts: the temperature here is that of reliability.
-ROW_WEIGHTS = factories.Registry("row weights", sections=("answers", "reliability"))
+ROW_WEIGHTS = factories.Registry(
+    "row weights", sections=("answers", "reliability"), built_in=("selw2s_jax.method.own_answers",)
+)
 register = ROW_WEIGHTS.register
 NORMALIZE = ("none", "batch", "question")
 
@@ -136,7 +140,7 @@ def make_finetune(*, unparsed: str = "class") -> RowWeights:
 
     def weigh(inputs: RowInputs) -> Rows:
         is_row = reliability.assess([[answer] for answer in inputs.original], unparsed=unparsed).is_row
-        return _of_originals(inputs, is_row.reshape(-1))
+        return of_originals(inputs, is_row.reshape(-1))
 
     return weigh
 
@@ -151,13 +155,8 @@ def make_majority(*, unparsed: str = "class") -> RowWeights:
     """
 
     def weigh(inputs: RowInputs) -> Rows:
-        counts_so = reliability.assess(inputs.varied, unparsed=unparsed).takes_part
-        chosen: list[reliability.Answer] = []
-        for given, takes_part in zip(inputs.varied, counts_so, strict=True):
-            counted = [answer for answer in given if answer is not None or unparsed != "left_out"]
-            predictions, counts = reliability.prediction_set(counted)
-            chosen.append(predictions[counts.index(max(counts))] if takes_part else None)
-        return _of_originals(inputs, np.array([answer is not None for answer in chosen], bool), chosen)
+        chosen = commonest(inputs.varied, unparsed)
+        return of_originals(inputs, np.array([answer is not None for answer in chosen], bool), chosen)
 
     return weigh
 
@@ -185,7 +184,7 @@ def make_entropy_filter(
 
     def weigh(inputs: RowInputs) -> Rows:
         found = reliability.assess(inputs.varied, unparsed=unparsed)
-        return _of_variations(inputs, _kept(inputs, found, percentile, ties)[:, None], found)
+        return _of_variations(inputs, kept_questions(inputs, found, percentile, ties)[:, None], found)
 
     return weigh
 
@@ -203,9 +202,9 @@ def make_random_filter(
 
     def weigh(inputs: RowInputs) -> Rows:
         found = reliability.assess(inputs.varied, unparsed=unparsed)
-        order = _drawn_order(inputs, found.takes_part, "random filter")
+        order = drawn_order(inputs, found.takes_part, "random filter")
         kept = np.zeros(len(inputs.answers), bool)
-        kept[order[: np.count_nonzero(_kept(inputs, found, percentile, ties))]] = True
+        kept[order[: np.count_nonzero(kept_questions(inputs, found, percentile, ties))]] = True
         return _of_variations(inputs, kept[:, None], found)
 
     return weigh
@@ -248,7 +247,7 @@ def make_shuffled_weights(
     def weigh(inputs: RowInputs) -> Rows:
         found = reliability.assess(inputs.varied, temperature=temperature, unparsed=unparsed)
         own, others = _normalized(found, normalize), np.zeros(found.scores.shape)
-        order = _drawn_order(inputs, found.is_row.any(1), "shuffled weights")
+        order = drawn_order(inputs, found.is_row.any(1), "shuffled weights")
         for taker, giver in zip(order, np.roll(order, 1), strict=True):  # a ring, so nobody's are its own
             rows = found.is_row[taker]
             others[taker, rows] = np.resize(own[giver, found.is_row[giver]], np.count_nonzero(rows))
@@ -286,9 +285,27 @@ def make_answer_weights(*, temperature: float = 0.2, unparsed: str = "class") ->
     return make_reweighted(temperature=temperature, normalize="question", unparsed=unparsed)
 
 
-def _of_originals(
+def commonest(varied: Sequence[Sequence[reliability.Answer]], unparsed: str) -> list[reliability.Answer]:
+    """`[Q]` the commonest answers to the variations, of tied ones the earliest; None where that says nothing.
+
+    Args:
+        varied: `[Q][N]`.
+        unparsed: of `reliability.assess`.
+    """
+    takes_part = reliability.assess(varied, unparsed=unparsed).takes_part
+    counted = [
+        [answer for answer in given if answer is not None or unparsed != "left_out"] for given in varied
+    ]
+    return [
+        reliability.majority(given) if is_there else None
+        for given, is_there in zip(counted, takes_part, strict=True)
+    ]
+
+
+def of_originals(
     inputs: RowInputs, is_row: np.ndarray, predictions: list[reliability.Answer] | None = None
 ) -> Rows:
+    """Rows of the original prompts alone, `is_row` `[Q]` bool; predictions as `Rows` has them."""
     weights = np.zeros((len(inputs.answers), max(map(len, inputs.answers), default=1)))
     weights[:, 0] = is_row
     return Rows(weights, predictions)
@@ -296,12 +313,14 @@ def _of_originals(
 
 def _of_variations(inputs: RowInputs, weights: np.ndarray | float, found: reliability.Assessment) -> Rows:
     """Rows of those answers that may be trained on; weights as `[Q, N]` has them."""
-    rows = _of_originals(inputs, np.zeros(len(inputs.answers)))
+    rows = of_originals(inputs, np.zeros(len(inputs.answers)))
     rows.weights[:, 1:] = np.where(found.is_row, weights, 0.0)
     return rows
 
 
-def _kept(inputs: RowInputs, found: reliability.Assessment, percentile: float, ties: str) -> np.ndarray:
+def kept_questions(
+    inputs: RowInputs, found: reliability.Assessment, percentile: float, ties: str
+) -> np.ndarray:
     """`[Q]` bool: the questions of the entropy filter, tau being of those that take part."""
     kept = found.takes_part.copy()
     if kept.any():
@@ -310,7 +329,7 @@ def _kept(inputs: RowInputs, found: reliability.Assessment, percentile: float, t
     return kept
 
 
-def _drawn_order(inputs: RowInputs, may_be: np.ndarray, purpose: str) -> np.ndarray:
+def drawn_order(inputs: RowInputs, may_be: np.ndarray, purpose: str) -> np.ndarray:
     """Indices of the questions that may be, in an order drawn by their ids."""
     draws = inputs.draws(purpose)
     return np.array(sorted(np.flatnonzero(may_be).tolist(), key=lambda question: draws[question]), int)

@@ -127,6 +127,10 @@ def write(
         flags = ("--weak_tokenizer", "--weak_base")
         weak = _prepare("weak", weak, examples, weak_tokenizer, weak_base, flags=flags)
         notes += weak.notes
+        if config.weak.context_file is not None:
+            notes.append(
+                "weak labels are of questions without the texts that weak.context_file had behind its own"
+            )
     asked, notes_of_prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base)
     for note in notes + notes_of_prompts:
         print(f"note: {note}", flush=True)

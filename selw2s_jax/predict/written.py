@@ -248,7 +248,7 @@ def _describe(
     """
     answer, *others = given["prediction"]
     log_prob = given["log_prob"][0]
-    predictions, counts = reliability.prediction_set([one for one in others if one is not None])
+    parsed = [one for one in others if one is not None]
     has_letter = task.kind == "choice" and answer is not None
     return {
         "text": given["text"][0],
@@ -261,7 +261,7 @@ def _describe(
         "s_prob": _s_prob(answer, others, scores),
         "agreeing": others.count(answer) if others and answer is not None else None,
         "variations": len(others),
-        "majority": _shown(task, question, predictions[int(np.argmax(counts))]) if counts else None,
+        "majority": _shown(task, question, reliability.majority(parsed)) if parsed else None,
     }
 
 

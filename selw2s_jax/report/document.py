@@ -9,6 +9,7 @@ from typing import Any
 from selw2s_jax.analysis import formats
 from selw2s_jax.report import (
     calibration_sections,
+    continual_sections,
     disagreement_sections,
     figures,
     numbers,
@@ -28,6 +29,7 @@ PAGE = "report.html"
 # which has none where the runs give no ground for it, and a row here.
 _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ...] = (
     sweep_sections.sections,
+    continual_sections.sections,
     reliability_sections.sections,
     taught_label_sections.sections,
     disagreement_sections.sections,

@@ -36,6 +36,11 @@ PAIRS = (
     Pair("entropy_filter_sampled", "finetune", f"{_NAIVE[:-1]}, rows as many?"),
     Pair("reweighted_sampled", "finetune", f"{_NAIVE[:-1]}, rows as many?"),
     Pair("all_variations", "finetune", "do several prompts to a question gain?"),
+    Pair("selective_by_consistency", "random_selection", "does it count where own answers are taken?"),
+    Pair("selective_by_consistency", "self_training", "do weak answers add to own ones?"),
+    Pair("selective_by_consistency", "finetune", _NAIVE),
+    Pair("selective_by_entropy", "self_training", "do weak answers add to own ones?"),
+    Pair("selective_by_entropy", "finetune", _NAIVE),
     Pair("majority", "finetune", "does the commonest answer gain over that to the original prompt?"),
 )
 LABEL_NAMES = {
@@ -43,7 +48,13 @@ LABEL_NAMES = {
     "original": "answers to the original prompts",
     "majority": "commonest answers",
 }
-_SCORE_NAMES = {"entropy": "S_ent of the question", "score": "S_prob of the answer"}
+_SCORE_NAMES = {
+    "entropy": "S_ent of the question",
+    "score": "S_prob of the answer",
+    "confidence": "log-probability of the answer",
+    "own_entropy": "S_ent of the strong model's own answers",
+    "own_agreement": "share of its own answers that are the label",
+}
 _WHEN = ("before", "after")
 
 

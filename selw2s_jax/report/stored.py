@@ -20,7 +20,14 @@ from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
-from selw2s_jax.report import evaluations, forms, label_forms, p_ik_questions, reliability_forms
+from selw2s_jax.report import (
+    continual_forms,
+    evaluations,
+    forms,
+    label_forms,
+    p_ik_questions,
+    reliability_forms,
+)
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, json_forms, storage
 
@@ -49,6 +56,7 @@ class Run:
         taught_labels: per method that an earlier student teaches, and seed, labels and their rows, as results.json has
             them; see `run.taught_labels`.
         reliability: per seed that has written labels, what `analysis.reliability` says of them, as results.json has it.
+        continual: per method, seed and task of a sequence, right answers to its test, as results.json has them.
         steps: by method and seed, the steps of each training that is finished; of written answers alone, where the
             methods' numbers of rows differ.
         p_ik: per test of P(IK), as results.json has it; empty until the run is finished.
@@ -75,6 +83,7 @@ class Run:
     calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     taught_labels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    continual: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -230,7 +239,7 @@ def _join(runs: Sequence[Run]) -> Run:
 
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
-        for name in ("diagnostics", *label_forms.FORMS, "reliability", "p_ik", "missing")
+        for name in ("diagnostics", *label_forms.FORMS, "reliability", "continual", "p_ik", "missing")
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):
@@ -391,6 +400,7 @@ def _read_results(
             "reliability": [
                 reliability_forms.checked(entry) for entry in stored_results.get("reliability", [])
             ],
+            "continual": [continual_forms.checked(entry) for entry in stored_results.get("continual", [])],
         }
 
     parts = _checked(path, stored.workdir, parse)

@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from selw2s_jax.analysis import reliability, results
+from selw2s_jax.analysis import reliability, results, weak_errors
 from selw2s_jax.data import answers, written_splits
 from selw2s_jax.experiments import written
 from selw2s_jax.inference import writing
@@ -147,8 +147,9 @@ class Collector:
         split, config = self._inputs.by_seed[seed].student, self._config
         stage = self._experiment.weak_answers(seed)
         found = writing.read(self._store, stage, split)
-        return reliability.describe(
-            writing.read_answers(self._store, stage, split),
+        answers = writing.read_answers(self._store, stage, split)
+        described = reliability.describe(
+            answers,
             split.truths,
             letters=self._letters(seed, found["letter"]),
             conflicts=found["conflicts"],
@@ -160,6 +161,17 @@ class Collector:
             temperature=config.reliability.temperature,
             unparsed=config.answers.unparsed,
         )
+        own = None
+        if self._experiment.has_own_answers:
+            own = writing.read_answers(self._store, self._experiment.own_answers(seed), split)
+        described["auroc"] += weak_errors.areas(
+            answers,
+            split.truths,
+            log_probs=[given[0] for given in found["log_prob"]],
+            own=own,
+            unparsed=config.answers.unparsed,
+        )
+        return described
 
     def _letters(self, seed: int, chosen: list[list[int]]) -> reliability.Letters | None:
         """Where the answers stood, and the right ones; None where there are no choices."""

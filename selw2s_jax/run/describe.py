@@ -56,8 +56,8 @@ def list_students(
     for seed in config.seeds:
         few_shot = experiment.inputs.by_seed[seed].test.few_shot
         for name in (*references, *config.methods):
-            role = "weak" if name == "weak" else "strong"
-            test = experiment.split(role, seed, "test")
+            model = experiment.trained(seed, name).model
+            role, test = model.role, experiment.split(model, seed, "test")
             reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
             listed.append(
                 {

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 import ml_collections
 
-from selw2s_jax.experiments import inputs, plugins, selective, written, written_inputs
+from selw2s_jax.experiments import continual, inputs, plugins, selective, written, written_inputs
 from selw2s_jax.method import registry
 from selw2s_jax.run import collect, collect_written, describe, preview
+from selw2s_jax.run import continual as run_continual
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 
@@ -59,25 +60,31 @@ class Form(NamedTuple):
 
 def get(config: ml_collections.ConfigDict) -> Form:
     """That of a run."""
-    return FORMS[config.supervision]
+    return FORMS["continual" if config.continual.tasks else config.supervision]
 
 
 def _roles(config: ml_collections.ConfigDict) -> tuple[str, ...]:
     return ("strong",) if registry.is_p_ik_alone(config.methods) else ("weak", "strong")
 
 
+_CLASS_HEAD = Form(
+    roles=_roles,
+    check_methods=plugins.check_methods,
+    prepare=inputs.prepare,
+    experiment=selective.Experiment,
+    collector=collect.Collector,
+    truth=collect.truth,
+    describe_test=collect.describe_test,
+    list_students=describe.list_students,
+    list_embeddings=describe.list_embeddings,
+    preview=preview.describe,
+)
 FORMS = {
-    "class_head": Form(
-        roles=_roles,
-        check_methods=plugins.check_methods,
-        prepare=inputs.prepare,
-        experiment=selective.Experiment,
-        collector=collect.Collector,
-        truth=collect.truth,
-        describe_test=collect.describe_test,
-        list_students=describe.list_students,
-        list_embeddings=describe.list_embeddings,
-        preview=preview.describe,
+    "class_head": _CLASS_HEAD,
+    "continual": _CLASS_HEAD._replace(
+        prepare=continual.prepare,
+        experiment=continual.Experiment,
+        collector=run_continual.Collector,
     ),
     "completion": Form(
         roles=lambda config: ("weak", "strong"),

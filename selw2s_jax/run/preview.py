@@ -18,8 +18,8 @@ def describe(experiment: selective.Experiment) -> list[dict[str, str]]:
         if split is None:
             continue
         first = splits.Split(split.examples[:1], split.task, split.prompt, split.shots)
-        as_weak = first.read_as(inputs.weak and experiment.split("weak", seed, name).prompt)
-        if as_weak is not first and name == "test":
+        as_weak = first if inputs.weak is None else _as_weak(experiment, seed, name, first)
+        if as_weak is not first:
             shown.setdefault((split.task.name, "weak model"), as_weak.texts[0])
             shown.setdefault((split.task.name, "students"), first.texts[0])
         else:
@@ -28,6 +28,14 @@ def describe(experiment: selective.Experiment) -> list[dict[str, str]]:
         if experiment.has_answers(name) or (name == "test" and experiment.has_answers("student_half")):
             shown.setdefault((split.task.name, "few-shot prompt"), first.few_shot_prompts()[0])
     return [{"task": task, "reader": reader, "text": text} for (task, reader), text in shown.items()]
+
+
+def _as_weak(experiment: selective.Experiment, seed: int, name: str, first: splits.Split) -> splits.Split:
+    """A question of the test as the first weak model reads it; of P(IK), which no weak model reads, as it is."""
+    if name != "test":
+        return first
+    read = experiment.split(experiment.inputs.weak, seed, name)
+    return first.read_as(read.prompt).read_with(read.contexts)
 
 
 def to_text(shown: Sequence[dict[str, str]]) -> str:

@@ -42,7 +42,11 @@ def expand(config: ml_collections.ConfigDict) -> list[Cell]:
         UserError: an axis names no key of the config, has no values, or one that its key does not take.
     """
     section = config.sweep
-    axes = [_tasks(section.tasks), _pairs(section.pairs), *(_axis(text, config) for text in section.settings)]
+    axes = [
+        _tasks(_all_tasks(config)),
+        _pairs(section.pairs),
+        *(_axis(text, config) for text in section.settings),
+    ]
     axes = [axis for axis in axes if axis]
     _check_distinct(axes)
     cells = [_make_cell(config, points) for points in itertools.product(*axes)]
@@ -51,6 +55,20 @@ def expand(config: ml_collections.ConfigDict) -> list[Cell]:
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"config.sweep has the run {twice!r} twice: name each value once")
     return cells
+
+
+def _all_tasks(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+    """Those of the sweep, or of a sequence, which are runs in their order."""
+    in_turn, section = config.continual.tasks, config.sweep
+    if not in_turn:
+        return section.tasks
+    if section.tasks:
+        raise UserError("config.continual.tasks and config.sweep.tasks both list tasks: give one of the two")
+    if len(set(in_turn)) < max(len(in_turn), 2):
+        raise UserError(
+            f"config.continual.tasks={','.join(in_turn)} is no sequence: give two tasks or more, each once"
+        )
+    return in_turn
 
 
 def _tasks(tasks) -> list[dict[str, Any]]:

@@ -110,6 +110,7 @@ class Weighted(Rows):
         options: of that function.
         completion: of `COMPLETIONS`.
         seed: of what is drawn.
+        own: the stage that has the strong model's own answers, of methods that use them.
     """
 
     answers: written_stage.Write
@@ -117,10 +118,11 @@ class Weighted(Rows):
     options: Mapping[str, Any]
     completion: str
     seed: int
+    own: written_stage.Write | None = None
 
     @property
     def needs(self):
-        return (self.answers,)
+        return (self.answers,) if self.own is None else (self.answers, self.own)
 
     @property
     def most(self):
@@ -135,6 +137,7 @@ class Weighted(Rows):
             "options": dict(self.options),
             "completion": self.completion,
             "sampling_seed": self.seed,
+            **({} if self.own is None else {"own_answers": self.own.key}),
             **own_code.hashes(
                 row_weights=row_weights.ROW_WEIGHTS[self.method], completion=type(self.split.task).completion
             ),
@@ -147,6 +150,7 @@ class Weighted(Rows):
             self.split.ids,
             given,
             lambda purpose, key: by_id.keyed_uniform(self.seed, purpose, key),
+            None if self.own is None else writing.read_answers(store, self.own, self.split),
         )
         chosen = weigh(self.method, self.options, inputs)
         weights = np.asarray(chosen.weights, np.float32)  # as the loss has them

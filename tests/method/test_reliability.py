@@ -183,3 +183,11 @@ def test_where_all_is_parsed_the_ways_are_one():
         np.testing.assert_allclose(scores, [of_each[answer] for answer in given], rtol=1e-13)
     empty = reliability.assess([])
     assert empty.entropies.shape == (0,) and empty.scores.shape == empty.is_row.shape == (0, 0)
+
+
+def test_the_commonest_answer_of_tied_ones_the_first():
+    assert reliability.majority([2, None, 1, None, 1]) is None
+    assert reliability.majority([2, 1, 1, 2, 0]) == 2
+    assert reliability.majority([0]) == 0
+    with pytest.raises(ValueError, match="no answers"):
+        reliability.majority([])

@@ -10,7 +10,7 @@ from support import tokenizer_folders, written_questions, written_stages
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import tokenizers
-from selw2s_jax.method import row_weights
+from selw2s_jax.method import completion_methods, row_weights
 from selw2s_jax.stages import rows
 
 HIGH = 1 / (1 + math.exp(-1 / 3 / 0.2))  # S_prob of the two that agree of three, and of the third
@@ -290,6 +290,7 @@ def test_a_key_names_what_rows_are_a_function_of(asked):
         "option": dataclasses.replace(first, options={"temperature": 0.3}),
         "completion": dataclasses.replace(first, completion="canonical"),
         "draws": dataclasses.replace(first, seed=4),
+        "own answers": dataclasses.replace(first, own=stage),
         "answers": dataclasses.replace(first, answers=dataclasses.replace(stage, plan=plan)),
     }
     found = [one.inputs for one in others.values()]
@@ -310,12 +311,13 @@ def test_ground_truth_changes_no_row_of_a_student(asked):
     )
     for method in row_weights.ROW_WEIGHTS:
         for completion in rows.COMPLETIONS:
-            found = [
-                rows.Weighted(one, dataclasses.replace(stage, split=one), method, {}, completion, 3).texts(
-                    store
-                )
-                for one in (stage.split, split)
-            ]
+            found = []
+            for one in (stage.split, split):
+                answers = dataclasses.replace(stage, split=one)
+                # As if the strong model had answered the same.
+                own = answers if completion_methods.METHODS[method].uses_self_labels else None
+                weighted = rows.Weighted(one, answers, method, {}, completion, 3, own)
+                found.append(weighted.texts(store))
             assert found[0]._replace(weights=None) == found[1]._replace(weights=None)
             np.testing.assert_array_equal(found[0].weights, found[1].weights)
 
