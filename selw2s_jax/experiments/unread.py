@@ -176,7 +176,6 @@ def _of_models(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         yield (f"{role}.revision",), not is_local, f"{role}.model={config[role].model} is not on the hub"
     made += ["chain"] if world.NAME in teachers.chain_models(config) else []
     yield ("pretraining",), bool(made), f"set weak.model={world.NAME} or strong.model={world.NAME}"
-    yield ("pretraining.chain",), "chain" in made, f"set chain.models={world.NAME}, and methods with chain"
 
 
 def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:

@@ -45,7 +45,7 @@ def _teach(config) -> None:
     config_lib.smoke_settings(config, weak="random-tiny-gpt2", strong="random-tiny-gpt2")
     config.methods, config.seeds = ("two_stage",), (0,)
     config.data.num_train, config.data.num_test = 64, 45
-    config.training.update(batch_size=8, micro_batch_size=4, epochs=15.0, learning_rate=3e-3)
+    config.training.update(batch_size=8, micro_batch_size=4, epochs=40.0, learning_rate=3e-3)
     config.execution.score_tokens = 512
     config.checkpoint.every_steps = 5
 
