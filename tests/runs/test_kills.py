@@ -75,7 +75,7 @@ def teaching_study(kills, tmp_path_factory):
 @pytest.mark.parametrize(
     "number, phase, stage, at",
     [
-        (signal.SIGKILL, "training", "two_stage, seed 0", 23),
+        (signal.SIGKILL, "training", "two_stage, seed 0", 70),
         (signal.SIGTERM, "training", "two_stage 1, seed 0", 11),
     ],
 )
