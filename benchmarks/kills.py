@@ -3,9 +3,11 @@
     python benchmarks/kills.py --kills=50 --seed=0 --output=benchmarks/results/kills.json
     python benchmarks/kills.py --kills=10 --layout=1,1,1 --resume-layout=2,2,1
     python benchmarks/kills.py --run=completion --kills=20
+    python benchmarks/kills.py --run=two_stage --kills=20
 
 One run of `tests/support/kill_config.py` goes through untouched: pretraining, few-shot scoring, students, evaluation;
-with `--run=completion` models that write, their answers, students, evaluation. A state is saved every 5 steps. Then,
+with `--run=completion` models that write, their answers, students, evaluation; with `--run=two_stage` students that an
+earlier one teaches, on rows that labels choose. A state is saved every 5 steps. Then,
 trial by trial, the same command is started in a fresh workdir, gets SIGKILL or SIGTERM at a random moment, is started
 again, and so on up to four times, until it ends by itself. Moments are chosen by what the run is doing, so that
 training, saving, scoring and evaluation all get their share; the process is frozen first and its workdir looked at, so
@@ -219,7 +221,7 @@ class Run:
 
 def phase_of(stage: str) -> str:
     """What a stage of that label does."""
-    if stage.startswith(("few-shot answers", "weak labels", "weak answers", "P(IK) scores")):
+    if stage.startswith(("few-shot answers", "weak labels", "labels of", "weak answers", "P(IK) scores")):
         return "scoring"
     return "evaluation" if stage.startswith(("evaluation", "P(IK) test")) else "training"
 
@@ -427,7 +429,7 @@ def main() -> None:
     parser.add_argument("--layout", default="1,1,1", help="data,fsdp,tensor")
     parser.add_argument("--resume-layout", help="of every second start")
     parser.add_argument(
-        "--run", choices=["completion"], help="another run than that of models with class heads"
+        "--run", choices=["completion", "two_stage"], help="another run than that of models with class heads"
     )
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()

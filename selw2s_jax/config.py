@@ -64,6 +64,7 @@ def world_settings(config: ml_collections.ConfigDict) -> None:
     )  # fmt: skip
     config.pretraining.batch_rows = 20
     config.pretraining.strong.num_steps = 600
+    config.pretraining.chain.num_steps = 450
     config.pretraining.weak.num_steps = 300
     config.weak.learning_rate = 3e-3
     config.training.batch_size = 16  # small halves: as many steps in fewer epochs
@@ -104,6 +105,7 @@ def larger_correlated_world(config: ml_collections.ConfigDict) -> None:
     config.world.shown_share = 0.4
     config.world.test_share = 0.32
     config.pretraining.strong.num_steps = 6500
+    config.pretraining.chain.num_steps = 4000
     config.pretraining.weak.num_steps = 2000
     config.seeds = (0, 1, 2, 3, 4)
 
@@ -234,7 +236,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 _NAMES = (
     "methods", "plugins", "lora.targets", "sweep.tasks", "sweep.pairs", "continual.tasks", "analysis.embeddings",
-    "weak.members", "world.tasks",
+    "weak.members", "world.tasks", "chain.models",
 )  # fmt: skip
 # The elements of a tuple are texts but for these; `seeds` and `mesh.shape` have checks of their own.
 _NUMBERS = ("world.task_shares",)

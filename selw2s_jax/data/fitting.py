@@ -17,6 +17,7 @@ def fit(
     data: splits.SeedData,
     weak: Mapping[str | None, Sequence[lengths.Reader]],
     strong: lengths.Reader,
+    chain: Sequence[lengths.Reader] = (),
     *,
     overlong: str,
     ceiling_split: str,
@@ -29,6 +30,7 @@ def fit(
 
     Args:
         weak: the weak models by the task that they learn, None for that of the splits; none in a run of P(IK) alone.
+        chain: models between the two, which read the student's half alone.
         overlong, ceiling_split: config keys `data.overlong` and `ceiling.split`.
         weak_prompt: form of what the weak model reads, None where it is that of the splits.
         unanswerable: by the split's name, which examples are too long for the prompt that asks the strong model for an
@@ -44,7 +46,7 @@ def fit(
     readers = {
         "weak_half": (*weak.get(None, ()), *(() if ceiling_split == "student" else (strong,))),
         **{f"weak_half@{task}": tuple(weak[task]) for task in data.weak_by_task},
-        "student_half": (*every, strong),
+        "student_half": (*every, *chain, strong),
         "held_out": (*every, strong),
         "p_ik": (strong,),
         "p_ik_test": (strong,),

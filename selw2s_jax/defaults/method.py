@@ -8,6 +8,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     """Adds the sections."""
     _add_p_ik(config)
     _add_labels(config)
+    _add_teachers(config)
     _add_losses(config)
 
 
@@ -66,6 +67,20 @@ def _add_labels(config: ml_collections.ConfigDict) -> None:
     # over: with whose labels a label is averaged: batch, by the student's present embeddings; or set, the whole half,
     # by those of the model as it was pretrained, which smooths `posterior` too.
     config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True, over="batch")
+
+
+def _add_teachers(config: ml_collections.ConfigDict) -> None:
+    """Of methods whose teachers are earlier students."""
+    # Of two_stage and its control, shares of rows, each rounded down to whole ones.
+    config.two_stage = dict(
+        share_weak=0.5,  # of the student's half, most confident first: trained on with weak labels
+        share_student=0.5,  # of the others, relabelled by a student of the first ones: 0 drops them all
+        soft=True,  # False: labels of 0 and 1
+    )
+    # The models between the weak and the strong one, in their order, as weak.model; their learning rate is
+    # training.learning_rate, else their own default, and what is trained of them is that of the strong model.
+    config.chain = dict(models=())
+    config.iterate = dict(rounds=2)  # of the strong model on the labels of a student of itself
 
 
 def _add_losses(config: ml_collections.ConfigDict) -> None:

@@ -58,7 +58,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         shortcut=placeholder(float),  # null, both: no word of style in the answers
         shortcut_in_text=placeholder(float),
     )
-    # Of the language models of a world (weak.model="world", strong.model="world").
+    # Of the language models of a world (weak.model, strong.model or one of chain.models="world").
     config.pretraining = dict(
         seed=0,
         row_length=96,  # tokens
@@ -71,4 +71,5 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         fact_weight=10.0,  # in the loss, of a word that tells a fact or a judgement
         weak=dict(num_layers=3, embed_dim=32, num_heads=4, mlp_dim=64, num_steps=1500),
         strong=dict(num_layers=3, embed_dim=64, num_heads=4, mlp_dim=128, num_steps=3400),
+        chain=dict(num_layers=3, embed_dim=48, num_heads=4, mlp_dim=96, num_steps=2400),  # chain.models=world
     )

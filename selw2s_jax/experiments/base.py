@@ -29,6 +29,11 @@ class Experiment:
         self.settings = settings_lib.Settings.of(config)
         self._stages: dict[tuple, stage_lib.Stage] = {}
 
+    @property
+    def config(self) -> ml_collections.ConfigDict:
+        """The validated config."""
+        return self._config
+
     def model(self, slot: str) -> pretrained.Model:
         """A model by its `pretrained.Model.slot`.
 

@@ -11,6 +11,7 @@ import ml_collections
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import fitting, members, overlap, prompts, splits, tasks, variation_plans
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import teachers
 from selw2s_jax.hf import bos
 from selw2s_jax.inference import writing
 from selw2s_jax.method import (
@@ -94,6 +95,8 @@ _PLACES |= dict.fromkeys(
 def _check_places(config) -> None:
     for key, wanted in _PLACES.items():
         places.check(config_lib.get(config, key), f"config.{key}", wanted)
+    for name in config.chain.models:
+        places.check(name, "config.chain.models", places.MODEL)
 
 
 # Weights and moments in float16 would need a scaled loss.
@@ -168,7 +171,7 @@ _POSITIVE = (
     "mesh.num_groups", "pretraining.row_length", "pretraining.batch_rows", "pretraining.learning_rate",
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
     "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p", "answers.max_new_tokens",
-    "answers.top_p", "reliability.temperature", "raven.floor",
+    "answers.top_p", "reliability.temperature", "raven.floor", "two_stage.share_weak", "iterate.rounds",
 )  # fmt: skip
 
 _NOT_NEGATIVE = (
@@ -181,7 +184,8 @@ _NOT_NEGATIVE = (
 _UNIT_INTERVAL = (
     "p_ik.gamma", "graph.alpha", "world.judged_share", "world.judged_power", "world.stated_share",
     "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction", "weak.label_noise",
-    "generation.top_p", "answers.top_p", "raven.frozen_fraction", "raven.floor",
+    "generation.top_p", "answers.top_p", "raven.frozen_fraction", "raven.floor", "two_stage.share_weak",
+    "two_stage.share_student",
 )  # fmt: skip
 
 # Adam divides by 1 - b, dropout by 1 - its rate; something is to be trained on.
@@ -215,11 +219,12 @@ _AT_MOST = {
     "p_ik.num_samples": 10_000,
     "calibration.folds": 1_000,
     "variations.count": 1_000,
+    "iterate.rounds": 100,
     "lora.rank": 65_536,
-    **{f"pretraining.{role}.num_layers": 1_000 for role in ("weak", "strong")},
+    **{f"pretraining.{role}.num_layers": 1_000 for role in world.ROLES},
     **{
         f"pretraining.{role}.{size}": 65_536
-        for role in ("weak", "strong")
+        for role in world.ROLES
         for size in ("embed_dim", "num_heads", "mlp_dim")
     },
 }
@@ -238,7 +243,7 @@ def _check_sizes(config) -> None:
         if value is not None and value > most:
             raise UserError(f"config.{key}={value} is more than a run can work on: at most {most}")
     section = config.pretraining
-    for role in ("weak", "strong"):
+    for role in world.ROLES:
         num_tokens = section[role].num_steps * section.batch_rows * section.row_length
         if num_tokens > _MOST_PRETRAINING_TOKENS:
             raise UserError(
@@ -453,6 +458,14 @@ def _check_kernels(config) -> None:
         )
 
 
+def _check_chain(config) -> None:
+    if "chain" in teachers.read_by(config) and not config.chain.models:
+        raise UserError(
+            "config.chain.models is empty, and method 'chain' hands labels on over models between the weak and the "
+            "strong one: name them, or leave out chain"
+        )
+
+
 def _check_written(config) -> None:
     varied, answers = config.variations, config.answers
     if varied.count < 1:
@@ -483,7 +496,9 @@ def _check_written(config) -> None:
 
 
 _OF_SUPERVISION = {
-    "class_head": (_check_members, _check_self_labels, _check_p_ik, _check_calibration, _check_kernels),
+    "class_head": (
+        *(_check_members, _check_self_labels, _check_p_ik, _check_calibration, _check_kernels, _check_chain),
+    ),
     "completion": (_check_written,),
 }
 

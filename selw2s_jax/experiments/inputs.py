@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import ml_collections
 
 from selw2s_jax.data import contexts as contexts_lib
 from selw2s_jax.data import doubts, fitting, members, splits
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import columns, data
+from selw2s_jax.experiments import columns, data, teachers
 from selw2s_jax.hf import loader, pretrained, tokenizers, weight_files
 from selw2s_jax.inference import answering
 from selw2s_jax.method import objectives
@@ -34,6 +34,7 @@ class Inputs:
         warnings: those of the notes that are reasons to doubt the results.
         contexts: by slot of a weak model and base seed, what it reads behind each example of its half, the student's
             half and the test.
+        chain: the models between the weak and the strong one, where a method hands labels on over them.
     """
 
     weak: tuple[pretrained.Model, ...]
@@ -44,11 +45,12 @@ class Inputs:
     is_papers_data: bool
     warnings: tuple[doubts.Doubt, ...] = ()
     contexts: Mapping[tuple[str, int], Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    chain: tuple[pretrained.Model, ...] = ()
 
     @property
     def models(self) -> tuple[pretrained.Model, ...]:
         """Those that there are, the strong one last."""
-        return (*self.weak, self.strong)
+        return (*self.weak, *self.chain, self.strong)
 
     @property
     def test(self) -> splits.Split:
@@ -74,8 +76,9 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     find = functools.partial(find_model, config, recipes=recipes, workdir=workdir)
     weak = () if is_p_ik_alone else find_weak(config, find)
     strong = find("strong")
-    notes += notes_on_models(config, (*weak, strong))
-    by_seed, dropped = fit(config, by_seed, weak, strong)
+    chain = find_chain(config, find)
+    notes += notes_on_models(config, (*weak, *chain, strong))
+    by_seed, dropped = fit(config, by_seed, weak, strong, chain)
     notes += dropped
     contexts, cut = _contexts(config, by_seed, weak)
     notes += cut
@@ -83,19 +86,13 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
         weak,
         strong,
         by_seed,
-        recipes_of((*weak, strong), recipes),
+        recipes,
         notes=tuple(dict.fromkeys(notes)),
         is_papers_data=reader.is_papers_data and not contexts,
         contexts=contexts,
         warnings=tuple(reader.found.doubts),
+        chain=chain,
     )
-
-
-def recipes_of(
-    models: Iterable[pretrained.Model], recipes: Mapping[str, world.Recipe]
-) -> dict[str, world.Recipe]:
-    """By slot, the recipes of those of the models that the run itself makes, of recipes by role."""
-    return {model.slot: recipes[model.role] for model in models if model.is_made}
 
 
 def find_weak(
@@ -104,11 +101,20 @@ def find_weak(
     """The weak models in their order; one that is named twice is looked for once.
 
     Args:
-        find: `find_model` of the config, for a role and by a name.
+        find: `find_model` of the config, for a role and a number.
     """
     named = [member.model for member in members.of(config)]
-    found = {name: find("weak", name=name) for name in dict.fromkeys(named)}
+    found = {name: find("weak", number=named.index(name)) for name in dict.fromkeys(named)}
     return tuple(dataclasses.replace(found[name], number=number) for number, name in enumerate(named))
+
+
+def find_chain(
+    config: ml_collections.ConfigDict, find: Callable[..., pretrained.Model]
+) -> tuple[pretrained.Model, ...]:
+    """The models between weak and strong one, in their order; `find` as of `find_weak`."""
+    return tuple(
+        find("chain", number=number) for number, _ in enumerate(teachers.chain_models(config), start=1)
+    )
 
 
 def fit(
@@ -116,6 +122,7 @@ def fit(
     by_seed: dict[int, splits.SeedData],
     weak: Sequence[pretrained.Model],
     strong: pretrained.Model,
+    chain: Sequence[pretrained.Model] = (),
 ) -> tuple[dict[int, splits.SeedData], list[str]]:
     """`fitting.fit` of each seed: the splits that are left, and notes.
 
@@ -134,6 +141,7 @@ def fit(
             of_seed,
             {task: tuple(of_task.values()) for task, of_task in by_task.items()},
             strong,
+            chain,
             overlong=config.data.overlong,
             ceiling_split=config.ceiling.split,
             weak_prompt=config.weak.prompt,
@@ -204,16 +212,35 @@ def _notes_on_own_labels(config: ml_collections.ConfigDict) -> list[str]:
 def notes_on_models(config: ml_collections.ConfigDict, models: Sequence[pretrained.Model]) -> list[str]:
     """What a reader of the results has to know of models."""
     notes = [note for model in models if (note := _note_on_revision(config, model))]
-    bos = [f"{m.role}.model={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
+    bos = [f"{key_of(m)}={m.name}: {m.tokenizer.bos_note}" for m in models if m.tokenizer.bos_note]
     return notes + bos
 
 
 def _note_on_revision(config: ml_collections.ConfigDict, model: pretrained.Model) -> str | None:
-    entry, given = registry.find_model(model.name), config[model.role].revision
+    entry, given = registry.find_model(model.name), section_of(config, model.role, model.number).revision
     is_pinned = given is not None or (entry is not None and entry.revision is not None)
     if is_pinned or not loader.is_hub_name(model.name):
         return None
-    return f"{model.role}.model={model.name}: no revision is pinned, the hub's newest was taken"
+    return f"{key_of(model)}={model.name}: no revision is pinned, the hub's newest was taken"
+
+
+def key_of(model: pretrained.Model) -> str:
+    """The key of the config that names a model."""
+    return "chain.models" if model.role == "chain" else f"{model.role}.model"
+
+
+def section_of(config: ml_collections.ConfigDict, role: str, number: int = 0) -> ml_collections.ConfigDict:
+    """What the config says of a model, with the keys of its sections `weak` and `strong`."""
+    if role == "strong":
+        return config[role]
+    if role == "weak":
+        section = config[role].copy_and_resolve_references()
+        section.model = members.of(config)[number].model
+        return section
+    section = {"model": teachers.chain_models(config)[number - 1]}
+    return ml_collections.ConfigDict(
+        section | dict.fromkeys(("revision", "tokenizer", "learning_rate", "trained"))
+    )
 
 
 def _check_room_to_write(
@@ -231,26 +258,21 @@ def _check_room_to_write(
 
 
 def find_model(
-    config: ml_collections.ConfigDict,
-    role: str,
-    recipes: dict[str, world.Recipe],
-    workdir,
-    *,
-    name: str | None = None,
+    config: ml_collections.ConfigDict, role: str, recipes: dict[str, world.Recipe], workdir, number: int = 0
 ) -> pretrained.Model:
     """The model of a role, found and checked.
 
     Args:
-        name: of one of several with the role; default that of the config.
+        number: as of `pretrained.Model`.
 
     Raises:
         UserError: it is not there, or is not fit.
     """
     made = workdir / "inputs"
-    section = config[role]
-    name = section.model if name is None else name
+    section = section_of(config, role, number)
+    name = section.model
     if name == world.NAME:
-        return world_model(config, role, recipes[role], workdir)
+        return world_model(config, role, recipes, workdir, number)
     if name in smoke.RANDOM_MODELS:
         folder = remote.local_copy(smoke.model_folder(name, made))
     else:
@@ -259,7 +281,8 @@ def find_model(
     model_config = loader.check_checkpoint(folder, lm_head=role == "strong")
     tokenizer_folder = folder if section.tokenizer is None else section.tokenizer
     tokenizer = tokenizers.load_tokenizer(tokenizer_folder, bos=config.model.bos)
-    tokenizers.check_tokenizer(tokenizer, model_config.vocab_size, f"{role}.model={name}")
+    named = f"{'chain.models' if role == 'chain' else f'{role}.model'}={name}"
+    tokenizers.check_tokenizer(tokenizer, model_config.vocab_size, named)
     weights = weight_files.fingerprint(folder, cache_dir=made.parent / ".cache")
     learning_rate = section.learning_rate or config.training.learning_rate
     return pretrained.Model(
@@ -271,22 +294,31 @@ def find_model(
         fingerprint=artifacts.content_hash([weights, tokenizer.fingerprint]),
         learning_rate=learning_rate or pretrained.default_learning_rate(model_config),
         max_length=min(config.data.max_length, model_config.max_seq_len),
+        number=number,
     )
 
 
 def make_recipes(config: ml_collections.ConfigDict, workdir) -> dict[str, world.Recipe]:
-    """How the run itself makes those of its models that it has to make, by role."""
-    roles = [role for role in ("weak", "strong") if world.NAME in members.names(config, role)]
+    """How the run itself makes those of its models that it has to make, by slot."""
+    named = {role: members.names(config, role) for role in ("weak", "strong")}
+    named["chain"] = [None, *teachers.chain_models(config)]  # which are counted from 1
+    roles = {
+        f"{role}-{number}" if number else role: role
+        for role, names in named.items()
+        for number, name in enumerate(names)
+        if name == world.NAME
+    }
     if not roles:
         return {}
     folder = world.data_folder(world.world_config(config), workdir / "inputs")
-    return {role: world.recipe(config, role, folder) for role in roles}
+    return {slot: world.recipe(config, role, folder) for slot, role in roles.items()}
 
 
 def world_model(
-    config: ml_collections.ConfigDict, role: str, recipe: world.Recipe, workdir
+    config: ml_collections.ConfigDict, role: str, recipes: dict[str, world.Recipe], workdir, number: int = 0
 ) -> pretrained.Model:
     """A language model of the generated world, which a stage of the run pretrains."""
+    recipe = recipes[f"{role}-{number}" if number else role]
     tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder, bos=config.model.bos)
     folder = artifacts.Store(workdir).path(pretrain.NAME, recipe.inputs)
     return pretrained.Model(
@@ -297,10 +329,11 @@ def world_model(
         tokenizer=tokenizer,
         fingerprint=artifacts.content_hash([folder.name, tokenizer.fingerprint]),
         learning_rate=(
-            config[role].learning_rate
+            section_of(config, role, number).learning_rate
             or config.training.learning_rate
             or pretrained.default_learning_rate(recipe.model)
         ),
         max_length=min(config.data.max_length, recipe.model.max_seq_len),
         is_made=True,
+        number=number,
     )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import ml_collections
 
 from selw2s_jax.data import splits
+from selw2s_jax.experiments import teachers
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.stages import embed, examples, smoothed
 
@@ -19,7 +20,7 @@ def column(
 ) -> smoothed.Neighbours:
     """The mean labels of neighbours in the student's half: of those that the rule chooses, where it does so once.
 
-    Else they are of the weak labels.
+    Else they are of the weak labels, or what the method's teacher has in their place.
 
     Args:
         name: of the method.
@@ -31,7 +32,8 @@ def column(
     is_fixed = objective is not None and not any(one.by_step for one in named.values())
     prior = smoothed.Chosen(objective, dict(named)) if is_fixed else named["weak_probs"]
     # Of weak labels they are the same for all methods, and one stage.
-    whose = f"labels of {name}" if is_fixed else "weak labels"
+    is_by_weak = registry.METHODS[name].teacher == teachers.WEAK
+    whose = "weak labels" if is_by_weak and not is_fixed else f"labels of {name}"
     graph = {key: value for key, value in config.graph.items() if key not in ("alpha", "over")}
     means = smoothed.Means(f"means of neighbours' {whose}, seed {seed}", split, prior, embedded, graph)
     return smoothed.Neighbours(means)

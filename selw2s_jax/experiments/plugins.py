@@ -12,7 +12,7 @@ import ml_collections
 from selw2s_jax import errors
 from selw2s_jax.data import batches, members
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import columns
+from selw2s_jax.experiments import columns, teachers
 from selw2s_jax.method import label_rules, losses, objectives, registry
 
 _NUM_EXAMPLES, _EMBED_DIM = 3, 5  # of the batch that methods are tried on
@@ -55,6 +55,7 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
             ("label rule", method.label_rule, label_rules.LABEL_RULES),
             ("loss", method.loss, losses.LOSSES),
             ("mask_of", method.mask_of or name, registry.METHODS),
+            ("teacher", method.teacher, teachers.TEACHERS),
         ):
             if wanted not in known:
                 raise UserError(
@@ -67,6 +68,7 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
             raise UserError(f"method {name!r}: {error}") from error
         given = _check_columns(name, config, method)
         _check_label_rule(name, objective, {column: columns.shape(config, column) for column in given})
+        _check_teacher(name, config, method)
         _check_loss(name, objective)
     _check_calibration(config)
 
@@ -90,6 +92,24 @@ def _check_calibration(config: ml_collections.ConfigDict) -> None:
             f"method {calibrated[0]!r} calibrates weak labels on questions of a task that all weak models learn, and "
             f"config.weak.members={','.join(config.weak.members)} learn different ones: set calibration.weak=none, or "
             f"leave out {', '.join(calibrated)}"
+        )
+
+
+_OF_WEAK_LABELS = ("weak_log_odds", "shuffled_choice_by_confidence")  # columns that are made of them
+
+
+def _check_teacher(name: str, config: ml_collections.ConfigDict, method: registry.Method) -> None:
+    """That what a method has besides its labels is of the same labels and rows."""
+    if method.mask_of is not None and registry.METHODS[method.mask_of].teacher != method.teacher:
+        raise UserError(
+            f"method {name!r} has the teacher {method.teacher!r} and the masks of {method.mask_of!r}, which has "
+            f"another, {registry.METHODS[method.mask_of].teacher!r}: give both the same"
+        )
+    of_weak = [one for one in columns.carried(config, method).get(batches.TASK, ()) if one in _OF_WEAK_LABELS]
+    if method.teacher != teachers.WEAK and of_weak:
+        raise UserError(
+            f"method {name!r} has the teacher {method.teacher!r} and reads the column {of_weak[0]!r}, which is of "
+            "labels by the weak model: leave out one of the two"
         )
 
 

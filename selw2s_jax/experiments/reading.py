@@ -79,7 +79,7 @@ class Reading(base.Experiment):
     @property
     def has_kernels(self) -> bool:
         """Whether the run compares what its two pretrained models see in the student's half."""
-        return self._config.analysis.kernels and self.inputs.weak is not None
+        return self._config.analysis.kernels and bool(self.inputs.weak)
 
     def named_embeddings(self) -> tuple[str, ...]:
         """Those that analyses ask for, each as a model and a split.

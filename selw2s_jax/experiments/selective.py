@@ -6,13 +6,23 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from selw2s_jax.data import batches, members, splits
-from selw2s_jax.experiments import calibrated, columns, curves, neighbours, once, reading, weak_rows
+from selw2s_jax.experiments import (
+    calibrated,
+    columns,
+    curves,
+    neighbours,
+    once,
+    reading,
+    teachers,
+    weak_rows,
+)
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.stages import (
     calibration,
+    chosen_rows,
     column,
     combine,
     curve,
@@ -224,10 +234,11 @@ class Experiment(reading.Reading):
             "student",
             self.inputs.strong,
             name,
-            task=examples.Examples(
+            task=chosen_rows.carrying(
                 self.inputs.by_seed[seed].student_half,
                 self._student_columns(seed, name, method)
                 | self.embedded(self.inputs.strong, seed, "student_half"),
+                self.lesson(seed, name).rows,
             ),
             p_ik=self._p_ik_examples(seed) if trains_p_ik else None,
             starts_from=self.start(seed, name),
@@ -236,6 +247,30 @@ class Experiment(reading.Reading):
 
     def _curve(self, seed: int, model: pretrained.Model, *, is_student: bool = False) -> curve.Curve | None:
         return curves.of(self._config.evaluation, self, seed, model, is_student=is_student)
+
+    @once.once
+    def lesson(self, seed: int, name: str) -> teachers.Lesson:
+        """What a student is taught, by the name of its method."""
+        return teachers.TEACHERS[registry.METHODS[name].teacher].make(self, seed, name)
+
+    def earlier_student(
+        self,
+        label: str,
+        seed: int,
+        model: pretrained.Model,
+        labels: examples.Column,
+        rows: chosen_rows.Rows | None = None,
+    ) -> train.Train:
+        """A model on labels `[N, 2]` of the student's half as they are, to be a teacher of others.
+
+        Args:
+            label: of the stage; another for each model, seed and labels.
+            rows: of the half, that it is trained on; None for all.
+        """
+        half = self.split(model, seed, "student_half")
+        columns = {"weak_probs": labels} | self.embedded(model, seed, "student_half")
+        task = chosen_rows.carrying(half, columns, rows)
+        return self._train(label, seed, "student", model, registry.BASELINE, task=task)
 
     def _train(self, label: str, seed: int, role: str, model: pretrained.Model, name: str, **kinds):
         """A training by the method of that name; `kinds` of examples as `train.Train` has them."""
@@ -253,8 +288,8 @@ class Experiment(reading.Reading):
                 batches.P_IK: self._config.p_ik.batch_size or self._config.training.batch_size,
             },
             epochs=self._config.p_ik.epochs if is_p_ik_alone else self._config.training.epochs,
-            order_seed=weak_rows.seed_of(self.seed_for(seed, "order"), model.number),
-            init_seed=weak_rows.seed_of(self.seed_for(seed, "init"), model.number),
+            order_seed=weak_rows.seed_of(self.seed_for(seed, "order"), model),
+            init_seed=weak_rows.seed_of(self.seed_for(seed, "init"), model),
             pretraining=self.pretraining(model.slot),
             **kinds,
         )
@@ -289,6 +324,14 @@ class Experiment(reading.Reading):
         if len(of_members) == 1:
             return of_members[0]
         return combine.Combine(label, tuple(of_members), self._config.weak.combine, split, **options)
+
+    def labels_by(self, label: str, trained: train.Train, seed: int) -> examples.WeakLabels:
+        """Soft labels `[N, 2]` of the whole student's half by a model that is trained before.
+
+        Args:
+            label: of the stage, as of `earlier_student`.
+        """
+        return examples.WeakLabels(self._predict(label, trained, seed, "student_half"))
 
     @once.once
     def p_ik_scores(self, seed: int) -> predict.Predict:
@@ -382,7 +425,7 @@ class Experiment(reading.Reading):
     # What examples carry.
 
     def _student_columns(self, seed: int, name: str, method: registry.Method) -> dict[str, examples.Column]:
-        named = {"weak_probs": self.weak_column(seed)}
+        named = {"weak_probs": self.lesson(seed, name).labels}
         if method.uses_self_labels:
             named["self_labels"] = self.self_column(seed)
         if method.mask_of is not None:

@@ -8,7 +8,7 @@ import ml_collections
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, members, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import columns
+from selw2s_jax.experiments import columns, teachers
 from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, row_weights
 from selw2s_jax.worlds import smoke, world, written_world
 
@@ -117,6 +117,7 @@ def _of_completion(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
         *("weak.prompt", "weak.context_file", "weak.label_noise"),
         *("weak.members", "weak.rows", "weak.combine", "weak.task"),
         *("data.conversion", "seed.conversion", "seed.shots"),
+        *_of_teachers(),
     )
     yield True, iter([(of_classes, False, "set supervision=class_head")])
     is_own = config.data.train_file is not None
@@ -125,6 +126,12 @@ def _of_completion(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
     yield True, _of_models(config)
     yield False, _of_optimizer(config)
     yield False, _of_answers(config)
+
+
+def _of_teachers() -> tuple[str, ...]:
+    """The keys that are read for some teacher alone, but for seeds."""
+    keys = dict.fromkeys(key for teacher in teachers.TEACHERS.values() for key in teacher.reads)
+    return tuple(key for key in keys if not key.startswith("seed."))
 
 
 def _of_answers(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
@@ -179,6 +186,7 @@ def _of_models(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
         is_local = names <= {world.NAME, *smoke.RANDOM_MODELS}
         listed = ", ".join(sorted(map(str, names)))
         yield (f"{role}.revision",), not is_local, f"{role}.model={listed} is not on the hub"
+    made += ["chain"] if world.NAME in teachers.chain_models(config) else []
     yield ("pretraining",), bool(made), f"set weak.model={world.NAME} or strong.model={world.NAME}"
 
 
@@ -189,6 +197,10 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     read = _options_read(config, methods)
     for name in _keys(config, ("loss", "graph", "selection", "raven", "compat.openai_ramp")):
         yield (name,), name in read, "no method of the run has such an option"
+    taught_by = teachers.read_by(config)
+    yield from (
+        ((key,), key in taught_by, "no method of the run has such a teacher") for key in _of_teachers()
+    )
     own_labels = any(method.uses_self_labels for method in methods)
     of_labels = ("self_label.source", "self_label.soft", "self_label.file")
     yield of_labels, own_labels, "no method of the run uses own labels"
@@ -262,6 +274,7 @@ def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) 
         or config.weak.rows == "bootstrap"
         or (trains_p_ik and p_ik.temperature > 0)
         or any(method.mask_of for method in methods)
+        or "seed.sampling" in teachers.read_by(config)
         or any(_draws_columns(config, method) for method in methods)
         or config.self_label.source in label_sources.LABEL_SOURCES
         or bool(config.plugins)

@@ -7,6 +7,7 @@ import ml_collections
 
 from selw2s_jax.data import members, splits
 from selw2s_jax.errors import UserError
+from selw2s_jax.hf import pretrained
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import examples
 
@@ -63,7 +64,9 @@ def rows(config: ml_collections.ConfigDict, number: int, half: splits.Split, see
     return Rows(half.only(part == sharing.index(number)), {})
 
 
-def seed_of(base: int, number: int) -> int:
-    """A seed of 32 bits of a weak model's own, of one that all have: that one for the first."""
-    of_member: list[Any] = ["weak model", base, number]
-    return int(artifacts.content_hash(of_member)[:8], 16) if number else base
+def seed_of(base: int, model: pretrained.Model) -> int:
+    """A seed of 32 bits of a weak model's own, of one that all have: that one for the first, and for other models."""
+    if model.role != "weak" or not model.number:
+        return base
+    of_member: list[Any] = ["weak model", base, model.number]
+    return int(artifacts.content_hash(of_member)[:8], 16)

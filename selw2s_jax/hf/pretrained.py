@@ -20,13 +20,13 @@ class Model:
     """A pretrained model that was found and checked.
 
     Attributes:
-        role: "weak" or "strong".
+        role: "weak", "strong", or "chain" of a model between the two.
         name: as the config has it; of a generated world with its seed and role.
         folder: local folder of its files.
         fingerprint: hash of its weights, config and tokenizer; of its recipe where it is yet to be made.
         is_made: whether the run itself makes it; else it is there.
         max_length: longest example it is given, in tokens.
-        number: of several models with one role; 0 for the first.
+        number: of several models with one role; 0 for the first; those of a chain are counted from 1.
     """
 
     role: str
@@ -42,7 +42,7 @@ class Model:
 
     @property
     def slot(self) -> str:
-        """Which model of a run it is: "weak" or "strong", and "weak-1" and so on of several weak ones."""
+        """Which model of a run it is: "weak" or "strong", and "weak-1", "chain-1" and so on of several of a role."""
         return f"{self.role}-{self.number}" if self.number else self.role
 
 

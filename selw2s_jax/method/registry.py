@@ -34,6 +34,7 @@ class Method:
         is_student: whether it may be listed in `methods` of a config.
         columns: that its examples carry besides those that its label rule reads, as `example_weight`, which the step
             reads.
+        teacher: name in `experiments.teachers.TEACHERS`: whose labels it learns from, and on which rows.
     """
 
     label_rule: str = "given"
@@ -51,6 +52,7 @@ class Method:
     description: str = ""
     role: str = "student"
     columns: tuple[str, ...] = ()
+    teacher: str = "weak"
 
     def __post_init__(self):
         if isinstance(self.columns, str):
@@ -340,5 +342,37 @@ register(
         role="control",
         control_of="selective_by_disagreement",
         description="control: own labels on random rows, as many as selective_by_disagreement chose",
+    ),
+)
+
+# Not in the paper: earlier students as teachers, as the weak model is one for the others.
+register(
+    "two_stage",
+    Method(
+        teacher="two_stage",
+        description="weak labels where they are surest, and of a student of these the surest of the others",
+    ),
+)
+register(
+    "two_stage_random",
+    Method(
+        teacher="two_stage_random",
+        role="control",
+        control_of="two_stage",
+        description="control: two_stage with weak labels on as many random rows",
+    ),
+)
+register(
+    "chain",
+    Method(
+        teacher="chain",
+        description="labels handed on over models of growing size, each taught by the one before (Burns et al. 2023)",
+    ),
+)
+register(
+    "iterate",
+    Method(
+        teacher="iterate",
+        description="the strong model on the labels of a student of itself, round after round",
     ),
 )

@@ -149,6 +149,8 @@ class Planner:
             jobs += [train(slot, "supervised"), score(slot, False)]
         if weak:
             jobs.append(train("strong", "supervised"))
+        for slot in (slot for slot, model in work.models.items() if model.role == "chain"):
+            jobs += [train(slot, registry.BASELINE), score(slot, False)]
         has_p_ik_head = objectives.trains_p_ik(config, registry.METHODS[student])
         return [*jobs, score("strong", has_p_ik_head), train("strong", student, shape)]
 

@@ -95,7 +95,8 @@ def find_remedy(
         model: that it trains.
     """
     num_devices = target.num_devices // config.mesh.num_groups
-    for overrides in _remedies(config, num_devices, model.config, model.role):
+    role = "weak" if model.role == "weak" else "strong"  # those of a chain are trained as the strong one is
+    for overrides in _remedies(config, num_devices, model.config, role):
         try:
             program = make(with_overrides(config, overrides))
         except UserError:

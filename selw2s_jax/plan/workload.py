@@ -33,21 +33,19 @@ def default_lengths(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(length, config.data.max_length) for length in lengths))
 
 
-def find_model(
-    config: ml_collections.ConfigDict, role: str, workdir, *, name: str | None = None
-) -> pretrained.Model:
+def find_model(config: ml_collections.ConfigDict, role: str, workdir, number: int = 0) -> pretrained.Model:
     """A model by its sizes; with its tokenizer where that is at hand, and never with weights.
 
     Args:
-        name: of one of several with the role; default that of the config.
+        number: as of `pretrained.Model`.
 
     Raises:
         UserError: sizes that are neither in the registry nor in a config.json at hand.
     """
-    section, made = config[role], workdir / "inputs"
-    name, tokenizer = section.model if name is None else name, None
+    section, made = inputs.section_of(config, role, number), workdir / "inputs"
+    name, tokenizer = section.model, None
     if name == world.NAME:
-        return inputs.world_model(config, role, inputs.make_recipes(config, workdir)[role], workdir)
+        return inputs.world_model(config, role, inputs.make_recipes(config, workdir), workdir, number)
     folder = None
     if name in smoke.RANDOM_MODELS:
         folder = smoke.model_folder(name, made)
@@ -78,6 +76,7 @@ def find_model(
         or config.training.learning_rate
         or pretrained.default_learning_rate(sizes),
         max_length=min(config.data.max_length, sizes.max_seq_len),
+        number=number,
     )
 
 
@@ -117,7 +116,7 @@ class Workload(NamedTuple):
     """What is known of a run without running it.
 
     Attributes:
-        models: by `pretrained.Model.slot`.
+        models: by slot, the strong one last.
         stages: in their order.
         trainings: of the first seed, one for all methods with the same batches; none where data is not at hand.
         missing: what is not at hand, and what is not known for it.
@@ -140,12 +139,12 @@ def roles(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 def find_models(config: ml_collections.ConfigDict, workdir) -> dict[str, pretrained.Model]:
     """The models of a run by `pretrained.Model.slot`, the strong one last."""
     find = functools.partial(find_model, config, workdir=workdir)
-    found = (*(inputs.find_weak(config, find) if "weak" in roles(config) else ()), find("strong"))
-    return {model.slot: model for model in found}
+    weak = inputs.find_weak(config, find) if "weak" in roles(config) else ()
+    return {model.slot: model for model in (*weak, *inputs.find_chain(config, find), find("strong"))}
 
 
-def _weak(models: dict[str, pretrained.Model]) -> tuple[pretrained.Model, ...]:
-    return tuple(model for model in models.values() if model.role == "weak")
+def _of_role(models: dict[str, pretrained.Model], role: str) -> tuple[pretrained.Model, ...]:
+    return tuple(model for model in models.values() if model.role == role)
 
 
 def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) -> Workload:
@@ -190,8 +189,8 @@ def _has_weights(config: ml_collections.ConfigDict, model: pretrained.Model) -> 
     if model.is_made or model.name in smoke.RANDOM_MODELS:
         return True
     try:
-        folder = loader.resolve(model.name, config[model.role].revision)
-        loader.check_checkpoint(folder, lm_head=model.role == "strong")
+        section = inputs.section_of(config, model.role, model.number)
+        loader.check_checkpoint(loader.resolve(model.name, section.revision), lm_head=model.role == "strong")
     except UserError:
         return False
     return True
@@ -202,10 +201,16 @@ def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]
     reader = data.DataReader(config, workdir)
     by_seed, notes = reader.read(), reader.notes
     if all(model.tokenizer is not None for model in models.values()):
-        by_seed, dropped = inputs.fit(config, by_seed, _weak(models), models["strong"])
+        by_seed, dropped = inputs.fit(
+            config, by_seed, _of_role(models, "weak"), models["strong"], _of_role(models, "chain")
+        )
         notes += dropped
-    recipes = inputs.recipes_of(models.values(), inputs.make_recipes(config, workdir))
-    return inputs.Inputs(_weak(models), models["strong"], by_seed, recipes, tuple(notes), False)
+    return _inputs(models, by_seed, inputs.make_recipes(config, workdir), tuple(notes))
+
+
+def _inputs(models: dict[str, pretrained.Model], by_seed, recipes, notes: tuple[str, ...]) -> inputs.Inputs:
+    weak, chain = _of_role(models, "weak"), _of_role(models, "chain")
+    return inputs.Inputs(weak, models["strong"], by_seed, recipes, notes, False, chain=chain)
 
 
 def _list_stages(targets: list[stage_lib.Stage], workdir) -> tuple[Stage, ...]:
@@ -238,8 +243,8 @@ def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretraine
     p_ik = split(config.p_ik.task) if has_p_ik else None
     p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
     of_weak = {task: split(task) for task in members.other_tasks(config)}
-    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test, of_weak)
-    return inputs.Inputs(_weak(models), models["strong"], dict.fromkeys(config.seeds, of_seed), {}, (), False)
+    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test, weak_by_task=of_weak)
+    return _inputs(models, dict.fromkeys(config.seeds, of_seed), {}, ())
 
 
 def _list_trainings(
@@ -255,21 +260,37 @@ def _list_trainings(
         }
         chosen["ceiling"] = experiment.ceiling(seed)
         students = [experiment.student(seed, name) for name in config.methods]
+        chosen |= _earlier_students(students)
         for which, has_p_ik in (("without", False), ("with", True)):
             alike = [s for s in students if s.task is not None and (s.p_ik is not None) == has_p_ik]
-            if alike:  # all have the same batches
-                chosen[f"students {which} P(IK)"] = alike[0]
+            whole = [s for s in alike if len(s.task) == len(s.task.split)]
+            chosen |= {s.label: s for s in alike if s not in whole}
+            if whole:  # all have the same batches
+                chosen[f"students {which} P(IK)"] = whole[0]
     return tuple(_training(label, stage, make_batches) for label, stage in chosen.items())
+
+
+def _earlier_students(students: list[train.Train]) -> dict[str, train.Train]:
+    """The students that teach these, by label."""
+    needed = stage_lib.in_order(students, identity=lambda stage: stage.label)
+    return {
+        stage.label: stage
+        for stage in needed
+        if isinstance(stage, train.Train) and stage.role == "student" and stage not in students
+    }
 
 
 def _training(label: str, stage: train.Train, make_batches: MakeBatches) -> Training:
     names = {batches.TASK: "task", batches.P_IK: "p_ik"}
     num_examples = {names[kind]: len(carried) for kind, carried in stage.by_kind.items()}
-    listed = Training(label, stage.model.role, num_examples, stage.num_steps)
+    listed = Training(label, stage.model.slot, num_examples, stage.num_steps)
     if stage.model.tokenizer is None or batches.EMBEDDINGS in next(iter(stage.by_kind.values())).columns:
         return listed
+    # Which rows labels will choose is not known: as many others stand for them.
     sets = {
-        kind: batches.ExampleSet(carried.split.ids, carried.split.tokens(stage.model))
+        kind: batches.ExampleSet(
+            carried.split.ids[: len(carried)], carried.split.tokens(stage.model)[: len(carried)]
+        )
         for kind, carried in stage.by_kind.items()
     }
     sizes = {kind: stage.batch_sizes[kind] for kind in sets}

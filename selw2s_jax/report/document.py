@@ -29,6 +29,7 @@ from selw2s_jax.report import (
     stored,
     sweep_sections,
     tables,
+    taught_label_sections,
     warnings,
 )
 from selw2s_jax.report import section as section_lib
@@ -43,6 +44,7 @@ _ANALYSES: tuple[Callable[[Sequence[stored.Run]], list[section_lib.Section]], ..
     continual_sections.sections,
     reliability_sections.sections,
     audit_sections.sections,
+    taught_label_sections.sections,
     disagreement_sections.sections,
     selection_sections.sections,
     calibration_sections.sections,

@@ -1,4 +1,7 @@
-"""What reports read of results.json on the labels of the student's half: where they differ, how they are calibrated."""
+"""What reports read of results.json on the labels of the student's half: where they differ, how they are calibrated.
+
+And of labels that earlier students handed on, how many are right.
+"""
 
 from typing import Any
 
@@ -46,10 +49,17 @@ _FREQUENCY = {
     "unseen": int,
     "groups": [_RANGE | {"weak_right": bool, "n": int} | dict.fromkeys(("mean", "never", "always"), _NUMBER)],
 }
+_TAUGHT = {
+    **dict.fromkeys(("method", "by", "of"), str),
+    **dict.fromkeys(("seed", "n"), int),
+    "is_taught": bool,
+    "right": _NUMBER_OR_NONE,
+}
 FORMS = {
     "disagreement": _DISAGREEMENT,
     "label_changes": _CHANGES,
     "selection_frequency": _FREQUENCY,
+    "taught_labels": _TAUGHT,
     "calibration": _CALIBRATION,
 }
 _NARROWEST = 1e-3  # bin
@@ -102,6 +112,9 @@ def checked(name: str, entry: Any) -> dict[str, Any]:
             _check_within(1, None, one["n"])
             _check_within(one["low"], 1, one["high"])
             _check_within(0, 1, *(one[share] for share in ("low", "mean", "never", "always")))
+    elif name == "taught_labels":
+        _check_within(0, None, entry["n"])
+        _check_within(0, 1, entry["right"])
     else:
         if entry["weak"] is not None:  # weak labels may be taken as they are
             json_forms.check(entry["weak"], _CALIBRATED)

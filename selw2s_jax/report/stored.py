@@ -61,6 +61,8 @@ class Run:
         kernels: per seed, where the run compares embeddings of its models, as results.json has it.
         label_changes: per seed and method that chose among labels, what became of the weak labels of the student's
             half, as results.json has it.
+        taught_labels: per method that an earlier student teaches, and seed, labels and their rows, as results.json has
+            them; see `run.taught_labels`.
         reliability: per seed that has written labels, what `analysis.reliability` says of them, as results.json has it.
         continual: per method, seed and task of a sequence, right answers to its test, as results.json has them.
         steps: by method and seed, the steps of each training that is finished; of written answers alone, where the
@@ -95,6 +97,7 @@ class Run:
     calibration: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     kernels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     label_changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    taught_labels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     continual: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)

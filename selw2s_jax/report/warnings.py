@@ -413,8 +413,11 @@ def _is_chance(entry: Mapping[str, Any]) -> bool:
 def _of_controls(run: stored.Run) -> Iterator[Finding]:
     controls = run.of_role("control")
     of = {control: run.facts(control).control_of for control in controls}
-    for method in dict(_by_method(_selecting(run))):
-        for control in (one for one in controls if method not in controls and of[one] in (None, method)):
+    selecting = dict(_by_method(_selecting(run)))
+    # Methods that choose rows and not labels have controls too.
+    for method in dict.fromkeys((*selecting, *filter(None, of.values()))):
+        whose = (None, method) if method in selecting else (method,)
+        for control in (one for one in controls if method not in controls and of[one] in whose):
             change = None
             if method in run.predictions and control in run.predictions:
                 change = numbers.difference(run, method, control)
@@ -424,7 +427,7 @@ def _of_controls(run: stored.Run) -> Iterator[Finding]:
                     _join(run.common_seeds(method, control)),
                     f"not shown to be above the control {control}: {_points(change.mean)} points "
                     f"({_points(change.low)} to {_points(change.high)}); a gain over {numbers.BASELINE} is no "
-                    f"evidence for {'weighing labels by P(IK)' if run.facts(method).weighs else 'selection'}",
+                    f"evidence for {_cause(run.facts(method))}",
                     "run more seeds and test items before concluding",
                 )
 
@@ -433,6 +436,13 @@ def _of_training(run: stored.Run) -> Iterator[Finding]:
     for method in run.curves:
         if found := curve_sections.warning(run, method):
             yield Finding(method, _join(sorted(run.curves[method])), *found)
+
+
+def _cause(facts: methods_lib.Facts) -> str:
+    """What a method is said to gain by."""
+    if facts.weighs:
+        return "weighing labels by P(IK)"
+    return "selection" if facts.selects else "the choice of rows"
 
 
 def _selecting(run: stored.Run) -> list[dict[str, Any]]:

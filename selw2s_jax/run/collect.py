@@ -11,7 +11,7 @@ from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.data import by_id, splits
 from selw2s_jax.experiments import selective
 from selw2s_jax.inference import answering
-from selw2s_jax.run import kernels, manifests, student_labels
+from selw2s_jax.run import kernels, manifests, student_labels, taught_labels
 from selw2s_jax.runtime import artifacts, distributed, storage
 from selw2s_jax.stages import answer, calibration, predict
 from selw2s_jax.stages import stage as stage_lib
@@ -95,7 +95,7 @@ class Collector:
     def report(self) -> dict[str, Any]:
         """What `results.json` holds: records, summary, analyses, notes and warnings; of some worlds `by_frequency`."""
         config, inputs = self._config, self._inputs
-        records, selection, differing, changes, frequency = [], [], [], [], []
+        records, selection, differing, changes, frequency, taught = [], [], [], [], [], []
         of_members = [entry for seed in config.seeds for entry in self._members(seed)]
         for seed in config.seeds:
             test = inputs.by_seed[seed].test
@@ -115,6 +115,8 @@ class Collector:
             differing += self._labels.disagreement(seed)
             changes += self._labels.changes(seed)
             frequency += self._labels.selection_frequency(seed)
+            for name in config.methods:
+                taught += taught_labels.describe(self._experiment, self._store, seed, name)
         test = inputs.test
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
         report = {
@@ -129,6 +131,7 @@ class Collector:
             "calibration": self._calibrations(),
             "kernels": kernels.describe(config, self._experiment, self._store),
             **({"members": of_members} if of_members else {}),
+            "taught_labels": taught,
             "notes": list(inputs.notes),
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
@@ -258,7 +261,7 @@ class Collector:
         diagnoses = []
         for name in self._config.methods:
             if (trace := self._labels.trace(seed, name)) is not None:
-                weak, own = self._labels.columns(seed)
+                weak, own = self._labels.columns(seed, name)
                 summary = diagnostics.label_diagnostics(
                     trace, half.ids, truth=half.labels, weak=weak, own=own
                 )

@@ -31,13 +31,13 @@ class StudentLabels:
         self._config, self._experiment, self._store = config, experiment, store
         self._traces: dict[str, dict[str, np.ndarray] | None] = {}
 
-    def columns(self, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Weak labels and self labels of a seed, as probabilities of class 1 `[N]`.
+    def columns(self, seed: int, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weak labels, or those of a method's teacher, and self labels of a seed, as probabilities of class 1 `[N]`.
 
         The self labels are None where the student made them as it went, or no student used any.
         """
         half = self._experiment.inputs.by_seed[seed].student_half
-        weak = self._experiment.weak_column(seed).read(half, self._store)[:, 1]
+        weak = self._experiment.lesson(seed, name).labels.read(half, self._store)[:, 1]
         used = any(registry.METHODS[name].uses_self_labels for name in self._config.methods)
         there = used and self._config.self_label.source != "class_head"
         return weak, self._experiment.self_column(seed).read(half, self._store) if there else None
@@ -62,7 +62,7 @@ class StudentLabels:
         entries = []
         for name in self._config.methods:
             if (trace := self.trace(seed, name)) is not None:
-                weak, own = self.columns(seed)
+                weak, own = self.columns(seed, name)
                 p_ik_of, p_ik = self._p_ik(seed, name)
                 target = disagreement.last_of_trace(trace, half.ids, "target")
                 found = disagreement.describe(half.labels, weak, own, p_ik=p_ik, target=target)

@@ -62,7 +62,7 @@ class Truth(Column):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeakLabels(Column):
-    """The weak model's soft labels `[N, 2]`, a share of them turned round.
+    """The soft labels `[N, 2]` of the weak model, or an earlier student, a share of them turned round.
 
     Attributes:
         labels: the stage of its predictions.
@@ -71,8 +71,8 @@ class WeakLabels(Column):
     """
 
     labels: stage_lib.Stage
-    noise: float
-    seed: int
+    noise: float = 0.0
+    seed: int = 0
 
     @property
     def needs(self):
@@ -133,6 +133,25 @@ class Drawn(Column):
 
     def read(self, split, store):
         return np.array([self.by_id[name] for name in split.ids], np.float32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hard(Column):
+    """The class that soft labels `[N, 2]` say, as probabilities of 0 and 1."""
+
+    labels: Column
+
+    @property
+    def needs(self):
+        return self.labels.needs
+
+    @property
+    def inputs(self):
+        return {"hard": self.labels.inputs}
+
+    def read(self, split, store):
+        is_one = self.labels.read(split, store)[:, 1] > 0.5
+        return np.eye(2, dtype=np.float32)[is_one.astype(np.int32)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

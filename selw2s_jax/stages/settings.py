@@ -44,7 +44,10 @@ class Settings:
             config.data.overlong,
             config.data.reshuffle,
             config.compat.openai_pooling,
-            {role: config[role].trained or config.training.trained for role in ("weak", "strong")},
+            {
+                role: config[same_as].trained or config.training.trained
+                for role, same_as in (("weak", "weak"), ("chain", "strong"), ("strong", "strong"))
+            },
         )
 
     def mesh_for(
@@ -56,7 +59,7 @@ class Settings:
             UserError: `mesh.shape` does not fit the devices, or does not divide the strong model.
         """
         return sharding.mesh_for(
-            model.config, self.mesh.shape, may_fold=model.role == "weak", devices=devices
+            model.config, self.mesh.shape, may_fold=model.role != "strong", devices=devices
         )
 
     def describe(self, mesh: jax.sharding.Mesh) -> str:

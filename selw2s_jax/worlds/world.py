@@ -16,8 +16,9 @@ from selw2s_jax.runtime import artifacts
 from selw2s_jax.training import state
 from selw2s_jax.worlds import toy_world, written_world
 
-# As data.source and as the name of both models.
+# As data.source and as the name of models.
 NAME = "world"
+ROLES = ("weak", "chain", "strong")  # of models that a run may make, with their sizes in `pretraining`
 
 # Raised when the same settings make another world or another model.
 _VERSION = 1
@@ -51,11 +52,13 @@ def check(config: ml_collections.ConfigDict) -> None:
                 f"config.weak.task or weak.members: {name!r} is no task of the generated world (data.source={NAME}); "
                 f"choose one of: {', '.join(config.world.tasks)}"
             )
-    for role in ("weak", "strong"):
-        if NAME in members.names(config, role):
+    named = {role: (f"{role}.model", members.names(config, role)) for role in ("weak", "strong")}
+    named["chain"] = ("chain.models", config.chain.models)
+    for role, (key, names) in named.items():
+        if NAME in names:
             if not in_world:
                 raise UserError(
-                    f"config.{role}.model={NAME!r} is pretrained on a generated world: set data.source={NAME}"
+                    f"config.{key}={NAME!r} is pretrained on a generated world: set data.source={NAME}"
                 )
             _check_sizes(config, role)
     if not 0 <= config.pretraining.seed < 2**32:
@@ -224,7 +227,7 @@ def recipe(config: ml_collections.ConfigDict, role: str, data: pathlib.Path) -> 
     """The recipe of a role's language model.
 
     Args:
-        role: "weak" or "strong".
+        role: of `ROLES`.
         data: folder of the world's data.
     """
     section = config.pretraining

@@ -111,6 +111,7 @@ def test_a_value_of_other_methods_is_noted(key, values):
                 "p_ik.num_test": 50,
                 "weak.members": ("a", "b"),
                 "weak.model": None,
+                "chain.models": ("gpt2",),
             },
             None,
         ),

@@ -247,3 +247,12 @@ def test_what_the_data_gave_to_doubt_is_a_warning(tmp_path):
     path.write_text(json.dumps(results | {"warnings": [warning]}))
     first = warnings_lib.find(stored.read_run(workdir))[0]
     assert (first.method, first.observation, first.remedy) == ("all", *warning.values())
+
+
+def test_a_method_that_chooses_rows_is_held_against_random_rows(tmp_path):
+    """It has no diagnosis of labels; other controls say nothing of it."""
+    names = ("two_stage", "two_stage_random", "self_training")
+    warnings = found(tmp_path, right=EVEN | dict.fromkeys(names, (9, 9, 9)), diagnostics=[])
+    (observation,) = [one.observation for one in warnings if one.method == "two_stage"]
+    assert observation.startswith("not shown to be above the control two_stage_random: ")
+    assert observation.endswith("is no evidence for the choice of rows")

@@ -64,6 +64,25 @@ def test_so_has_one_whose_models_write(kills, writing_study, number, phase, stag
     check_kill(kills, writing_study, number, phase, stage, at)
 
 
+@pytest.fixture(scope="module")
+def teaching_study(kills, tmp_path_factory):
+    """The same of a run whose students earlier ones teach."""
+    study = kills.Study(tmp_path_factory.mktemp("kills"), run="two_stage")
+    study.timeline = study.untouched("reference")
+    return study
+
+
+@pytest.mark.parametrize(
+    "number, phase, stage, at",
+    [
+        (signal.SIGKILL, "training", "two_stage, seed 0", 70),
+        (signal.SIGTERM, "training", "two_stage 1, seed 0", 11),
+    ],
+)
+def test_so_has_one_whose_students_earlier_ones_teach(kills, teaching_study, number, phase, stage, at):
+    check_kill(kills, teaching_study, number, phase, stage, at)
+
+
 def check_kill(kills, study, number, phase, stage, at):
     moment = kills.Moment(phase, stage, at)
     trial = study.trial(f"{number.name}-{phase}", [(moment, number)])

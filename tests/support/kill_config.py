@@ -2,6 +2,7 @@
 
 --config=tests/support/kill_config.py           checkpoints every 5 steps, micro-batches
 --config=tests/support/kill_config.py:gentle    its weights hardly move, so that rounding is not magnified
+--config=tests/support/kill_config.py:two_stage    students that earlier ones teach
 --config=tests/support/kill_config.py:completion    models that write: answers at length, adapters, weights on rows
 """
 
@@ -9,11 +10,12 @@ from selw2s_jax import config as config_lib
 
 
 def get_config(arguments: str | None = None):
-    choice = config_lib.parse_arguments(arguments, choices={"gentle": (), "completion": ()})
+    choice = config_lib.parse_arguments(arguments, choices={"gentle": (), "completion": (), "two_stage": ()})
     config = config_lib.default_config()
-    if choice["completion"]:
-        _write(config)
-        return config
+    for name, set_up in (("completion", _write), ("two_stage", _teach)):
+        if choice[name]:
+            set_up(config)
+            return config
     config_lib.correlated_world(config)
     config.seeds = (0,)
     config.methods = ("finetune", "selective")
@@ -36,6 +38,16 @@ def get_config(arguments: str | None = None):
         config.training.learning_rate = config.pretraining.learning_rate = 1e-7
     config.checkpoint.every_steps = 5
     return config
+
+
+def _teach(config) -> None:
+    """Random models; of 32 rows 16 are trained on first, and 24 then."""
+    config_lib.smoke_settings(config, weak="random-tiny-gpt2", strong="random-tiny-gpt2")
+    config.methods, config.seeds = ("two_stage",), (0,)
+    config.data.num_train, config.data.num_test = 64, 45
+    config.training.update(batch_size=8, micro_batch_size=4, epochs=40.0, learning_rate=3e-3)
+    config.execution.score_tokens = 512
+    config.checkpoint.every_steps = 5
 
 
 def _write(config) -> None:
