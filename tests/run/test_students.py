@@ -254,6 +254,7 @@ def test_entries_of_a_task_whose_answers_are_written():
 def make_experiment(classifiers: tuple[str, ...], test: splits.Split):
     """As far as the list of students asks it: seed 3 alone, every training with a key of its own."""
     return types.SimpleNamespace(
+        members=range(0),
         inputs=types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=test)}),
         classifiers=lambda: classifiers,
         split=lambda role, seed, name: test,
