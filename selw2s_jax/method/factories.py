@@ -103,6 +103,7 @@ class Registry(MutableMapping[str, Factory]):
 
     def sections(self, name: str) -> tuple[str, ...]:
         """The sections of a config that a factory's options come from."""
+        self._known()  # of what is built in, its own also where nobody has imported its module yet
         return self._sections.get(name, self._default_sections)
 
 

@@ -19,7 +19,7 @@ KNOWN = factories.Registry("thing", sections=("loss",), built_in=("built_in_here
 """
 BUILT_IN = """
 import known_here
-@known_here.KNOWN.register("built_in")
+@known_here.KNOWN.register("built_in", sections=("graph", "loss"))
 def make(*, scale, size=2, **others):
     return scale
 """
@@ -51,6 +51,7 @@ READS = {
     "length": lambda known: len(known) == 1,
     "option_names": lambda known: known.option_names("built_in") == {"scale", "size"},
     "required_names": lambda known: known.required_names("built_in") == {"scale"},
+    "sections": lambda known: known.sections("built_in") == ("graph", "loss"),
     "deletion": lambda known: delete(known, "built_in"),
 }
 
@@ -74,7 +75,7 @@ def test_a_built_in_name_is_taken_from_the_start(first):
         known.register("built_in")(print)
     known.register("mine", sections=("graph", "compat"))(print)
     assert list(known) == ["built_in", "mine"]
-    assert (known.sections("built_in"), known.sections("mine")) == (("loss",), ("graph", "compat"))
+    assert (known.sections("built_in"), known.sections("mine")) == (("graph", "loss"), ("graph", "compat"))
 
 
 def test_a_registry_is_patched_and_restored_as_a_dict():

@@ -158,6 +158,7 @@ def test_micro_batches_leave_weights_as_they_are(tmp_path):
 def test_a_run_goes_on_with_its_weights_bit_for_bit(tmp_path, capsys):
     computation = computation_of("raven", learning_rate=0.5)
     first = fit_probe(tmp_path, computation, embedded(), every_steps=3)
+    np.testing.assert_array_equal(computation.rule_state, np.full(3, 1 / 3, np.float32))
     log = (tmp_path / "logs").iterdir().__next__().read_text()
     second = fit_probe(tmp_path, computation, embedded(), every_steps=3)
     assert "going on from step 9 of 10" in capsys.readouterr().out
