@@ -60,7 +60,8 @@ With selw2s_jax:
 def parts(facts: students.Facts, card: model_card.CardOf) -> model_card.Parts:
     """Those of a classifier."""
     named = model_card.names(facts)
-    about = (_ROLES.get(facts.method, _STUDENT) if facts.has_class_head else _P_IK_ALONE).format(**named)
+    role = "weak" if facts.role == "weak" else facts.method  # several weak models have names of their own
+    about = (_ROLES.get(role, _STUDENT) if facts.has_class_head else _P_IK_ALONE).format(**named)
     head = "class head" if facts.has_class_head else "P(IK) head, (IDK, IK)"
     base = ', base="BASE"' if card.is_apart else ""
     ids = model_card.token_ids("tokenizer.encode(TEXT)", facts, facts.max_length)

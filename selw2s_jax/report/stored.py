@@ -119,7 +119,10 @@ class Run:
     @property
     def weak(self) -> str | None:
         """Name of the weak model, or of several together; None where P(IK) alone is trained."""
-        return manifests.weak_name(self.manifest)
+        manifest = self.manifest
+        if "weak.task" in self.settings:  # which then says it beside the name
+            manifest = manifest | {"config": self.config | {"weak": self.config["weak"] | {"task": None}}}
+        return manifests.weak_name(manifest)
 
     @property
     def strong(self) -> str:

@@ -54,7 +54,8 @@ def list_students(
     listed = []
     references = [name for name in ("weak", "ceiling") if name in experiment.classifiers()]
     # Several weak models are listed each; together they are none that was trained.
-    references = [*map(experiment.name_of, experiment.members), *references[1 if experiment.members else 0 :]]
+    if of_members := [experiment.name_of(number) for number in experiment.members]:
+        references = [*of_members, *references[1:]]
     for seed in config.seeds:
         few_shot = experiment.inputs.by_seed[seed].test.few_shot
         for name in (*references, *config.methods):

@@ -251,13 +251,19 @@ def test_entries_of_a_task_whose_answers_are_written():
     assert "R: That is\n#### 3" in few_shot.prompt("9 + 1?")
 
 
+def model_of(name: str) -> types.SimpleNamespace:
+    role = "weak" if name == "weak" else "strong"
+    return types.SimpleNamespace(role=role, slot=role)
+
+
 def make_experiment(classifiers: tuple[str, ...], test: splits.Split):
     """As far as the list of students asks it: seed 3 alone, every training with a key of its own."""
     return types.SimpleNamespace(
+        members=range(0),
         inputs=types.SimpleNamespace(by_seed={3: types.SimpleNamespace(test=test)}),
         classifiers=lambda: classifiers,
         split=lambda role, seed, name: test,
-        trained=lambda seed, name: types.SimpleNamespace(key=f"{name} {seed}"),
+        trained=lambda seed, name: types.SimpleNamespace(key=f"{name} {seed}", model=model_of(name)),
     )
 
 
