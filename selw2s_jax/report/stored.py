@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,8 @@ from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
-from selw2s_jax.report import (
-    continual_forms,
-    evaluations,
-    forms,
-    kernel_forms,
-    label_forms,
-    p_ik_questions,
-    reliability_forms,
-)
 from selw2s_jax.report import curves as curves_lib
+from selw2s_jax.report import evaluations, forms, p_ik_questions, results_file
 from selw2s_jax.run import manifests, registrations
 from selw2s_jax.runtime import artifacts, json_forms, storage
 
@@ -271,10 +263,7 @@ def _join(runs: Sequence[Run]) -> Run:
 
     lists = {
         name: [value for run in runs for value in getattr(run, name)]
-        for name in (
-            *("diagnostics", *label_forms.FORMS, "kernels", "reliability", "continual", "p_ik"),
-            *("member_labels", "missing"),
-        )
+        for name in ("diagnostics", *results_file.LISTS, "p_ik", "missing")
     }
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):
@@ -318,7 +307,7 @@ def _read_folder(folder: epath.Path, stored: "_Stored", axes: Sequence[str]) -> 
     path = folder / manifests.MANIFEST_FILE
     if "test" not in manifest:
         raise UserError(f"{path} says nothing of predictions; run the same config again to add it")
-    return _checked(path, stored.workdir, lambda: _read(folder, manifest, stored, axes))
+    return results_file.checked(path, stored.workdir, lambda: _read(folder, manifest, stored, axes))
 
 
 def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes: Sequence[str]) -> Run:
@@ -332,7 +321,7 @@ def _read(folder: epath.Path, manifest: dict[str, Any], stored: "_Stored", axes:
         for stage in manifest["stages"]
         if stored.store.find_by_key(stage["name"], stage["key"]) is None
     ]
-    results, reasons = _read_results(folder, manifest, stored)
+    results, reasons = results_file.read(folder, manifest, stored.workdir, stored.texts)
     references = registry.REFERENCES if manifest["test"]["evaluations"] else ()
     return Run(
         workdir=folder,
@@ -379,16 +368,6 @@ def _value(config: Mapping[str, Any], key: str) -> Any:
     return config
 
 
-def _checked(path: epath.Path, workdir: epath.Path, read: Callable[[], Any]) -> Any:
-    """`read()`, with errors of a damaged file as one line."""
-    try:
-        return read()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(
-            f"{path} cannot be read; run the same config in {workdir} again to mend it, finished stages are kept"
-        ) from error
-
-
 def _read_truth(workdir: epath.Path, test: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
     """Sorted example_ids of the test set, and the truth of each; nothing where no model is tested on them."""
     path = workdir / manifests.TRUTH_FILE
@@ -400,7 +379,7 @@ def _read_truth(workdir: epath.Path, test: Mapping[str, Any]) -> tuple[list[str]
     def parse() -> tuple[list[str], list[Any], np.ndarray]:
         return evaluations.parse_truth(errors.parse_json(path.read_text(encoding="utf-8")), stage)
 
-    ids, written, truth = _checked(path, workdir, parse)
+    ids, written, truth = results_file.checked(path, workdir, parse)
     if artifacts.content_hash([ids, written]) != test["labels_hash"]:
         raise UserError(f"{path} is not the file that was written; run the same config in {workdir} again")
     order = np.argsort(ids)
@@ -421,86 +400,6 @@ class _Stored:
         if (stage, key) not in self._read:
             self._read[stage, key] = evaluations.read(self.store, stage, key)
         return self._read[stage, key]
-
-
-def _read_results(
-    workdir: epath.Path, manifest: dict[str, Any], stored: "_Stored"
-) -> tuple[dict[str, Any], list[str]]:
-    """What a `Run` has of results.json and of the questions beside it; and why parts are missing."""
-    path = workdir / manifests.RESULTS_FILE
-    content = storage.read_bytes(path)
-    nothing = {"diagnostics": [], "p_ik": [], "p_ik_items": {}, "notes": [], "warnings": []}
-    unfinished = f"{_of_results(manifest)}, which the run writes when it ends"
-    if content is None:
-        return nothing, [unfinished]
-
-    def parse() -> dict[str, Any]:
-        stored_results = errors.parse_json(content)
-        if any(stored_results["manifest"][key] != manifest[key] for key in ("config", "stages")):
-            return {}
-        return {
-            "diagnostics": [_diagnosis(entry) for entry in stored_results["diagnostics"]],
-            "p_ik": [_p_ik_test(entry) for entry in stored_results["p_ik"]],
-            "p_ik_items": {},
-            "notes": [str(note) for note in stored_results["notes"]],
-            # Earlier versions had none.
-            "warnings": [
-                (str(one["observation"]), str(one["remedy"])) for one in stored_results.get("warnings", [])
-            ],
-            **{
-                name: [label_forms.checked(name, entry) for entry in stored_results.get(name, [])]
-                for name in label_forms.FORMS
-            },
-            "kernels": [kernel_forms.checked(entry) for entry in stored_results.get("kernels", [])],
-            "member_labels": [
-                label_forms.checked_member(entry) for entry in stored_results.get("members", [])
-            ],
-            "reliability": [
-                reliability_forms.checked(entry) for entry in stored_results.get("reliability", [])
-            ],
-            "continual": [continual_forms.checked(entry) for entry in stored_results.get("continual", [])],
-        }
-
-    parts = _checked(path, stored.workdir, parse)
-    if not parts:
-        return nothing, [f"{unfinished} (results.json is of an earlier config)"]
-    if not parts["p_ik"]:
-        return parts, []
-    if any(entry is None for entry in parts["p_ik"]):
-        of_another = (
-            "tests of P(IK): results.json has them as another version wrote them; run the config again"
-        )
-        return parts | {"p_ik": []}, [of_another]
-    path = workdir / manifests.P_IK_ITEMS_FILE
-    items = _checked(path, stored.workdir, lambda: p_ik_questions.read(path, parts["p_ik"], stored.texts))
-    if items is None:
-        return parts, [
-            f"{manifests.P_IK_ITEMS_FILE}, P(IK) of every question, which the run writes when it ends"
-        ]
-    return parts | {"p_ik_items": items}, []
-
-
-def _of_results(manifest: Mapping[str, Any]) -> str:
-    """What a report takes from results.json."""
-    stages = {evaluations.stage_of(entry) for entry in manifest["test"]["evaluations"]}
-    if evaluations.WRITTEN in stages:
-        return "the reliability of the weak labels"
-    return "label diagnostics and tests of P(IK)" if stages else "tests of P(IK)"
-
-
-def _p_ik_test(entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A test of P(IK); None where an earlier version wrote it."""
-    if not forms.P_IK_TEST.keys() <= entry.keys():
-        return None
-    forms.check_p_ik_test(entry)
-    return {name: entry[name] for name in forms.P_IK_TEST}
-
-
-def _diagnosis(entry: Mapping[str, Any]) -> dict[str, Any]:
-    json_forms.check(entry, forms.DIAGNOSIS)
-    names = (*forms.DIAGNOSIS, *forms.DIAGNOSIS["second_half"])
-    values = entry | entry["second_half"]
-    return {name: values[name] for name in names if name != "second_half"}
 
 
 def _read_logs(
