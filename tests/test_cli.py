@@ -453,7 +453,7 @@ def test_every_key_of_a_place_refuses_what_is_none(key, place):
 
 def test_all_keys_of_places_are_known():
     """A new key of a file or folder is one that is checked."""
-    names = {"model", "tokenizer", "file", "train_file", "test_file", "scores_file"}
+    names = {"model", "tokenizer", "file", "train_file", "test_file", "scores_file", "context_file"}
     keys = config_lib.dotted_keys(config_lib.default_config())
     assert {key for key in keys if key.rpartition(".")[2] in names} | {"data.source"} == set(checks._PLACES)
 

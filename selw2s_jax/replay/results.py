@@ -102,7 +102,7 @@ def _describe(run: finished.Run, name: str, seed: int, setting: settings.Setting
     Also `exact`, the share of labels that are known exactly, and `undecided`, of those whose class is not known.
     """
     student = run.student(name, seed)
-    weak, own = run.labels.columns(seed)
+    weak, own = run.labels.columns(seed, name)
     row = run.rows(name, seed, setting)
     there = ~np.isnan(row.target)
     described = numbers.describe(

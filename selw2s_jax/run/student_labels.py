@@ -75,7 +75,7 @@ class StudentLabels:
         entries = []
         for name in self._config.methods:
             if (trace := self.trace(seed, name)) is not None:
-                weak, own = self.columns(seed)
+                weak, own = self.columns(seed, name)
                 last = {
                     column: disagreement.last_of_trace(trace, half.ids, of_trace)
                     for column, of_trace in (("chosen", "ik_mask"), ("prior", "prior"), ("target", "target"))
@@ -90,7 +90,7 @@ class StudentLabels:
         entries = []
         for name in self._config.methods:
             if (trace := self.trace(seed, name)) is not None:
-                weak, _ = self.columns(seed)
+                weak, _ = self.columns(seed, name)
                 frequency = selection_frequency.frequencies(trace, half.ids)
                 found = selection_frequency.describe(frequency, half.labels, weak)
                 entries.append({"method": name, "seed": seed, **found})

@@ -57,7 +57,7 @@ def batch_loss(
     log_prob_sums: jax.Array,
     batch: batches.Batch,
     step_fraction: jax.Array,
-    rule_state: tuple,
+    rule_state: tuple = (),
     *,
     mean: str,
     normalize: bool,

@@ -199,7 +199,7 @@ def test_a_tokenizer_from_another_folder(made, tmp_path):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).rename(tokenizer / name)
     found = prepare(made, tmp_path / "run", weak__model=str(folder), weak__tokenizer=str(tokenizer))
-    assert found.weak.fingerprint == found.strong.fingerprint
+    assert found.weak[0].fingerprint == found.strong.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_every_layout_of_a_checkpoint_is_taken(made, tmp_path, options):
     original = inputs.loader.read_model_config(source)
     random_checkpoint.write_random_checkpoint(folder, original, seed=len("random-tiny-gpt2"), **options)
     found = prepare(made, tmp_path / "run", strong__model=str(folder))
-    assert found.strong.config == found.weak.config
+    assert found.strong.config == found.weak[0].config
 
     tensors = {}
     for path in folder.glob("*.safetensors"):
@@ -250,5 +250,5 @@ def test_paths_may_be_relative_or_begin_with_a_tilde(made, tmp_path, monkeypatch
             weak__model=f"{place}random-tiny-gpt2",
             weak__tokenizer=f"{place}random-tiny-gpt2",
         )
-        assert found.weak.fingerprint == absolute.weak.fingerprint
+        assert found.weak[0].fingerprint == absolute.weak[0].fingerprint
         assert found.by_seed[0].test.texts_hash == absolute.by_seed[0].test.texts_hash

@@ -239,7 +239,7 @@ def test_examples_too_long_for_any_model_that_reads_them_are_dropped_and_counted
     found = inputs.prepare(config, tmp_path)
     data = found.by_seed[0]
     for split in (data.weak_half, data.student_half):
-        for model in (found.weak, found.strong):
+        for model in (*found.weak, found.strong):
             assert not lengths.is_overlong(split.texts, model).any()
     assert any(note.startswith("weak_half:") and "dropped" in note for note in found.notes)
     assert len(data.test) == 33
