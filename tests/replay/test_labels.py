@@ -5,7 +5,7 @@ import types
 import jax
 import numpy as np
 import pytest
-from support import random_arrays, tiny_config
+from support import marks, random_arrays, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches
@@ -91,7 +91,10 @@ METHODS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("method", METHODS)
+QUICK = ("selective", "posterior")
+
+
+@pytest.mark.parametrize("method", [name if name in QUICK else marks.in_ci(name) for name in METHODS])
 def test_at_the_runs_own_setting_labels_are_those_of_the_trace(world, method):
     objective = objective_of(method, make_config())
     student = world.student(objective)
