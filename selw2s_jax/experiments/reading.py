@@ -91,9 +91,9 @@ class Reading(base.Experiment):
         if not self.has_kernels:
             return named
         fewest = min(len(of_seed.student_half) for of_seed in self.inputs.by_seed.values())
-        if fewest < 2:
+        if fewest == 1:  # 0: a plan without data
             raise UserError(
-                f"config.analysis.kernels compares rows of the student's half, which has {fewest}: raise data.num_train"
+                "config.analysis.kernels compares rows of the student's half, which has one: raise data.num_train"
             )
         return tuple(dict.fromkeys((*named, *_OF_KERNELS)))
 

@@ -243,7 +243,8 @@ def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretraine
     p_ik = split(config.p_ik.task) if has_p_ik else None
     p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
     of_weak = {task: split(task) for task in members.other_tasks(config)}
-    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test, weak_by_task=of_weak)
+    held_out = split(config.task) if has_halves and config.evaluation.held_out else None
+    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test, held_out, of_weak)
     return _inputs(models, dict.fromkeys(config.seeds, of_seed), {}, ())
 
 
