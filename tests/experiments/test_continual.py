@@ -1,5 +1,7 @@
 """Tasks that are learnt one after the other: who starts from what, and what is tested."""
 
+import dataclasses
+
 import pytest
 from support import tiny_config
 
@@ -40,6 +42,17 @@ def test_students_and_ceiling_go_on_from_the_task_before(experiments):
     assert second.answers(0, "student_half").key == alone.answers(0, "student_half").key
     assert second.inputs.notes == ("a note", *alone.inputs.notes)
     assert not second.inputs.is_papers_data
+
+
+def test_p_ik_tells_no_truth_of_a_later_task(experiments):
+    of_tasks = dict(experiments[1].inputs.of_tasks)
+    continual._check_truth(of_tasks)
+    sciq, boolq = (of_tasks[task].by_seed for task in TASKS)
+    told = {seed: dataclasses.replace(data, p_ik=boolq[seed].student_half) for seed, data in sciq.items()}
+    of_tasks["sciq"] = dataclasses.replace(of_tasks["sciq"], by_seed=told)
+    with pytest.raises(UserError, match="32 of the questions that P.IK. learns beside sciq are .* of boolq"):
+        continual._check_truth(of_tasks)
+    continual._check_truth({task: of_tasks[task] for task in TASKS[::-1]})
 
 
 def test_each_model_is_tested_on_all_tasks_after_each(experiments):
