@@ -50,7 +50,9 @@ def test_p_ik_tells_no_truth_of_a_later_task(experiments):
     sciq, boolq = (of_tasks[task].by_seed for task in TASKS)
     told = {seed: dataclasses.replace(data, p_ik=boolq[seed].student_half) for seed, data in sciq.items()}
     of_tasks["sciq"] = dataclasses.replace(of_tasks["sciq"], by_seed=told)
-    with pytest.raises(UserError, match="32 of the questions that P.IK. learns beside sciq are .* of boolq"):
+    with pytest.raises(
+        UserError, match=r"32 of the questions that P\(IK\) learns beside sciq are .* of boolq"
+    ):
         continual._check_truth(of_tasks)
     continual._check_truth({task: of_tasks[task] for task in TASKS[::-1]})
 
