@@ -250,6 +250,7 @@ def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
             )
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
+        cell.config.continual.tasks = tuple(map(tasks.canonical_name, cell.config.continual.tasks))
         checks.validate(cell.config, models=workload.roles(cell.config))
         plugins.check_methods(cell.config)
     unread.check([cell.config for cell in expanded])

@@ -12,11 +12,12 @@ import ml_collections
 
 from selw2s_jax.data import batches, members, splits, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import data, inputs, selective
+from selw2s_jax.experiments import continual, data, inputs, selective
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as method_registry
 from selw2s_jax.models import registry
+from selw2s_jax.run import forms
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import train
@@ -172,15 +173,18 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
     has_weights = all(_has_weights(config, model) for model in models.values())
     if not has_weights:
         missing.append("the weights: which stages are done is not known")
-    elif not without:
-        found = inputs.prepare(config, workdir)  # with fingerprints of the weights
+    has_keys = has_weights and not without
+    if has_keys:
+        found = forms.get(config).prepare(config, workdir)  # with fingerprints of the weights
     experiment = selective.Experiment(config, found)
     stages = _targets(experiment)
     if not without:
         for stage in stage_lib.in_order(stages, identity=lambda stage: stage.label):
             stage.check()
-    has_keys = has_weights and not without
-    listed = _list_stages(stages, workdir) if has_keys else _outline(stages, has_data=True)
+    if has_keys:
+        listed = _list_stages(forms.get(config).experiment(config, found), workdir)
+    else:
+        listed = _outline(stages, has_data=True)
     trainings = _list_trainings(config, experiment, make_batches)
     return Workload(models, listed, trainings, tuple(missing))
 
@@ -213,11 +217,15 @@ def _inputs(models: dict[str, pretrained.Model], by_seed, recipes, notes: tuple[
     return inputs.Inputs(weak, models["strong"], by_seed, recipes, notes, False, chain=chain)
 
 
-def _list_stages(targets: list[stage_lib.Stage], workdir) -> tuple[Stage, ...]:
-    store = artifacts.Store(workdir)
+def _list_stages(experiment: selective.Experiment, workdir) -> tuple[Stage, ...]:
+    store, stages = artifacts.Store(workdir), stage_lib.in_order(_targets(experiment))
+    # Those of an earlier task, which models go on from, are listed with that.
+    last = experiment.last if isinstance(experiment, continual.Experiment) else None
+    earlier = {stage.key for stage in stage_lib.in_order(_targets(last))} if last else set()
     return tuple(
         Stage(stage.label, stage.detail, stage_lib.find(store, stage) is not None)
-        for stage in stage_lib.in_order(targets)
+        for stage in stages
+        if stage.key not in earlier
     )
 
 

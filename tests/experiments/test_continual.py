@@ -9,6 +9,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, continual, selective
 from selw2s_jax.experiments import inputs as inputs_lib
+from selw2s_jax.plan import workload
 from selw2s_jax.run import sweep
 
 TASKS = ("sciq", "boolq")
@@ -69,6 +70,14 @@ def test_each_model_is_tested_on_all_tasks_after_each(experiments):
     elsewhere = first.evaluation_on(0, "selective", "boolq").split
     assert elsewhere.texts_hash == second.evaluation(0, "selective").split.texts_hash
     assert [stage.label for stage in first.tests(0, "weak")] == ["evaluation of weak, seed 0"]
+
+
+def test_a_plan_lists_the_stages_of_a_task_and_not_those_before_it(experiments, tmp_path):
+    labels = [stage.label for stage in workload._list_stages(experiments[1], tmp_path)]
+    assert len({*labels}) == len(labels)
+    assert {"weak, seed 0", "ceiling, seed 0", "evaluation of selective on sciq after boolq, seed 0"} <= {
+        *labels
+    }
 
 
 @pytest.mark.parametrize(
