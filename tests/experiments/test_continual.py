@@ -58,6 +58,25 @@ def test_p_ik_tells_no_truth_of_a_later_task(experiments):
     continual._check_truth({task: of_tasks[task] for task in TASKS[::-1]})
 
 
+def test_students_do_not_depend_on_the_truth_of_any_half(experiments):
+    _, second, _ = experiments
+    config, of_tasks = second.config, {}
+    for task, inputs in second.inputs.of_tasks.items():
+        by_seed = {seed: _with_flipped_half(data) for seed, data in inputs.by_seed.items()}
+        of_tasks[task] = dataclasses.replace(inputs, by_seed=by_seed)
+    flipped = continual.Experiment(config, continual._of(of_tasks, config.task))
+    keys = {
+        name: [one.trained(0, name).key for one in (second, flipped)] for name in ("ceiling", *config.methods)
+    }
+    assert [name for name, (ours, theirs) in keys.items() if ours != theirs] == ["ceiling"]
+
+
+def _with_flipped_half(data):
+    half = data.student_half
+    examples = [dataclasses.replace(one, label=1 - one.label) for one in half.examples]
+    return dataclasses.replace(data, student_half=dataclasses.replace(half, examples=examples))
+
+
 def test_each_model_is_tested_on_all_tasks_after_each(experiments):
     first, second, _ = experiments
     for experiment, own, other in ((first, *TASKS), (second, *TASKS[::-1])):
