@@ -132,15 +132,10 @@ class Workload(NamedTuple):
 MakeBatches = Callable[..., batches.TrainBatches]
 
 
-def roles(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """The roles that the run has models for."""
-    return ("strong",) if method_registry.is_p_ik_alone(config.methods) else ("weak", "strong")
-
-
 def find_models(config: ml_collections.ConfigDict, workdir) -> dict[str, pretrained.Model]:
     """The models of a run by `pretrained.Model.slot`, the strong one last."""
     find = functools.partial(find_model, config, workdir=workdir)
-    weak = inputs.find_weak(config, find) if "weak" in roles(config) else ()
+    weak = () if method_registry.is_p_ik_alone(config.methods) else inputs.find_weak(config, find)
     return {model.slot: model for model in (*weak, *inputs.find_chain(config, find), find("strong"))}
 
 
