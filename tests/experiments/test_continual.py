@@ -104,6 +104,7 @@ def test_a_plan_lists_the_stages_of_a_task_and_not_those_before_it(experiments, 
     [
         ({"continual__tasks": ("sciq",)}, "continual.tasks=sciq is no sequence"),
         ({"continual__tasks": ("sciq", "boolq", "sciq")}, "two tasks or more, each once"),
+        ({"continual__tasks": ("cosmosqa", "cosmos_qa")}, "two tasks or more, each once"),
         ({"continual__tasks": TASKS, "sweep__tasks": TASKS}, "give one of the two"),
         ({"continual__tasks": TASKS, "methods": ("p_ik_only",)}, "config.methods=.*gives others"),
         (
