@@ -10,6 +10,7 @@ from selw2s_jax.analysis import continual, metrics
 from selw2s_jax.report import numbers, stored
 
 SUMMARY = ("average", "learning", "backward_transfer", "forgetting", "before_learning")
+_CHANGES = ("backward_transfer", "forgetting")
 _OF_SELECTION = ("ik_rate", "p_ik_auroc")
 
 
@@ -74,7 +75,9 @@ def summary_rows(members: Sequence[stored.Run]) -> list[dict[str, Any]]:
         for name in SUMMARY:
             values = [one[name] for one in found]
             row[name] = numbers.mean(values)
-            row[f"{name}_interval"] = None if None in values else metrics.mean_interval(values)
+            bounds = None if None in values else metrics.mean_interval(values)
+            low = -1.0 if name in _CHANGES else 0.0  # what the number can be, of few seeds too
+            row[f"{name}_interval"] = bounds and (max(bounds[0], low), min(bounds[1], 1.0))
         rows.append(row)
     return rows
 
