@@ -46,20 +46,22 @@ def _controls_for(run: stored.Run, control: str) -> str | None:
 
 
 @functools.lru_cache(_CACHED)
-def steps(run: stored.Run, *path: str) -> list[audit.Step]:
-    """`audit.steps` from one method to the next, over the seeds that all have; none where there are no such seeds."""
-    seeds = run.common_seeds("weak", *path)
-    return (
-        audit.steps(run.correct("weak", seeds), *(run.correct(name, seeds) for name in path)) if seeds else []
-    )
+def steps(run: stored.Run, seeds: tuple[int, ...], *path: str) -> list[audit.Step]:
+    """`audit.steps` from one method to the next, over seeds that all have."""
+    return audit.steps(run.correct("weak", seeds), *(run.correct(name, seeds) for name in path))
+
+
+def _seeds(run: stored.Run, *path: str) -> tuple[int, ...]:
+    return tuple(run.common_seeds("weak", *path))
 
 
 def gain_rows(run: stored.Run) -> list[dict[str, Any]]:
     """Per student: the gain over `numbers.BASELINE`, and its parts by whether the weak model is right on an item."""
     rows = []
     for method in audited(run):
-        (step,) = steps(run, numbers.BASELINE, method)
-        row = {"method": method, "num_seeds": len(run.common_seeds("weak", numbers.BASELINE, method))}
+        seeds = _seeds(run, numbers.BASELINE, method)
+        (step,) = steps(run, seeds, numbers.BASELINE, method)
+        row = {"method": method, "num_seeds": len(seeds)}
         row |= {"gain": step.all.mean, "gain_interval": step.all.interval}
         for area in AREAS:
             change: audit.Change = getattr(step, area)
@@ -78,28 +80,18 @@ def chance_rows(run: stored.Run) -> list[dict[str, Any]]:
     rows = []
     for method in audited(run):
         for control in controls(run, method):
-            found = steps(run, numbers.BASELINE, control, method)
-            if not found:
+            seeds = _seeds(run, numbers.BASELINE, control, method)
+            if not seeds:
                 continue
-            (whole,) = audit.steps(*_answers(run, control, method))
-            chance, own = found
-            row = {
-                "method": method,
-                "control": control,
-                "num_seeds": len(run.common_seeds("weak", numbers.BASELINE, control, method)),
-            }
+            (whole,) = steps(run, seeds, numbers.BASELINE, method)
+            chance, own = steps(run, seeds, numbers.BASELINE, control, method)
+            row = {"method": method, "control": control, "num_seeds": len(seeds)}
             named = {"gain": whole.all, "chance": chance.all, "own": own.all}
             named |= {f"own_{area}": getattr(own, area) for area in AREAS}
             for name, change in named.items():
                 row |= {name: change.mean, f"{name}_interval": change.interval}
             rows.append(row)
     return rows
-
-
-def _answers(run: stored.Run, control: str, method: str) -> list:
-    """Of the weak model, the baseline and a method, right answers in the seeds that its control has too."""
-    seeds = run.common_seeds("weak", numbers.BASELINE, control, method)
-    return [run.correct(name, seeds) for name in ("weak", numbers.BASELINE, method)]
 
 
 def label_rows(run: stored.Run) -> list[dict[str, Any]]:

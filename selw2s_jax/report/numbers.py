@@ -84,9 +84,11 @@ def printed_pgr(run: stored.Run, method: str) -> float | None:
 
 def _may_stand_beside_the_papers(run: stored.Run) -> bool:
     """Whether its data are the paper's, and what a sweep varied is as it is there; models and task remain."""
-    defaults = config_lib.default_config()
     varied = {key: value for key, value in run.settings.items() if key != "p_ik.task"}
-    return run.is_papers_data and all(config_lib.get(defaults, key) == value for key, value in varied.items())
+    if not run.is_papers_data or not varied:
+        return run.is_papers_data
+    defaults = config_lib.default_config()
+    return all(config_lib.get(defaults, key) == value for key, value in varied.items())
 
 
 @functools.lru_cache(_CACHED)
@@ -140,15 +142,16 @@ def by_seed(run: stored.Run) -> list[dict[str, Any]]:
 
 
 def compared_pairs(run: stored.Run) -> list[tuple[str, str]]:
-    """Each student with `BASELINE` and with the controls."""
+    """Each student with `BASELINE` and with its controls: those of its own, and those of every method."""
     students = [method for method in run.predictions if method not in registry.REFERENCES]
     controls = run.of_role("control")
-    return [
-        (first, second)
-        for second in (BASELINE, *controls)
-        if second in students
-        for first in students
-        if first not in (second, BASELINE) and not (first in controls and second in controls)
+    pairs = [(method, BASELINE) for method in students if method != BASELINE and BASELINE in students]
+    return pairs + [
+        (method, control)
+        for control in controls
+        if control in students
+        for method in students
+        if method not in (BASELINE, *controls) and run.facts(control).control_of in (None, method)
     ]
 
 

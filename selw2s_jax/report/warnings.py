@@ -125,12 +125,15 @@ def _of_references(run: stored.Run) -> Iterator[Finding]:
 
 def _of_students(run: stored.Run) -> Iterator[Finding]:
     for method in run.predictions:
-        change = None if method in registry.REFERENCES else numbers.difference(run, method, "weak")
-        if change is None or change.mean >= 0:
+        seeds = run.common_seeds(method, "weak")
+        if method in registry.REFERENCES or not seeds:
             continue
+        if run.correct(method, seeds).sum() >= run.correct("weak", seeds).sum():  # no interval is needed
+            continue
+        change = numbers.difference(run, method, "weak")
         yield Finding(
             method,
-            _join(run.common_seeds(method, "weak")),
+            _join(seeds),
             f"the student is below its weak teacher: {_points(change.mean)} points ({_points(change.low)} to "
             f"{_points(change.high)})",
             "compare the ceiling: if that is low too, raise the strong model's learning rate or steps; if not, look "
