@@ -23,6 +23,7 @@ EVEN = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_without_failures_has_no_warning(tmp_path):
     right = {"weak": (7, 7), "ceiling": (10, 10), "finetune": (8, 8), "selective": (9, 9)}
     run = stored.read_run(report_runs.write_run(tmp_path / "run", right=right | {"random_selection": (7, 7)}))
@@ -176,6 +177,7 @@ def test_methods_whose_mask_is_given_are_not_blamed_for_it(tmp_path):
     assert not [one for one in found(tmp_path, diagnostics=fixed) if "IK" in one.observation]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_method_that_only_the_run_knows_is_compared_and_warned_of_by_its_role(tmp_path):
     described = {
         "mine": {
