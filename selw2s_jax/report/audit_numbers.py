@@ -27,24 +27,6 @@ def audited(run: stored.Run) -> list[str]:
     ]
 
 
-def own_controls(run: stored.Run, method: str) -> list[str]:
-    """The controls in the run of this method and no other: what does the same by chance."""
-    return [name for name in run.of_role("control") if method == _controls_for(run, name)]
-
-
-def controls(run: stored.Run, method: str) -> list[str]:
-    """The controls in the run that a method is compared with: its own first, then those of every method."""
-    if run.facts(method).role == "control":
-        return []
-    of_all = [name for name in run.of_role("control") if _controls_for(run, name) is None]
-    return own_controls(run, method) + of_all
-
-
-def _controls_for(run: stored.Run, control: str) -> str | None:
-    known = registry.METHODS.get(control)
-    return run.facts(control).control_of or (known.mask_of if known else None)
-
-
 @functools.lru_cache(_CACHED)
 def steps(run: stored.Run, seeds: tuple[int, ...], *path: str) -> list[audit.Step]:
     """`audit.steps` from one method to the next, over seeds that all have."""
@@ -79,7 +61,7 @@ def chance_rows(run: stored.Run) -> list[dict[str, Any]]:
     """Per student and control of it: the gain, what of it the control has too, and what is the student's own."""
     rows = []
     for method in audited(run):
-        for control in controls(run, method):
+        for control in numbers.controls(run, method):
             seeds = _seeds(run, numbers.BASELINE, control, method)
             if not seeds:
                 continue
@@ -145,7 +127,7 @@ def finding(run: stored.Run) -> str | None:
     methods = [name for name in run.of_role("subject") if name in audited(run)] or [
         name for name in audited(run) if run.facts(name).role != "control"
     ]
-    methods = [name for name in methods if own_controls(run, name)] or methods
+    methods = [name for name in methods if numbers.own_controls(run, name)] or methods
     if not methods:
         return None
     method = methods[0]

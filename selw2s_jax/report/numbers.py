@@ -142,17 +142,41 @@ def by_seed(run: stored.Run) -> list[dict[str, Any]]:
 
 
 def compared_pairs(run: stored.Run) -> list[tuple[str, str]]:
-    """Each student with `BASELINE` and with its controls: those of its own, and those of every method."""
+    """Each student with `BASELINE`, and each method with its controls."""
     students = [method for method in run.predictions if method not in registry.REFERENCES]
-    controls = run.of_role("control")
     pairs = [(method, BASELINE) for method in students if method != BASELINE and BASELINE in students]
-    return pairs + [
-        (method, control)
-        for control in controls
-        if control in students
-        for method in students
-        if method not in (BASELINE, *controls) and run.facts(control).control_of in (None, method)
-    ]
+    of_methods = [(method, control) for method in students for control in controls(run, method)]
+    order = run.of_role("control")
+    return pairs + sorted(of_methods, key=lambda pair: order.index(pair[1]))
+
+
+def own_controls(run: stored.Run, method: str) -> list[str]:
+    """The controls in the run of this method and no other: what does the same by chance."""
+    return [name for name in _tested_controls(run) if method == _controls_for(run, name)]
+
+
+def controls(run: stored.Run, method: str) -> list[str]:
+    """The controls in the run that a method is compared with: its own first, then those of every method.
+
+    The latter are of methods that choose among labels. One that has no control of its own is also compared with
+    random rows of another's number.
+    """
+    if method == BASELINE or run.facts(method).role == "control":
+        return []
+    own = own_controls(run, method)
+    if not run.facts(method).selects:
+        return own
+    of_all = [name for name in _tested_controls(run) if run.facts(name).control_of is None]
+    return own + [name for name in of_all if name not in own and (not own or not _controls_for(run, name))]
+
+
+def _tested_controls(run: stored.Run) -> list[str]:
+    return [name for name in run.of_role("control") if name in run.predictions]
+
+
+def _controls_for(run: stored.Run, control: str) -> str | None:
+    known = registry.METHODS.get(control)
+    return run.facts(control).control_of or (known.mask_of if known else None)
 
 
 def comparison_rows(run: stored.Run) -> list[dict[str, Any]]:
