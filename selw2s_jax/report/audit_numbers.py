@@ -161,5 +161,4 @@ def _of_labels(run: stored.Run, method: str) -> str:
 
 
 def _points(row: dict[str, Any], name: str) -> str:
-    low, high = row[f"{name}_interval"]
-    return f"{100 * row[name]:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    return numbers.points(row[name], row[f"{name}_interval"])

@@ -200,7 +200,7 @@ def comparison_rows(run: stored.Run) -> list[dict[str, Any]]:
                 "difference_interval": interval(change),
                 "p_value": change.p_value,
                 "mcnemar": "; ".join(
-                    f"seed {seed}: {test.only_first}/{test.only_second}, p = {p_value(test.p_value)}"
+                    f"seed {seed}: {test.only_first}/{test.only_second}, p {p_value(test.p_value)}"
                     for seed, test in zip(seeds, tests, strict=True)
                 ),
             }
@@ -246,6 +246,19 @@ def interval(
     return None if estimate.low is None else (estimate.low, estimate.high)
 
 
+def points(mean: float, bounds: tuple[float, float]) -> str:
+    """A difference of shares with its interval, as text."""
+    low, high = bounds
+    return f"{100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def verdict(change: comparisons.Difference) -> str:
+    """What a difference by itself shows at a level of 0.05, uncorrected."""
+    if change.p_value >= 0.05 or change.mean == 0:
+        return "no difference shown"
+    return "a gain" if change.mean > 0 else "a loss"
+
+
 def p_value(value: float) -> str:
-    """A p-value as text."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    """A p-value as text, with its sign of relation."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"

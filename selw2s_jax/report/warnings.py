@@ -415,7 +415,9 @@ def _is_chance(entry: Mapping[str, Any]) -> bool:
 
 def _of_controls(run: stored.Run) -> Iterator[Finding]:
     for method in run.predictions:
-        changes = {control: numbers.difference(run, method, control) for control in numbers.controls(run, method)}
+        changes = {
+            control: numbers.difference(run, method, control) for control in numbers.controls(run, method)
+        }
         level = {name: change for name, change in changes.items() if change is not None and change.low <= 0}
         if level:
             seeds = sorted({seed for control in level for seed in run.common_seeds(method, control)})
