@@ -87,8 +87,8 @@ def main_table(run: stored.Run) -> formats.Table:
     if run.members and (seeds := run.common_seeds("weak")):
         of_each = 100 * float(run.weak_performance(seeds).mean())
         notes.append(
-            "weak is the label that the weak models give together; PGR is measured against the mean accuracy of each of "
-            f"them, {of_each:.2f} per cent."
+            "weak is the label that the weak models give together; PGR is measured against the mean of their own "
+            f"accuracies, {of_each:.2f} per cent."
         )
     return formats.Table("main", "Main results", columns, rows, notes)
 

@@ -1,8 +1,8 @@
 """Warnings of a report: each known way to fail is named with method, seed, numbers and remedy."""
 
 import dataclasses
-import re
 import json
+import re
 
 import numpy as np
 import pytest
