@@ -39,8 +39,7 @@ def best_place(steps: npt.ArrayLike, scores: npt.ArrayLike) -> int:
 def crossed_places(steps: npt.ArrayLike, correct: npt.ArrayLike) -> np.ndarray:
     """For each item the place of the step that is best on the other half of the items.
 
-    The best of many steps looks better than it is on the items that it was chosen on; on others it does not. Halves are
-    the items at even and at odd places.
+    The best of many steps looks better than it is on the items that it was chosen on; on others it does not.
 
     Args:
         steps: `[K]` as for `best_place`.
@@ -50,6 +49,18 @@ def crossed_places(steps: npt.ArrayLike, correct: npt.ArrayLike) -> np.ndarray:
         `[N]` int.
     """
     correct = np.asarray(correct, bool)
-    is_odd = np.arange(correct.shape[1]) % 2 == 1
-    on_even, on_odd = (best_place(steps, correct[:, half].mean(axis=1)) for half in (~is_odd, is_odd))
-    return np.where(is_odd, on_even, on_odd)
+    is_second = second_half(correct.shape[1])
+    on_first, on_second = (
+        best_place(steps, correct[:, half].mean(axis=1)) for half in (~is_second, is_second)
+    )
+    return np.where(is_second, on_first, on_second)
+
+
+def second_half(num_items: int) -> np.ndarray:
+    """Half of the items, `[N]` bool, the same at every call.
+
+    Drawn, as every other item would be the wrong answers where a right and a wrong one of each question stand in turn.
+    """
+    chosen = np.zeros(num_items, bool)
+    chosen[np.random.default_rng(0).permutation(num_items)[: num_items // 2]] = True
+    return chosen

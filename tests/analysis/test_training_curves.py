@@ -23,10 +23,18 @@ def test_the_earliest_of_the_best_trained_steps_is_taken():
 
 
 def test_each_half_of_the_items_has_the_step_that_is_best_on_the_other():
-    even = np.array([0, 1, 3, 2])  # right ones of three, at places 0, 2, 4: best at place 2
-    odd = np.array([2, 2, 1, 0])  # of two, at places 1, 3: best at place 1
+    is_second = training_curves.second_half(5)
+    assert is_second.sum() == 2
+    first, second = [0, 1, 3, 2], [2, 2, 1, 0]  # right ones at each place: best at place 2, and at place 1
     correct = np.zeros((4, 5), bool)
     for place in range(4):
-        correct[place, 0 : 2 * even[place] : 2] = True
-        correct[place, 1 : 2 * odd[place] : 2] = True
-    assert training_curves.crossed_places(STEPS, correct).tolist() == [1, 2, 1, 2, 1]
+        correct[place, np.flatnonzero(~is_second)[: first[place]]] = True
+        correct[place, np.flatnonzero(is_second)[: second[place]]] = True
+    assert training_curves.crossed_places(STEPS, correct).tolist() == np.where(is_second, 2, 1).tolist()
+
+
+def test_halves_are_no_halves_of_the_classes():
+    """Right and wrong answers stand in turn: a model that calls all right is no better on either half."""
+    labels = np.arange(1000) % 2 == 1
+    share = labels[training_curves.second_half(1000)].mean()
+    assert 0.4 < share < 0.6

@@ -78,7 +78,6 @@ def test_one_pair_is_numbers_alone(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_picture_of_pairs(sweep):
     (section,) = kernel_sections.sections(sweep)
     assert section.pictures["kernels-1"][0].startswith(b"\x89PNG")

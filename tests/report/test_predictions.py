@@ -251,7 +251,6 @@ def test_the_page_has_all_of_it_once_and_folds_the_details(run):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_pairs_of_models_have_pictures_of_all(tmp_path):
     sizes = {"num_layers": 2, "embed_dim": 8}
     runs = []

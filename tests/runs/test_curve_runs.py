@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from runs import test_probe_runs
-from support import marks, tiny_config
+from support import tiny_config
 
 from selw2s_jax.report import stored
 from selw2s_jax.run import pipeline, student_models, students
@@ -56,7 +56,7 @@ def assert_curves_end_in_the_evaluations(workdir) -> None:
             assert len(np.unique(found.test, axis=0)) == len(found.steps)
 
 
-@pytest.mark.parametrize("trained_parts", [marks.in_ci("all"), "lora"])
+@pytest.mark.parametrize("trained_parts", ["all", "lora"])
 def test_weights_are_the_same_bits_without_an_evaluation(tmp_path, trained_parts):
     """In micro-batches; keys are others, as the artifact holds more."""
     settings = {"training__trained": trained_parts, "training__micro_batch_size": 4}

@@ -237,7 +237,6 @@ def test_random_rows_are_as_many_as_the_members_disagree_on(finished):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_ground_truth_of_the_students_half_reaches_no_student(finished, tmp_path, monkeypatch):
     real_prepare = inputs.prepare
 

@@ -100,7 +100,6 @@ def test_every_method_is_replayed_as_it_was(of_probes):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_frozen_methods_are_replayed_as_a_run_of_that_setting_trains(of_probes, tmp_path):
     """Whose labels are a function of no model in training, but for who smooths whom."""
     over = of_probes.name
@@ -119,7 +118,6 @@ def test_frozen_methods_are_replayed_as_a_run_of_that_setting_trains(of_probes, 
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_stages_that_are_gone_are_named(of_probes, tmp_path):
     shutil.copytree(of_probes, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "artifacts" / "calibration")

@@ -15,7 +15,7 @@ from selw2s_jax.run import forms, pipeline
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import stage as stage_lib
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci]
+pytestmark = pytest.mark.slow
 METHODS = ("finetune", "two_stage", "two_stage_random", "chain", "iterate")
 
 
@@ -48,6 +48,7 @@ def prob_1(stage, store) -> dict[str, float]:
     return dict(zip(table["example_id"], table["prob_1"].tolist(), strict=True))
 
 
+@pytest.mark.ci
 def test_students_learn_the_surest_labels_of_each_stage(finished, experiment):
     store, half = artifacts.Store(finished), experiment.inputs.by_seed[0].student_half
     student = experiment.student(0, "two_stage")
@@ -71,6 +72,7 @@ def _tokens(half, student, read):
     return [by_id[name] for name in read.example_ids]
 
 
+@pytest.mark.ci
 def test_results_say_how_many_labels_are_right_on_the_way(finished, experiment):
     report = json.loads((finished / "results.json").read_text())
     entries = {(one["method"], one["of"], one["by"]): one for one in report["taught_labels"]}

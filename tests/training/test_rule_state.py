@@ -85,7 +85,6 @@ def test_one_member_is_finetune_bit_for_bit(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_one_member_is_finetune_bit_for_bit_in_a_whole_model(fixtures):
     task = training_parts.make_sets(make_parity.CONFIGS["gpt2"])[batches.TASK]
     task.columns["weak_each"] = task.columns["weak_probs"][:, None]
