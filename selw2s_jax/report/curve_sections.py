@@ -29,7 +29,7 @@ _CAPTION = (
     "those that are as the weak model's. Thin lines are seeds, thick ones their mean. Horizontal lines are weak model "
     "and ceiling at the end; a triangle is where held-out weak labels stop a student, on average over its seeds."
 )
-_MAX_ROWS = 16
+_MAX_ROWS = 24
 _SEEDS = Column("num_seeds", "seeds", "number of seeds whose training is finished", "count")
 _BOOTSTRAP = "bootstrapped over items and seeds, the chosen steps as they are"
 

@@ -95,7 +95,7 @@ def _of_the_gap(run: stored.Run) -> Iterator[Finding]:
             remedy,
         )
     below = [
-        seed for seed in seeds if run.correct("ceiling", [seed]).mean() <= run.correct("weak", [seed]).mean()
+        seed for seed in seeds if run.correct("ceiling", [seed]).mean() <= run.weak_performance([seed]).mean()
     ]
     if below and gap.gap > 0:
         yield Finding(
