@@ -184,7 +184,10 @@ def _answer_parts(runs: Sequence[stored.Run]) -> list[str]:
         f"{first} less {second}: {numbers.points(change.mean, numbers.interval(change))}, "
         f"{numbers.verdict(change)} (seeds: {len(run.common_seeds(first, second))})"
         for run in runs
-        for first, second in methods_lib.default_pairs({name: run.facts(name) for name in run.predictions})
+        for first, second in [
+            (method, control) for method in run.predictions for control in numbers.own_controls(run, method)
+        ]
+        or methods_lib.default_pairs({name: run.facts(name) for name in run.predictions})
         if (change := numbers.difference(run, first, second)) is not None
     ]
     return [page.heading(2, "Gains, in short"), page.items(lines)] if lines else []

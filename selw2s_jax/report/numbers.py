@@ -166,7 +166,7 @@ def controls(run: stored.Run, method: str) -> list[str]:
     own = own_controls(run, method)
     if not run.facts(method).selects:
         return own
-    of_all = [name for name in _tested_controls(run) if run.facts(name).control_of is None]
+    of_all = [name for name in _tested_controls(run) if _control_of(run, name) is None]
     return own + [name for name in of_all if name not in own and (not own or not _controls_for(run, name))]
 
 
@@ -174,9 +174,15 @@ def _tested_controls(run: stored.Run) -> list[str]:
     return [name for name in run.of_role("control") if name in run.predictions]
 
 
+def _control_of(run: stored.Run, control: str) -> str | None:
+    known = registry.METHODS.get(control)  # manifests of earlier versions do not say it
+    return run.facts(control).control_of or (known.control_of if known else None)
+
+
 def _controls_for(run: stored.Run, control: str) -> str | None:
+    """The one method that it is for; also where another may be compared with it for want of its own."""
     known = registry.METHODS.get(control)
-    return run.facts(control).control_of or (known.mask_of if known else None)
+    return _control_of(run, control) or (known.mask_of if known else None)
 
 
 def comparison_rows(run: stored.Run) -> list[dict[str, Any]]:
