@@ -15,6 +15,9 @@ FEW_SHOT = "few-shot answers"  # of the strong model before training, in the pla
 _NAMED = registry.REFERENCES | registry.METHODS | completion_methods.METHODS
 
 
+_WITHOUT_GAMMA = ("by_confidence", "by_disagreement")  # selectors that compare no score with it
+
+
 @dataclasses.dataclass(frozen=True)
 class Facts:
     """A method, for its readers.
@@ -28,6 +31,7 @@ class Facts:
         has_gamma: whether the threshold `p_ik.gamma` says anything of its P(IK).
         smooths: whether the labels of its rows are averaged over the graph, where its rule does so at all.
         p_ik_from: where it has its P(IK) from, of `registry.P_IK_FROM`.
+        has_p_ik: whether it has any; what selects without goes by something else, as how far weak models disagree.
     """
 
     description: str = "a method of the config"
@@ -38,6 +42,7 @@ class Facts:
     weighs: bool = False
     has_gamma: bool = True
     p_ik_from: str = "config"
+    has_p_ik: bool = True
 
     def __post_init__(self):
         if self.role not in registry.ROLES or not isinstance(self.description, str):
@@ -73,8 +78,9 @@ def facts(name: str, supervision: str = "class_head") -> Facts:
         smooths=method.rule_options.get("refiner") != "none",
         control_of=method.control_of,
         weighs=method.weighs,
-        has_gamma=not method.weighs and method.rule_options.get("selector") != "by_confidence",
+        has_gamma=not method.weighs and method.rule_options.get("selector") not in _WITHOUT_GAMMA,
         p_ik_from=method.p_ik_from,
+        has_p_ik=method.uses_p_ik,
     )
 
 

@@ -95,8 +95,10 @@ _PLACES |= dict.fromkeys(
 def _check_places(config) -> None:
     for key, wanted in _PLACES.items():
         places.check(config_lib.get(config, key), f"config.{key}", wanted)
-    for name in config.chain.models:
-        places.check(name, "config.chain.models", places.MODEL)
+    named = [("chain.models", name) for name in config.chain.models]
+    named += [("weak.members", one.model) for one in members.of(config) if config.weak.members and one.model]
+    for key, name in named:
+        places.check(name, f"config.{key}", places.MODEL)
 
 
 # Weights and moments in float16 would need a scaled loss.

@@ -6,10 +6,13 @@ what it forgets, and what it can do before it learns it, is seen.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 import ml_collections
 
+from selw2s_jax.data import overlap
+from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.experiments import once, selective
 from selw2s_jax.stages import predict, train
@@ -37,7 +40,23 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
         task: inputs_lib.prepare(of_task(config, task), workdir, notes=notes)
         for task in config.continual.tasks
     }
+    _check_truth(of_tasks)
     return _of(of_tasks, config.task)
+
+
+def _check_truth(of_tasks: Mapping[str, inputs_lib.Inputs]) -> None:
+    """That P(IK) tells a student no truth of a later task: what it is trained on is without that of its own alone."""
+    for (first, before), (later, after) in itertools.combinations(of_tasks.items(), 2):
+        for seed, data in after.by_seed.items():
+            p_ik, parts = before.by_seed[seed].p_ik, (data.student_half, data.held_out, data.test)
+            read = overlap.questions_of(one for part in parts if part is not None for one in part.examples)
+            told = [one.example_id for one in p_ik.examples if one.is_of_any(read)] if p_ik else []
+            if told:
+                raise UserError(
+                    f"config.continual.tasks: {len(told)} of the questions that P(IK) learns beside {first} are the "
+                    f"student's or the test's of {later} (first: {told[0]}), which its students go on to: choose "
+                    f"another p_ik.task or p_ik.file, or have {later} before {first}"
+                )
 
 
 def of_task(config: ml_collections.ConfigDict, task: str) -> ml_collections.ConfigDict:

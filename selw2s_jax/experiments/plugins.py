@@ -8,12 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from selw2s_jax import errors
 from selw2s_jax.data import batches, members
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, teachers
-from selw2s_jax.method import label_rules, losses, objectives, registry
+from selw2s_jax.method import combinations, label_rules, losses, objectives, registry
 
 _NUM_EXAMPLES, _EMBED_DIM = 3, 5  # of the batch that methods are tried on
 
@@ -43,11 +44,12 @@ def load(paths: Iterable[str]) -> None:
 
 
 def check_methods(config: ml_collections.ConfigDict) -> None:
-    """Traces the label rule and the loss of every method of a validated config; computes nothing.
+    """Traces the label rule and the loss of every method of a validated config; tries what combines weak labels.
 
     Raises:
         UserError: a part is not registered, cannot be made or traced, or returns another shape or dtype than
-            `label_rules.Labels` and `losses.Loss` say; or there is nothing to calibrate P(IK) on.
+            `label_rules.Labels` and `losses.Loss` say; there is nothing to calibrate P(IK) on; or the combination
+            fails on made-up labels.
     """
     for name in config.methods:
         method = registry.METHODS[name]
@@ -71,6 +73,7 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
         _check_teacher(name, config, method)
         _check_loss(name, objective)
     _check_calibration(config)
+    _check_combination(config)
 
 
 def _check_calibration(config: ml_collections.ConfigDict) -> None:
@@ -93,6 +96,23 @@ def _check_calibration(config: ml_collections.ConfigDict) -> None:
             f"config.weak.members={','.join(config.weak.members)} learn different ones: set calibration.weak=none, or "
             f"leave out {', '.join(calibrated)}"
         )
+
+
+_NUM_LABELS = 8  # made up, by each weak model
+
+
+def _check_combination(config: ml_collections.ConfigDict) -> None:
+    """That labels of several weak models can be made one, before these models are trained."""
+    num_models = len(members.of(config))
+    if num_models < 2 or registry.is_p_ik_alone(config.methods):
+        return
+    made_up = (
+        np.arange(_NUM_LABELS * num_models, dtype=np.float32).reshape(_NUM_LABELS, num_models) % 5 / 5 + 0.1
+    )
+    try:
+        combinations.combine(config.weak.combine, np.stack([1 - made_up, made_up], axis=-1))
+    except ValueError as error:
+        raise UserError(f"config.weak.combine: {error}") from error
 
 
 _OF_WEAK_LABELS = ("weak_log_odds", "shuffled_choice_by_confidence")  # columns that are made of them

@@ -91,18 +91,29 @@ class Reading(base.Experiment):
         if not self.has_kernels:
             return named
         fewest = min(len(of_seed.student_half) for of_seed in self.inputs.by_seed.values())
-        if fewest < 2:
+        if fewest == 1:  # 0: a plan without data
             raise UserError(
-                f"config.analysis.kernels compares rows of the student's half, which has {fewest}: raise data.num_train"
+                "config.analysis.kernels compares rows of the student's half, which has one: raise data.num_train"
             )
         return tuple(dict.fromkeys((*named, *_OF_KERNELS)))
 
     def embeddings_by_name(self, name: str, seed: int) -> embed.Embed:
-        """Those that `analysis.embeddings` names, as "strong.test"."""
+        """Those that `analysis.embeddings` names, as "strong.test".
+
+        Raises:
+            UserError: the run has none, or the model reads texts of a file that has none of that split.
+        """
         slot, _, split_name = name.partition(".")
         has_model = slot in [model.slot for model in self.inputs.models]
-        if not has_model or getattr(self.inputs.by_seed[seed], split_name) is None:
+        split = getattr(self.inputs.by_seed[seed], split_name)
+        if not has_model or split is None:
             raise UserError(f"config.analysis.embeddings: this run has no {name}; leave it out")
+        texts = self.inputs.contexts.get((slot, seed))
+        if texts is not None and not texts.keys() >= {*split.ids}:
+            raise UserError(
+                f"config.analysis.embeddings: {name} is of questions behind which the model reads no text of "
+                "weak.context_file, as they are neither of its own half nor of the student's or the test; leave it out"
+            )
         return self.embeddings(slot, seed, split_name)
 
     def all_embeddings(self) -> dict[tuple[str, int, str], embed.Embed]:

@@ -55,7 +55,7 @@ def rows(config: ml_collections.ConfigDict, number: int, half: splits.Split, see
         drawn = dict(zip(half.ids, counts.tolist(), strict=True))
         return Rows(half, {"example_weight": examples.Drawn(drawn)})
     num_questions = len({example.group for example in half.examples})
-    if num_questions < len(sharing):
+    if 0 < num_questions < len(sharing):  # 0: a plan without data
         raise UserError(
             f"config.weak.rows=disjoint: {len(sharing)} weak models share {num_questions} question(s) of "
             f"{half.task.name}; raise data.num_train, or name fewer weak.members"

@@ -9,6 +9,7 @@ _ROLES = {
     "weak": "It is the weak model: {base}, fine-tuned on ground truth." + _CLASSES,
     "ceiling": "It is the strong ceiling: {base}, fine-tuned on ground truth." + _CLASSES,
 }
+_OF_ANOTHER_TASK = " The ground truth is that of another task, {learnt}, and {task} is what it labelled."
 _STUDENT = "It is a student: {strong}, taught by {weak} with the method {method}." + _CLASSES
 _P_IK_ALONE = (
     "It is {strong} with a head for P(IK) alone, which no weak model taught: whether {strong} knows the answer to a "
@@ -62,6 +63,8 @@ def parts(facts: students.Facts, card: model_card.CardOf) -> model_card.Parts:
     named = model_card.names(facts)
     role = "weak" if facts.role == "weak" else facts.method  # several weak models have names of their own
     about = (_ROLES.get(role, _STUDENT) if facts.has_class_head else _P_IK_ALONE).format(**named)
+    if facts.learnt:
+        about += _OF_ANOTHER_TASK.format(**named)
     head = "class head" if facts.has_class_head else "P(IK) head, (IDK, IK)"
     base = ', base="BASE"' if card.is_apart else ""
     ids = model_card.token_ids("tokenizer.encode(TEXT)", facts, facts.max_length)

@@ -81,7 +81,7 @@ class Parts(NamedTuple):
 
 def names(facts: students.Facts) -> dict[str, str]:
     """The names of a student's method, task and models, as code."""
-    found = {key: _code(getattr(facts, key)) for key in ("method", "task")}
+    found = {key: _code(getattr(facts, key)) for key in ("method", "task", "learnt")}
     return found | {key: _model_name(getattr(facts, key)) for key in ("base", "weak", "strong")}
 
 

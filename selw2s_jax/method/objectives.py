@@ -141,9 +141,11 @@ def without_smoothing(objective: Objective) -> Objective | None:
     options = dict(objective.rule_options)
     if objective.label_rule not in ("selective", "posterior"):
         return None
-    if options.get("selector", "threshold") not in ("threshold", "by_confidence"):
+    selector = options.get("selector", "threshold")
+    if selector not in ("threshold", "by_confidence", "by_disagreement"):
         return None
-    if options.get("mask") == "online" or options.get("self_label") == "class_head":
+    reads_head = options.get("mask") == "online" and selector != "by_disagreement"  # which looks at no P(IK)
+    if reads_head or options.get("self_label") == "class_head":
         return None
     options |= {part: "none" for part in ("refiner", "refiner_of_set") if part in options}
     return objective._replace(rule_options=tuple(sorted(options.items())))

@@ -106,4 +106,4 @@ def _rows(inputs: row_weights.RowInputs, takes_own: np.ndarray, unparsed: str) -
         mine if takes else weak for mine, takes, weak in zip(own, takes_own, inputs.original, strict=True)
     ]
     is_row = np.array([answer is not None for answer in predictions], bool)
-    return row_weights.of_originals(inputs, is_row, predictions)
+    return row_weights.of_originals(inputs, is_row, predictions)._replace(is_own=takes_own)

@@ -49,6 +49,9 @@ class Rows(NamedTuple):
     weights: np.ndarray  # [Q, 1 + N] float64, the first of the original prompt; 0: no row
     # [Q] predictions that the rows of the original prompts are trained on; None: the model's own answers to them.
     predictions: list[reliability.Answer] | None = None
+    # [Q] bool: which of them are the strong model's own, and so none that the weak model wrote, even where it said the
+    # same; None: none of them.
+    is_own: np.ndarray | None = None
 
 
 RowWeights = Callable[[RowInputs], Rows]
@@ -83,6 +86,8 @@ def check_rows(rows: Rows, num_answers: Sequence[int]) -> None:
         raise ValueError(f"{len(rows.predictions)} predictions for {wanted[0]} questions")
     if any(rows.predictions[i] is None for i in np.flatnonzero(weights[:, 0])):
         raise ValueError("weight for the original prompt of a question without a prediction")
+    if rows.is_own is not None and np.shape(rows.is_own) != wanted[:1]:
+        raise ValueError(f"is_own of shape {np.shape(rows.is_own)} for {wanted[0]} questions: say it of each")
 
 
 # Of two options of one name the later section's counts: the temperature here is that of reliability.

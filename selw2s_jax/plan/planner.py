@@ -16,7 +16,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins, unread
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.plan import compiled, programs, report, search, targets, workload
-from selw2s_jax.run import sweep
+from selw2s_jax.run import forms, sweep
 from selw2s_jax.stages import settings as settings_lib
 
 
@@ -86,7 +86,7 @@ class Planner:
         self._say(f"\n{report.cost_table(outcomes)}")
         for job, outcome in zip(jobs, outcomes, strict=True):
             if job.is_main and not outcome.fits:
-                self._remedy(config, work, job, outcome)
+                self._remedy(config, job, outcome)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -183,7 +183,6 @@ class Planner:
     def _remedy(
         self,
         config: ml_collections.ConfigDict,
-        work: workload.Workload,
         job: _Job,
         outcome: compiled.Compiled,
     ) -> None:
@@ -250,7 +249,8 @@ def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
             )
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
-        checks.validate(cell.config, models=workload.roles(cell.config))
+        cell.config.continual.tasks = tuple(map(tasks.canonical_name, cell.config.continual.tasks))
+        checks.validate(cell.config, models=forms.get(cell.config).roles(cell.config))
         plugins.check_methods(cell.config)
     unread.check([cell.config for cell in expanded])
     return expanded

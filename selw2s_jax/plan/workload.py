@@ -12,11 +12,12 @@ import ml_collections
 
 from selw2s_jax.data import batches, members, splits, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import data, inputs, selective
+from selw2s_jax.experiments import continual, data, inputs, selective
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.method import objectives
 from selw2s_jax.method import registry as method_registry
 from selw2s_jax.models import registry
+from selw2s_jax.run import forms
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import train
@@ -131,15 +132,10 @@ class Workload(NamedTuple):
 MakeBatches = Callable[..., batches.TrainBatches]
 
 
-def roles(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-    """The roles that the run has models for."""
-    return ("strong",) if method_registry.is_p_ik_alone(config.methods) else ("weak", "strong")
-
-
 def find_models(config: ml_collections.ConfigDict, workdir) -> dict[str, pretrained.Model]:
     """The models of a run by `pretrained.Model.slot`, the strong one last."""
     find = functools.partial(find_model, config, workdir=workdir)
-    weak = inputs.find_weak(config, find) if "weak" in roles(config) else ()
+    weak = () if method_registry.is_p_ik_alone(config.methods) else inputs.find_weak(config, find)
     return {model.slot: model for model in (*weak, *inputs.find_chain(config, find), find("strong"))}
 
 
@@ -172,15 +168,18 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
     has_weights = all(_has_weights(config, model) for model in models.values())
     if not has_weights:
         missing.append("the weights: which stages are done is not known")
-    elif not without:
-        found = inputs.prepare(config, workdir)  # with fingerprints of the weights
+    has_keys = has_weights and not without
+    if has_keys:
+        found = forms.get(config).prepare(config, workdir)  # with fingerprints of the weights
     experiment = selective.Experiment(config, found)
     stages = _targets(experiment)
     if not without:
         for stage in stage_lib.in_order(stages, identity=lambda stage: stage.label):
             stage.check()
-    has_keys = has_weights and not without
-    listed = _list_stages(stages, workdir) if has_keys else _outline(stages, has_data=True)
+    if has_keys:
+        listed = _list_stages(forms.get(config).experiment(config, found), workdir)
+    else:
+        listed = _outline(stages, has_data=True)
     trainings = _list_trainings(config, experiment, make_batches)
     return Workload(models, listed, trainings, tuple(missing))
 
@@ -213,11 +212,15 @@ def _inputs(models: dict[str, pretrained.Model], by_seed, recipes, notes: tuple[
     return inputs.Inputs(weak, models["strong"], by_seed, recipes, notes, False, chain=chain)
 
 
-def _list_stages(targets: list[stage_lib.Stage], workdir) -> tuple[Stage, ...]:
-    store = artifacts.Store(workdir)
+def _list_stages(experiment: selective.Experiment, workdir) -> tuple[Stage, ...]:
+    store, stages = artifacts.Store(workdir), stage_lib.in_order(_targets(experiment))
+    # Those of an earlier task, which models go on from, are listed with that.
+    last = experiment.last if isinstance(experiment, continual.Experiment) else None
+    earlier = {stage.key for stage in stage_lib.in_order(_targets(last))} if last else set()
     return tuple(
         Stage(stage.label, stage.detail, stage_lib.find(store, stage) is not None)
-        for stage in stage_lib.in_order(targets)
+        for stage in stages
+        if stage.key not in earlier
     )
 
 
@@ -243,7 +246,8 @@ def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretraine
     p_ik = split(config.p_ik.task) if has_p_ik else None
     p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
     of_weak = {task: split(task) for task in members.other_tasks(config)}
-    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test, weak_by_task=of_weak)
+    held_out = split(config.task) if has_halves and config.evaluation.held_out else None
+    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test, held_out, of_weak)
     return _inputs(models, dict.fromkeys(config.seeds, of_seed), {}, ())
 
 

@@ -9,7 +9,7 @@ from etils import epath
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins, selective
-from selw2s_jax.method import objectives, posterior, registry
+from selw2s_jax.method import label_rules, objectives, posterior, registry
 from selw2s_jax.replay import columns, labels, settings
 from selw2s_jax.run import forms, manifests, run_config, student_labels
 from selw2s_jax.runtime import artifacts
@@ -107,7 +107,10 @@ class Run:
 
     def unknown(self, name: str, seed: int, setting: settings.Setting) -> str | None:
         """Why a student's labels under a setting are not known; None where they are."""
-        options = dict(self.student(name, seed).stage.objective.rule_options)
+        objective = self.student(name, seed).stage.objective
+        options = dict(objective.rule_options)
+        if isinstance(label_rules.get(objective.label_rule, **options), label_rules.WithState):
+            return "its rule goes by what it kept from step to step, which is not kept"
         if options.get("self_label") == "class_head":
             return "it made its own labels as it went, which are not kept"
         if setting.tau == options.get("tau", setting.tau) or options.get("over") == "set":

@@ -19,6 +19,10 @@ from selw2s_jax.report.finding import Finding
 _NEAR_NONE, _NEAR_ALL = 0.02, 0.98  # IK rates that select next to nothing, next to everything
 _LONELY = 0.95  # mean self-weight above which smoothing does next to nothing
 _WITHOUT_GAMMA = "look at the calibration of weak labels and of P(IK), which say what is selected"
+_WITHOUT_P_IK = (
+    "it selects by no P(IK): look at what it goes by, as how far weak.members disagree and "
+    "selection.disagreement_above"
+)
 _OF_ONLINE = "lower p_ik.gamma, or train P(IK) first: p_ik.stage=pretrain_then_joint"
 _OF_FROZEN = (
     "gamma is held against the scores of a P(IK) that was trained first and no longer changes, which may be too low as "
@@ -144,19 +148,19 @@ def _of_students(run: stored.Run) -> Iterator[Finding]:
 def _of_selection(run: stored.Run) -> Iterator[Finding]:
     chosen = [entry for entry in _selecting(run) if not run.facts(entry["method"]).weighs]
     for method, entries in _by_method(chosen):
-        has_gamma, kind = run.facts(method).has_gamma, "smoothed " if run.facts(method).smooths else ""
+        facts, kind = run.facts(method), "smoothed " if run.facts(method).smooths else ""
         for rate, words, remedy in (
             (
                 lambda r: r < _NEAR_NONE,
                 f"next to nothing is selected: this is training on {kind}weak labels",
-                _against_low_rate(run, run.facts(method)),
+                _against_low_rate(run, facts),
             ),
             (
                 lambda r: r > _NEAR_ALL,
                 "nearly everything is selected: this is self-training",
                 "raise p_ik.gamma, and look at the AUROC and calibration of P(IK)"
-                if has_gamma
-                else _WITHOUT_GAMMA,
+                if facts.has_gamma and facts.has_p_ik
+                else _without_gamma(facts),
             ),
         ):
             if there := [entry for entry in entries if rate(entry["ik_rate"])]:
@@ -177,18 +181,24 @@ def _of_selection(run: stored.Run) -> Iterator[Finding]:
                 _join(entry["seed"] for entry in worse),
                 f"on the rows selected late in training the strong model's own labels are right less often than the "
                 f"weak ones that they replace: {pairs}",
-                f"{'raise p_ik.gamma, ' * has_gamma}train P(IK) on a nearer task (p_ik.task) or on more questions, or "
-                "give more shots (self_label.num_shots)",
+                f"{'raise p_ik.gamma, ' * facts.has_gamma}train P(IK) on a nearer task (p_ik.task) or on more "
+                "questions, or give more shots (self_label.num_shots)"
+                if facts.has_p_ik
+                else _WITHOUT_P_IK,
             )
 
 
 def _against_low_rate(run: stored.Run, facts: methods_lib.Facts) -> str:
     """What makes a method select more, by where its P(IK) is from."""
-    if not facts.has_gamma:
-        return _WITHOUT_GAMMA
+    if not (facts.has_gamma and facts.has_p_ik):
+        return _without_gamma(facts)
     if facts.p_ik_from != "config":
         return _OF_FROZEN
     return {"frozen_scores": _OF_FROZEN, "file": _OF_FILE}.get(run.config["p_ik"].get("mask"), _OF_ONLINE)
+
+
+def _without_gamma(facts: methods_lib.Facts) -> str:
+    return _WITHOUT_GAMMA if facts.has_p_ik else _WITHOUT_P_IK
 
 
 def _of_disagreement(run: stored.Run) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
-from selw2s_jax.data import tasks
+from selw2s_jax.data import members, tasks
 from selw2s_jax.experiments import selective
 from selw2s_jax.hf import pretrained
 from selw2s_jax.method import registry as method_registry
@@ -64,6 +64,8 @@ def list_students(
             reads_instruction, reads_shots = test.prompt != "bare", test.prompt == "fewshot"
             # Where several models have one role, which of the manifest's it is.
             which = {"model": model.slot} if model.slot != role else {}
+            if role == "weak" and (learnt := members.of(config)[model.number].task) is not None:
+                which["learnt"] = learnt
             listed.append(
                 {
                     **which,

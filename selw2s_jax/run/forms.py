@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import ml_collections
 
-from selw2s_jax.experiments import continual, inputs, plugins, selective, written, written_inputs
+from selw2s_jax.experiments import checks, continual, inputs, plugins, selective, written, written_inputs
 from selw2s_jax.method import registry
 from selw2s_jax.run import collect, collect_written, describe, preview
 from selw2s_jax.run import continual as run_continual
@@ -59,8 +59,13 @@ class Form(NamedTuple):
 
 
 def get(config: ml_collections.ConfigDict) -> Form:
-    """That of a run."""
-    return FORMS["continual" if config.continual.tasks else config.supervision]
+    """That of a run.
+
+    Raises:
+        UserError: there is no such supervision.
+    """
+    checks.check_one_of("supervision", config.supervision, FORMS)
+    return _CONTINUAL if config.continual.tasks else FORMS[config.supervision]
 
 
 def _roles(config: ml_collections.ConfigDict) -> tuple[str, ...]:
@@ -79,13 +84,13 @@ _CLASS_HEAD = Form(
     list_embeddings=describe.list_embeddings,
     preview=preview.describe,
 )
+_CONTINUAL = _CLASS_HEAD._replace(
+    prepare=continual.prepare,
+    experiment=continual.Experiment,
+    collector=run_continual.Collector,
+)
 FORMS = {
     "class_head": _CLASS_HEAD,
-    "continual": _CLASS_HEAD._replace(
-        prepare=continual.prepare,
-        experiment=continual.Experiment,
-        collector=run_continual.Collector,
-    ),
     "completion": Form(
         roles=lambda config: ("weak", "strong"),
         check_methods=written.check_methods,

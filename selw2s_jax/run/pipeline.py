@@ -192,8 +192,7 @@ def _check_config(
         for cell in cells:
             for section in (cell.config, cell.config.p_ik):
                 section.task = tasks.canonical_name(section.task)
-            in_turn = map(tasks.canonical_name, cell.config.continual.tasks)
-            cell.config.continual.tasks = tuple(in_turn)
+            cell.config.continual.tasks = tuple(map(tasks.canonical_name, cell.config.continual.tasks))
             form = forms.get(cell.config)
             checks.validate(cell.config, models=form.roles(cell.config))
         for cell in cells:

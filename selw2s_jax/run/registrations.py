@@ -7,6 +7,7 @@ changed nor put there without a reader of the report being told.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from selw2s_jax.runtime import artifacts, json_forms, storage
 
 FILE = "preregistration.json"
 TEST = "two-way bootstrap over test items and seeds, two-sided"
-_NO_STUDENTS = ("weak", "ceiling", "P(IK)")  # how the labels of other trainings begin
+# Labels of other trainings.
+_NO_STUDENT = re.compile(r"(weak(-\d+)?( fold \d+ of \d+)?|ceiling|P\(IK\) alone), seed \d+")
 _FORM = {
     "time": str,
     "config": dict,
@@ -144,7 +146,7 @@ def trained_students(workdir: epath.Path) -> list[str]:
     store, labels = artifacts.Store(workdir), []
     for key in artifacts.finished_keys(workdir, "train"):
         label = str(store.find_by_key("train", key).read_json("summary.json")["label"])
-        labels += [] if label.startswith(_NO_STUDENTS) else [label]
+        labels += [] if _NO_STUDENT.fullmatch(label) else [label]
     return sorted(labels)
 
 

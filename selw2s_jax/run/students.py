@@ -32,6 +32,7 @@ _ENTRY = {
     "shots": [list],
     "is_plain_text?": bool,
     "written?": dict,
+    "learnt?": str,
 }
 _NUMBER = (float, int)
 _MODEL = {
@@ -89,6 +90,7 @@ class Facts:
             version.
         is_plain_text: whether the task's questions are texts, which no question and answer are made into.
         written: how a model that writes is asked, which has no heads; None of a classifier.
+        learnt: of a weak model, the task whose ground truth it learnt, where that is another one; else "".
     """
 
     task: str
@@ -114,6 +116,7 @@ class Facts:
     is_plain_text: bool = False
     bos_id: int | None = None
     written: written_facts.Written | None = None
+    learnt: str = ""
 
     @property
     def supervision(self) -> str:
@@ -124,6 +127,8 @@ class Facts:
         """As JSON values."""
         fields = {name: getattr(self, name) for name in (field.name for field in dataclasses.fields(self))}
         written = fields.pop("written")
+        if not fields["learnt"]:  # as of nearly all
+            del fields["learnt"]
         nested = {
             name: value and dataclasses.asdict(value) for name, value in fields.items() if name in _NESTED
         }

@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.data import tasks as tasks_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts
 
@@ -64,7 +65,7 @@ def _all_tasks(config: ml_collections.ConfigDict) -> tuple[str, ...]:
         return section.tasks
     if section.tasks:
         raise UserError("config.continual.tasks and config.sweep.tasks both list tasks: give one of the two")
-    if len(set(in_turn)) < max(len(in_turn), 2):
+    if len({*map(tasks_lib.canonical_name, in_turn)}) < max(len(in_turn), 2):
         raise UserError(
             f"config.continual.tasks={','.join(in_turn)} is no sequence: give two tasks or more, each once"
         )

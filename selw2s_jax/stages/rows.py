@@ -159,8 +159,11 @@ class Weighted(Rows):
             question, variation = self.split.questions[index], self.answers.asked.variation(index, number)
             answer = given[index][number]
             text, has_end = found["text"][index][number], found["finish"][index][number] != "length"
-            if number == 0 and chosen.predictions is not None and chosen.predictions[index] != answer:
-                answer, text = chosen.predictions[index], None  # no one wrote it behind this prompt
+            if number == 0 and chosen.predictions is not None:
+                is_own = chosen.is_own is not None and chosen.is_own[index]
+                # What the weak model wrote here stays where it is the weak model's answer that was chosen.
+                text = text if chosen.predictions[index] == answer and not is_own else None
+                answer = chosen.predictions[index]
             if text is None or (self.completion == "canonical" and answer is not None):
                 text, has_end = self.split.task.completion(question, answer, variation), True
             rows.names.append(f"{question.question_id}#{number}")

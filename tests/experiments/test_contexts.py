@@ -47,6 +47,12 @@ def test_only_the_weak_model_reads_the_texts(tmp_path, workdir):
     assert ours.split.texts_hash == theirs.split.texts_hash
     assert ours.inputs != theirs.inputs
 
+    assert debated.embeddings_by_name("weak.weak_half", 0).split.texts_hash
+    with pytest.raises(
+        UserError, match=r"weak.p_ik is of questions behind which .* no text of weak.context_file"
+    ):
+        debated.embeddings_by_name("weak.p_ik", 0)
+
     path.write_text("".join(json.dumps(line) + "\n" for line in lines[1:]))
     with pytest.raises(
         UserError, match=f"lacks 1 of {len(read)} example_ids for weak model 0 .first: {read[0]}"

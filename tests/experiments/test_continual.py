@@ -1,5 +1,7 @@
 """Tasks that are learnt one after the other: who starts from what, and what is tested."""
 
+import dataclasses
+
 import pytest
 from support import tiny_config
 
@@ -7,6 +9,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, continual, selective
 from selw2s_jax.experiments import inputs as inputs_lib
+from selw2s_jax.plan import workload
 from selw2s_jax.run import sweep
 
 TASKS = ("sciq", "boolq")
@@ -42,6 +45,38 @@ def test_students_and_ceiling_go_on_from_the_task_before(experiments):
     assert not second.inputs.is_papers_data
 
 
+def test_p_ik_tells_no_truth_of_a_later_task(experiments):
+    of_tasks = dict(experiments[1].inputs.of_tasks)
+    continual._check_truth(of_tasks)
+    sciq, boolq = (of_tasks[task].by_seed for task in TASKS)
+    told = {seed: dataclasses.replace(data, p_ik=boolq[seed].student_half) for seed, data in sciq.items()}
+    of_tasks["sciq"] = dataclasses.replace(of_tasks["sciq"], by_seed=told)
+    with pytest.raises(
+        UserError, match=r"32 of the questions that P\(IK\) learns beside sciq are .* of boolq"
+    ):
+        continual._check_truth(of_tasks)
+    continual._check_truth({task: of_tasks[task] for task in TASKS[::-1]})
+
+
+def test_students_do_not_depend_on_the_truth_of_any_half(experiments):
+    _, second, _ = experiments
+    config, of_tasks = second.config, {}
+    for task, inputs in second.inputs.of_tasks.items():
+        by_seed = {seed: _with_flipped_half(data) for seed, data in inputs.by_seed.items()}
+        of_tasks[task] = dataclasses.replace(inputs, by_seed=by_seed)
+    flipped = continual.Experiment(config, continual._of(of_tasks, config.task))
+    keys = {
+        name: [one.trained(0, name).key for one in (second, flipped)] for name in ("ceiling", *config.methods)
+    }
+    assert [name for name, (ours, theirs) in keys.items() if ours != theirs] == ["ceiling"]
+
+
+def _with_flipped_half(data):
+    half = data.student_half
+    examples = [dataclasses.replace(one, label=1 - one.label) for one in half.examples]
+    return dataclasses.replace(data, student_half=dataclasses.replace(half, examples=examples))
+
+
 def test_each_model_is_tested_on_all_tasks_after_each(experiments):
     first, second, _ = experiments
     for experiment, own, other in ((first, *TASKS), (second, *TASKS[::-1])):
@@ -56,11 +91,20 @@ def test_each_model_is_tested_on_all_tasks_after_each(experiments):
     assert [stage.label for stage in first.tests(0, "weak")] == ["evaluation of weak, seed 0"]
 
 
+def test_a_plan_lists_the_stages_of_a_task_and_not_those_before_it(experiments, tmp_path):
+    labels = [stage.label for stage in workload._list_stages(experiments[1], tmp_path)]
+    assert len({*labels}) == len(labels)
+    assert {"weak, seed 0", "ceiling, seed 0", "evaluation of selective on sciq after boolq, seed 0"} <= {
+        *labels
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"continual__tasks": ("sciq",)}, "continual.tasks=sciq is no sequence"),
         ({"continual__tasks": ("sciq", "boolq", "sciq")}, "two tasks or more, each once"),
+        ({"continual__tasks": ("cosmosqa", "cosmos_qa")}, "two tasks or more, each once"),
         ({"continual__tasks": TASKS, "sweep__tasks": TASKS}, "give one of the two"),
         ({"continual__tasks": TASKS, "methods": ("p_ik_only",)}, "config.methods=.*gives others"),
         (

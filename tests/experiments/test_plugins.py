@@ -6,12 +6,12 @@ import textwrap
 
 import numpy as np
 import pytest
-from support import random_arrays, refusals
+from support import random_arrays, refusals, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins
-from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry
+from selw2s_jax.method import combinations, label_rules, label_sources, losses, objectives, registry
 from selw2s_jax.run import pipeline
 from selw2s_jax.runtime import artifacts
 
@@ -346,3 +346,22 @@ def test_a_run_loads_and_checks_them_before_it_reads_anything(write_module, tmp_
     with pytest.raises(UserError, match=r"loss 'own' of method 'own' is float32\[3, 2\]"):
         pipeline.run(config_with("my_methods"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_combination_of_weak_labels_is_tried_before_models_are_trained():
+    combinations.register("first")(lambda: lambda probs: probs[:, 0])
+    combinations.register("own")(lambda: lambda probs: probs[:, :, 1])
+    config = tiny_config.make_config(
+        weak__model=None,
+        weak__members=("random-tiny-gpt2",) * 3,
+        weak__combine="first",
+        methods=("finetune",),
+    )
+    plugins.check_methods(config)
+    config.weak.combine = "own"
+    with pytest.raises(
+        UserError, match=r"config.weak.combine: .* returns shape \(8, 3\) .*: return \(8, 2\)"
+    ):
+        plugins.check_methods(config)
+    config.weak.members = ("random-tiny-gpt2",)  # there is nothing to combine
+    plugins.check_methods(config)

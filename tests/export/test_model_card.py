@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support import student_facts
 
 from selw2s_jax.export import classifier_card, model_card
+from selw2s_jax.run import students
 
 NUMBERS = model_card.Numbers(
     records={
@@ -52,6 +53,14 @@ def test_a_card_of_p_ik_alone_speaks_of_no_teacher():
     assert "`qwen-14b` with a head for P(IK) alone" in card and "taught by" not in card
     assert "P(IK), trained on questions of `arc`, on 9 questions of `sciq`" in card
     assert "| weak model | none |" in card and "base_model" not in card
+
+
+def test_a_card_of_a_weak_model_says_whose_truth_it_learnt_where_it_is_another_task():
+    facts = dataclasses.replace(student_facts.FACTS, method="weak-1", role="weak")
+    assert "The ground truth is" not in make_card(facts) and "learnt" not in facts.to_json()
+    other = dataclasses.replace(facts, learnt="arc")
+    assert "ground truth is that of another task, `arc`, and `sciq` is what it labelled" in make_card(other)
+    assert students.Facts.from_json(other.to_json()) == other
 
 
 def test_card_without_results():

@@ -185,11 +185,21 @@ def test_sizes_of_shipped_models_need_no_files(tmp_path, monkeypatch, name, entr
         workload.find_model(config, "strong", tmp_path)
 
 
-def test_without_data_the_stages_are_those_of_the_run(tmp_path, monkeypatch):
+_SEVERAL = {
+    "weak__model": None,
+    "weak__members": ("random-tiny-gpt2", "random-tiny-gpt2@arc", "random-tiny-gpt2"),
+    "weak__rows": "disjoint",
+    "analysis__kernels": True,
+    "evaluation__every_steps": 2,
+    "evaluation__held_out": 0.2,
+    "methods": ("raven", "two_stage"),
+}
+
+
+@pytest.mark.parametrize("changes", [{"methods": ("selective", "finetune"), "p_ik__num_test": 7}, _SEVERAL])
+def test_without_data_the_stages_are_those_of_the_run(tmp_path, changes):
     """By label alone."""
-    config = planner.cells(tiny_config.make_config(methods=("selective", "finetune"), p_ik__num_test=7))[
-        0
-    ].config
+    config = planner.cells(tiny_config.make_config(**changes))[0].config
     made = programs.Programs(config, jax.devices())
     found = workload.find(config, tmp_path, made.train_batches)
     targets = workload._targets(selective.Experiment(config, workload._without_data(config, found.models)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support import tiny_config
+from support import marks, tiny_config
 
 from selw2s_jax.method import selection
 from selw2s_jax.predict import label_choice
@@ -24,8 +24,8 @@ def make_config(batch_size: int, **overrides):
     return tiny_config.make_config(training__batch_size=batch_size, **overrides)
 
 
-@pytest.mark.parametrize("num", [1, 4, 11])
-@pytest.mark.parametrize("gamma", [0.0, 0.45, 1.0])
+@pytest.mark.parametrize("num", [marks.in_ci(1), marks.in_ci(4), 11])
+@pytest.mark.parametrize("gamma", [marks.in_ci(0.0), 0.45, marks.in_ci(1.0)])
 @pytest.mark.parametrize("method", ["selective", "selective_without_gs"])
 def test_targets_are_those_of_training(num, gamma, method):
     """Of every batch, the smaller last one too, what `selection.make_targets` gives."""

@@ -5,12 +5,12 @@ import types
 import jax
 import numpy as np
 import pytest
-from support import random_arrays, tiny_config
+from support import marks, random_arrays, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches
 from selw2s_jax.method import label_rules, objectives, posterior, registry
-from selw2s_jax.replay import labels
+from selw2s_jax.replay import finished, labels, settings
 
 NUM_ROWS, BATCH, NUM_EPOCHS = 21, 6, 2  # batches across the end of the epoch
 
@@ -91,7 +91,10 @@ METHODS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("method", METHODS)
+QUICK = ("selective", "posterior")
+
+
+@pytest.mark.parametrize("method", [name if name in QUICK else marks.in_ci(name) for name in METHODS])
 def test_at_the_runs_own_setting_labels_are_those_of_the_trace(world, method):
     objective = objective_of(method, make_config())
     student = world.student(objective)
@@ -191,3 +194,11 @@ def test_means_are_not_known_of_rows_that_were_not_smoothed():
     np.testing.assert_allclose(means, [0.5, 0.25])
     assert known.tolist() == [False, True]
     assert not labels.implied_means(trace, 1.0)[1].any()
+
+
+def test_a_rule_that_keeps_a_state_is_not_replayed():
+    config = make_config()
+    stage = types.SimpleNamespace(objective=objective_of("raven", config))
+    run = types.SimpleNamespace(student=lambda name, seed: types.SimpleNamespace(stage=stage))
+    reason = finished.Run.unknown(run, "raven", 0, settings.Setting.of_run(config))
+    assert "from step to step" in reason

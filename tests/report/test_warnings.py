@@ -144,6 +144,7 @@ def test_what_is_weighed_is_not_selected_and_has_controls_of_its_own(tmp_path):
         ("selective", "file", "the scores of p_ik.scores_file are too low"),
         ("selective_frozen", "online", "train it longer (p_ik.epochs), or take selective_by_confidence"),
         ("selective_by_confidence", "online", "look at the calibration of weak labels and of P(IK)"),
+        ("selective_by_disagreement", "online", "selects by no P(IK): look at what it goes by"),
     ],
 )
 def test_what_makes_a_method_select_more_depends_on_where_its_p_ik_is_from(tmp_path, method, mask, words):

@@ -106,11 +106,14 @@ def test_a_registration_is_a_file_with_the_hash_of_its_bytes(workdir):
 
 
 def test_a_study_is_registered_once_and_before_its_students(workdir):
-    for label in ("weak, seed 0", "weak fold 1 of 2, seed 0", "ceiling, seed 0", "P(IK) alone, seed 0"):
+    for label in (
+        *("weak, seed 0", "weak-1, seed 0", "weak fold 1 of 2, seed 0", "weak-0 fold 2 of 2, seed 0"),
+        *("ceiling, seed 0", "P(IK) alone, seed 0"),
+    ):
         add_training(workdir, label)
     registrations.check_new(workdir)
-    add_training(workdir, "finetune, seed 3")
-    with pytest.raises(UserError, match="1 trained students already, finetune, seed 3 among them"):
+    add_training(workdir, "weak_and_own, seed 2")  # a method of a user's
+    with pytest.raises(UserError, match="1 trained students already, weak_and_own, seed 2 among them"):
         registrations.check_new(workdir)
     other = workdir / "other"
     other.mkdir()

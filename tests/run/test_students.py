@@ -9,7 +9,7 @@ import types
 import jax
 import numpy as np
 import pytest
-from support import small_run
+from support import small_run, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import prompts as prompts_lib
@@ -218,11 +218,14 @@ def test_entries_hold_the_form_of_the_input(prompt):
     task = tasks.Task("t", "Answer.", tasks.format_text)
     split = splits.Split(examples[:2], task, prompt, examples[2:])
     experiment = make_experiment(("weak", "ceiling", "finetune"), split)
-    config = types.SimpleNamespace(task="t", seeds=(3,), methods=("finetune", "p_ik_only"))
+    config = tiny_config.make_config(task="t", seeds=(3,), methods=("finetune", "p_ik_only"))
     listed = json.loads(json.dumps(describe.list_students(config, experiment)))
     assert [entry["method"] for entry in listed] == ["weak", "ceiling", "finetune", "p_ik_only"]
     assert [entry["has_class_head"] for entry in listed] == [True, True, True, False]
     assert [entry["role"] for entry in listed] == ["weak", "strong", "strong", "strong"]
+    config.weak.task = "arc"
+    learnt = [entry.get("learnt") for entry in describe.list_students(config, experiment)]
+    assert learnt == ["arc", None, None, None] and "learnt" not in listed[0]
     entry = listed[2]
     facts = make_facts(entry)
     assert [facts.classifier_input(example.text) for example in split.examples] == split.texts
@@ -253,7 +256,7 @@ def test_entries_of_a_task_whose_answers_are_written():
 
 def model_of(name: str) -> types.SimpleNamespace:
     role = "weak" if name == "weak" else "strong"
-    return types.SimpleNamespace(role=role, slot=role)
+    return types.SimpleNamespace(role=role, slot=role, number=0)
 
 
 def make_experiment(classifiers: tuple[str, ...], test: splits.Split):

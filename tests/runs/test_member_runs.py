@@ -164,6 +164,7 @@ def test_the_mean_by_hand(workdir, tmp_path):
     [
         ((GPT2,), {"weak__model": GPT2}, "in the place of weak.model"),
         (("@boolq",), {}, "without a model"),
+        ((GPT2, "hf://org/name@boolq"), {}, "config.weak.members=hf://org/name is not taken"),
         ((GPT2, f"{GPT2}@nothing"), {}, "unknown task of config.weak.task or weak.members 'nothing'"),
         ((), {"weak__task": "gsm8k"}, "has answers to write"),
         ((GPT2, QWEN), {"weak__tokenizer": "/folder"}, "is of one model"),

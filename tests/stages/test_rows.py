@@ -126,6 +126,12 @@ def test_the_commonest_answer_is_in_the_form_of_the_original_prompt(make, comple
     assert all(texts.has_end)
 
 
+def test_own_answers_are_in_the_form_of_the_task_also_where_the_weak_model_wrote_the_same(asked):
+    stage, store = asked
+    texts = rows.Weighted(stage.split, stage, "self_training", {}, "raw", seed=3, own=stage).texts(store)
+    assert texts.completions == [" B. iron", " A. iron", " B. moon", " A. moon"] and all(texts.has_end)
+
+
 def test_ground_truth_is_what_the_task_has(asked):
     texts = rows.Truth(asked[0].split).known
     assert texts.completions == [" A. moon", " A. iron", " A. bird", " A. moon"]

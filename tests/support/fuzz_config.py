@@ -14,8 +14,7 @@ from selw2s_jax import cli, errors
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import tasks
 from selw2s_jax.experiments import checks, unread
-from selw2s_jax.plan import workload
-from selw2s_jax.run import sweep
+from selw2s_jax.run import forms, sweep
 
 _KEYS = config_lib.dotted_keys(config_lib.default_config())
 _FILES = ("qwen.py:smoke", "gpt2.py:smoke")
@@ -89,7 +88,7 @@ def _cells(config) -> list[sweep.Cell]:
     for cell in cells:
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
-        checks.validate(cell.config, models=workload.roles(cell.config))
+        checks.validate(cell.config, models=forms.get(cell.config).roles(cell.config))
     unread.check([cell.config for cell in cells])
     return cells
 

@@ -23,7 +23,7 @@ from selw2s_jax.training import loop, metrics_log, state, step
 
 def method_params() -> list:
     """Every method, but those that differ by their teachers alone; most are slow together."""
-    of_some = {"finetune": (), "selective": (), "confidence": marks.IN_CI}
+    of_some = {"finetune": marks.IN_CI, "selective": (), "confidence": marks.IN_CI}
     names = sorted(name for name, method in registry.METHODS.items() if method.teacher == "weak")
     return [pytest.param("qwen", name, 3, marks=of_some.get(name, pytest.mark.slow)) for name in names]
 
