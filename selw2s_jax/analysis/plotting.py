@@ -76,7 +76,7 @@ def add_legend(figure: Figure, styles: Mapping[str, tuple[str, str]]) -> None:
     from matplotlib import lines
 
     handles = [
-        lines.Line2D([], [], color=color, linestyle=dash, linewidth=1.6, label=textwrap.fill(name, 26))
+        lines.Line2D([], [], color=color, linestyle=dash, linewidth=1.6, label=textwrap.fill(name, 32))
         for name, (color, dash) in styles.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handlelength=3)

@@ -1,6 +1,7 @@
 """The two-way bootstrap of `comparisons`, over items and seeds, for what is no share of right answers."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from selw2s_jax.analysis import metrics
 
 _CHUNK = 1 << 22  # numbers held at once
+_KEPT = 1 << 25  # counts of items that are kept for the next call
 
 
 def bootstrap_means(values: npt.ArrayLike, *, num_draws: int = 4000, seed: int = 0) -> np.ndarray:
@@ -89,16 +91,35 @@ def _draw(
 ) -> np.ndarray:
     """Means over drawn seeds of what `measure` makes of counts of items `[D, N]`: `[D, M, S]`."""
     _, num_seeds, num_items = values.shape
+    # Of one test set several quantities are asked for in turn, and drawing the items takes longer than the rest.
+    counts = _kept_counts if num_draws * num_items <= _KEPT else _counts
+    seeds, chunks = counts(num_seeds, num_items, num_draws, seed)
+    measured = [measure(items.astype(np.float64)) for items in chunks]
+    return np.einsum("dms,ds->dm", np.concatenate(measured), seeds)
+
+
+@functools.lru_cache(maxsize=2)  # means and AUROCs have numbers of draws of their own
+def _kept_counts(*of_draws: int) -> tuple[np.ndarray, Iterable[np.ndarray]]:
+    seeds, chunks = _counts(*of_draws)
+    return seeds, tuple(chunks)
+
+
+def _counts(
+    num_seeds: int, num_items: int, num_draws: int, seed: int
+) -> tuple[np.ndarray, Iterable[np.ndarray]]:
+    """How often each draw has each seed, `[num_draws, S]` as shares, and each item, whole numbers by parts `[D, N]`."""
     random = np.random.default_rng(seed)
     drawn_seeds = max(num_seeds - 1, 1)
     seeds = random.multinomial(drawn_seeds, np.full(num_seeds, 1 / num_seeds), size=num_draws) / drawn_seeds
-    at_once = max(_CHUNK // num_items, 1)
-    measured = []
-    for start in range(0, num_draws, at_once):
-        size = min(at_once, num_draws - start)
-        items = random.multinomial(num_items, np.full(num_items, 1 / num_items), size=size)
-        measured.append(measure(items.astype(np.float64)))
-    return np.einsum("dms,ds->dm", np.concatenate(measured), seeds)
+
+    def items() -> Iterator[np.ndarray]:
+        at_once = max(_CHUNK // num_items, 1)
+        for start in range(0, num_draws, at_once):
+            size = min(at_once, num_draws - start)
+            counts = random.multinomial(num_items, np.full(num_items, 1 / num_items), size=size)
+            yield counts.astype(np.min_scalar_type(num_items))
+
+    return seeds, items()
 
 
 def percentiles(draws: npt.ArrayLike) -> tuple[float, float] | None:

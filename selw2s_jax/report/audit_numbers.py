@@ -27,39 +27,23 @@ def audited(run: stored.Run) -> list[str]:
     ]
 
 
-def own_controls(run: stored.Run, method: str) -> list[str]:
-    """The controls in the run of this method and no other: what does the same by chance."""
-    return [name for name in run.of_role("control") if method == _controls_for(run, name)]
-
-
-def controls(run: stored.Run, method: str) -> list[str]:
-    """The controls in the run that a method is compared with: its own first, then those of every method."""
-    if run.facts(method).role == "control":
-        return []
-    of_all = [name for name in run.of_role("control") if _controls_for(run, name) is None]
-    return own_controls(run, method) + of_all
-
-
-def _controls_for(run: stored.Run, control: str) -> str | None:
-    known = registry.METHODS.get(control)
-    return run.facts(control).control_of or (known.mask_of if known else None)
-
-
 @functools.lru_cache(_CACHED)
-def steps(run: stored.Run, *path: str) -> list[audit.Step]:
-    """`audit.steps` from one method to the next, over the seeds that all have; none where there are no such seeds."""
-    seeds = run.common_seeds("weak", *path)
-    return (
-        audit.steps(run.correct("weak", seeds), *(run.correct(name, seeds) for name in path)) if seeds else []
-    )
+def steps(run: stored.Run, seeds: tuple[int, ...], *path: str) -> list[audit.Step]:
+    """`audit.steps` from one method to the next, over seeds that all have."""
+    return audit.steps(run.correct("weak", seeds), *(run.correct(name, seeds) for name in path))
+
+
+def _seeds(run: stored.Run, *path: str) -> tuple[int, ...]:
+    return tuple(run.common_seeds("weak", *path))
 
 
 def gain_rows(run: stored.Run) -> list[dict[str, Any]]:
     """Per student: the gain over `numbers.BASELINE`, and its parts by whether the weak model is right on an item."""
     rows = []
     for method in audited(run):
-        (step,) = steps(run, numbers.BASELINE, method)
-        row = {"method": method, "num_seeds": len(run.common_seeds("weak", numbers.BASELINE, method))}
+        seeds = _seeds(run, numbers.BASELINE, method)
+        (step,) = steps(run, seeds, numbers.BASELINE, method)
+        row = {"method": method, "num_seeds": len(seeds)}
         row |= {"gain": step.all.mean, "gain_interval": step.all.interval}
         for area in AREAS:
             change: audit.Change = getattr(step, area)
@@ -77,29 +61,19 @@ def chance_rows(run: stored.Run) -> list[dict[str, Any]]:
     """Per student and control of it: the gain, what of it the control has too, and what is the student's own."""
     rows = []
     for method in audited(run):
-        for control in controls(run, method):
-            found = steps(run, numbers.BASELINE, control, method)
-            if not found:
+        for control in numbers.controls(run, method):
+            seeds = _seeds(run, numbers.BASELINE, control, method)
+            if not seeds:
                 continue
-            (whole,) = audit.steps(*_answers(run, control, method))
-            chance, own = found
-            row = {
-                "method": method,
-                "control": control,
-                "num_seeds": len(run.common_seeds("weak", numbers.BASELINE, control, method)),
-            }
+            (whole,) = steps(run, seeds, numbers.BASELINE, method)
+            chance, own = steps(run, seeds, numbers.BASELINE, control, method)
+            row = {"method": method, "control": control, "num_seeds": len(seeds)}
             named = {"gain": whole.all, "chance": chance.all, "own": own.all}
             named |= {f"own_{area}": getattr(own, area) for area in AREAS}
             for name, change in named.items():
                 row |= {name: change.mean, f"{name}_interval": change.interval}
             rows.append(row)
     return rows
-
-
-def _answers(run: stored.Run, control: str, method: str) -> list:
-    """Of the weak model, the baseline and a method, right answers in the seeds that its control has too."""
-    seeds = run.common_seeds("weak", numbers.BASELINE, control, method)
-    return [run.correct(name, seeds) for name in ("weak", numbers.BASELINE, method)]
 
 
 def label_rows(run: stored.Run) -> list[dict[str, Any]]:
@@ -153,7 +127,7 @@ def finding(run: stored.Run) -> str | None:
     methods = [name for name in run.of_role("subject") if name in audited(run)] or [
         name for name in audited(run) if run.facts(name).role != "control"
     ]
-    methods = [name for name in methods if own_controls(run, name)] or methods
+    methods = [name for name in methods if numbers.own_controls(run, name)] or methods
     if not methods:
         return None
     method = methods[0]
@@ -187,5 +161,4 @@ def _of_labels(run: stored.Run, method: str) -> str:
 
 
 def _points(row: dict[str, Any], name: str) -> str:
-    low, high = row[f"{name}_interval"]
-    return f"{100 * row[name]:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    return numbers.points(row[name], row[f"{name}_interval"])

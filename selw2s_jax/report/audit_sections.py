@@ -37,7 +37,7 @@ def _of_run(run: stored.Run, title: str, number: int, *, is_folded: bool) -> sec
     tables = [_gain_table(run), _chance_table(run), _label_table(run)]
     gains, splits = audit_numbers.gain_rows(run), {}
     for row in audit_numbers.chance_rows(run):
-        if row["control"] in audit_numbers.own_controls(run, row["method"]):
+        if row["control"] in numbers.own_controls(run, row["method"]):
             splits.setdefault(row["method"], row)
     picture = f"gain_parts-{number}"
     return section.Section(

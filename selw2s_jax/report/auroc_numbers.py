@@ -44,20 +44,26 @@ def rows(run: stored.Run) -> list[dict[str, Any]]:
 def _gaps_recovered(
     run: stored.Run, methods: list[str]
 ) -> dict[str, tuple[float | None, tuple[float, float] | None]]:
-    """PGR on AUROC of each student, with its interval: the same items and seeds drawn for all of the same seeds."""
+    """PGR on AUROC of each student, with its interval: the same items and seeds drawn for all of the same seeds.
+
+    Of several weak models, as of accuracies, the mean of their own AUROCs is what a student has to be above.
+    """
     found = {}
     students = [method for method in methods if method not in registry.REFERENCES]
     for seeds, of_seeds in probabilities.by_seeds(run, students, *registry.REFERENCES).items():
-        names = [*registry.REFERENCES, *of_seeds]
-        scores = np.stack([probabilities.of_method(run, name, seeds) for name in names])
-        means = {
-            name: statistics.fmean(metrics.auroc(of_seed, run.truth) for of_seed in of_method)
-            for name, of_method in zip(names, scores, strict=True)
-        }
-        draws = dict(zip(names, resampling.bootstrap_aurocs(scores, run.truth).T, strict=True))
+        names = [*(() if run.members else ("weak",)), "ceiling", *of_seeds]
+        members = [[of_seed[seed] for seed in seeds] for of_seed in run.members.values()]
+        scores = np.stack([*members, *(probabilities.of_method(run, name, seeds) for name in names)])
+        areas = [[metrics.auroc(of_seed, run.truth) for of_seed in of_model] for of_model in scores]
+        draws = resampling.bootstrap_aurocs(scores, run.truth).T
+        means = dict(zip(names, map(statistics.fmean, areas[len(members) :]), strict=True))
+        of_draws = dict(zip(names, draws[len(members) :], strict=True))
+        if members:
+            means["weak"] = statistics.fmean(map(statistics.fmean, areas[: len(members)]))
+            of_draws["weak"] = draws[: len(members)].mean(0)
         for method in of_seeds:
             trio = ("weak", method, "ceiling")
             found[method] = resampling.gap_recovered(
-                [means[name] for name in trio], np.stack([draws[name] for name in trio], axis=1)
+                [means[name] for name in trio], np.stack([of_draws[name] for name in trio], axis=1)
             )
     return found

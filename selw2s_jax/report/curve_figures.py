@@ -17,6 +17,7 @@ PANELS = {
     "trained": "as the weak label, on rows trained on",
     "held_out": "as the weak label, on rows held out",
 }
+_MAX_BANDS = 6  # more hide each other
 
 
 def draw_curves(
@@ -50,7 +51,9 @@ def draw_curves(
                 axes.set_axis_off()
                 continue
             for method, rows in means.items():
-                _draw_method(axes, name, rows, seeds[method], styles[method])
+                _draw_method(
+                    axes, name, rows, seeds[method], styles[method], with_band=len(means) <= _MAX_BANDS
+                )
             axes.set_title(PANELS[name], fontsize=11, loc="left")
             axes.set_ylabel("per cent", fontsize=10)
             axes.set_xlabel("step", fontsize=10)
@@ -71,13 +74,15 @@ def _draw_method(
     rows: Sequence[Mapping[str, Any]],
     seeds: Sequence[Sequence[Mapping[str, Any]]],
     style: tuple[str, str],
+    *,
+    with_band: bool,
 ) -> None:
     """Seeds thin, their mean thick, of the accuracy with its interval as a band."""
     color, dash = style
     for of_seed in seeds:
         _draw_line(axes, name, of_seed, color=color, linestyle=dash, linewidth=0.6, alpha=0.45)
     _draw_line(axes, name, rows, color=color, linestyle=dash, linewidth=1.8)
-    if name == "accuracy":
+    if name == "accuracy" and with_band:
         low, high = 100 * np.array([row["accuracy_interval"] for row in rows]).T
         axes.fill_between([row["step"] for row in rows], low, high, color=color, alpha=0.08, linewidth=0)
 

@@ -195,10 +195,11 @@ def _change(name: str, correct: np.ndarray | None, last: np.ndarray) -> dict[str
 
 def _gap_recovered(run: stored.Run, method: str, correct: np.ndarray | None) -> float | None:
     """PGR of a student at some steps, of weak model and ceiling as they are at the end."""
-    seeds = run.common_seeds("weak", "ceiling")
-    if method in registry.REFERENCES or correct is None or not set(run.curves[method]) <= set(seeds):
+    seeds = sorted(run.curves[method])
+    is_student = method not in (*registry.REFERENCES, *run.members)
+    if not is_student or correct is None or not set(seeds) <= set(run.common_seeds("weak", "ceiling")):
         return None
-    weak, ceiling = (run.correct(name, sorted(run.curves[method])).mean() for name in registry.REFERENCES)
+    weak, ceiling = run.weak_performance(seeds).mean(), run.correct("ceiling", seeds).mean()
     return metrics.performance_gap_recovered(float(weak), float(correct.mean()), float(ceiling))
 
 

@@ -25,11 +25,11 @@ _NOT_STOPPED = (
     "No row was held out of the student's half, to choose a step without the truth: evaluation.held_out."
 )
 _CAPTION = (
-    "Answers of the students by step of training: right ones, with 95 % intervals as bands, and those that are as the "
-    "weak model's. Thin lines are seeds, thick ones their mean. Horizontal lines are weak model and ceiling at the "
-    "end; a triangle is where held-out weak labels stop a student, on average over its seeds."
+    "Answers of the students by step of training: right ones, with 95 % intervals as bands where students are few, and "
+    "those that are as the weak model's. Thin lines are seeds, thick ones their mean. Horizontal lines are weak model "
+    "and ceiling at the end; a triangle is where held-out weak labels stop a student, on average over its seeds."
 )
-_MAX_ROWS = 16
+_MAX_ROWS = 24
 _SEEDS = Column("num_seeds", "seeds", "number of seeds whose training is finished", "count")
 _BOOTSTRAP = "bootstrapped over items and seeds, the chosen steps as they are"
 
@@ -52,7 +52,7 @@ def _of_run(run: stored.Run, title: str, number: int, *, is_folded: bool) -> sec
         {"task": run.task, "weak": run.weak or "", "strong": run.strong}
         | {key: stored.setting_text(value) for key, value in run.settings.items()},
         [stops, _step_table(run)],
-        {picture: (_draw(run), _CAPTION)} if set(run.curves) - set(registry.REFERENCES) else {},
+        {picture: (_draw(run), _CAPTION)} if set(run.curves) - {*registry.REFERENCES, *run.members} else {},
         is_folded=is_folded,
         above={picture: stops.name},
         notes=[*_NOTES, _STOPPED if is_stopped else _NOT_STOPPED],
@@ -61,7 +61,8 @@ def _of_run(run: stored.Run, title: str, number: int, *, is_folded: bool) -> sec
 
 
 def _draw(run: stored.Run) -> bytes:
-    students = [method for method in run.curves if method not in registry.REFERENCES]
+    # Several weak models are teachers: the table has them.
+    students = [method for method in run.curves if method not in (*registry.REFERENCES, *run.members)]
     rows, stops = curve_numbers.step_rows(run), curve_numbers.stop_rows(run)
     references = [name for name in registry.REFERENCES if run.common_seeds(name)]
     return curve_figures.draw_curves(

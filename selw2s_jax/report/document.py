@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from selw2s_jax.analysis import formats
+from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.report import (
     audit_sections,
     blind_spots_sections,
@@ -80,6 +81,8 @@ _CAPTIONS = {
     "training": "What was logged in training, as running means over a twenty-fifth of the steps. Thin lines are seeds, "
     "thick ones their mean.",
 }
+_OPEN = ("main", "auroc", "comparisons")  # tables of a run that are shown, however long
+_MAX_ROWS = 24
 _BESIDE = {"results": "main", "labels": "labels", "training": None}  # the table that a picture stands above
 
 
@@ -137,21 +140,22 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     collected = _Files()
     registered, of_sections = [], []
     for number, section in enumerate(registration_sections.sections(runs), start=1):
-        registered += section.parts(f"registered-{number}")
+        registered += _headed(section, names).parts(f"registered-{number}")
         collected.add(section.title, section.labels, section.tables, section.pictures)
     for anchor, section in sections.items():
-        of_sections += section.parts(anchor)
+        of_sections += _headed(section, names).parts(anchor)
         collected.add(section.title, section.labels, section.tables, section.pictures)
     of_runs = _each_run(names, collected)
     examples = _example_parts(runs)
 
     has_p_ik = any(run.has_probabilities or run.p_ik for run in runs)
     texts = (*(_STUDENTS if has_students else ()), *([_P_IK] if has_p_ik else []))
-    parts = [*registered, *(page.paragraph(text) for text in texts)]
+    parts = [*registered, *(page.paragraph(text) for text in texts), *_answer_parts(runs)]
     parts.append(page.warnings(_first_things(names, findings, absent)))
-    if len(names) > 1:
-        titles = {anchor: section.title for anchor, section in sections.items()} | {"runs": "Each run"}
-        titles |= {"examples": "Examples"} if examples else {}
+    titles = {anchor: _headed(section, names).title for anchor, section in sections.items()}
+    titles |= {"runs": "Each run"} if len(names) > 1 else {}
+    titles |= {"examples": "Examples"} if examples else {}
+    if len(names) > 1 or len(titles) > 2:
         parts.append(page.links(titles | {"methods": "Methods", "settings": "Settings"}))
     # Of one run with students, its main results are what a reader looks for first.
     parts += [*of_sections, *of_runs] if len(names) > 1 or not has_students else [*of_runs, *of_sections]
@@ -163,6 +167,30 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     document = page.document(_TITLE if has_students else _P_IK_TITLE, parts)
     # A damaged file can hold half of a character, which no encoding has.
     return collected.contents() | {PAGE: document.encode(errors="backslashreplace")}
+
+
+def _headed(section: section_lib.Section, names: Mapping[str, stored.Run]) -> section_lib.Section:
+    """A section as the page has it: of a single run, whose name stands once, without that name."""
+    if len(names) > 1:
+        return section
+    return dataclasses.replace(section, title=section.title.removesuffix(f": {next(iter(names))}"))
+
+
+def _answer_parts(runs: Sequence[stored.Run]) -> list[str]:
+    """Of one run, what its methods gain over their controls; where that was registered, the page opens with it."""
+    if len(runs) > 1 or any(run.registration is not None for run in runs):
+        return []
+    lines = [
+        f"{first} less {second}: {numbers.points(change.mean, numbers.interval(change))}, "
+        f"{numbers.verdict(change)} (seeds: {len(run.common_seeds(first, second))})"
+        for run in runs
+        for first, second in [
+            (method, control) for method in run.predictions for control in numbers.own_controls(run, method)
+        ]
+        or methods_lib.default_pairs({name: run.facts(name) for name in run.predictions})
+        if (change := numbers.difference(run, first, second)) is not None
+    ]
+    return [page.heading(2, "Gains, in short"), page.items(lines)] if lines else []
 
 
 def _each_run(names: Mapping[str, stored.Run], collected: _Files) -> list[str]:
@@ -234,7 +262,9 @@ def _run_parts(of_run: Sequence[formats.Table], pictures: Mapping[str, tuple[byt
     for table in of_run:
         parts.append(page.heading(3, table.title))
         parts += [page.picture(*pictures[kind]) for kind in pictures if _BESIDE[kind] == table.name]
-        parts.append(formats.to_html(table))
+        shown = formats.to_html(table)
+        is_long = len(table.rows) > _MAX_ROWS and table.name not in _OPEN
+        parts.append(page.folded(f"{len(table.rows)} rows", [shown]) if is_long else shown)
     if "training" in pictures:
         parts += [page.heading(3, "Training"), page.picture(*pictures["training"])]
     return parts

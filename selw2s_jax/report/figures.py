@@ -131,48 +131,43 @@ def draw_training(
         return None
     with plotting.default_style():
         num_rows = -(-len(names) // 2)
-        figure = plotting.figure(width=10, height=1.2 + 2.5 * num_rows)
+        figure = plotting.figure(width=10, height=1.5 + 2.5 * num_rows + 0.07 * len(logs))
         figure.suptitle(_fold(title, 90), fontsize=13)
         grid = figure.subplots(num_rows, 2, squeeze=False)
-        drawn = {}
+        drawn = set()
         for axes, name in itertools.zip_longest(grid.flat, names):
             if name is None:
                 axes.set_axis_off()
                 continue
             for method, of_seed in logs.items():
-                if line := _draw_curves(axes, list(of_seed.values()), name, styles[method]):
-                    drawn[method] = line
+                if _draw_curves(axes, list(of_seed.values()), name, styles[method]):
+                    drawn.add(method)
             axes.set_title(_CURVES[name], fontsize=11, loc="left")
             axes.grid(alpha=0.25)
             axes.set_xlabel("step", fontsize=10)
-        figure.legend(
-            list(drawn.values()),
-            [_fold(name, 24) for name in drawn],
-            loc="outside right upper",
-            frameon=False,
-        )
+        plotting.add_legend(figure, {name: styles[name] for name in logs if name in drawn})
         return plotting.to_png(figure)
 
 
 def _draw_curves(
     axes: plotting.Axes, seeds: Sequence[Sequence[Mapping[str, float]]], name: str, style: tuple[str, str]
-):
-    """The curves of one method; returns the line for the legend, None where it has none."""
+) -> bool:
+    """The curves of one method; False where it has none."""
     color, dash = style
     curves = [sorted({step["step"]: step[name] for step in steps if name in step}.items()) for steps in seeds]
     if name == _P_IK_LOSS:  # it is logged as zero where there is no P(IK)
         curves = [curve for curve in curves if any(value for _, value in curve)]
     curves = [np.array(curve).T for curve in curves if curve]
     if not curves:
-        return None
+        return False
     for steps, values in curves:
         axes.plot(steps, _running_mean(values), color=color, linestyle=dash, linewidth=0.6, alpha=0.45)
     shared = set.intersection(*(set(steps) for steps, _ in curves))
-    if not shared:
-        return axes.plot([], [], color=color, linestyle=dash, linewidth=1.8)[0]
-    steps = np.array(sorted(shared))
-    mean = np.mean([values[np.isin(steps_of, steps)] for steps_of, values in curves], axis=0)
-    return axes.plot(steps, _running_mean(mean), color=color, linestyle=dash, linewidth=1.8)[0]
+    if shared:
+        steps = np.array(sorted(shared))
+        mean = np.mean([values[np.isin(steps_of, steps)] for steps_of, values in curves], axis=0)
+        axes.plot(steps, _running_mean(mean), color=color, linestyle=dash, linewidth=1.8)
+    return True
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
@@ -213,7 +208,7 @@ def draw_labels(
                 linestyle=dash,
                 linewidth=1.8,
                 marker="o",
-                label=_fold(method, 24),
+                label=_fold(method, 32),
             )
         axes.axvspan(2.5, 3.5, color=plotting.GREY, alpha=0.12, linewidth=0)
         axes.set_xlim(-0.4, 3.5)
@@ -320,7 +315,7 @@ def draw_axis(
             grid[0, 0].plot([], [], color=styles[method][0], linestyle=styles[method][1], marker="o")[0]
             for method in methods
         ]
-        names = [_fold(method, 24) for method in methods]
+        names = [_fold(method, 32) for method in methods]
         figure.legend(lines, names, loc="outside right upper", frameon=False, handlelength=3.2)
         return plotting.to_png(figure)
 

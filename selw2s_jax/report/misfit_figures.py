@@ -33,7 +33,7 @@ def draw_gain(
     num_rows = -(-len(panels) // 2)
     with plotting.default_style():
         figure = plotting.figure(width=11, height=max(1.2 + 3.6 * num_rows, 1.2 + 0.24 * len(methods)))
-        figure.suptitle(textwrap.fill(title, 70), fontsize=12)
+        figure.suptitle(textwrap.fill(title, 56), fontsize=12)
         grid = figure.subplots(num_rows, 2, squeeze=False)
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
@@ -74,7 +74,7 @@ def _add_legend(
     handles = [lines.Line2D([], [], color=plotting.BLACK, linestyle="--", label="gain = misfit")]
     for method in methods:
         color, dash = styles[method]
-        label = textwrap.fill(method, 24)
+        label = textwrap.fill(method, 32)
         # Of several pairs the marker says which it is, and the method is its colour alone.
         look = {"linestyle": "-"} if of_pair else {"marker": _MARKERS[dash], "linestyle": "none"}
         handles.append(lines.Line2D([], [], color=color, label=label, **look))

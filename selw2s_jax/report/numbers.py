@@ -84,9 +84,11 @@ def printed_pgr(run: stored.Run, method: str) -> float | None:
 
 def _may_stand_beside_the_papers(run: stored.Run) -> bool:
     """Whether its data are the paper's, and what a sweep varied is as it is there; models and task remain."""
-    defaults = config_lib.default_config()
     varied = {key: value for key, value in run.settings.items() if key != "p_ik.task"}
-    return run.is_papers_data and all(config_lib.get(defaults, key) == value for key, value in varied.items())
+    if not run.is_papers_data or not varied:
+        return run.is_papers_data
+    defaults = config_lib.default_config()
+    return all(config_lib.get(defaults, key) == value for key, value in varied.items())
 
 
 @functools.lru_cache(_CACHED)
@@ -140,16 +142,47 @@ def by_seed(run: stored.Run) -> list[dict[str, Any]]:
 
 
 def compared_pairs(run: stored.Run) -> list[tuple[str, str]]:
-    """Each student with `BASELINE` and with the controls."""
+    """Each student with `BASELINE`, and each method with its controls."""
     students = [method for method in run.predictions if method not in registry.REFERENCES]
-    controls = run.of_role("control")
-    return [
-        (first, second)
-        for second in (BASELINE, *controls)
-        if second in students
-        for first in students
-        if first not in (second, BASELINE) and not (first in controls and second in controls)
-    ]
+    pairs = [(method, BASELINE) for method in students if method != BASELINE and BASELINE in students]
+    of_methods = [(method, control) for method in students for control in controls(run, method)]
+    order = run.of_role("control")
+    return pairs + sorted(of_methods, key=lambda pair: order.index(pair[1]))
+
+
+def own_controls(run: stored.Run, method: str) -> list[str]:
+    """The controls in the run of this method and no other: what does the same by chance."""
+    return [name for name in _tested_controls(run) if method == _controls_for(run, name)]
+
+
+def controls(run: stored.Run, method: str) -> list[str]:
+    """The controls in the run that a method is compared with: its own first, then those of every method.
+
+    The latter are of methods that choose among labels. One that has no control of its own is also compared with
+    random rows of another's number.
+    """
+    if method == BASELINE or run.facts(method).role == "control":
+        return []
+    own = own_controls(run, method)
+    if not run.facts(method).selects:
+        return own
+    of_all = [name for name in _tested_controls(run) if _control_of(run, name) is None]
+    return own + [name for name in of_all if name not in own and (not own or not _controls_for(run, name))]
+
+
+def _tested_controls(run: stored.Run) -> list[str]:
+    return [name for name in run.of_role("control") if name in run.predictions]
+
+
+def _control_of(run: stored.Run, control: str) -> str | None:
+    known = registry.METHODS.get(control)  # manifests of earlier versions do not say it
+    return run.facts(control).control_of or (known.control_of if known else None)
+
+
+def _controls_for(run: stored.Run, control: str) -> str | None:
+    """The one method that it is for; also where another may be compared with it for want of its own."""
+    known = registry.METHODS.get(control)
+    return _control_of(run, control) or (known.mask_of if known else None)
 
 
 def comparison_rows(run: stored.Run) -> list[dict[str, Any]]:
@@ -173,7 +206,7 @@ def comparison_rows(run: stored.Run) -> list[dict[str, Any]]:
                 "difference_interval": interval(change),
                 "p_value": change.p_value,
                 "mcnemar": "; ".join(
-                    f"seed {seed}: {test.only_first}/{test.only_second}, p = {p_value(test.p_value)}"
+                    f"seed {seed}: {test.only_first}/{test.only_second}, p {p_value(test.p_value)}"
                     for seed, test in zip(seeds, tests, strict=True)
                 ),
             }
@@ -219,6 +252,19 @@ def interval(
     return None if estimate.low is None else (estimate.low, estimate.high)
 
 
+def points(mean: float, bounds: tuple[float, float]) -> str:
+    """A difference of shares with its interval, as text."""
+    low, high = bounds
+    return f"{100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def verdict(change: comparisons.Difference) -> str:
+    """What a difference by itself shows at a level of 0.05, uncorrected."""
+    if change.p_value >= 0.05 or change.mean == 0:
+        return "no difference shown"
+    return "a gain" if change.mean > 0 else "a loss"
+
+
 def p_value(value: float) -> str:
-    """A p-value as text."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    """A p-value as text, with its sign of relation."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"

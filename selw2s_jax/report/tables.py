@@ -84,6 +84,12 @@ def main_table(run: stored.Run) -> formats.Table:
         columns.append(Column("printed_pgr", "paper's PGR", paper.published(run.strong), "ratio"))
     majority = 100 * numbers.majority_class_accuracy(run)
     notes = [f"Always giving the commonest answer is right on {majority:.2f} per cent of the test items."]
+    if run.members and (seeds := run.common_seeds("weak")):
+        of_each = 100 * float(run.weak_performance(seeds).mean())
+        notes.append(
+            "weak is the label that the weak models give together; PGR is measured against the mean of their own "
+            f"accuracies, {of_each:.2f} per cent."
+        )
     return formats.Table("main", "Main results", columns, rows, notes)
 
 

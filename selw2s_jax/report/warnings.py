@@ -99,7 +99,7 @@ def _of_the_gap(run: stored.Run) -> Iterator[Finding]:
             remedy,
         )
     below = [
-        seed for seed in seeds if run.correct("ceiling", [seed]).mean() <= run.correct("weak", [seed]).mean()
+        seed for seed in seeds if run.correct("ceiling", [seed]).mean() <= run.weak_performance([seed]).mean()
     ]
     if below and gap.gap > 0:
         yield Finding(
@@ -129,12 +129,15 @@ def _of_references(run: stored.Run) -> Iterator[Finding]:
 
 def _of_students(run: stored.Run) -> Iterator[Finding]:
     for method in run.predictions:
-        change = None if method in registry.REFERENCES else numbers.difference(run, method, "weak")
-        if change is None or change.mean >= 0:
+        seeds = run.common_seeds(method, "weak")
+        if method in registry.REFERENCES or not seeds:
             continue
+        if run.correct(method, seeds).sum() >= run.correct("weak", seeds).sum():  # no interval is needed
+            continue
+        change = numbers.difference(run, method, "weak")
         yield Finding(
             method,
-            _join(run.common_seeds(method, "weak")),
+            _join(seeds),
             f"the student is below its weak teacher: {_points(change.mean)} points ({_points(change.low)} to "
             f"{_points(change.high)})",
             "compare the ceiling: if that is low too, raise the strong model's learning rate or steps; if not, look "
@@ -421,25 +424,24 @@ def _is_chance(entry: Mapping[str, Any]) -> bool:
 
 
 def _of_controls(run: stored.Run) -> Iterator[Finding]:
-    controls = run.of_role("control")
-    of = {control: run.facts(control).control_of for control in controls}
-    selecting = dict(_by_method(_selecting(run)))
-    # Methods that choose rows and not labels have controls too.
-    for method in dict.fromkeys((*selecting, *filter(None, of.values()))):
-        whose = (None, method) if method in selecting else (method,)
-        for control in (one for one in controls if method not in controls and of[one] in whose):
-            change = None
-            if method in run.predictions and control in run.predictions:
-                change = numbers.difference(run, method, control)
-            if change is not None and change.low <= 0:
-                yield Finding(
-                    method,
-                    _join(run.common_seeds(method, control)),
-                    f"not shown to be above the control {control}: {_points(change.mean)} points "
-                    f"({_points(change.low)} to {_points(change.high)}); a gain over {numbers.BASELINE} is no "
-                    f"evidence for {_cause(run.facts(method))}",
-                    "run more seeds and test items before concluding",
-                )
+    for method in run.predictions:
+        changes = {
+            control: numbers.difference(run, method, control) for control in numbers.controls(run, method)
+        }
+        level = {name: change for name, change in changes.items() if change is not None and change.low <= 0}
+        if level:
+            seeds = sorted({seed for control in level for seed in run.common_seeds(method, control)})
+            described = ", ".join(
+                f"the control {name}: {_points(change.mean)} points ({_points(change.low)} to {_points(change.high)})"
+                for name, change in level.items()
+            )
+            yield Finding(
+                method,
+                _join(seeds),
+                f"not shown to be above {described}; a gain over {numbers.BASELINE} is no evidence for "
+                f"{_cause(run.facts(method))}",
+                "run more seeds and test items before concluding",
+            )
 
 
 def _of_training(run: stored.Run) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ def test_equal_quantities_have_equal_draws_whatever_is_held_at_once(monkeypatch)
     found = resampling.bootstrap_means(np.concatenate([values, 2 * values]), num_draws=50)
     assert found[:, 1] == pytest.approx(2 * found[:, 0])
     monkeypatch.setattr(resampling, "_CHUNK", 21)
+    monkeypatch.setattr(resampling, "_KEPT", 0)
     again = resampling.bootstrap_means(np.concatenate([values, 2 * values]), num_draws=50)
     assert again == pytest.approx(found)
 

@@ -98,7 +98,9 @@ def test_page_is_whole_and_needs_nothing_else(run, files):
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert b"http" not in files["report.html"].replace(b"http-equiv", b"")
     text = " ".join(page.text)
-    assert text.index("Warnings") < text.index("Main results") < text.index("Settings and manifest")
+    assert "selective less random_selection: +15.0 points" in text
+    assert text.index("Gains, in short") < text.index("Warnings") < text.index("Main results")
+    assert text.index("Main results") < text.index("Settings and manifest")
     for table in tables.of_run(run):
         assert all(column.meaning in text for column in table.columns)
 

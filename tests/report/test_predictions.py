@@ -130,6 +130,10 @@ def test_auroc_and_pgr_on_it(run):
     assert low < expected < high
     one_class = dataclasses.replace(run, truth=np.ones(NUM_ITEMS, bool))
     assert auroc_numbers.rows(one_class) == []
+    # Of several weak models the mean of their own AUROCs is 0 in the place of the weak model's.
+    several = dataclasses.replace(run, members={name: run.predictions[name] for name in ("weak", "ceiling")})
+    among = {row["method"]: row for row in auroc_numbers.rows(several)}[row["method"]]
+    assert among["auroc_pgr"] == pytest.approx(2 * expected - 1)
 
 
 def test_the_choice_of_a_pair_by_predicted_error(run):
