@@ -308,7 +308,8 @@ def _note_resumption(kills: list[dict[str, Any]], output: str) -> None:
     """Notes in the last kill at which step its stage went on."""
     if kills:
         stage = re.escape(f"] {kills[-1]['stage']}\n")
-        if found := re.search(rf"{stage}(?:  .*\n)*?  going on from step (\d+)", output):
+        # Up to the next stage: a state that was half written makes a library say so in between.
+        if found := re.search(rf"{stage}(?:(?!\[\d).*\n)*?  going on from step (\d+)", output):
             kills[-1]["resumed_at_step"] = int(found[1])
 
 
