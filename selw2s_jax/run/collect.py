@@ -115,7 +115,8 @@ class Collector:
             differing += self._labels.disagreement(seed)
             changes += self._labels.changes(seed)
             frequency += self._labels.selection_frequency(seed)
-            for name in config.methods:
+            learnt = self._experiment.classifiers()  # without P(IK) alone, which is taught no label
+            for name in (name for name in config.methods if name in learnt):
                 taught += taught_labels.describe(self._experiment, self._store, seed, name)
         test = inputs.test
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
