@@ -114,7 +114,6 @@ def test_probes_are_asked_about_rows_held_out(probes):
     assert set(artifact.read_table(curve.FILES["test"])) == {"step", "example_id", "prob_1"}
 
 
-@pytest.mark.ci
 def test_a_training_told_to_stop_goes_on_to_the_same_curve(probes, tmp_path, monkeypatch):
     run = shutil.copytree(probes, tmp_path / "run")
     artifact = trained(run, "selective").artifact

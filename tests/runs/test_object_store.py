@@ -64,7 +64,6 @@ def read(path: str, environment) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_run_on_gs_is_killed_and_ends_as_a_local_one(tmp_path, bucket):
     copy_in(smoke.data_folder(tmp_path / "made"), "gs://trial/questions", bucket)
     copy_in(smoke.model_folder("random-tiny-gpt2", tmp_path / "made"), "gs://trial/models/tiny", bucket)

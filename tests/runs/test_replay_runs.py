@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from support import commands, marks, small_run, tiny_config
+from support import commands, small_run, tiny_config
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.replay import __main__ as replay_command
@@ -85,7 +85,6 @@ def of_probes(request, tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("of_probes", [marks.in_ci("batch"), "set"], indirect=True)
 def test_every_method_is_replayed_as_it_was(of_probes):
     (run,) = finished.read(of_probes)
     own, seen = settings.Setting.of_run(run.config), 0

@@ -321,9 +321,7 @@ def run_torch(folder, config, adapters, examples, all_indices):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
-@pytest.mark.torch
-@pytest.mark.parametrize("name", ["qwen2", "llama"])
+@pytest.mark.parametrize("name", [pytest.param("qwen2", marks=pytest.mark.torch), "llama"])
 def test_sixteen_steps_of_adapters_follow_torch(tmp_path, name):
     """Of a tied head and one of its own; two micro-batches."""
     pytest.importorskip("torch", reason="torch is not installed")
