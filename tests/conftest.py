@@ -38,9 +38,11 @@ if jax.default_backend() != "cpu" or jax.device_count() == 1:
     jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"] + "/tests")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
-# In the background of a shell interrupts are ignored, here and in what is started, where scripts could not trap them.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# In the background of a shell interrupts are ignored, under nohup closed terminals; here and in what is started, where
+# scripts could not trap them.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 pytest_plugins = ["support.refusals"]
 

@@ -65,14 +65,11 @@ def test_indivisible_sizes_are_named():
     )
 
 
-# CI has the training of one of the others, in training/test_sharded_training.py, and grouped queries with a window.
+# CI has the training of one of the others, in training/test_sharded_training.py.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(name, marks=() if name in ("qwen", "qwen2", "gpt_neox", "olmo2") else pytest.mark.ci)
-        for name in mesh_models.CONFIGS
-    ],
+    [pytest.param(name, marks=pytest.mark.ci if name == "gpt2" else ()) for name in mesh_models.CONFIGS],
 )
 def test_eight_devices_equal_one(family, tmp_path):
     random_checkpoint.write_random_checkpoint(tmp_path, mesh_models.CONFIGS[family], max_shard_bytes=20000)

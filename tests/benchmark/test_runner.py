@@ -202,7 +202,6 @@ def test_flops_of_utilisation_are_those_of_the_formula(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_traces_are_of_the_steps_asked_for(capsys, tmp_path):
     folder = tmp_path / "traces"
     options = runner.Options(

@@ -21,7 +21,8 @@ MAX_SEQ_LEN = 19  # of the fixtures
 MODELS = [
     "gpt2",
     "mistral",
-    *map(marks.in_ci, ("qwen", "gpt_neox", "olmo2")),
+    *map(marks.in_ci, ("qwen", "olmo2")),
+    marks.thorough("gpt_neox"),
 ]
 FLOAT32 = {"param_dtype": "float32", "compute_dtype": "float32"}
 
@@ -111,7 +112,7 @@ def test_a_shared_beginning_is_read_once(model, monkeypatch):
         assert completion.tokens.tolist() == expected.tokens.tolist()
 
 
-@pytest.fixture(scope="module", params=["mistral", *map(marks.in_ci, ("qwen2", "gpt2"))])
+@pytest.fixture(scope="module", params=["mistral", marks.in_ci("qwen2"), marks.thorough("gpt2")])
 def adapted(request, tmp_path_factory):
     """A model with adapters of queries and values, the same with merged weights, and without adapters."""
     folder, targets = paths.FIXTURES / f"parity_{request.param}", ("attention", "mlp")

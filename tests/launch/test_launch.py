@@ -10,12 +10,10 @@ import subprocess
 import sys
 
 import pytest
-from support import launch_place, paths
+from support import launch_place, marks, paths
 
 
-@pytest.mark.slow
-@pytest.mark.ci
-@pytest.mark.parametrize("group", ["tpu-vm", "queued-resources"])
+@pytest.mark.parametrize("group", [marks.thorough("tpu-vm"), marks.in_ci("queued-resources")])
 def test_a_tpu_that_is_taken_away_is_made_again(place, group):
     place.end_in("75 PREEMPTED", "0")
     queued = f"--queued={str(group == 'queued-resources').lower()}"
@@ -342,7 +340,6 @@ def test_shellcheck():
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_a_real_run_is_stopped_requeued_and_ends(place):
     workdir = place.folder / "run"
     done = place.run(

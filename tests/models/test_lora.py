@@ -176,9 +176,7 @@ def test_gradients_are_those_of_the_summed_weights(fixtures, family):
 # Dropout.
 
 
-@pytest.mark.slow
-@pytest.mark.ci
-@pytest.mark.parametrize(("family", "dropout"), [("gpt2", 0.4), ("qwen", 0.0)])
+@pytest.mark.parametrize(("family", "dropout"), [marks.in_ci("gpt2", 0.4), marks.thorough("qwen", 0.0)])
 def test_micro_batches_give_the_full_batch_gradient(fixtures, family, dropout):
     """With dropout too: a token's mask is the same in whichever micro-batch and row it lies, in both passes."""
     model = adapted_models.make_classifier(
@@ -192,6 +190,8 @@ def test_micro_batches_give_the_full_batch_gradient(fixtures, family, dropout):
     assert micro_metrics == pytest.approx(metrics, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_dropout_depends_on_seed_and_step_and_is_not_there_in_scoring(fixtures):
     batch = jax.tree.map(lambda x: jnp.asarray(x[0]), adapted_models.make_batch("gpt2"))
 

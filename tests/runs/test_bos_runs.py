@@ -20,7 +20,7 @@ from selw2s_jax.run import pipeline, student_models, students
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.worlds import smoke
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci]
+pytestmark = pytest.mark.slow
 
 
 @dataclasses.dataclass(frozen=True)

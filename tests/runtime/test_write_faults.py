@@ -211,9 +211,7 @@ def test_a_process_may_be_killed_before_a_rename(tmp_path, kind):
     assert check_killed(kind, tmp_path, 8)
 
 
-@pytest.mark.slow
-@pytest.mark.ci
-@pytest.mark.parametrize("kind", ["local", "gs"])
+@pytest.mark.parametrize("kind", [marks.in_ci("local"), marks.thorough("gs")])
 def test_a_process_may_be_killed_at_every_step(tmp_path, kind):
     number = 0
     while check_killed(kind, tmp_path / str(number), number):

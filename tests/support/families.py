@@ -67,7 +67,7 @@ CONFIGS = {
 }
 # Between them: grouped queries, a window, norms of whole projections and behind, partial rotary, a parallel residual.
 QUICK = ("mistral", "gpt_neox")
-_CI = ("llama", "qwen3", "olmo2")
+_CI = ("llama", "olmo2")
 
 
 def params(*quick: str) -> list:

@@ -1,6 +1,5 @@
 """States of training runs under way: going on from one is as if the run had never stopped; damage never goes unseen."""
 
-import functools
 import json
 import pathlib
 import types
@@ -219,10 +218,15 @@ def damage(path: pathlib.Path, how: str) -> None:
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :])
 
 
-_all = functools.partial(marks.in_ci, 1)
-
-
-@pytest.mark.parametrize(("every", "how"), [_all("removed"), _all("cut"), _all("flipped"), (3, "flipped")])
+@pytest.mark.parametrize(
+    ("every", "how"),
+    [
+        marks.thorough(1, "removed"),
+        marks.in_ci(1, "cut"),
+        marks.thorough(1, "flipped"),
+        (3, "flipped"),
+    ],
+)
 def test_damage_to_any_file_is_seen_or_does_no_harm(fixtures, tmp_path, monkeypatch, capsys, every, how):
     """To each file of a state in turn, or to some of them."""
     run = killed(fixtures, tmp_path, monkeypatch)
