@@ -46,7 +46,9 @@ LAZY_LIBRARIES = {
     "pandas",
     "tensorboardX",
     "tiktoken",
+    "trackio",
     "transformers",
+    "wandb",
 }
 FORBIDDEN_LIBRARIES = {"pickle", "tensorflow", "torch"}
 

@@ -1,8 +1,6 @@
 """Every check of a config that needs no data and no device, in one order."""
 
 import difflib
-import importlib
-import importlib.util
 import math
 from collections.abc import Collection
 
@@ -30,7 +28,7 @@ from selw2s_jax.method import (
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import places
 from selw2s_jax.stages import rows
-from selw2s_jax.training import state
+from selw2s_jax.training import loggers, state
 from selw2s_jax.worlds import world
 
 
@@ -404,9 +402,6 @@ def _check_optimizer(config) -> None:
 
 
 def _check_environment(config) -> None:
-    if config.logging.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise UserError(
-            "config.logging.tensorboard=True needs tensorboardX: pip install 'selw2s-jax[tensorboard]'"
-        )
+    loggers.check_packages(config.logging)
     if config.execution.attention == "cudnn" and config.precision.compute_dtype != "bfloat16":
         raise UserError("config.execution.attention=cudnn computes in bfloat16: set precision.compute_dtype")

@@ -33,6 +33,7 @@ from selw2s_jax.runtime import (
 )
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import workbench
+from selw2s_jax.training import loggers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +160,8 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         missing = _find_missing(stages, store)
         todo = [stage for stage in _share_of(plans, shard) if stage.key in missing]
         devices = _check_devices(plans, benches) if todo else []
+        if todo:
+            loggers.check_ready(config.logging)
         _discard_leftovers(stages, missing, workdir)
         distributed.main_only(lambda: _check_space(todo, config, workdir))
         _print_plan(plans, stages, missing, todo, workdir)
