@@ -11,6 +11,7 @@ import jax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
+from selw2s_jax.data import tasks, written_tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.export import classifiers, form, model_card, written
 from selw2s_jax.hf import loader, peft, tokenizers, weight_files, writer
@@ -82,7 +83,13 @@ def save(
     )
     parts, numbers = of_form.card(facts, card_of), read_numbers(student)
     card = model_card.compose(
-        facts, parts, numbers=numbers, dtype=dtype, library=card_of.library, origin=origin
+        facts,
+        parts,
+        numbers=numbers,
+        dtype=dtype,
+        library=card_of.library,
+        origin=origin,
+        datasets=_datasets(student, numbers),
     )
     mesh = sharding.mesh_for(student.config, None, may_fold=True)
     if is_apart:
@@ -113,6 +120,18 @@ def save(
         raise UserError(
             f"--output={folder} cannot be written ({error.strerror}); choose another, or free space"
         ) from error
+
+
+def _datasets(student: students.Student, numbers: model_card.Numbers | None) -> dict[str, str]:
+    """By task the data sets of the hub, where the run read them there, that it was trained or tested on."""
+    data = student.run_config.get("data", {})
+    if data.get("source") != "hub" or data.get("train_file"):
+        return {}
+    facts = student.facts
+    of_p_ik = [(test.get("train_task"), test["test_task"]) for test in numbers.p_ik] if numbers else []
+    known = written_tasks.WRITTEN_TASKS if facts.written else tasks.TASKS
+    named = dict.fromkeys(name for name in (facts.learnt, facts.task, *sum(of_p_ik, ())) if name)
+    return {name: known[name].hub_name for name in named if name in known and known[name].hub_name}
 
 
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<revision>[^/]+)")
