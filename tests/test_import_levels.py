@@ -42,6 +42,7 @@ ONLY_MODULES = {"report": {"run": {"run.manifests", "run.registrations"}}}
 LAZY_LIBRARIES = {
     "datasets",
     "huggingface_hub",
+    "jinja2",
     "matplotlib",
     "pandas",
     "tensorboardX",

@@ -10,7 +10,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import fitting, members, overlap, prompts, splits, tasks, variation_plans
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import class_checks
-from selw2s_jax.hf import bos
+from selw2s_jax.hf import bos, chat_files
 from selw2s_jax.inference import writing
 from selw2s_jax.method import (
     combinations,
@@ -136,6 +136,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "reliability.ties": reliability.TIES,
         "reliability.normalize": row_weights.NORMALIZE,
         "loss.mean": losses.COMPLETION_MEANS,
+        "fewshot.chat": chat_files.CHOICES,
         "training.optimizer": state.OPTIMIZERS,
         "training.schedule": state.SCHEDULES,
         "training.trained": state.TRAINED,

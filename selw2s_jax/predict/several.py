@@ -68,4 +68,4 @@ def _of_form(form: forms.Form, student: students.Student, options: dict[str, Any
             f"--{given[0]} is for models of another supervision than {student.facts.supervision}, which "
             f"--method={student.facts.method} has; leave it out"
         )
-    return {name: options[name] for name in form.flags}
+    return {name: options.get(name) for name in form.flags}

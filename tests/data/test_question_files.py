@@ -136,7 +136,7 @@ def test_fields_that_the_task_wants(tmp_path, task, line, message):
         ({"text": "a"}, [None]),
         ({"question": "Why?", "answer": "So.", "label": 0}, [0]),
         ({"question": "Why?", "choices": ["b", "a"], "answer": "a"}, [0, 1]),
-        ({"question": "Why?", "choices": ["b", "a"], "answerKey": "A"}, [1, 0]),
+        ({"question": "Why?", "choices": ["x", "y"], "answerKey": "A"}, [1, 0]),
         ({"question": "Why?", "choices": ["b", "a"]}, [None, None]),
     ],
 )

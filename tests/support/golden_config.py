@@ -44,6 +44,7 @@ GOLDEN = {
     "execution.remat": "full",
     "execution.score_tokens": 16_384,
     "execution.train_shapes": 6,
+    "fewshot.chat": "off",
     "generation.max_new_tokens": 256,
     "generation.top_p": 1.0,
     "graph.alpha": 0.9,
