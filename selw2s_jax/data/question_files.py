@@ -22,7 +22,14 @@ import os
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from selw2s_jax.data import choice_rows, doubts, rows, tasks, unshown
+from selw2s_jax.data import (
+    choice_rows,
+    doubts,
+    more_tasks,  # noqa: F401, registers tasks
+    rows,
+    tasks,
+    unshown,
+)
 from selw2s_jax.errors import UserError
 
 _FORMS = "give text, or question and answer"

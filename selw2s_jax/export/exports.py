@@ -4,17 +4,16 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
 import shutil
 
 import jax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.data import tasks, written_tasks
+from selw2s_jax.data import more_tasks, tasks, written_tasks  # noqa: F401, the first registers tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.export import classifiers, form, model_card, written
-from selw2s_jax.hf import loader, peft, tokenizers, weight_files, writer
+from selw2s_jax.hf import loader, model_folders, peft, tokenizers, weight_files, writer
 from selw2s_jax.models import lora, registry
 from selw2s_jax.run import manifests, student_models, students
 from selw2s_jax.runtime import artifacts, places
@@ -134,9 +133,6 @@ def _datasets(student: students.Student, numbers: model_card.Numbers | None) -> 
     return {name: known[name].hub_name for name in named if name in known and known[name].hub_name}
 
 
-_SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<revision>[^/]+)")
-
-
 def _origin(student: students.Student, base: pathlib.Path | None) -> model_card.Origin:
     """Where the pretrained model of a student is.
 
@@ -156,9 +152,9 @@ def _origin(student: students.Student, base: pathlib.Path | None) -> model_card.
         return model_card.Origin()
     if entry := registry.find_model(name):
         name = entry.hub_name
-    found = _SNAPSHOT.search(folder.as_posix())
-    if found and name == f"{found['org']}/{found['name']}":
-        return model_card.Origin(hub_name=name, revision=found["revision"])
+    found = model_folders.hub_snapshot(folder)
+    if found and name == found[0]:
+        return model_card.Origin(hub_name=name, revision=found[1])
     return model_card.Origin(folder=os.path.abspath(folder))
 
 
