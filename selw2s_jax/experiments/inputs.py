@@ -100,7 +100,7 @@ def _with_chat(
     config: ml_collections.ConfigDict, by_seed: dict[int, splits.SeedData], strong: pretrained.Model
 ) -> tuple[dict[int, splits.SeedData], list[str]]:
     """The splits with the chat template that the strong model is asked by, if any, and a note of it."""
-    template = chat_files.choose(config.fewshot.chat, strong.name, strong.tokenizer)
+    template = chat_files.choose(config.fewshot.chat, config.strong.model, strong.tokenizer)
     if template is None:
         return by_seed, []
     with_chat = {

@@ -241,6 +241,8 @@ def _of_optimizer(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     trained = _trained(config)
     yield ("lora",), "lora" in trained, "set training.trained=lora"
     of_adam = ("training.b1", "training.b2", "training.eps", "precision.moment_dtype")
+    is_tracked = config.logging.wandb or config.logging.trackio
+    yield ("logging.project",), is_tracked, "it is of logging.wandb and logging.trackio"
     is_adam = config.training.optimizer != "adafactor"
     yield of_adam, is_adam, "they are Adam's, and training.optimizer=adafactor has none of them"
 

@@ -67,6 +67,7 @@ def _run(values: flags.FlagValues) -> None:
         plugins.load(student.run_config.get("plugins", ()))
     output, repo_id = values.output, values.push_to_hub
     if repo_id:  # before the work: who may not write there learns it now
+        exports.check_output(output)
         upload.create(repo_id, private=not values.public)
     exports.save(
         student,
@@ -81,8 +82,11 @@ def _run(values: flags.FlagValues) -> None:
         f"{facts.method} on {facts.task}, seed {facts.seed}, is in {output}; its README.md says how to load it"
     )
     if repo_id:
+        folder = pathlib.Path(output).expanduser()
+        if paths := exports.paths_in(folder):
+            print(f"note: its files name folders of this machine, which are sent too: {', '.join(paths)}")
         message = f"{facts.method} on {facts.task}, seed {facts.seed}, by selw2s_jax"
-        print(f"sent to {upload.send(pathlib.Path(output).expanduser(), repo_id, message=message)}")
+        print(f"sent to {upload.send(folder, repo_id, message=message)}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -66,12 +66,8 @@ def save(
         UserError: the folder is not local, is not empty or cannot be written, the dtype is unknown, the student has no
             adapters to write apart, the tokenizer or the pretrained model is gone, or the student is damaged.
     """
-    if "://" in os.fspath(folder):
-        raise UserError(f"--output={folder} is not on this machine; give a local folder and copy it there")
-    # Of a link to an empty folder the target is replaced.
-    folder, facts = pathlib.Path(os.path.realpath(pathlib.Path(folder).expanduser())), student.facts
+    folder, facts = check_output(folder), student.facts
     of_form = _FORMS[facts.supervision]
-    _check_output(folder)
     dtype = dtype or facts.param_dtype
     writer.check_dtype(dtype)
     is_apart = _is_apart(facts, adapters)
@@ -119,6 +115,18 @@ def save(
         raise UserError(
             f"--output={folder} cannot be written ({error.strerror}); choose another, or free space"
         ) from error
+
+
+def paths_in(folder: pathlib.Path) -> list[str]:
+    """Folders of this machine that an exported folder names, as the config of its run or PEFT's settings did."""
+    found: dict[str, None] = {}
+    for name in (FACTS_NAME, peft.CONFIG_NAME):
+        if (folder / name).is_file():
+            values = weight_files.read_json(folder / name).values()
+            found |= dict.fromkeys(
+                one for one in values if isinstance(one, str) and one.startswith(("/", "~"))
+            )
+    return list(found)
 
 
 def _datasets(student: students.Student, numbers: model_card.Numbers | None) -> dict[str, str]:
@@ -189,13 +197,24 @@ def _is_apart(facts: students.Facts, adapters: str) -> bool:
     return adapters == "apart"
 
 
-def _check_output(folder: pathlib.Path) -> None:
-    """Before the student is read."""
+def check_output(folder: os.PathLike | str) -> pathlib.Path:
+    """Checks a folder to write, before the student is read; of a link to an empty one, the target is replaced.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        UserError: it is not local, not empty or cannot be written.
+    """
+    if "://" in os.fspath(folder):
+        raise UserError(f"--output={folder} is not on this machine; give a local folder and copy it there")
+    folder = pathlib.Path(os.path.realpath(pathlib.Path(folder).expanduser()))
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"--output={folder} is not empty; choose another folder, or remove it")
     places.check_output_folder(folder, "--output")
     if folder.is_dir():  # which is replaced as a whole
         places.check_output_folder(folder.parent, "--output")
+    return folder
 
 
 def read_facts(folder: pathlib.Path) -> students.Facts:

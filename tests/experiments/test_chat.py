@@ -33,7 +33,7 @@ def test_splits_are_asked_by_the_template_of_the_strong_model(monkeypatch):
     by_seed = {0: splits.SeedData(None, split(), split(), None, None)}
     off, no_notes = inputs._with_chat(tiny_config.make_config(), by_seed, STRONG)
     assert off is by_seed and not no_notes
-    config = tiny_config.make_config(fewshot__chat="auto")
+    config = tiny_config.make_config(fewshot__chat="auto", strong__model="x-instruct")
     on, notes = inputs._with_chat(config, by_seed, STRONG)
     assert on[0].test.chat == on[0].student_half.chat == TEMPLATE and on[0].p_ik is None
     assert "chat template of x-instruct (fewshot.chat=auto)" in notes[0]
