@@ -3,22 +3,40 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from selw2s_jax.predict import predictions, written
+from selw2s_jax.predict import predictions, summary, tables, written
 
 
 class Form(NamedTuple):
     """A form of supervision.
 
     Attributes:
-        write: (student, input, output, options) -> the records that were written.
+        prepare: (student, input, options) -> what is asked, with `notes`, before any device work.
+        answer: (what is asked, what models around earlier students said) -> a record of each question.
+        columns: records -> those of a table.
+        summarize: (what is asked, records) -> lines for people.
         flags: of the command that are its options, all of which may be None.
     """
 
-    write: Callable[..., list[dict[str, Any]]]
+    prepare: Callable[..., Any]
+    answer: Callable[[Any, dict], list[dict[str, Any]]]
+    columns: Callable[[list[dict[str, Any]]], tables.Columns]
+    summarize: Callable[[Any, list[dict[str, Any]]], list[str]]
     flags: tuple[str, ...]
 
 
 FORMS = {
-    "class_head": Form(predictions.write, ("base", "tokenizer", "weak_base", "weak_tokenizer")),
-    "completion": Form(written.write, ("base", "tokenizer", "variations")),
+    "class_head": Form(
+        predictions.prepare,
+        predictions.answer,
+        predictions.columns_of,
+        lambda asked, records: summary.of_classes(records, asked.labels, gamma=asked.config.p_ik.gamma),
+        ("base", "tokenizer", "weak_base", "weak_tokenizer"),
+    ),
+    "completion": Form(
+        written.prepare,
+        written.answer,
+        written.columns_of,
+        lambda asked, records: summary.of_written(records),
+        ("base", "tokenizer", "variations"),
+    ),
 }

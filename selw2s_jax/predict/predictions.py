@@ -7,7 +7,7 @@ import dataclasses
 import gc
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -83,43 +83,82 @@ class _Scores(NamedTuple):
 _NOT_FINITE = "leave the question out, or train the model again with a lower learning rate or in float32"
 
 
+class Asked(NamedTuple):
+    """A student with all that it and the models around it read of N questions, before any device work.
+
+    Attributes:
+        labels: of the questions, 0 or 1, None where the file says nothing.
+        notes: what a reader of the answers has to know.
+    """
+
+    student: students.Student
+    config: ml_collections.ConfigDict
+    examples: list[tasks.Example]
+    labels: list[int | None]
+    reader: _Reader
+    weak: list[_Reader]
+    language_model: _LanguageModel | None
+    notes: list[str]
+
+
 def write(
     student: students.Student,
     input_path: os.PathLike | str,
     output_path: os.PathLike | str,
+    **folders: os.PathLike | str | None,
+) -> list[dict[str, Any]]:
+    """Writes what is known of each question of a file, in their order: all of them, or nothing.
+
+    Args:
+        student, input_path, folders: as `prepare` takes them.
+        output_path: in a folder that is there; a file of that name is replaced. JSON lines, or a table by its name,
+            as `tables` writes them.
+
+    Returns:
+        The records of `answer`.
+
+    Raises:
+        UserError: a file, a folder, a model or a question is not fit, before any device work; or a trained model is
+            damaged.
+    """
+    suffix = tables.check_output(input_path, output_path)
+    asked = prepare(student, input_path, **folders)
+    for note in asked.notes:
+        print(f"note: {note}", flush=True)
+    compilation_cache.enable()
+    records = answer(asked)
+    tables.write(output_path, records, suffix, columns_of(records))
+    return records
+
+
+def prepare(
+    student: students.Student,
+    input_path: os.PathLike | str,
     *,
     base: os.PathLike | str | None = None,
     tokenizer: os.PathLike | str | None = None,
     weak_base: os.PathLike | str | None = None,
     weak_tokenizer: os.PathLike | str | None = None,
-) -> list[dict[str, Any]]:
-    """Writes what is known of each question of a file, in their order: all of them, or nothing.
+) -> Asked:
+    """Reads questions, and checks the models that are asked.
 
     Args:
         student: any trained model of a run but the weak one.
         input_path: questions as `data.question_files.read` takes them.
-        output_path: in a folder that is there; a file of that name is replaced. JSON lines, or a table by its name,
-            as `tables` writes them.
         base, tokenizer: folders of the pretrained strong model and its tokenizer's files; default where the run found
             them.
         weak_base, weak_tokenizer: likewise of the weak model; the former is needed where only a part was trained.
 
-    Returns:
-        A record of each question: example_id, text, p_ik, class, prob_1, few_shot, weak, smoothed, used and target, as
-        docs/running.md describes them.
-
     Raises:
-        UserError: a file, a folder, a model or a question is not fit, before any device work; or a trained model is
-            damaged.
+        UserError: a file, a folder, a model or a question is not fit.
     """
     facts = student.facts
     if facts.role == "weak":
         raise UserError(
             f"--method={facts.method} is the weak model, which every student's output has labels of: name a student"
         )
-    suffix = tables.check_output(input_path, output_path)
     config, found = _read_config(student), doubts.Found()
-    examples = question_files.read(input_path, _find_task(facts, config), found=found)
+    examples, labels = question_files.read_with_labels(input_path, _find_task(facts, config), found=found)
     reader = _prepare("student", student, examples, tokenizer, base, flags=("--tokenizer", "--base"))
     notes = found.notes + reader.notes
     weak = [
@@ -132,21 +171,47 @@ def write(
             notes.append(
                 "weak labels are of questions without the texts that weak.context_file had behind its own"
             )
-    asked, notes_of_prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base)
-    for note in notes + notes_of_prompts:
-        print(f"note: {note}", flush=True)
+    language_model, of_prompts = _prepare_prompts(student, config, examples, reader.tokenizer, base)
+    return Asked(student, config, examples, labels, reader, weak, language_model, notes + of_prompts)
 
-    compilation_cache.enable()
-    ids = [example.example_id for example in examples]
+
+def answer(asked: Asked, known: dict[Hashable, Any] | None = None) -> list[dict[str, Any]]:
+    """What is known of each question.
+
+    Args:
+        known: what models around earlier students of the same questions said; grows.
+
+    Returns:
+        A record of each question: example_id, text, p_ik, class, prob_1, few_shot, weak, smoothed, used and target, as
+        docs/running.md describes them.
+
+    Raises:
+        UserError: a trained model is damaged, or says what is no finite number.
+    """
+    known = {} if known is None else known
+    student, config, facts = asked.student, asked.config, asked.student.facts
+    ids = [example.example_id for example in asked.examples]
     with classify.naming("the predictions of the weak model", ids, _NOT_FINITE):
-        weak_probs = _together([_score_weak(one, config) for one in weak], config)
+        key = ("weak", *(one.student.artifact.key for one in asked.weak))
+        of_members = _once(known, key, lambda: [_score_weak(one, config) for one in asked.weak])
+        weak_probs = _together(of_members, config)
     with classify.naming(f"the predictions of {facts.method}", ids, _NOT_FINITE):
-        scores = _score(reader, config)
-    few_shot = None if asked is None else _answer(asked, student, config, reader.tokenizer, examples)
-    own = _own_labels(config, facts, few_shot, examples, reader.texts)
-    records = _make_records(config, facts, examples, scores, weak_probs, few_shot, own)
-    tables.write(output_path, records, suffix, columns_of(records))
-    return records
+        scores = _score(asked.reader, config)
+    few_shot = None
+    if (model := asked.language_model) is not None:
+        few_shot = _once(
+            known,
+            ("few-shot", model.folder, facts.few_shot),
+            lambda: _answer(model, student, config, asked.reader.tokenizer, asked.examples),
+        )
+    own = _own_labels(config, facts, few_shot, asked.examples, asked.reader.texts)
+    return _make_records(config, facts, asked.examples, scores, weak_probs, few_shot, own)
+
+
+def _once(known: dict[Hashable, Any], key: Hashable, make: Callable[[], Any]) -> Any:
+    if key not in known:
+        known[key] = make()
+    return known[key]
 
 
 def _together(of_members: list[np.ndarray], config: ml_collections.ConfigDict) -> np.ndarray | None:

@@ -57,34 +57,79 @@ class _Model(NamedTuple):
     tokenizer: tokenizers.Tokenizer
 
 
+class Asked(NamedTuple):
+    """A model with the prompts of N questions, before any device work.
+
+    Attributes:
+        model: what reads them.
+        base: folder of the pretrained model, None where all was trained.
+        split: the questions, those that do not fit too.
+        asked: those that do, with their variations.
+        labels: of each question, which here has none.
+        notes: what a reader of the answers has to know.
+    """
+
+    student: students.Student
+    config: ml_collections.ConfigDict
+    model: _Model
+    base: pathlib.Path | None
+    split: splits_lib.WrittenSplit
+    asked: writing.Asked
+    how: writing.Answering
+    labels: list[None]
+    notes: list[str]
+
+
 def write(
     student: students.Student,
     input_path: os.PathLike | str,
     output_path: os.PathLike | str,
-    *,
-    base: os.PathLike | str | None = None,
-    tokenizer: os.PathLike | str | None = None,
-    variations: int | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Writes the answer to each question of a file, in their order: all of them, or nothing.
 
     Args:
-        student: any trained model of a run whose models write, the weak one too.
-        input_path: questions as `data.written_files.read` takes them.
+        student, input_path, options: as `prepare` takes them.
         output_path: as for `predictions.write`.
-        base, tokenizer: folders of the pretrained model, which is needed where only a part was trained, and of its
-            tokenizer's files; default where the run found them.
-        variations: N, of each question; 0 for none; default that of the run.
 
     Returns:
-        A record of each question: example_id, question, text, answer, letter, conflicts, finish, log_prob, entropy,
-        s_prob, agreeing, variations and majority, as docs/reliability.md describes them.
+        The records of `answer`.
 
     Raises:
         UserError: a file, a folder, a model or a question is not fit, before any device work; or the trained model is
             damaged.
     """
-    facts, suffix = student.facts, tables.check_output(input_path, output_path)
+    suffix = tables.check_output(input_path, output_path)
+    asked = prepare(student, input_path, **options)
+    for note in asked.notes:
+        print(f"note: {note}", flush=True)
+    compilation_cache.enable()
+    records = answer(asked)
+    tables.write(output_path, records, suffix, COLUMNS)
+    return records
+
+
+def prepare(
+    student: students.Student,
+    input_path: os.PathLike | str,
+    *,
+    base: os.PathLike | str | None = None,
+    tokenizer: os.PathLike | str | None = None,
+    variations: int | None = None,
+) -> Asked:
+    """Reads questions, and checks the model that is asked.
+
+    Args:
+        student: any trained model of a run whose models write, the weak one too.
+        input_path: questions as `data.written_files.read` takes them.
+        base, tokenizer: folders of the pretrained model, which is needed where only a part was trained, and of its
+            tokenizer's files; default where the run found them.
+        variations: N, of each question; 0 for none; default that of the run.
+
+    Raises:
+        UserError: a file, a folder, a model or a question is not fit.
+    """
+    facts = student.facts
     if facts.written.has_own_code:
         raise UserError(
             f"the task {facts.task} asks and reads answers by code of its own, which the model is kept without: ask it "
@@ -100,19 +145,36 @@ def write(
     folder = None if facts.trained == "all" else student_models.find_base(student, base)
     how = writing.Answering(by=facts.written.by, max_new_tokens=facts.written.max_new_tokens)
     fits = _fits(model, split, plan, how, found)
-    for note in found.notes:
-        print(f"note: {note}", flush=True)
-    compilation_cache.enable()
     asked = writing.Asked(split.only(fits), [plan[i] for i in np.flatnonzero(fits)])
-    answered = _answer_all(asked.split, _ask(student, model, folder, asked, how, config), config)
+    return Asked(student, config, model, folder, split, asked, how, [None] * len(split), found.notes)
+
+
+def answer(given: Asked, known: Any = None) -> list[dict[str, Any]]:
+    """What is answered to each question.
+
+    Returns:
+        A record of each question: example_id, question, text, answer, letter, conflicts, finish, log_prob, entropy,
+        s_prob, agreeing, variations and majority, as docs/reliability.md describes them.
+
+    Raises:
+        UserError: the trained model is damaged.
+    """
+    del known  # no other model is asked
+    asked, config = given.asked, given.config
+    of_each = _ask(given.student, given.model, given.base, asked, given.how, config)
+    answered = _answer_all(asked.split, of_each, config)
     not_asked = dict.fromkeys(next(iter(answered.values()))) | {"finish": _TOO_LONG}
-    records = [
+    return [
         {"example_id": question.question_id, "question": question.text}
         | answered.get(question.question_id, not_asked)
-        for question in split.questions
+        for question in given.split.questions
     ]
-    tables.write(output_path, records, suffix, COLUMNS)
-    return records
+
+
+def columns_of(records: Sequence[dict[str, Any]]) -> tables.Columns:
+    """Of a table of records."""
+    del records  # the same of all
+    return COLUMNS
 
 
 def _plan(
