@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -131,11 +131,7 @@ def run(
             return
         values = flags.FlagValues()
         define_flags(values)
-        sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides
-        try:
-            guard(lambda: _parse(values, sys.argv))
-        finally:
-            sys.argv = sys_argv
+        guard(lambda: _parse(values, ["", *argv]))
         guard(lambda: work(values))
 
 
@@ -227,7 +223,8 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
         raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
     sys.modules.pop("config_config", None)  # the config file of an earlier call, under ml_collections' name
     try:
-        rest = values(argv)
+        with _as_arguments(argv):
+            rest = values(argv)
         config = values.config if "config" in values else None
         # A file that could not be read is reported at the first use of its config.
         keys = None if config is None else config_lib.dotted_keys(config)
@@ -257,6 +254,16 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return rest
+
+
+@contextlib.contextmanager
+def _as_arguments(argv: list[str]) -> Iterator[None]:
+    """These as those of the process, where ml_collections looks for the keys that are set."""
+    given, sys.argv = sys.argv, argv
+    try:
+        yield
+    finally:
+        sys.argv = given
 
 
 def _check_text(argv: list[str]) -> None:

@@ -207,7 +207,8 @@ def parse_option(text: str) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return tuple(map(parse_option, filter(None, text.split(",")))) if "," in text else text
-    return tuple(value) if isinstance(value, list) else value
+    value = tuple(value) if isinstance(value, list) else value
+    return value if isinstance(value, (int, float, str, tuple)) else text
 
 
 def type_of(key: str) -> type:

@@ -180,7 +180,7 @@ def test_the_example_works_as_a_plugin(registrations, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     config = config_lib.default_config()
     config.plugins, config.methods = ("my_methods",), ("finetune", "jeffreys")
-    plugins.load(config.plugins)
+    plugins.load(config)
     del sys.modules["my_methods"]
     plugins.check_methods(config)
     own = objectives.make_objective(config, registry.METHODS["jeffreys"])
@@ -194,7 +194,7 @@ def plugin(tmp_path, monkeypatch):
 
     def load(name: str) -> None:
         (tmp_path / f"{name}.py").write_text(example(f"{name}.py"))
-        plugins.load((name,))
+        plugins.import_modules((name,))
         monkeypatch.delitem(sys.modules, name)
 
     with mock.patch.dict(tasks.TASKS), mock.patch.dict(model_registry.FAMILIES):
