@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130  # as shells give it
 EXIT_READER_GONE = 141  # likewise, of a process that SIGPIPE ended
 _ENDS = (EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_READER_GONE, preemption.EXIT_STATUS)  # without a traceback
 _OVERRIDE = "config."
+_AXES = "sweep.settings"
 # The flags of all commands that take a place, and what is taken.
 _PLACES = {
     "workdir": places.FOLDER,
@@ -349,15 +350,20 @@ def _overridden(argument: str) -> str | None:
 def _take_own(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
     """Takes out of the arguments what the flags know no value of.
 
-    That is `--config.KEY=None`, for keys that may be null, and all of `--config.method_options`, whose keys are free.
+    That is `--config.KEY=None`, for keys that may be null, all of `--config.method_options`, whose keys are free, and
+    axes of `--config.sweep.settings`, of which there may be several.
 
     Returns:
-        The other arguments, and the values of these keys: of several the last.
+        The other arguments, and the values of these keys: of several, axes apart, the last.
     """
     rest, values, index = [], {}, 0
     while index < len(argv):
         argument, key = argv[index], _overridden(argv[index])
         taken = 1
+        if key == _AXES and re.match(r"[\w.]+=", axis := argument.partition("=")[2]):
+            values[key] = (*values.get(key, ()), axis)
+            index += 1
+            continue
         if key and (config_lib.is_option(key) or config_lib.may_be_null(key)):
             _, equals, value = argument.partition("=")
             if not equals and index + 1 < len(argv):

@@ -123,3 +123,11 @@ def test_options_are_axes_of_a_sweep():
     ]
     assert cells[0].name == "method_options.own.beta=1,method_options.own.levels=1x2,p_ik.gamma=0.5"
     assert len({cell.name for cell in cells}) == len({cell.config_hash for cell in cells}) == 18
+
+
+def test_axes_of_a_sweep_on_the_command_line(parse):
+    axes = ("method_options.own.beta=1,2", "p_ik.gamma=0.5,0.7")
+    plain = [f"--config.sweep.settings={axis}" for axis in axes]
+    assert parse(*plain).sweep.settings == parse(f"--config.sweep.settings={axes}").sweep.settings == axes
+    assert parse(plain[0]).sweep.settings == axes[:1]
+    assert parse("--config.sweep.settings=").sweep.settings == ()
