@@ -254,15 +254,14 @@ def test_the_label_rule_with_a_state_of_the_guide(registrations, plugin):
 
 
 def test_the_row_weights_of_the_guide(registrations, plugin):
-    with mock.patch.dict(row_weights.ROW_WEIGHTS):
-        plugin("my_weights")
-        answers = [[1, 1, 1, 0], [1, 0, 0, 1], [None, None, None, None], [2]]
-        inputs = row_weights.RowInputs(list("abcd"), answers, lambda purpose, key: 0.5)
-        for least, expected in ((0.5, [1, 0, 0, 0]), (0.3, [1, 1, 0, 0])):
-            found = row_weights.get("agreed", least=least)(inputs)
-            row_weights.check_rows(found, list(map(len, answers)))
-            np.testing.assert_array_equal(found.weights[:, 0], expected)
-            assert not found.weights[:, 1:].any()
+    plugin("my_weights")
+    answers = [[1, 1, 1, 0], [1, 0, 0, 1], [None, None, None, None], [2]]
+    inputs = row_weights.RowInputs(list("abcd"), answers, lambda purpose, key: 0.5)
+    for least, expected in ((0.5, [1, 0, 0, 0]), (0.3, [1, 1, 0, 0])):
+        found = row_weights.get("agreed", least=least)(inputs)
+        row_weights.check_rows(found, list(map(len, answers)))
+        np.testing.assert_array_equal(found.weights[:, 0], expected)
+        assert not found.weights[:, 1:].any()
 
 
 def test_the_signatures_of_the_guide_are_of_registries_that_there_are():
@@ -378,17 +377,18 @@ def test_the_table_of_models_is_whole():
 
 @pytest.mark.slow
 def test_the_example_method_runs_and_its_code_is_part_of_its_key(tmp_path):
-    def run(code: str) -> str:
+    def run(code: str, *arguments: str) -> str:
         (tmp_path / "my_config.py").write_text(code)
         command = [sys.executable, "-m", "selw2s_jax.main", "--config=my_config.py", "--workdir=run"]
         return subprocess.run(
-            [*command, "--config.data.num_train=128", "--config.data.num_test=21"],
+            [*command, "--config.data.num_train=128", "--config.data.num_test=21", *arguments],
             cwd=tmp_path, capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
 
     first = run(my_config())
     assert re.search(r"^jeffreys +\d+\.\d\d", first, re.MULTILINE)
     assert ", 0 to run" in run(my_config())
-    edited = run(my_config().replace("1e-6", "1e-5"))
     # The student and its evaluation; nothing else depends on the loss.
+    assert ", 2 to run" in run(my_config(), "--config.method_options.jeffreys.beta=0.8", "--dry_run")
+    edited = run(my_config().replace("1e-6", "1e-5"))
     assert ", 2 to run" in edited
