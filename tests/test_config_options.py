@@ -17,6 +17,7 @@ TEXTS = {
     "3": 3, "3.5": 3.5, "1e-3": 1e-3, "true": True, "False": False, "none": None, "mean": "mean", "'3'": "3",
     "a b": "a b", "a/b.json": "a/b.json", "1,2": (1, 2), "(1, 2.5)": (1, 2.5), "a,b": ("a", "b"), "[1]": (1,),
     "'a,b'": "a,b", "": "", "-1": -1, "1-2": "1-2", "{}": "{}",
+    "{[1]: 2}": "{[1]: 2}", "1if x": "1if x", "(" * 300: "(" * 300, ",": (), "9" * 5000: "9" * 5000,
 }  # fmt: skip
 
 
@@ -98,6 +99,10 @@ def test_options_from_python():
     for wrong, words in (
         ({"own": 3}, "config.method_options.own is no option of a method"),
         ({"own": {"beta": {"a": 1}}}, "config.method_options.own.beta.a is no option of a method"),
+        (
+            {"own": {"beta": [1.0, float("inf")]}},
+            "config.method_options.own.beta=inf must be a finite number",
+        ),
         ({"own": {"beta": object()}}, "holds a object: give a number, a text, a truth value or a tuple"),
         ({"own": {"beta": "a\0"}}, "holds a NUL character"),
         ({"own": {"beta": 1 << 2000}}, "is a number of 2001 bits"),
@@ -105,6 +110,11 @@ def test_options_from_python():
         config.method_options = wrong
         with pytest.raises(UserError, match=words):
             config_lib.validate(config)
+
+
+def test_no_option_is_a_default():
+    assert config_lib.is_default("graph.tau", 0.1) and not config_lib.is_default("graph.tau", 0.2)
+    assert not config_lib.is_default("method_options.own.beta", None)
 
 
 def test_options_are_axes_of_a_sweep():
