@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130  # as shells give it
 EXIT_READER_GONE = 141  # likewise, of a process that SIGPIPE ended
 _ENDS = (EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_READER_GONE, preemption.EXIT_STATUS)  # without a traceback
 _OVERRIDE = "config."
+_AXES = "sweep.settings"
 # The flags of all commands that take a place, and what is taken.
 _PLACES = {
     "workdir": places.FOLDER,
@@ -162,11 +163,7 @@ def run(
             return
         values = flags.FlagValues()
         define_flags(values)
-        sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides
-        try:
-            guard(lambda: _parse(values, sys.argv))
-        finally:
-            sys.argv = sys_argv
+        guard(lambda: _parse(values, ["", *argv]))
         guard(lambda: work(values))
 
 
@@ -251,19 +248,20 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     _check_text(argv)
     argv = [_with_home(argument) for argument in argv]
     _check_override_keys(argv)
-    argv, nulls = _take_nulls(argv)
+    argv, taken = _take_own(argv)
     path = _config_path(argv)
     places.check(path or None, "--config", "a config file of this machine")
     if path and not pathlib.Path(path).is_file():
         raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
     sys.modules.pop("config_config", None)  # the config file of an earlier call, under ml_collections' name
     try:
-        rest = values(argv)
+        with _as_arguments(argv):
+            rest = values(argv)
         config = values.config if "config" in values else None
         # A file that could not be read is reported at the first use of its config.
         keys = None if config is None else config_lib.dotted_keys(config)
-        for key in nulls if keys else ():
-            config_lib.put(config, key, None)
+        for key, value in taken.items() if keys else ():
+            config_lib.put(config, key, value)
     except UserError:
         raise
     except Exception as error:
@@ -288,6 +286,16 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return rest
+
+
+@contextlib.contextmanager
+def _as_arguments(argv: list[str]) -> Iterator[None]:
+    """These as those of the process, where ml_collections looks for the keys that are set."""
+    given, sys.argv = sys.argv, argv
+    try:
+        yield
+    finally:
+        sys.argv = given
 
 
 def _check_text(argv: list[str]) -> None:
@@ -370,27 +378,40 @@ def _overridden(argument: str) -> str | None:
     return name.removeprefix(_OVERRIDE).partition("=")[0]
 
 
-def _take_nulls(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Takes `--config.KEY=None` out of the arguments, for keys that may be null: the flags know no such value.
+def _take_own(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Takes out of the arguments what the flags know no value of.
+
+    That is `--config.KEY=None`, for keys that may be null, all of `--config.method_options`, whose keys are free, and
+    axes of `--config.sweep.settings`, of which there may be several.
 
     Returns:
-        The other arguments, and the keys that have no value in the end: the last of several counts.
+        The other arguments, and the values of these keys: of several, axes apart, the last.
     """
-    rest, nulls, index = [], {}, 0
+    rest, values, index = [], {}, 0
     while index < len(argv):
         argument, key = argv[index], _overridden(argv[index])
         taken = 1
-        if key and config_lib.may_be_null(key):
+        if key == _AXES and re.match(r"[\w.]+=", axis := argument.partition("=")[2]):
+            values[key] = (*values.get(key, ()), axis)
+            index += 1
+            continue
+        if key and (config_lib.is_option(key) or config_lib.may_be_null(key)):
             _, equals, value = argument.partition("=")
             if not equals and index + 1 < len(argv):
                 value, taken = argv[index + 1], 2
-            nulls[key] = config_lib.is_null(value)
-            if nulls[key]:
+            values.pop(key, None)
+            if config_lib.is_option(key):
+                if not equals:
+                    raise UserError(f"{argument} has no value: give it as {argument}=VALUE")
+                values[key] = config_lib.parse_option(value)
+            elif config_lib.is_null(value):
+                values[key] = None
+            if key in values:
                 index += taken
                 continue
         rest += argv[index : index + taken]
         index += taken
-    return rest, [key for key, is_null in nulls.items() if is_null]
+    return rest, values
 
 
 def _expected_type(message: str) -> str:

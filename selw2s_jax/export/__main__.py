@@ -64,7 +64,7 @@ def _run(values: flags.FlagValues) -> None:
         upload.check_name(values.push_to_hub)
     student = students.find(**cli.student_name(values))
     if student.config.family not in registry.FAMILIES:  # one of the user's own
-        plugins.load(student.run_config.get("plugins", ()))
+        plugins.import_modules(student.run_config.get("plugins", ()))
     output, repo_id = values.output, values.push_to_hub
     if repo_id:  # before the work: who may not write there learns it now
         exports.check_output(output)

@@ -276,7 +276,7 @@ def _make_records(
 def _read_config(student: students.Student) -> ml_collections.ConfigDict:
     """The config of a student's run; its plugins are imported."""
     config = run_config.read(student)
-    plugins.load(config.plugins)
+    plugins.load(config)
     _method_name(student.facts)
     if not student.facts.has_class_head:
         config.self_label.source = "fewshot"  # it has no class of its own

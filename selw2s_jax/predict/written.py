@@ -137,7 +137,7 @@ def prepare(
         )
     config, found = run_config.read(student), doubts.Found()
     if student.config.family not in registry.FAMILIES:  # one of the user's own
-        plugins.load(config.plugins)
+        plugins.load(config)
     questions = written_files.read(input_path, facts.written.task, found=found)
     split = splits_lib.WrittenSplit(facts.written.task, questions)
     plan = _plan(split, config, facts.seed, variations, found)

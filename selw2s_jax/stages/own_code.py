@@ -1,9 +1,12 @@
 """The code of a user's own parts, as a stage's key holds it: the file of each, and the files of what it imports.
 
-What is installed (in site-packages), Python's own library and this package are not among them.
+In a notebook, whose cells have no file, it is the code of the part's cell, and of the functions and plain values of
+other cells that it names. What is installed (in site-packages), Python's own library and this package are not among
+them, but for the package that the part is of where that is itself installed.
 """
 
 import ast
+import contextlib
 import functools
 import importlib.machinery
 import importlib.util
@@ -19,6 +22,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts
 
 _PACKAGE = __name__.split(".")[0]
+_PLAIN = (bool, int, float, str, bytes, tuple, list, dict, set, type(None))
 
 
 def hashes(**factories: Callable) -> dict[str, str]:
@@ -35,7 +39,7 @@ def hashes(**factories: Callable) -> dict[str, str]:
 
 def _code(role: str, factory: Callable) -> str | list:
     """The source of a part; where it imports files of the user's, with those by name."""
-    source = _source(role, factory)
+    source, is_file = _source(role, factory)
     module = sys.modules.get(factory.__module__)  # a class has no globals of its own
     known = getattr(inspect.unwrap(factory), "__globals__", vars(module) if module else {})
     tree = _parse(source)
@@ -43,22 +47,24 @@ def _code(role: str, factory: Callable) -> str | list:
     names = [*_imports(tree, known.get("__package__")), *_used(tree, known)]
     while names:
         name = names.pop()
-        path = None if name in imported else _own_file(name)
+        path = None if name in imported else _own_file(name, factory.__module__.split(".")[0])
         if path is not None:
             names += _read(name, path, imported)
     del imported[factory.__module__]
+    if not is_file:
+        imported |= _of_other_cells(inspect.unwrap(factory), tree, known)
     return [source, sorted(map(list, imported.items()))] if imported else source
 
 
-def _source(role: str, factory: Callable) -> str:
-    """The whole file that defines a factory, which may use what is beside it; else the factory's own lines."""
+def _source(role: str, factory: Callable) -> tuple[str, bool]:
+    """The whole file that defines a factory, which may use what is beside it; else, and False, its own lines."""
     factory = inspect.unwrap(factory)
     try:
-        return pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8")
+        return pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8"), True
     except (OSError, TypeError):
         pass  # a notebook's cell has no file
     try:
-        return inspect.getsource(factory)
+        return inspect.getsource(factory), False
     except (OSError, TypeError) as error:
         raise UserError(
             f"the source of {role} {factory!r} cannot be read, and stages are kept by it: "
@@ -110,15 +116,43 @@ def _with_parents(name: str) -> Iterator[str]:
 
 def _used(tree: ast.AST, known: dict) -> Iterator[str]:
     """The modules of what code names and has not imported in its own lines, as a cell what other cells did."""
-    for name in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & known.keys():
+    for name in _names(tree) & known.keys():
         value = known[name]
         module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         if isinstance(module, str):
             yield module
 
 
-def _own_file(name: str) -> pathlib.Path | None:
-    """The file of a module of the user's; None of any other, and of what is no module."""
+def _of_other_cells(factory: Callable, tree: ast.AST, known: dict) -> dict[str, str]:
+    """By name the functions and plain values of a notebook that a part's code names, itself or through others."""
+    found: dict[str, str] = {}
+    names = _names(tree) & known.keys()
+    while names:
+        name = names.pop()
+        value = known[name]
+        if name in found or value is factory:
+            continue
+        if isinstance(value, _PLAIN):
+            with contextlib.suppress(ValueError, SyntaxError):  # of what holds more than such values
+                ast.literal_eval(repr(value))
+                found[name] = repr(value)
+        elif getattr(value, "__module__", None) == factory.__module__ and callable(value):
+            with contextlib.suppress(OSError, TypeError):  # of what is made without lines of its own
+                found[name] = inspect.getsource(inspect.unwrap(value))
+                names |= _names(_parse(found[name])) & known.keys()
+    return {f"{factory.__module__}.{name}": code for name, code in found.items()}
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _own_file(name: str, package: str) -> pathlib.Path | None:
+    """The file of a module of the user's; None of any other, and of what is no module.
+
+    Args:
+        package: of the part, whose modules are the user's also where it is installed.
+    """
     if name.split(".")[0] in (_PACKAGE, "__main__", *sys.stdlib_module_names):
         return None
     if name in sys.modules:
@@ -129,7 +163,8 @@ def _own_file(name: str) -> pathlib.Path | None:
     if not isinstance(file, str) or not pathlib.Path(file).is_file():
         return None
     path = pathlib.Path(file).resolve()
-    return None if any(path.is_relative_to(folder) for folder in _installed()) else path
+    is_installed = name.split(".")[0] != package and any(path.is_relative_to(one) for one in _installed())
+    return None if is_installed else path
 
 
 def _find(name: str) -> importlib.machinery.ModuleSpec | None:

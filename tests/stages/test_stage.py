@@ -202,6 +202,40 @@ def test_a_cell_of_a_notebook_has_what_it_names_of_other_modules(write, monkeypa
     assert keys[0] != keys[1]
 
 
+def test_a_cell_of_a_notebook_has_what_it_names_of_other_cells(monkeypatch):
+    def key(scale: int = 1, floor: object = 0.5, unused: int = 0) -> dict[str, str]:
+        cells = [
+            f"SCALE = {scale}\nUNUSED = {unused}\n",
+            f"def floor():\n    return {floor}\n\n\ndef deep(x):\n    return x * SCALE + floor()\n",
+            "def make():\n    return lambda *args: deep(args)\n",
+        ]
+        names = {"__name__": "__main__"}
+        for number, cell in enumerate(cells):
+            name = f"<cell {number}>"
+            exec(compile(cell, name, "exec"), names)
+            monkeypatch.setitem(linecache.cache, name, (len(cell), None, cell.splitlines(True), name))
+        return own_code.hashes(loss=names["make"])
+
+    first = key()
+    assert key(unused=1) == first
+    assert first != key(scale=2) != key(floor=0.25) != first
+
+
+def test_a_key_holds_the_package_of_a_part_also_where_that_is_installed(write, monkeypatch, tmp_path):
+    write(
+        lab____init__="",
+        lab__rules="import helper\nfrom . import sizes\n" + MAKE,
+        lab__sizes="A = 1",
+        helper="",
+    )
+    monkeypatch.setattr(own_code, "_installed", lambda: (tmp_path.resolve(),))
+    first = code_of("lab.rules")
+    write(helper="SCALE = 2")  # of another package, whose version says what it is
+    assert code_of("lab.rules") == first
+    write(lab__sizes="A = 2")
+    assert code_of("lab.rules") != first
+
+
 # Sizes that cannot run, before anything is trained.
 
 
