@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say of the package: the configs in the wheel, and a front page without links to nowhere."""
+"""What pyproject.toml cannot say of the package: the configs in the wheel, a front page without links to nowhere."""
 
 import pathlib
 import re
@@ -13,7 +13,7 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)\s]+)\)")
 
 
 class BuildWithConfigs(build_py.build_py):
-    """Copies configs/ to selw2s_jax/configs, where `--config=qwen` finds them; a checkout has them beside the package."""
+    """Copies configs/ to selw2s_jax/configs, where `--config=qwen` finds them; a checkout has them beside it."""
 
     def run(self):
         super().run()
@@ -37,7 +37,9 @@ def package_page(text: str, repository: str | None, version: str) -> str:
         picture, shown, path = found.groups()
         if repository is None:
             return "" if picture else shown
-        return f"{picture}[{shown}]({repository.rstrip('/')}/{'raw' if picture else 'blob'}/v{version}/{path})"
+        return (
+            f"{picture}[{shown}]({repository.rstrip('/')}/{'raw' if picture else 'blob'}/v{version}/{path})"
+        )
 
     return re.sub(r"\n{3,}", "\n\n", _LINK.sub(link, text))
 

@@ -21,7 +21,9 @@ COMMANDS = {
     "report": _Command("report.__main__", "one page, tables and pictures of runs"),
     "predict": _Command("predict.__main__", "ask a trained student your own questions"),
     "export": _Command("export.__main__", "write a trained model as a Hugging Face folder"),
-    "plan": _Command("plan.__main__", "does a run fit on machines that are not here, and how long does it take?"),
+    "plan": _Command(
+        "plan.__main__", "does a run fit on machines that are not here, and how long does it take?"
+    ),
     "benchmark": _Command("benchmark.__main__", "how fast is it on the devices at hand?"),
     "replay": _Command("replay.__main__", "a finished run's labels under other settings, without training"),
     "preregister": _Command("preregister.__main__", "fix what a study compares before it is run"),

@@ -2,8 +2,8 @@
 
 Rates are the vendors' peaks and no program reaches them. Where one number covers both directions of a link, half of it
 is taken, and where one is of sparse products, half of that. A100, H100, H200 and B200 are those on SXM boards with
-NVSwitch, the PCIe cards of the same name are slower; of A10G, L40S and the GeForce cards the link is their PCIe x16, which
-GeForce cards share with the host's memory, as they do not write to each other's.
+NVSwitch, the PCIe cards of the same name are slower. Of A10G, L40S and GeForce cards the link is PCIe x16; GeForce cards
+send through the host's memory, which takes longer.
 
 `usable_bytes` is what XLA can give to a program:
 
@@ -38,8 +38,8 @@ class Chip:
         hbm_bytes_per_s: peak of reads and writes together.
         interconnect_bytes_per_s: what all links of one chip to its fellows in a node (NVLink) or slice (ICI) send, in
             one direction. `slice_bytes_per_s` says how much of it a TPU slice can use.
-        cores_per_chip: devices that JAX shows for a chip; TPU v4 and v5p join their two cores to one ("megacore"), the two
-            halves of a TPU v7 chip are two devices.
+        cores_per_chip: devices that JAX shows for a chip; TPU v4 and v5p join their two cores to one ("megacore"), the
+            two halves of a TPU v7 chip are two devices.
         source: documents of the vendor.
     """
 

@@ -1,5 +1,7 @@
 """What a plan is made for: `cpu:8`, `a100-80gb:8`, `tpu-v5p:2x2x1`; and the devices that a compiler is given for it.
 
+A card that is not listed is described by one like it: `h100:8,memory=94,tflops=835,bandwidth=3900,link=300`.
+
 No accelerator is needed. TPU programs are compiled by libtpu for a named slice, GPU programs by JAX's CUDA plugin for
 a description of the card, CPU programs for devices that share this machine.
 """
@@ -19,11 +21,18 @@ if TYPE_CHECKING:
 
 _MOST_CPU_DEVICES = 512
 _GPUS_PER_HOST = 8
+# What a user can say of a card: the field of `chips.Chip`, and the unit. memory: GiB that CUDA reports (nvidia-smi).
+_NUMBERS = {
+    "memory": ("hbm_bytes", chips.GIB),
+    "tflops": ("bf16_flops", 1e12),
+    "bandwidth": ("hbm_bytes_per_s", 1e9),
+    "link": ("interconnect_bytes_per_s", 1e9),
+}
 _TPU_NAMES = {"tpu-v7x": "tpu7x"}  # libtpu's, where they are not the end of ours
 
 # Fields of xla/stream_executor/device_description.proto in which the cards differ; values of openxla/xla,
-# xla/backends/gpu/target_config/specs/{a100_sxm_40,a100_sxm_80,h100_sxm,h200,b200}.txtpb. Of cards that it has not: sizes and
-# clocks of the documents in `chips`, limits of their compute capability (CUDA C++ programming guide, "Compute
+# xla/backends/gpu/target_config/specs/{a100_sxm_40,a100_sxm_80,h100_sxm,h200,b200}.txtpb. Of cards that it has not: sizes
+# and clocks of the documents in `chips`, limits of their compute capability (CUDA C++ programming guide, "Compute
 # Capabilities"), beside the specs of a6000 (8.6) and rtx6000pro (12.0).
 _A100 = {
     "core_count": 108,
@@ -54,7 +63,9 @@ _B200 = {
 }
 
 
-def _small(capability: str, cores: int, clock_ghz: float, l2_bytes: int, *, shared_bytes: int = 102400) -> dict:
+def _small(
+    capability: str, cores: int, clock_ghz: float, l2_bytes: int, *, shared_bytes: int = 102400
+) -> dict:
     """A card of compute capability 8.6, 8.9 or 12.0, whose cores hold fewer threads and less shared memory."""
     major, minor = capability.split(".")
     return {
@@ -141,6 +152,7 @@ def parse(text: str | None) -> Target:
     if not text:
         raise UserError(f"--target is missing: give one of {_examples()}")
     name, _, size = text.lower().partition(":")
+    size, *described = size.split(",")
     if name not in chips.CHIPS:
         near = [known for known in chips.CHIPS if name and name in known]
         near = near or difflib.get_close_matches(name, list(chips.CHIPS), n=1, cutoff=0.5)
@@ -151,11 +163,35 @@ def parse(text: str | None) -> Target:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         wanted = "the chips along each side, as 2x2x1" if chip.kind == "tpu" else "a number of devices, as 8"
         raise UserError(f"--target={text} needs {wanted} after the colon: there are {_examples()}")
-    target = Target(text.lower(), chip, tuple(map(int, parts)))
+    target = Target(text.lower(), _with_numbers(chip, described), tuple(map(int, parts)))
     if problem := _problem(target):
         raise UserError(f"--target={text} does not exist: {problem}")
     _check_compiler(target)
     return target
+
+
+def _with_numbers(chip: chips.Chip, described: list[str]) -> chips.Chip:
+    """A card of the same architecture with the user's numbers, `key=value` each."""
+    if described and chip.kind != "gpu":
+        raise UserError(f"--target: {chip.name} is as it is; memory and rates are given of GPUs")
+    changes = {}
+    for item in described:
+        key, _, value = item.partition("=")
+        if key not in _NUMBERS:
+            raise UserError(f"--target: {item!r} is not known; give numbers of {', '.join(_NUMBERS)}")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            raise UserError(f"--target: {item!r} needs a number above 0")
+        field, unit = _NUMBERS[key]
+        changes[field] = number * unit
+    if not changes:
+        return chip
+    if (reported := changes.get("hbm_bytes")) is not None:
+        changes |= {"hbm_bytes": int(reported), "usable_bytes": int(chips.GPU_MEMORY_FRACTION * reported)}
+    return dataclasses.replace(chip, **changes, source=f"the numbers given, else {chip.source}")
 
 
 def _problem(target: Target) -> str | None:
@@ -243,7 +279,7 @@ def make_devices(target: Target) -> "list[jax.Device]":
             hosts = -(-target.num_devices // _GPUS_PER_HOST)
             topology = topologies.get_topology_desc(
                 platform="cuda",
-                target_config=_describe_gpu(target.chip.name),
+                target_config=_describe_gpu(target.chip),
                 topology=f"1x{hosts}x{target.num_devices // hosts}",
             )
         else:
@@ -268,9 +304,11 @@ def _slice_options(target: Target) -> dict:
     return options
 
 
-def _describe_gpu(name: str) -> str:
+def _describe_gpu(chip: chips.Chip) -> str:
     """A GpuTargetConfigProto as text."""
-    fields = _EVERY_GPU | _GPUS[name]
+    fields = _EVERY_GPU | _GPUS[chip.name]
+    if chip.hbm_bytes != chips.CHIPS[chip.name].hbm_bytes:
+        fields |= {"device_memory_size": chip.hbm_bytes}
     described = " ".join(
         f"{field} {value}" if isinstance(value, str) else f"{field}: {value}"
         for field, value in fields.items()
@@ -278,5 +316,5 @@ def _describe_gpu(name: str) -> str:
     return (
         f"gpu_device_info {{ {described} }} runtime_version {{ major: 12 minor: 8 }} "
         'platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } '
-        f'device_description_str: "{name}"'
+        f'device_description_str: "{chip.name}"'
     )

@@ -102,6 +102,7 @@ class Training(NamedTuple):
         num_tokens: that are trained on, over the whole run; None without a tokenizer, and of probes, as the following.
         num_slots: of tokens in all rows, padding included.
         shapes: (rows, tokens) of the micro-batches.
+        mean_share: of the slots that batches of the largest shape have, those that batches have on average.
     """
 
     label: str
@@ -111,6 +112,7 @@ class Training(NamedTuple):
     num_tokens: int | None = None
     num_slots: int | None = None
     shapes: tuple[tuple[int, int], ...] = ()
+    mean_share: float = 1.0
 
 
 class Workload(NamedTuple):
@@ -121,12 +123,14 @@ class Workload(NamedTuple):
         stages: in their order.
         trainings: of the first seed, one for all methods with the same batches; none where data is not at hand.
         missing: what is not at hand, and what is not known for it.
+        ordered: the stages themselves, of all seeds, for `total.of_stages`; none where data is not at hand.
     """
 
     models: dict[str, pretrained.Model]
     stages: tuple[Stage, ...]
     trainings: tuple[Training, ...]
     missing: tuple[str, ...]
+    ordered: tuple[stage_lib.Stage, ...] = ()
 
 
 MakeBatches = Callable[..., batches.TrainBatches]
@@ -173,15 +177,16 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
         found = forms.get(config).prepare(config, workdir)  # with fingerprints of the weights
     experiment = selective.Experiment(config, found)
     stages = _targets(experiment)
+    ordered = stage_lib.in_order(stages, identity=lambda stage: stage.label)
     if not without:
-        for stage in stage_lib.in_order(stages, identity=lambda stage: stage.label):
+        for stage in ordered:
             stage.check()
     if has_keys:
         listed = _list_stages(forms.get(config).experiment(config, found), workdir)
     else:
         listed = _outline(stages, has_data=True)
     trainings = _list_trainings(config, experiment, make_batches)
-    return Workload(models, listed, trainings, tuple(missing))
+    return Workload(models, listed, trainings, tuple(missing), tuple(ordered))
 
 
 def _has_weights(config: ml_collections.ConfigDict, model: pretrained.Model) -> bool:
@@ -299,4 +304,10 @@ def _training(label: str, stage: train.Train, make_batches: MakeBatches) -> Trai
     }
     sizes = {kind: stage.batch_sizes[kind] for kind in sets}
     data = make_batches(stage.model, sets, sizes, stage.num_steps, stage.order_seed)
-    return listed._replace(num_tokens=data.num_tokens, num_slots=data.num_slots, shapes=tuple(data.shapes))
+    largest = max(rows * length for rows, length in data.shapes) * data.num_micro
+    return listed._replace(
+        num_tokens=data.num_tokens,
+        num_slots=data.num_slots,
+        shapes=tuple(data.shapes),
+        mean_share=data.num_slots / (stage.num_steps * largest),
+    )

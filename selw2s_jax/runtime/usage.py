@@ -1,4 +1,4 @@
-"""What a command says of itself, for `--help`: how it is called and what it does, as its docstring has it, and its flags.
+"""What a command says of itself, for `--help`: how it is called and what it does, by its docstring, and its flags.
 
 absl's own flags, some eighty, are left out; `--helpfull` lists them.
 """
@@ -36,7 +36,7 @@ def describe(document: str, values: flags.FlagValues) -> str:
     parts = [part for part in document.strip().split("\n\n") if part]
     call = next(part for part in parts if _CALL.match(part))
     name, arguments = _CALL.match(" ".join(call.replace("\\\n", " ").split())).groups()
-    shown = {flag: value for flag, value in _FLAG.findall(arguments)}
+    shown = dict(_FLAG.findall(arguments))
     needed = [flag for flag, _ in _FLAG.findall(_without_brackets(arguments)) if flag in values]
     others = [flag for flag in values if flag not in needed]
     lines = [_usage(f"selw2s {WORDS.get(name, name)}", arguments), ""]
@@ -45,7 +45,9 @@ def describe(document: str, values: flags.FlagValues) -> str:
         if names:
             lines += [f"{title}:", *(_describe(values[flag], shown.get(flag)) for flag in names)]
     if "config" in values:
-        lines.append(_entry("--config.KEY=VALUE", "Any key of the config, after --config; lists with commas."))
+        lines.append(
+            _entry("--config.KEY=VALUE", "Any key of the config, after --config; lists with commas.")
+        )
     lines += [_entry("--help, --version", "Say this, or the version."), ""]
     return "\n".join([*lines, f"The same: python -m selw2s_jax.{name}"])
 
@@ -61,7 +63,11 @@ def _usage(command: str, arguments: str) -> str:
     held = re.sub(r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\0"), arguments)
     start = f"usage: {command} "
     lines = textwrap.wrap(
-        start + held, _WIDTH, subsequent_indent=" " * len(start), break_on_hyphens=False, break_long_words=False
+        start + held,
+        _WIDTH,
+        subsequent_indent=" " * len(start),
+        break_on_hyphens=False,
+        break_long_words=False,
     )
     return "\n".join(lines).replace("\0", " ")
 
