@@ -2,8 +2,8 @@
 
 Rates are the vendors' peaks and no program reaches them. Where one number covers both directions of a link, half of it
 is taken, and where one is of sparse products, half of that. A100, H100, H200 and B200 are those on SXM boards with
-NVSwitch, the PCIe cards of the same name are slower. Of A10G, L40S and GeForce cards the link is PCIe x16; GeForce cards
-send through the host's memory, which takes longer.
+NVSwitch, the PCIe cards of the same name are slower. Of A10G, L40S and GeForce cards the link is PCIe x16, and GeForce
+cards send through the host's memory, which takes longer.
 
 `usable_bytes` is what XLA can give to a program:
 

@@ -31,7 +31,7 @@ _NUMBERS = {
 _TPU_NAMES = {"tpu-v7x": "tpu7x"}  # libtpu's, where they are not the end of ours
 
 # Fields of xla/stream_executor/device_description.proto in which the cards differ; values of openxla/xla,
-# xla/backends/gpu/target_config/specs/{a100_sxm_40,a100_sxm_80,h100_sxm,h200,b200}.txtpb. Of cards that it has not: sizes
+# xla/backends/gpu/target_config/specs/{a100_sxm_40,a100_sxm_80,h100_sxm,h200,b200}.txtpb. Of cards that it lacks: sizes
 # and clocks of the documents in `chips`, limits of their compute capability (CUDA C++ programming guide, "Compute
 # Capabilities"), beside the specs of a6000 (8.6) and rtx6000pro (12.0).
 _A100 = {
