@@ -78,7 +78,9 @@ class Planner:
         jobs = [job for length, shape in shapes for job in self._jobs(config, work, length, shape)]
         if self._options.search_meshes:
             config = self._choose_mesh(config, work, [job for job in jobs if job.is_main][-1])
-        outcomes = [self._compile(config, job) for job in jobs]
+        outcomes = [
+            self._compile(config, job, f"{number} of {len(jobs)}") for number, job in enumerate(jobs, start=1)
+        ]
         self._say(f"\nper device, in GiB\n{report.memory_table(outcomes)}")
         self._say(f"\n{report.cost_table(outcomes)}")
         for job, outcome in zip(jobs, outcomes, strict=True):
@@ -177,11 +179,11 @@ class Planner:
         has_p_ik_head = objectives.trains_p_ik(config, registry.METHODS[student])
         return [*jobs, score("strong", has_p_ik_head), train("strong", student, shape)]
 
-    def _compile(self, config: ml_collections.ConfigDict, job: _Job) -> compiled.Compiled:
+    def _compile(self, config: ml_collections.ConfigDict, job: _Job, place: str) -> compiled.Compiled:
         program = job.make(self._programs(config))
         key = (program.name, program.model.config, program.mesh, *program[3:8], str(program.costs))
         if key not in self._outcomes:
-            self._say(f"compiling: {program.name}, {program.model.name}, {job.length} tokens")
+            self._say(f"compiling {place}: {program.name}, {program.model.name}, {job.length} tokens")
             self._outcomes[key] = compiled.compile_program(program, self._target)
         return self._outcomes[key]
 

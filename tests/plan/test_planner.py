@@ -17,6 +17,7 @@ from selw2s_jax.experiments import selective
 from selw2s_jax.models import registry
 from selw2s_jax.plan import __main__ as plan_command
 from selw2s_jax.plan import chips, hlo, planner, programs, search, targets, total, workload
+from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import train
 
 QWEN = f"--config={paths.REPO / 'configs' / 'qwen.py'}"
@@ -171,14 +172,14 @@ def test_the_hours_of_a_run_are_the_calls_of_all_its_stages(tmp_path):
     assert sum(len(one.counts) for one in works if one.program == "train") == len(trained)
     chip = dataclasses.replace(chips.CHIPS["h100"], kind="cpu")
     target = targets.Target("h100:1", chip, (1,))
-    found = total.estimated(config, works, work.models, 64, (), made, target)
+    found = total.estimated(config, works[:2], work.models, 64, (), made, target)
     assert found.hours * 3600 == pytest.approx(sum(row.calls * row.call_s for row in found.rows))
     assert found.device_hours == found.hours > 0
     # Of the packed batches, which are not longer than all of 64 tokens each.
     counted = total.as_counted(works, work.trainings)
     assert all(0 < one.share <= 1 and one.shape is not None for one in counted)
     cpu = targets.parse("cpu:1")
-    assert total.estimated(config, works, work.models, 64, (), made, cpu) is None
+    assert total.estimated(config, works[:1], work.models, 64, (), made, cpu) is None
 
 
 @pytest.mark.parametrize("name", ["gpt2", "qwen-14b", "llama-3-8b"])
@@ -252,6 +253,27 @@ def test_without_data_the_stages_are_those_of_the_run(tmp_path, changes):
     outline = workload._outline(targets, has_data=False)
     assert [stage.label for stage in outline] == [stage.label for stage in found.stages]
     assert all(stage.is_done is None and not stage.detail for stage in outline)
+
+
+def test_without_data_steps_are_those_of_the_published_sizes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = planner.cells(tiny_config.make_config(seeds=(0, 1)))[0].config
+    assert workload._published(config) is None  # of generated questions
+    config.data.source, config.data.num_train, config.p_ik.num_train = "hub", 20_000, 500
+    config.data.num_test, config.training.batch_size, config.training.epochs = None, 32, 2.0
+    sizes = workload._published(config)
+    assert sizes == {"half": 5839, "test": 1000, "p_ik": 500, "p_ik_test": config.p_ik.num_test}
+    inputs = workload._without_data(config, workload.find_models(config, tmp_path), sizes)
+    stages = stage_lib.in_order(
+        workload._targets(selective.Experiment(config, inputs)), identity=lambda stage: stage.label
+    )
+    works = {(one.program, one.slot, one.method): one for one in total.of_stages(stages, "selective")}
+    assert works["train", "weak", "supervised"].counts == (2 * 5839 // 32,) * 2
+    assert works["train", "strong", "selective"].counts == (2 * 5839 // 32,) * 2
+    assert sorted(works["score", "weak", ""].counts) == [1000, 1000, 5839, 5839]
+    assert sorted(works["answer", "strong", ""].counts) == [500, 500, 5839, 5839]
+    config.weak.members = ("gpt2", "gpt2")
+    assert workload._published(config) is None
 
 
 @pytest.mark.slow
