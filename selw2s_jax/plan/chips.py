@@ -39,7 +39,8 @@ class Chip:
         interconnect_bytes_per_s: what all links of one chip to its fellows in a node (NVLink) or slice (ICI) send, in
             one direction. `slice_bytes_per_s` says how much of it a TPU slice can use.
         cores_per_chip: devices that JAX shows for a chip; TPU v4 and v5p join their two cores to one ("megacore"), the
-            two halves of a TPU v7 chip are two devices.
+            two halves of a TPU v7 chip are two devices, each with half of its links; what is between them, for which no
+            rate is published, is left out.
         source: documents of the vendor.
     """
 
