@@ -99,7 +99,7 @@ def _work(stage: stage_lib.Stage, student: str) -> tuple[tuple[str, str, str], i
 
 
 def as_counted(works: Sequence[Work], trainings: Sequence[workload.Training]) -> tuple[Work, ...]:
-    """The work with the lengths of the data at hand: shapes of batches of its training, else of one of its model."""
+    """The work with the lengths of the data at hand: of the batches of its training, or of one of its model."""
     found = []
     for work in works:
         same = [one for one in trainings if one.role == work.slot and one.shapes]
@@ -107,8 +107,11 @@ def as_counted(works: Sequence[Work], trainings: Sequence[workload.Training]) ->
         of_kind = [one for one in same if ("p_ik" in one.num_examples) == with_p_ik] or same
         if of_kind:
             one = of_kind[-1]
-            rows, length = max(one.shapes, key=lambda shape: shape[0] * shape[1])
-            work = work._replace(length=length, shape=(rows, length), share=one.mean_share)
+            shape = max(one.shapes, key=lambda shape: shape[0] * shape[1])
+            if work.program == "train":
+                work = work._replace(length=shape[1], shape=shape, share=one.mean_share)
+            else:
+                work = work._replace(length=round(one.mean_length))
         found.append(work)
     return tuple(found)
 

@@ -111,6 +111,7 @@ class Training(NamedTuple):
         num_slots: of tokens in all rows, padding included.
         shapes: (rows, tokens) of the micro-batches.
         mean_share: of the slots that batches of the largest shape have, those that batches have on average.
+        mean_length: tokens of an example on average.
     """
 
     label: str
@@ -121,6 +122,7 @@ class Training(NamedTuple):
     num_slots: int | None = None
     shapes: tuple[tuple[int, int], ...] = ()
     mean_share: float = 1.0
+    mean_length: float | None = None
 
 
 class Workload(NamedTuple):
@@ -355,4 +357,5 @@ def _training(label: str, stage: train.Train, make_batches: MakeBatches) -> Trai
         num_slots=data.num_slots,
         shapes=tuple(data.shapes),
         mean_share=data.num_slots / (stage.num_steps * largest),
+        mean_length=data.num_tokens / (stage.num_steps * sum(sizes.values())),
     )

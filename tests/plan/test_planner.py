@@ -177,7 +177,8 @@ def test_the_hours_of_a_run_are_the_calls_of_all_its_stages(tmp_path):
     assert found.device_hours == found.hours > 0
     # Of the packed batches, which are not longer than all of 64 tokens each.
     counted = total.as_counted(works, work.trainings)
-    assert all(0 < one.share <= 1 and one.shape is not None for one in counted)
+    assert all(0 < one.share <= 1 and (one.shape is not None) == (one.program == "train") for one in counted)
+    assert all(10 < one.length < 200 for one in counted)
     cpu = targets.parse("cpu:1")
     assert total.estimated(config, works[:1], work.models, 64, (), made, cpu) is None
 
