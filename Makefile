@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Which tests, by their marks; one room has them in `.venv/bin/python -m pytest tests/method`.
 MARKERS ?= not slow
 
-.PHONY: env quickstart test test-slow lint format clean
+.PHONY: env quickstart test test-slow lint format docs clean
 
 env: $(VENV)/.complete
 
@@ -34,6 +34,10 @@ lint: env
 format: env
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The page of all keys of the config, from the defaults.
+docs: env
+	$(BIN)/python docs/config_page.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -1,6 +1,6 @@
 """Selective weak-to-strong generalization (arXiv 2511.14166) in JAX and Flax NNX."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def load_model(path, *, param_dtype="float32", compute_dtype="float32", lm_head=True):

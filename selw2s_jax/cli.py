@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from selw2s_jax import config as config_lib
 from selw2s_jax import errors
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import distributed, faults, output, places, preemption, xla_flags
+from selw2s_jax.runtime import distributed, faults, output, places, preemption, shipped, usage, xla_flags
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells give it
@@ -40,10 +40,11 @@ _IN_CONFIG_FILE = "Error whilst parsing config file"  # ml_collections' words fo
 
 def define_config_flag(values: flags.FlagValues) -> None:
     """Defines `--config=FILE[:arguments]` and `--config.KEY=VALUE`."""
+    names = ", ".join(shipped.configs())
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Config file, as configs/qwen.py or configs/qwen.py:weak=qwen-1.8b,smoke.",
+        f"Config file, or the name of a shipped one ({names}); arguments after a colon: qwen:weak=qwen-1.8b,smoke.",
         flag_values=values,
         lock_config=True,
     )
@@ -148,15 +149,17 @@ def run(
     *,
     starts_devices: bool = True,
 ) -> None:
-    """Parses the command line and does the command's work, both as `guard` does.
+    """Parses the command line and does the command's work, both as `guard` does; or says what --help or --version asks.
 
     Args:
         define_flags: defines the flags of the command.
-        work: does what their values say.
+        work: does what their values say; a function of the command's module, whose docstring is the help.
         argv: arguments, flags only; by default those of this process, which the command then is.
         starts_devices: whether the work starts JAX's devices, whose settings are then checked before.
     """
     with output.standard_streams():
+        if guard(lambda: _answer(define_flags, work, sys.argv[1:] if argv is None else argv)):
+            return
         if argv is None:
             define_flags(flags.FLAGS)
             _run_process(work, starts_devices)
@@ -165,6 +168,21 @@ def run(
         define_flags(values)
         guard(lambda: _parse(values, ["", *argv]))
         guard(lambda: work(values))
+
+
+def _answer(define_flags: Callable[[flags.FlagValues], None], work: Callable, arguments: list[str]) -> bool:
+    """Says what the arguments ask about the command itself, if they do."""
+    asks_help = usage.asked_for(arguments, usage.HELP)
+    if not asks_help and not usage.asked_for(arguments, usage.VERSION):
+        return False
+    output.end_with_reader()
+    if not asks_help:
+        print(f"selw2s_jax {shipped.version()}")
+        return True
+    values = flags.FlagValues()
+    define_flags(values)
+    print(usage.describe(sys.modules[work.__module__].__doc__, values))
+    return True
 
 
 def _run_process(work: Callable[[flags.FlagValues], None], starts_devices: bool) -> None:
@@ -251,8 +269,10 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     argv, taken = _take_own(argv)
     path = _config_path(argv)
     places.check(path or None, "--config", "a config file of this machine")
-    if path and not pathlib.Path(path).is_file():
-        raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
+    if path:
+        found = str(shipped.find_config(path))
+        argv = _with_config(argv, path, found)
+        path = found
     sys.modules.pop("config_config", None)  # the config file of an earlier call, under ml_collections' name
     try:
         with _as_arguments(argv):
@@ -280,7 +300,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     if keys is None and path:
         raise UserError(f"config {path} could not be read: get_config() returned nothing")
     if keys is None:
-        raise UserError("no config given; pass --config=configs/qwen.py or another config file")
+        raise UserError("no config given; pass --config=qwen or another config, by name or as a file")
     try:
         config_lib.validate(config)
     except UserError as error:
@@ -324,6 +344,20 @@ def _config_path(argv: list[str]) -> str | None:
         if name == "config" and argument.startswith("-"):
             path = re.split(r":(?!//)", value if equals else following, maxsplit=1)[0]
     return path
+
+
+def _with_config(argv: list[str], path: str, found: str) -> list[str]:
+    """The arguments, with the file that was found for the config where they name it."""
+    changed = list(argv)
+    for index, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name.lstrip("-") != "config" or not argument.startswith("-"):
+            continue
+        if equals and value.startswith(path):
+            changed[index] = f"{name}={found}{value.removeprefix(path)}"
+        elif not equals and index + 1 < len(argv) and argv[index + 1].startswith(path):
+            changed[index + 1] = found + argv[index + 1].removeprefix(path)
+    return changed
 
 
 def _describe(error: BaseException, path: str | None) -> str:

@@ -19,6 +19,7 @@ FLOORS = (
     ("run",),
     ("main", "report", "predict", "export", "plan", "replay", "preregister"),
     ("benchmark", "exports", "__init__"),
+    ("__main__",),
 )
 # What a room may import of the package, where that is less than all of the floors below it.
 NOTHING_BUT = {
@@ -167,7 +168,8 @@ def test_imports_have_no_circle():
 
 
 def test_the_top_is_small():
-    assert len([module for module in SOURCES if "." not in module and SOURCES[module].parent == PACKAGE]) <= 7
+    modules = [module for module in SOURCES if "." not in module and SOURCES[module].parent == PACKAGE]
+    assert len(modules) <= 8  # with __main__, which Python wants there
 
 
 def test_packages_import_nothing_when_imported():

@@ -15,11 +15,17 @@ _CHIPS = {
     "NVIDIA A100-SXM4-80GB": "a100-80gb",
     "NVIDIA H100 80GB HBM3": "h100",
     "NVIDIA H200": "h200",
+    "NVIDIA B200": "b200",
+    "NVIDIA A10G": "a10g",
+    "NVIDIA L40S": "l40s",
+    "NVIDIA GeForce RTX 4090": "rtx-4090",
+    "NVIDIA GeForce RTX 5090": "rtx-5090",
     "TPU v4": "tpu-v4",
     "TPU v5 lite": "tpu-v5e",
     "TPU v5": "tpu-v5p",
     "TPU v5p": "tpu-v5p",
     "TPU v6 lite": "tpu-v6e",
+    "TPU7x": "tpu-v7x",
 }
 _WIDTHS = {"cpu": 1536}
 _OTHER_WIDTH = 8192

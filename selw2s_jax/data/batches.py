@@ -249,7 +249,7 @@ class _Steps:
             )
             for kind, examples in sets.items()
         }
-        self._num_micro = num_micro
+        self.num_micro = num_micro
         self._column_shapes = _joint_shapes(sets.values())
 
     def example_ids(self, step: int) -> list[str]:
@@ -258,9 +258,9 @@ class _Steps:
 
     def _members(self, step: int) -> list[list[tuple[int, int]]]:
         """(kind, index) of each slot of each micro-batch."""
-        members: list[list[tuple[int, int]]] = [[] for _ in range(self._num_micro)]
+        members: list[list[tuple[int, int]]] = [[] for _ in range(self.num_micro)]
         for kind, order in self._orders.items():
-            for micro, chunk in enumerate(np.split(order.indices(step), self._num_micro)):
+            for micro, chunk in enumerate(np.split(order.indices(step), self.num_micro)):
                 members[micro].extend((kind, int(index)) for index in chunk)
         return members
 
@@ -268,7 +268,7 @@ class _Steps:
         self, step: int, members: list[list[tuple[int, int]]], num_rows: int, row_length: int
     ) -> Batch:
         """The batch of a step whose rows are still empty."""
-        batch = _empty(self._num_micro, num_rows, row_length, len(members[0]), self._column_shapes)
+        batch = _empty(self.num_micro, num_rows, row_length, len(members[0]), self._column_shapes)
         columns = {kind: examples.columns_at(step) for kind, examples in self._sets.items()}
         for micro, slots in enumerate(members):
             batch.kind[micro], batch.index[micro] = np.transpose(slots)

@@ -13,9 +13,9 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     # an answer (Reliability-Aware Alignment).
     config.supervision = "class_head"
     config.task = "sciq"  # a registered task, or any name with data.train_file
-    config.methods = ("finetune", "selective")
+    config.methods = ("finetune", "selective")  # students; the weak model and the ceiling always run
     config.plugins = ()  # modules to import, "package.module", that register parts of your own
-    config.seeds = (0, 1, 2)
+    config.seeds = (0, 1, 2)  # base seeds, each a run of everything
     # Axes of a sweep; the run is their product. An empty one leaves what the rest of the config says.
     config.sweep = dict(
         tasks=(),

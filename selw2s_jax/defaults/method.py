@@ -22,7 +22,7 @@ def _add_p_ik(config: ml_collections.ConfigDict) -> None:
         data=placeholder(str),  # arc: easy+challenge | easy | challenge
         file=placeholder(str),  # a user's own file instead of the task's train split
         num_train=placeholder(int),  # null: all
-        gamma=0.8,
+        gamma=0.8,  # P(IK) above which a row keeps the strong model's own label
         weight=1.0,  # lambda of Eq. 4
         batch_size=placeholder(int),  # null: training.batch_size
         num_samples=1,  # sampled answers per question; the target is the share that is right
@@ -44,8 +44,8 @@ def _add_labels(config: ml_collections.ConfigDict) -> None:
     config.self_label = dict(
         source="fewshot",  # fewshot | class_head | file | a label source of your own, by name
         file=placeholder(str),  # for source=file: JSONL of {example_id, label}
-        soft=False,
-        num_shots=4,
+        soft=False,  # False: labels of 0 and 1; True: the probability that was answered
+        num_shots=4,  # solved problems in the prompt
     )
     # Of few-shot prompts, whose answers are those of the strong model: a dialogue by its chat template (on), plain text
     # (off), or the former where it has one and its name says instruct, chat or it (auto).
@@ -71,9 +71,17 @@ def _add_labels(config: ml_collections.ConfigDict) -> None:
         disagreement_by="votes",
         disagreement_above=0.0,
     )
-    # over: with whose labels a label is averaged: batch, by the student's present embeddings; or set, the whole half,
-    # by those of the model as it was pretrained, which smooths `posterior` too.
-    config.graph = dict(alpha=0.9, tau=0.1, normalize=True, center=False, include_self=True, over="batch")
+    # Of the graph that smooths weak labels.
+    config.graph = dict(
+        alpha=0.9,  # weight of a row's own label; 1: nothing is smoothed
+        tau=0.1,  # temperature of the softmax over similarities
+        normalize=True,  # embeddings to length 1
+        center=False,  # embeddings around their mean
+        include_self=True,  # whether a row is a neighbour of itself
+        # With whose labels a label is averaged: batch, by the student's present embeddings; or set, the whole half, by
+        # those of the model as it was pretrained, which smooths `posterior` too.
+        over="batch",
+    )
 
 
 def _add_teachers(config: ml_collections.ConfigDict) -> None:

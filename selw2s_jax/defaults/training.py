@@ -7,7 +7,7 @@ from ml_collections.config_dict import placeholder
 def add_keys(config: ml_collections.ConfigDict) -> None:
     """Adds the sections."""
     config.training = dict(
-        batch_size=32,
+        batch_size=32,  # examples of the task in a step
         micro_batch_size=placeholder(int),  # examples of each kind in one pass; null: the whole batch
         epochs=2.0,
         learning_rate=placeholder(float),  # null: each model's own default
@@ -17,7 +17,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         eps=1e-8,
         weight_decay=0.0,  # decoupled, of adamw and adafactor
         schedule="cosine",  # cosine | linear | constant
-        warmup_steps=0,
+        warmup_steps=0,  # over which the learning rate rises from 0
         clip_norm=placeholder(float),  # largest global norm of a gradient; null: not clipped
         trained="all",  # all | heads (a linear probe) | lora (heads and low-rank adapters); the rest stays as it was
         match_steps=False,  # of completions: all students take the steps of one row for each question
@@ -30,7 +30,11 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         # attention, mlp: all of their weights, biases apart; q, k, v, ...: single ones
         targets=("attention",),
     )
-    config.precision = dict(param_dtype="float32", compute_dtype="bfloat16", moment_dtype="float32")
+    config.precision = dict(
+        param_dtype="float32",  # float32 | bfloat16, of parameters that are trained
+        compute_dtype="bfloat16",  # float32 | bfloat16
+        moment_dtype="float32",  # float32 | bfloat16, of Adam
+    )
     # (data, fsdp, tensor) of the strong model; null: all devices on fsdp. The weak model's is folded where it must be.
     config.mesh = dict(
         shape=placeholder(tuple),
@@ -47,8 +51,8 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         held_out=0.0,  # share of the student's half that no model is trained on: early stopping by its weak labels
     )
     config.execution = dict(
-        remat="full",  # full | dots | none
-        attention="xla",  # xla | cudnn
+        remat="full",  # what the backward pass computes again: full | dots (all but products) | none
+        attention="xla",  # xla | cudnn (GPUs)
         train_shapes=6,  # shapes of packed rows that a training run compiles at most
         score_tokens=16_384,  # tokens in one scoring or evaluation batch
     )

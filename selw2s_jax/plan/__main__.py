@@ -19,7 +19,8 @@ def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "target",
         None,
-        "What the run is planned for: a100-80gb:8, tpu-v5p:2x2x1, cpu:8; an unknown one lists them.",
+        "What the run is planned for: a100-80gb:8, tpu-v5p:2x2x1, cpu:8; an unknown one lists them. A card like a "
+        "listed one: h100:8,memory=94,tflops=835,bandwidth=3900,link=300 (GiB reported, bfloat16 TFLOP/s, GB/s).",
         flag_values=values,
     )
     flags.DEFINE_string(

@@ -1,7 +1,9 @@
 """The accelerators that a plan can be made for: memory, peak rates, and the TPU slices that exist.
 
 Rates are the vendors' peaks and no program reaches them. Where one number covers both directions of a link, half of it
-is taken. GPUs are those on SXM boards with NVSwitch; the PCIe cards of the same name are slower.
+is taken, and where one is of sparse products, half of that. A100, H100, H200 and B200 are those on SXM boards with
+NVSwitch, the PCIe cards of the same name are slower. Of A10G, L40S and GeForce cards the link is PCIe x16, and GeForce
+cards send through the host's memory, which takes longer.
 
 `usable_bytes` is what XLA can give to a program:
 
@@ -26,7 +28,7 @@ GPU_MEMORY_FRACTION = 0.9
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One accelerator.
+    """One accelerator, as JAX shows it: of a chip with several devices, one of these.
 
     Attributes:
         kind: "gpu", "tpu" or "cpu".
@@ -36,7 +38,9 @@ class Chip:
         hbm_bytes_per_s: peak of reads and writes together.
         interconnect_bytes_per_s: what all links of one chip to its fellows in a node (NVLink) or slice (ICI) send, in
             one direction. `slice_bytes_per_s` says how much of it a TPU slice can use.
-        cores_per_chip: devices that JAX shows for a chip; TPU v4 and v5p join their two cores to one ("megacore").
+        cores_per_chip: devices that JAX shows for a chip; TPU v4 and v5p join their two cores to one ("megacore"), the
+            two halves of a TPU v7 chip are two devices, each with half of its links; what is between them, for which no
+            rate is published, is left out.
         source: documents of the vendor.
     """
 
@@ -58,11 +62,13 @@ def _gpu(name, sold_gib, reported_gib, bf16_flops, hbm_bytes_per_s, interconnect
     )
 
 
-def _tpu(name, sold_gib, usable_gib, bf16_flops, hbm_bytes_per_s, interconnect_bytes_per_s, source) -> Chip:
+def _tpu(
+    name, sold_gib, usable_gib, bf16_flops, hbm_bytes_per_s, interconnect_bytes_per_s, source, *, devices=1
+) -> Chip:
+    """Numbers are of one device, of which a chip has so many."""
     hbm_bytes, usable_bytes = int(sold_gib * GIB), int(usable_gib * GIB)
-    return Chip(
-        name, "tpu", hbm_bytes, usable_bytes, bf16_flops, hbm_bytes_per_s, interconnect_bytes_per_s, 1, source
-    )
+    rates = (bf16_flops, hbm_bytes_per_s, interconnect_bytes_per_s)
+    return Chip(name, "tpu", hbm_bytes, usable_bytes, *rates, devices, source)
 
 
 def _machine_memory() -> int:
@@ -85,10 +91,17 @@ _A100 = (
 )
 _H100 = "NVIDIA H100 Tensor Core GPU (nvidia.com/en-us/data-center/h100), half of the rate with sparsity"
 _H200 = "NVIDIA H200 Tensor Core GPU (nvidia.com/en-us/data-center/h200), half of the rate with sparsity"
+_B200 = "NVIDIA HGX B200 and DGX B200 datasheets (nvidia.com), an eighth, half of the rate with sparsity"
+_A10G = "NVIDIA A10G datasheet (d1.awsstatic.com, a10-datasheet.pdf), link: PCIe 4.0 x16"
+_L40S = "NVIDIA L40S datasheet (nvidia.com/en-us/data-center/l40s), link: PCIe 4.0 x16"
+# The rate of bfloat16 products that are summed in float32, as XLA asks for.
+_RTX_4090 = "NVIDIA Ada GPU Architecture whitepaper (nvidia.com), appendix A, link: PCIe 4.0 x16"
+_RTX_5090 = "NVIDIA RTX Blackwell GPU Architecture whitepaper (nvidia.com), appendix, link: PCIe 5.0 x16"
 _V4 = "docs.cloud.google.com/tpu/docs/v4; links: Jouppi et al. 2023 (arXiv 2304.01433), 6 of 50 GB/s"
 _V5E = "docs.cloud.google.com/tpu/docs/v5e"
 _V5P = "docs.cloud.google.com/tpu/docs/v5p"
 _V6E = "docs.cloud.google.com/tpu/docs/v6e"
+_V7X = "docs.cloud.google.com/tpu/docs/tpu7x (Ironwood), half of a chip"
 
 CHIPS: dict[str, Chip] = {
     chip.name: chip
@@ -97,11 +110,17 @@ CHIPS: dict[str, Chip] = {
         _gpu("a100-80gb", 80, 79.15, 312e12, 2039e9, 300e9, _A100),
         _gpu("h100", 80, 79.10, 989.4e12, 3350e9, 450e9, _H100),
         _gpu("h200", 141, 139.7, 989.4e12, 4800e9, 450e9, _H200),
+        _gpu("b200", 180, 178.35, 2250e12, 8000e9, 900e9, _B200),
+        _gpu("a10g", 24, 21.95, 70e12, 600e9, 32e9, _A10G),
+        _gpu("l40s", 48, 44.39, 362.05e12, 864e9, 32e9, _L40S),
+        _gpu("rtx-4090", 24, 23.52, 165.2e12, 1008e9, 32e9, _RTX_4090),
+        _gpu("rtx-5090", 32, 31.34, 209.5e12, 1792e9, 64e9, _RTX_5090),
         _tpu("tpu-v4", 32, 30.75, 275e12, 1200e9, 300e9, _V4),
         _tpu("tpu-v5e", 16, 15.75, 197e12, 819e9, 200e9, _V5E),
         # The page lists 95 of 96 GiB, the rest being reserved; libtpu's limit lies between.
         _tpu("tpu-v5p", 96, 95.74, 459e12, 2765e9, 600e9, _V5P),
         _tpu("tpu-v6e", 32, 31.25, 918e12, 1638e9, 400e9, _V6E),
+        _tpu("tpu-v7x", 96, 94.75, 1153.5e12, 3690e9, 300e9, _V7X, devices=2),
         _cpu(),
     )
 }
@@ -109,8 +128,13 @@ CHIPS: dict[str, Chip] = {
 # Pages of the sources above, "Configurations". Larger 3D slices are made of cubes of 4x4x4.
 _SLICES_2D = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 _SLICES_3D = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
-_MOST_CHIPS_3D = {"tpu-v4": 4096, "tpu-v5p": 6144}
+_MOST_CHIPS_3D = {"tpu-v4": 4096, "tpu-v5p": 6144, "tpu-v7x": 9216}
 _WRAPPED_2D = 16  # a 2D axis closes to a ring only where it spans the pod
+
+
+def is_3d(kind: str) -> bool:
+    """Whether slices of a TPU of that name have three dimensions."""
+    return kind in _MOST_CHIPS_3D
 
 
 def topology_problem(kind: str, shape: tuple[int, ...]) -> str | None:

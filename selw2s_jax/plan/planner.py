@@ -15,7 +15,7 @@ from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins, unread
 from selw2s_jax.method import objectives, registry
-from selw2s_jax.plan import compiled, programs, report, search, targets, workload
+from selw2s_jax.plan import compiled, programs, report, search, targets, total, workload
 from selw2s_jax.run import forms, sweep
 from selw2s_jax.stages import settings as settings_lib
 
@@ -58,7 +58,7 @@ class Planner:
         self._target, self._options, self._say = target, options, say
         self._devices = targets.make_devices(target)
         self._outcomes: dict[tuple, compiled.Compiled] = {}  # what is the same in two runs is compiled once
-        self._found: dict[str, list] = {"meshes": [], "remedies": [], "workloads": []}
+        self._found: dict[str, list] = {"meshes": [], "remedies": [], "workloads": [], "totals": []}
 
     def plan(self, config: ml_collections.ConfigDict, workdir: epath.Path, name: str = "") -> None:
         """Plans one run: prints, and keeps for `to_json`.
@@ -70,23 +70,49 @@ class Planner:
         Raises:
             UserError: config, target and models do not go together.
         """
-        made = programs.Programs(config, self._devices)
+        made = self._programs(config)
         work = workload.find(config, workdir, made.train_batches)
         self._say(report.workload_text(work, name))
         self._found["workloads"].append({"name": name} | report.workload_json(work))
-        jobs = [
-            job
-            for length, shape in self._shapes(config, work)
-            for job in self._jobs(config, work, length, shape)
-        ]
+        shapes = self._shapes(config, work)
+        jobs = [job for length, shape in shapes for job in self._jobs(config, work, length, shape)]
         if self._options.search_meshes:
             config = self._choose_mesh(config, work, [job for job in jobs if job.is_main][-1])
-        outcomes = [self._compile(config, job) for job in jobs]
+        outcomes = [
+            self._compile(config, job, f"{number} of {len(jobs)}") for number, job in enumerate(jobs, start=1)
+        ]
         self._say(f"\nper device, in GiB\n{report.memory_table(outcomes)}")
         self._say(f"\n{report.cost_table(outcomes)}")
         for job, outcome in zip(jobs, outcomes, strict=True):
             if job.is_main and not outcome.fits:
                 self._remedy(config, job, outcome)
+        self._sum_up(config, work, name, dict.fromkeys(length for length, _ in shapes), outcomes)
+
+    def _sum_up(self, config, work: workload.Workload, name: str, lengths, outcomes) -> None:
+        """Says how long the whole run takes, as far as its stages are known."""
+        if not work.ordered:
+            self._say("\nthe whole run: its hours are not known without the data")
+            return
+        works, made = total.of_stages(work.ordered, largest_method(config)), self._programs(config)
+        if self._counted(work) is not None:
+            works, lengths = total.as_counted(works, work.trainings), (None,)
+        for length in lengths:
+            found = total.estimated(config, works, work.models, length, outcomes, made, self._target)
+            if found is None:
+                self._say(f"\nthe whole run: no peaks of {self._target.chip.name} to estimate its hours by")
+                return
+            self._say(f"\n{report.total_table(found)}")
+            self._found["totals"].append({"name": name} | report.total_json(found))
+
+    def _counted(self, work: workload.Workload) -> workload.Training | None:
+        """The training whose batches were packed of data at hand, where no lengths are given."""
+        measured = work.trainings[-1] if work.trainings else None
+        return (
+            measured if self._options.lengths is None and measured is not None and measured.shapes else None
+        )
+
+    def _programs(self, config: ml_collections.ConfigDict) -> programs.Programs:
+        return programs.Programs(config, self._devices)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -102,8 +128,7 @@ class Planner:
         self, config: ml_collections.ConfigDict, work: workload.Workload
     ) -> list[tuple[int, tuple[int, int] | None]]:
         """Tokens of an example, with the (rows, tokens) of a micro-batch where they are known."""
-        measured = work.trainings[-1] if work.trainings else None
-        if self._options.lengths is None and measured is not None and measured.shapes:
+        if (measured := self._counted(work)) is not None:
             shapes = measured.shapes
             self._say(f"shapes of micro-batches: those of {measured.label}, in the data at hand")
             return [(row_length, (num_rows, row_length)) for num_rows, row_length in shapes]
@@ -154,11 +179,11 @@ class Planner:
         has_p_ik_head = objectives.trains_p_ik(config, registry.METHODS[student])
         return [*jobs, score("strong", has_p_ik_head), train("strong", student, shape)]
 
-    def _compile(self, config: ml_collections.ConfigDict, job: _Job) -> compiled.Compiled:
-        program = job.make(programs.Programs(config, self._devices))
+    def _compile(self, config: ml_collections.ConfigDict, job: _Job, place: str) -> compiled.Compiled:
+        program = job.make(self._programs(config))
         key = (program.name, program.model.config, program.mesh, *program[3:8], str(program.costs))
         if key not in self._outcomes:
-            self._say(f"compiling: {program.name}, {program.model.name}, {job.length} tokens")
+            self._say(f"compiling {place}: {program.name}, {program.model.name}, {job.length} tokens")
             self._outcomes[key] = compiled.compile_program(program, self._target)
         return self._outcomes[key]
 
@@ -170,7 +195,7 @@ class Planner:
             work.models["strong"].config, len(self._devices) // config.mesh.num_groups
         )
         self._say(f"trying {len(shapes)} meshes at {job.length} tokens")
-        make = lambda config: job.make(programs.Programs(config, self._devices))  # noqa: E731
+        make = lambda config: job.make(self._programs(config))  # noqa: E731
         trials = search.rank_meshes(config, make, self._target, shapes)
         if not trials:
             raise UserError(
@@ -188,7 +213,7 @@ class Planner:
     ) -> None:
         program = outcome.program
         self._say(f"\n{program.name} at {job.length} tokens does not fit; trying what would help")
-        make = lambda config: job.make(programs.Programs(config, self._devices))  # noqa: E731
+        make = lambda config: job.make(self._programs(config))  # noqa: E731
         trial = search.find_remedy(config, make, self._target, program.model)
         if trial is None:
             least = search.fewest_devices(program, self._target.usable_bytes)

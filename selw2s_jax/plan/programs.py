@@ -158,14 +158,15 @@ class Programs:
         Of a probe, the pass that makes its embeddings: what the heads do with them is nothing beside it.
         """
         if self.settings.is_probe(model):
-            return self._embeddings(model, length)
+            return self.embeddings(model, length)
         graphdef, params = self._with_shardings(model, self._abstract_classifier(model, p_ik_head=p_ik_head))
         batch = self._score_batch(model, length)
         costs = self._costs(model, num_params=count(params), num_trained=0) | {"backward": False}
         function = self._scoring(model, classify.class_forward)
         return self._program("score", model, batch, length, costs, function, (graphdef, params, batch))
 
-    def _embeddings(self, model: pretrained.Model, length: int) -> Program:
+    def embeddings(self, model: pretrained.Model, length: int) -> Program:
+        """The pass that makes embeddings by the untouched model, of texts that all have `length` tokens."""
         return self._untouched("embed", model, length, classify.embed_forward)
 
     def answers(self, model: pretrained.Model, length: int) -> Program:

@@ -6,12 +6,24 @@ from typing import Any
 import jax
 
 from selw2s_jax.analysis import formats
-from selw2s_jax.plan import chips, search, targets, workload
+from selw2s_jax.plan import chips, search, targets, total, workload
 from selw2s_jax.plan.compiled import Compiled, to_gib
 
 _ESTIMATE = (
     "estimate: a roofline of published peaks, the longest of the terms as if the others were hidden behind it; real "
     "steps take longer"
+)
+_MEMORY_TERMS = (
+    "(length: tokens of each example; rows: packed rows of a call x their tokens; state: what stays on a device "
+    "between calls; peak: state and temporaries)"
+)
+_COST_TERMS = (
+    "(one call: a train step of the whole batch, or a pass over one batch of texts; TFLOP: of all devices; bound: the "
+    "term that is longest)"
+)
+_TOTAL_TERMS = (
+    "(an estimate, and a lower bound as its calls are: loading, compiling, saving and what models write at length are "
+    "not in it; calls of programs that were not compiled are taken without communication, --steps=all compiles them)"
 )
 
 
@@ -106,7 +118,7 @@ def memory_table(outcomes: Sequence[Compiled]) -> str:
                 outcome.verdict,
             )
         )
-    return formats.aligned(rows, left=(0, 1, 2, 9))
+    return f"{formats.aligned(rows, left=(0, 1, 2, 9))}\n{_MEMORY_TERMS}"
 
 
 def cost_table(outcomes: Sequence[Compiled]) -> str:
@@ -120,7 +132,7 @@ def cost_table(outcomes: Sequence[Compiled]) -> str:
             seconds = (*(f"{term:.3f} s" for term in terms), time.bound)
         tflop = f"{outcome.flops.total / 1e12:.1f}"
         rows.append((outcome.program.name, str(outcome.program.length), tflop, *seconds))
-    lines = [formats.aligned(rows, left=(0, 7)), f"({_ESTIMATE})"]
+    lines = [formats.aligned(rows, left=(0, 7)), f"({_ESTIMATE})", _COST_TERMS]
     for outcome in outcomes:
         moved = ", ".join(
             f"{one.count} {one.kind} of {gib(one.num_bytes)} GiB" for one in outcome.collectives
@@ -141,6 +153,31 @@ def trials_table(trials: Sequence[search.Trial]) -> str:
         shape = " x ".join(map(str, trial.overrides["mesh.shape"]))
         rows.append((shape, gib(trial.outcome.peak_bytes), trial.outcome.verdict, *seconds))
     return formats.aligned(rows, left=(0, 2))
+
+
+def total_table(found: total.Total) -> str:
+    """The calls of a whole run and its hours."""
+    rows = [("program", "model", "stages", "calls", "one call", "together")]
+    rows += [
+        (row.name, row.model, str(row.stages), str(row.calls), f"{row.call_s:.3f} s", _duration(row.seconds))
+        for row in found.rows
+    ]
+    lengths = "as the data at hand is packed" if found.length is None else f"at {found.length} tokens"
+    return (
+        f"the whole run, all seeds, {lengths}: at least {_duration(3600 * found.hours)}, "
+        f"{found.device_hours:.3g} device hours\n{formats.aligned(rows, left=(0, 1))}\n{_TOTAL_TERMS}"
+    )
+
+
+def total_json(found: total.Total) -> dict[str, Any]:
+    """The same as JSON values."""
+    return found._asdict() | {"rows": [row._asdict() for row in found.rows], "note": _TOTAL_TERMS.strip("()")}
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 
 def gib(num_bytes: float) -> str:

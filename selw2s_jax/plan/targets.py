@@ -1,5 +1,7 @@
 """What a plan is made for: `cpu:8`, `a100-80gb:8`, `tpu-v5p:2x2x1`; and the devices that a compiler is given for it.
 
+A card that is not listed is described by one like it: `h100:8,memory=94,tflops=835,bandwidth=3900,link=300`.
+
 No accelerator is needed. TPU programs are compiled by libtpu for a named slice, GPU programs by JAX's CUDA plugin for
 a description of the card, CPU programs for devices that share this machine.
 """
@@ -19,9 +21,19 @@ if TYPE_CHECKING:
 
 _MOST_CPU_DEVICES = 512
 _GPUS_PER_HOST = 8
+# What a user can say of a card: the field of `chips.Chip`, and the unit. memory: GiB that CUDA reports (nvidia-smi).
+_NUMBERS = {
+    "memory": ("hbm_bytes", chips.GIB),
+    "tflops": ("bf16_flops", 1e12),
+    "bandwidth": ("hbm_bytes_per_s", 1e9),
+    "link": ("interconnect_bytes_per_s", 1e9),
+}
+_TPU_NAMES = {"tpu-v7x": "tpu7x"}  # libtpu's, where they are not the end of ours
 
 # Fields of xla/stream_executor/device_description.proto in which the cards differ; values of openxla/xla,
-# xla/backends/gpu/target_config/specs/{a100_sxm_40,a100_sxm_80,h100_sxm,h200}.txtpb.
+# xla/backends/gpu/target_config/specs/{a100_sxm_40,a100_sxm_80,h100_sxm,h200,b200}.txtpb. Of cards that it lacks: sizes
+# and clocks of the documents in `chips`, limits of their compute capability (CUDA C++ programming guide, "Compute
+# Capabilities"), beside the specs of a6000 (8.6) and rtx6000pro (12.0).
 _A100 = {
     "core_count": 108,
     "fpus_per_core": 64,
@@ -40,11 +52,48 @@ _H100 = {
     "shared_memory_per_block_optin": 232448,
     "cuda_compute_capability": "{ major: 9 feature_extension: ACCELERATED_FEATURES }",
 }
+_B200 = {
+    "core_count": 148,
+    "fpus_per_core": 128,
+    "clock_rate_ghz": 1.965,
+    "l2_cache_size": 132644864,
+    "shared_memory_per_core": 233472,
+    "shared_memory_per_block_optin": 232448,
+    "cuda_compute_capability": "{ major: 10 feature_extension: ACCELERATED_FEATURES }",
+}
+
+
+def _small(
+    capability: str, cores: int, clock_ghz: float, l2_bytes: int, *, shared_bytes: int = 102400
+) -> dict:
+    """A card of compute capability 8.6, 8.9 or 12.0, whose cores hold fewer threads and less shared memory."""
+    major, minor = capability.split(".")
+    return {
+        "core_count": cores,
+        "fpus_per_core": 128,
+        "clock_rate_ghz": clock_ghz,
+        "l2_cache_size": l2_bytes,
+        "shared_memory_per_core": shared_bytes,
+        "shared_memory_per_block_optin": 101376,
+        "threads_per_core_limit": 1536,
+        "cuda_compute_capability": f"{{ major: {major} minor: {minor} }}",
+    }
+
+
 _GPUS = {
     "a100-40gb": _A100 | {"memory_bandwidth": 1555200000000, "device_memory_size": 42297786368},
     "a100-80gb": _A100 | {"memory_bandwidth": 2039040000000, "device_memory_size": 85100068864},
     "h100": _H100 | {"memory_bandwidth": 3352320000000, "device_memory_size": 84942979072},
     "h200": _H100 | {"memory_bandwidth": 4800000000000, "device_memory_size": 151397597184},
+    "b200": _B200 | {"memory_bandwidth": 7672320000000, "device_memory_size": 191514411008},
+    "a10g": _small("8.6", 80, 1.71, 6291456)
+    | {"memory_bandwidth": 600096000000, "device_memory_size": 23568832921},
+    "l40s": _small("8.9", 142, 2.52, 50331648)
+    | {"memory_bandwidth": 864096000000, "device_memory_size": 47663399567},
+    "rtx-4090": _small("8.9", 128, 2.52, 75497472)
+    | {"memory_bandwidth": 1008096000000, "device_memory_size": 25254407700},
+    "rtx-5090": _small("12.0", 170, 2.41, 100663296, shared_bytes=131072)
+    | {"memory_bandwidth": 1792128000000, "device_memory_size": 33651068764},
 }
 _EVERY_GPU = {
     "threads_per_block_limit": 1024,
@@ -78,7 +127,7 @@ class Target:
 
     @property
     def num_devices(self) -> int:
-        """Devices that JAX shows: one for each chip."""
+        """Devices that JAX shows: one for each chip, or two of TPU v7."""
         return math.prod(self.shape) * self.chip.cores_per_chip
 
     @property
@@ -103,6 +152,7 @@ def parse(text: str | None) -> Target:
     if not text:
         raise UserError(f"--target is missing: give one of {_examples()}")
     name, _, size = text.lower().partition(":")
+    size, *described = size.split(",")
     if name not in chips.CHIPS:
         near = [known for known in chips.CHIPS if name and name in known]
         near = near or difflib.get_close_matches(name, list(chips.CHIPS), n=1, cutoff=0.5)
@@ -113,11 +163,35 @@ def parse(text: str | None) -> Target:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         wanted = "the chips along each side, as 2x2x1" if chip.kind == "tpu" else "a number of devices, as 8"
         raise UserError(f"--target={text} needs {wanted} after the colon: there are {_examples()}")
-    target = Target(text.lower(), chip, tuple(map(int, parts)))
+    target = Target(text.lower(), _with_numbers(chip, described), tuple(map(int, parts)))
     if problem := _problem(target):
         raise UserError(f"--target={text} does not exist: {problem}")
     _check_compiler(target)
     return target
+
+
+def _with_numbers(chip: chips.Chip, described: list[str]) -> chips.Chip:
+    """A card of the same architecture with the user's numbers, `key=value` each."""
+    if described and chip.kind != "gpu":
+        raise UserError(f"--target: {chip.name} is as it is; memory and rates are given of GPUs")
+    changes = {}
+    for item in described:
+        key, _, value = item.partition("=")
+        if key not in _NUMBERS:
+            raise UserError(f"--target: {item!r} is not known; give numbers of {', '.join(_NUMBERS)}")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            raise UserError(f"--target: {item!r} needs a number above 0")
+        field, unit = _NUMBERS[key]
+        changes[field] = number * unit
+    if not changes:
+        return chip
+    if (reported := changes.get("hbm_bytes")) is not None:
+        changes |= {"hbm_bytes": int(reported), "usable_bytes": int(chips.GPU_MEMORY_FRACTION * reported)}
+    return dataclasses.replace(chip, **changes, source=f"the numbers given, else {chip.source}")
 
 
 def _problem(target: Target) -> str | None:
@@ -136,7 +210,7 @@ def _problem(target: Target) -> str | None:
 def _examples() -> str:
     sizes = {"gpu": "8", "tpu": "4x4", "cpu": "8"}
     return ", ".join(
-        f"{chip.name}:{'2x2x1' if chip.name in ('tpu-v4', 'tpu-v5p') else sizes[chip.kind]}"
+        f"{chip.name}:{'2x2x1' if chips.is_3d(chip.name) else sizes[chip.kind]}"
         for chip in chips.CHIPS.values()
     )
 
@@ -176,7 +250,7 @@ def set_environment(target: Target) -> None:
     }[target.chip.kind]
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
     if target.chip.kind == "tpu":
-        generation = target.chip.name.removeprefix("tpu-")
+        generation = _TPU_NAMES.get(target.chip.name, target.chip.name.removeprefix("tpu-"))
         # Otherwise libtpu asks the machine's metadata server which TPU this is.
         os.environ["TPU_SKIP_MDS_QUERY"] = "1"
         os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
@@ -205,11 +279,11 @@ def make_devices(target: Target) -> "list[jax.Device]":
             hosts = -(-target.num_devices // _GPUS_PER_HOST)
             topology = topologies.get_topology_desc(
                 platform="cuda",
-                target_config=_describe_gpu(target.chip.name),
+                target_config=_describe_gpu(target.chip),
                 topology=f"1x{hosts}x{target.num_devices // hosts}",
             )
         else:
-            generation = target.chip.name.removeprefix("tpu-")
+            generation = _TPU_NAMES.get(target.chip.name, target.chip.name.removeprefix("tpu-"))
             topology = topologies.get_topology_desc(
                 platform="tpu",
                 topology_name=f"{generation}:{chips.spell(target.shape)}",
@@ -230,9 +304,11 @@ def _slice_options(target: Target) -> dict:
     return options
 
 
-def _describe_gpu(name: str) -> str:
+def _describe_gpu(chip: chips.Chip) -> str:
     """A GpuTargetConfigProto as text."""
-    fields = _EVERY_GPU | _GPUS[name]
+    fields = _EVERY_GPU | _GPUS[chip.name]
+    if chip.hbm_bytes != chips.CHIPS[chip.name].hbm_bytes:
+        fields |= {"device_memory_size": chip.hbm_bytes}
     described = " ".join(
         f"{field} {value}" if isinstance(value, str) else f"{field}: {value}"
         for field, value in fields.items()
@@ -240,5 +316,5 @@ def _describe_gpu(name: str) -> str:
     return (
         f"gpu_device_info {{ {described} }} runtime_version {{ major: 12 minor: 8 }} "
         'platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } '
-        f'device_description_str: "{name}"'
+        f'device_description_str: "{chip.name}"'
     )

@@ -26,6 +26,14 @@ from selw2s_jax.worlds import smoke, world
 # Tokens of rows that are planned for where nothing was measured; a guess at the usual example of each task.
 DEFAULT_LENGTHS = {"sciq": (128,), "boolq": (256, 512), "cosmos_qa": (256,), "arc": (128,), "gsm8k": (256,)}
 _OTHER_LENGTHS = (128, 512)
+# Questions of the splits that are trained on and tested on, as the hub has them (ARC: Easy and Challenge together).
+_PUBLISHED = {
+    "sciq": (11_679, 1_000),
+    "boolq": (9_427, 3_270),
+    "cosmos_qa": (25_262, 2_985),
+    "arc": (3_370, 3_548),
+    "winogrande": (40_398, 1_267),
+}
 
 
 def default_lengths(config: ml_collections.ConfigDict) -> tuple[int, ...]:
@@ -102,6 +110,8 @@ class Training(NamedTuple):
         num_tokens: that are trained on, over the whole run; None without a tokenizer, and of probes, as the following.
         num_slots: of tokens in all rows, padding included.
         shapes: (rows, tokens) of the micro-batches.
+        mean_share: of the slots that batches of the largest shape have, those that batches have on average.
+        mean_length: tokens of an example on average.
     """
 
     label: str
@@ -111,6 +121,8 @@ class Training(NamedTuple):
     num_tokens: int | None = None
     num_slots: int | None = None
     shapes: tuple[tuple[int, int], ...] = ()
+    mean_share: float = 1.0
+    mean_length: float | None = None
 
 
 class Workload(NamedTuple):
@@ -121,12 +133,14 @@ class Workload(NamedTuple):
         stages: in their order.
         trainings: of the first seed, one for all methods with the same batches; none where data is not at hand.
         missing: what is not at hand, and what is not known for it.
+        ordered: the stages themselves, of all seeds, for `total.of_stages`; none where sizes of the data are not known.
     """
 
     models: dict[str, pretrained.Model]
     stages: tuple[Stage, ...]
     trainings: tuple[Training, ...]
     missing: tuple[str, ...]
+    ordered: tuple[stage_lib.Stage, ...] = ()
 
 
 MakeBatches = Callable[..., batches.TrainBatches]
@@ -154,11 +168,21 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
         found = _read(config, models, workdir)
     except UserError as error:
         reason = str(error).partition(" - ")[0]
-        missing = f"the data ({reason}): sizes of splits, steps and token counts are not known"
-        outline = _outline(
-            _targets(selective.Experiment(config, _without_data(config, models))), has_data=False
+        if "OfflineModeIsEnabled" in reason:  # by `targets.set_environment`
+            reason = "not on this machine, and a plan downloads nothing"
+        sizes = _published(config)
+        unknown = "sizes of splits, steps and token counts are not known"
+        if sizes is not None:
+            unknown = "token counts are not known; hours are those of the published sizes"
+        targets = _targets(selective.Experiment(config, _without_data(config, models, sizes)))
+        ordered = stage_lib.in_order(targets, identity=lambda stage: stage.label) if sizes else ()
+        return Workload(
+            models,
+            _outline(targets, has_data=False),
+            (),
+            (f"the data ({reason}): {unknown}",),
+            tuple(ordered),
         )
-        return Workload(models, outline, (), (missing,))
     missing = []
     if without := list(dict.fromkeys(model.role for model in models.values() if model.tokenizer is None)):
         missing.append(
@@ -173,15 +197,16 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
         found = forms.get(config).prepare(config, workdir)  # with fingerprints of the weights
     experiment = selective.Experiment(config, found)
     stages = _targets(experiment)
+    ordered = stage_lib.in_order(stages, identity=lambda stage: stage.label)
     if not without:
-        for stage in stage_lib.in_order(stages, identity=lambda stage: stage.label):
+        for stage in ordered:
             stage.check()
     if has_keys:
         listed = _list_stages(forms.get(config).experiment(config, found), workdir)
     else:
         listed = _outline(stages, has_data=True)
     trainings = _list_trainings(config, experiment, make_batches)
-    return Workload(models, listed, trainings, tuple(missing))
+    return Workload(models, listed, trainings, tuple(missing), tuple(ordered))
 
 
 def _has_weights(config: ml_collections.ConfigDict, model: pretrained.Model) -> bool:
@@ -234,20 +259,47 @@ def _targets(experiment: selective.Experiment) -> list[stage_lib.Stage]:
     return [stage for of_model in experiment.targets() for stage in of_model]
 
 
-def _without_data(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model]) -> inputs.Inputs:
-    """Inputs whose splits are empty, those that the config asks for."""
+def _published(config: ml_collections.ConfigDict) -> dict[str, int] | None:
+    """Examples of the splits by what is published of the config's data sets; None where that does not say it."""
+    own = (
+        config.data.train_file,
+        config.data.test_file,
+        config.p_ik.file,
+        config.p_ik.data,
+        config.weak.task,
+    )
+    is_usual = config.data.source == "hub" and config.data.conversion == "coin" and not any(own)
+    by_rows = config.weak.members or config.evaluation.held_out or config.continual.tasks
+    if not is_usual or by_rows or not {config.task, config.p_ik.task} <= _PUBLISHED.keys():
+        return None
+    (num_train, num_test), of_p_ik = _PUBLISHED[config.task], _PUBLISHED[config.p_ik.task]
+    return {
+        "half": min(config.data.num_train, num_train) // 2,
+        "test": min(config.data.num_test or num_test, num_test),
+        "p_ik": min(config.p_ik.num_train or of_p_ik[0], of_p_ik[0]),
+        "p_ik_test": min(config.p_ik.num_test, of_p_ik[1]),
+    }
 
-    def split(name: str) -> splits.Split:
+
+def _without_data(
+    config: ml_collections.ConfigDict,
+    models: dict[str, pretrained.Model],
+    sizes: dict[str, int] | None = None,
+) -> inputs.Inputs:
+    """Inputs with the splits that the config asks for, which can be counted alone; empty without `sizes`."""
+
+    def split(name: str, size: str = "half") -> splits.Split:
         task = tasks.TASKS.get(name, tasks.TASKS["sciq"])  # a user's own is judged like SciQ
-        return splits.Split((), task, config.p_ik.prompt, ())
+        return splits.Split(range(sizes[size] if sizes else 0), task, config.p_ik.prompt, ())
 
     has_halves, has_p_ik = "weak" in models, objectives.needs_p_ik_data(config)
     halves = (split(config.task), split(config.task)) if has_halves else (None, None)
-    p_ik = split(config.p_ik.task) if has_p_ik else None
-    p_ik_test = p_ik if config.p_ik.num_test and not objectives.is_own_task(config) else None
+    p_ik = split(config.p_ik.task, "p_ik") if has_p_ik else None
+    has_p_ik_test = has_p_ik and config.p_ik.num_test and not objectives.is_own_task(config)
+    p_ik_test = split(config.p_ik.task, "p_ik_test") if has_p_ik_test else None
     of_weak = {task: split(task) for task in members.other_tasks(config)}
     held_out = split(config.task) if has_halves and config.evaluation.held_out else None
-    of_seed = splits.SeedData(*halves, split(config.task), p_ik, p_ik_test, held_out, of_weak)
+    of_seed = splits.SeedData(*halves, split(config.task, "test"), p_ik, p_ik_test, held_out, of_weak)
     return _inputs(models, dict.fromkeys(config.seeds, of_seed), {}, ())
 
 
@@ -299,4 +351,11 @@ def _training(label: str, stage: train.Train, make_batches: MakeBatches) -> Trai
     }
     sizes = {kind: stage.batch_sizes[kind] for kind in sets}
     data = make_batches(stage.model, sets, sizes, stage.num_steps, stage.order_seed)
-    return listed._replace(num_tokens=data.num_tokens, num_slots=data.num_slots, shapes=tuple(data.shapes))
+    largest = max(rows * length for rows, length in data.shapes) * data.num_micro
+    return listed._replace(
+        num_tokens=data.num_tokens,
+        num_slots=data.num_slots,
+        shapes=tuple(data.shapes),
+        mean_share=data.num_slots / (stage.num_steps * largest),
+        mean_length=data.num_tokens / (stage.num_steps * sum(sizes.values())),
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from selw2s_jax.runtime import distributed
+from selw2s_jax.runtime import distributed, shipped
 
 _LIBRARIES = (
     "jax",
@@ -30,21 +30,15 @@ _PACKAGE = pathlib.Path(__file__).parent.parent
 def code() -> dict[str, Any]:
     """Version, hash of the source files, and the commit where they come from a git repository."""
     digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
+    # The configs of a wheel are no source: a checkout has them elsewhere, and a run keeps its own.
+    configs = shipped.configs().values()
+    for path in sorted(path for path in _PACKAGE.rglob("*.py") if path not in configs):
         digest.update(f"{path.relative_to(_PACKAGE).as_posix()}\n".encode() + path.read_bytes())
     return {
-        "version": _version(),
+        "version": shipped.version(),
         "source": digest.hexdigest()[:16],
         "commit": _commit(),
     }
-
-
-def _version() -> str | None:
-    """None where the package is not installed, but lies on the path."""
-    try:
-        return importlib.metadata.version("selw2s-jax")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

@@ -35,6 +35,7 @@ from selw2s_jax.method import (
 )
 from selw2s_jax.models import registry as model_registry
 from selw2s_jax.report import document, stored
+from selw2s_jax.runtime import shipped, usage
 
 README = paths.REPO / "README.md"
 DOCS = sorted((paths.REPO / "docs").glob("*.md"))
@@ -130,22 +131,24 @@ def test_the_front_pages_targets_are_those_of_make_and_of_continuous_integration
 @every_page
 def test_commands_are_of_modules_and_flags_that_exist(page):
     for line in command_lines(page):
-        if not (command := re.search(r"-m selw2s_jax\.(\w+)(.*)", line)):
+        if not (command := re.search(r"(?:-m selw2s_jax\.|\bselw2s (?=[a-z]))(\w+)(.*)", line)):
             continue
-        path = paths.REPO / "selw2s_jax" / f"{command[1]}.py"
+        modules = {word: module for module, word in usage.WORDS.items()}
+        path = paths.REPO / "selw2s_jax" / f"{modules.get(command[1], command[1])}.py"
         path = path if path.exists() else path.with_suffix("") / "__main__.py"
         assert path.exists(), line
         defined = path.read_text() + (paths.REPO / "selw2s_jax" / "cli.py").read_text()
         for flag in re.findall(r"(?<!\S)--(\w+)", command[2]):
-            assert f'"{flag}"' in defined, f"{line}: no flag --{flag}"
+            assert flag == "help" or f'"{flag}"' in defined, f"{line}: no flag --{flag}"
 
 
 @every_page
 def test_configs_of_commands_load(page):
     for line in command_lines(page):
-        for name in re.findall(r"--config=([\w./-]+\.py(?::[\w=.,/-]+)?)", line):
+        for name in re.findall(r"--config=([\w./-]+(?::[\w=.,/-]+)?)", line):
             path, _, arguments = name.partition(":")
-            if path not in OWN_CONFIGS:
+            path = f"configs/{path}.py" if path in shipped.configs() else path
+            if path.endswith(".py") and path not in OWN_CONFIGS:
                 config = config_lib.normalize(load_module(paths.REPO / path).get_config(arguments or None))
                 models = ("strong",) if registry.is_p_ik_alone(config.methods) else ("weak", "strong")
                 checks.validate(config, models=models)

@@ -234,9 +234,10 @@ def test_chips_are_consistent(name):
     if name == "cpu":
         assert rates == (None, None, None)
         return
-    # Units: FLOPs to bytes of memory of each of them are between 140 and 600.
-    assert 140 < chip.bf16_flops / chip.hbm_bytes_per_s < 600
-    assert 2 < chip.hbm_bytes_per_s / chip.interconnect_bytes_per_s < 12
+    # Units: FLOPs to bytes of memory of each of them are between 110 and 600; cards without NVLink have slow links.
+    assert 110 < chip.bf16_flops / chip.hbm_bytes_per_s < 600
+    most = 36 if name in ("a10g", "l40s", "rtx-4090", "rtx-5090") else 14
+    assert 2 < chip.hbm_bytes_per_s / chip.interconnect_bytes_per_s < most
 
 
 def test_the_share_of_gpu_memory_is_that_of_the_launch_scripts():
@@ -255,6 +256,8 @@ def test_the_share_of_gpu_memory_is_that_of_the_launch_scripts():
         ("tpu-v5p", (2, 2, 1)),
         ("tpu-v5p", (4, 4, 4)),
         ("tpu-v5p", (16, 16, 24)),
+        ("tpu-v7x", (2, 2, 1)),
+        ("tpu-v7x", (16, 24, 24)),
         ("tpu-v5e", (1, 1)),
         ("tpu-v5e", (4, 4)),
         ("tpu-v6e", (8, 16)),

@@ -16,7 +16,9 @@ from selw2s_jax import errors, sharding
 from selw2s_jax.experiments import selective
 from selw2s_jax.models import registry
 from selw2s_jax.plan import __main__ as plan_command
-from selw2s_jax.plan import chips, hlo, planner, programs, search, targets, workload
+from selw2s_jax.plan import chips, hlo, planner, programs, search, targets, total, workload
+from selw2s_jax.stages import stage as stage_lib
+from selw2s_jax.stages import train
 
 QWEN = f"--config={paths.REPO / 'configs' / 'qwen.py'}"
 SMOKE = f"{QWEN}:smoke"
@@ -118,6 +120,10 @@ def test_targets_that_need_nothing(given, num_devices):
         ("tpu-v5p:2x3x1", ["does not exist", "2x2x2"]),
         ("tpu-v5e:2x2x1", ["does not exist", "2 dimensions"]),
         ("cpu:100000", ["at most 512"]),
+        ("h100:8,memory=94,speed=3", ["'speed=3' is not known", "memory, tflops, bandwidth, link"]),
+        ("h100:8,memory=0", ["'memory=0' needs a number above 0"]),
+        ("h100:8,tflops=nan", ["needs a number above 0"]),
+        ("cpu:8,memory=94", ["cpu is as it is", "of GPUs"]),
     ],
 )
 def test_targets_that_do_not_exist(given, parts):
@@ -133,6 +139,48 @@ def test_a_compiler_that_is_not_installed_is_named(given, extra, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.UserError, match=rf"pip install 'selw2s-jax\[{extra}\]'"):
         targets.parse(given)
+
+
+def test_a_card_like_a_listed_one_has_the_numbers_given(monkeypatch):
+    monkeypatch.setattr(targets, "_is_installed", lambda name: True)
+    listed, own = targets.parse("h100:8"), targets.parse("h100:8,memory=94,tflops=835,link=300")
+    assert own.usable_bytes == int(0.9 * 94 * chips.GIB) and own.num_devices == 8
+    assert (own.chip.bf16_flops, own.interconnect_bytes_per_s) == (835e12, 300e9)
+    assert own.chip.hbm_bytes_per_s == listed.chip.hbm_bytes_per_s
+    described = targets._describe_gpu(own.chip)
+    assert f"device_memory_size: {94 * chips.GIB}" in described and "core_count: 132" in described
+
+
+def test_every_gpu_can_be_described_to_the_compiler():
+    assert set(targets._GPUS) == {chip.name for chip in chips.CHIPS.values() if chip.kind == "gpu"}
+
+
+def test_a_chip_of_two_devices():
+    chip = chips.CHIPS["tpu-v7x"]
+    assert targets.Target("tpu-v7x:2x2x1", chip, (2, 2, 1)).num_devices == 8
+
+
+def test_the_hours_of_a_run_are_the_calls_of_all_its_stages(tmp_path):
+    """Steps and texts of every stage of two seeds, by the peaks of a chip that needs no compiler here."""
+    config = planner.cells(tiny_config.make_config(seeds=(0, 1), methods=("finetune",)))[0].config
+    made = programs.Programs(config, jax.devices())
+    work = workload.find(config, tmp_path, made.train_batches)
+    works = total.of_stages(work.ordered, planner.largest_method(config))
+    trained = [stage for stage in work.ordered if isinstance(stage, train.Train)]
+    steps = sum(sum(one.counts) for one in works if one.program == "train")
+    assert steps == sum(stage.num_steps for stage in trained) > 0
+    assert sum(len(one.counts) for one in works if one.program == "train") == len(trained)
+    chip = dataclasses.replace(chips.CHIPS["h100"], kind="cpu")
+    target = targets.Target("h100:1", chip, (1,))
+    found = total.estimated(config, works[:2], work.models, 64, (), made, target)
+    assert found.hours * 3600 == pytest.approx(sum(row.calls * row.call_s for row in found.rows))
+    assert found.device_hours == found.hours > 0
+    # Of the packed batches, which are not longer than all of 64 tokens each.
+    counted = total.as_counted(works, work.trainings)
+    assert all(0 < one.share <= 1 and (one.shape is not None) == (one.program == "train") for one in counted)
+    assert all(10 < one.length < 200 for one in counted)
+    cpu = targets.parse("cpu:1")
+    assert total.estimated(config, works[:1], work.models, 64, (), made, cpu) is None
 
 
 @pytest.mark.parametrize("name", ["gpt2", "qwen-14b", "llama-3-8b"])
@@ -206,6 +254,27 @@ def test_without_data_the_stages_are_those_of_the_run(tmp_path, changes):
     outline = workload._outline(targets, has_data=False)
     assert [stage.label for stage in outline] == [stage.label for stage in found.stages]
     assert all(stage.is_done is None and not stage.detail for stage in outline)
+
+
+def test_without_data_steps_are_those_of_the_published_sizes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = planner.cells(tiny_config.make_config(seeds=(0, 1)))[0].config
+    assert workload._published(config) is None  # of generated questions
+    config.data.source, config.data.num_train, config.p_ik.num_train = "hub", 20_000, 500
+    config.data.num_test, config.training.batch_size, config.training.epochs = None, 32, 2.0
+    sizes = workload._published(config)
+    assert sizes == {"half": 5839, "test": 1000, "p_ik": 500, "p_ik_test": config.p_ik.num_test}
+    inputs = workload._without_data(config, workload.find_models(config, tmp_path), sizes)
+    stages = stage_lib.in_order(
+        workload._targets(selective.Experiment(config, inputs)), identity=lambda stage: stage.label
+    )
+    works = {(one.program, one.slot, one.method): one for one in total.of_stages(stages, "selective")}
+    assert works["train", "weak", "supervised"].counts == (2 * 5839 // 32,) * 2
+    assert works["train", "strong", "selective"].counts == (2 * 5839 // 32,) * 2
+    assert sorted(works["score", "weak", ""].counts) == [1000, 1000, 5839, 5839]
+    assert sorted(works["answer", "strong", ""].counts) == [500, 500, 5839, 5839]
+    config.weak.members = ("gpt2", "gpt2")
+    assert workload._published(config) is None
 
 
 @pytest.mark.slow
