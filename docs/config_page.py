@@ -11,6 +11,8 @@ import pathlib
 import re
 import tokenize
 
+import ml_collections
+
 from selw2s_jax import config as config_lib
 
 PAGE = pathlib.Path(__file__).with_name("config.md")
@@ -142,6 +144,8 @@ def _default(name: str, value) -> str:
         return f"null ({config_lib.type_of(name).__name__})"
     if isinstance(value, (tuple, list)):
         return f"`{','.join(map(str, value))}`" if value else "empty"
+    if isinstance(value, ml_collections.ConfigDict):  # of free keys
+        return "empty"
     return f"`{value}`" if value != "" else '`""`'
 
 
