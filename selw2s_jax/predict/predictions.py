@@ -7,7 +7,7 @@ import dataclasses
 import gc
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ from selw2s_jax.experiments import plugins
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import combinations, label_sources, registry
+from selw2s_jax.models import heads
 from selw2s_jax.predict import label_choice, tables
 from selw2s_jax.run import run_config, student_models, students
 from selw2s_jax.runtime import compilation_cache
@@ -79,6 +80,8 @@ class _Scores(NamedTuple):
     p_ik: Any  # [N], None without that head
     embeddings: Any  # [N, D]
 
+
+_Loaded = tuple[heads.Classifier, jax.sharding.Mesh]  # with where it is
 
 _NOT_FINITE = "leave the question out, or train the model again with a lower learning rate or in float32"
 
@@ -149,6 +152,64 @@ def write(
     return records
 
 
+class Asker:
+    """A trained model by itself: what `write` has of it, bit for bit, of questions that a script gives.
+
+    It is loaded when it is first asked, and kept.
+
+    Args:
+        student: any trained model of a run of classifiers.
+        base, tokenizer: as for `write`.
+    """
+
+    def __init__(
+        self,
+        student: students.Student,
+        *,
+        base: os.PathLike | str | None = None,
+        tokenizer: os.PathLike | str | None = None,
+    ) -> None:
+        self._student, self._base, self._tokenizer = student, base, tokenizer
+        self._config = _read_config(student)
+        self._loaded: _Loaded | None = None
+
+    def __call__(self, questions: Sequence[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """A record of each question, in their order: example_id, text, class, prob_0, prob_1 and p_ik.
+
+        Args:
+            questions: texts that the models of the task read, or the fields of lines as `question_files` has them.
+        """
+        student, facts, found = self._student, self._student.facts, doubts.Found()
+        examples = question_files.from_script(questions, _find_task(facts, self._config), found=found)
+        if not examples:
+            return []
+        role = "weak" if facts.role == "weak" else "student"
+        flags = ("tokenizer=", "base=")
+        reader = _prepare(role, student, examples, self._tokenizer, self._base, flags=flags)
+        for note in found.notes + reader.notes:
+            print(f"note: {note}", flush=True)
+        if self._loaded is None:
+            compilation_cache.enable()
+            self._loaded = _load(reader)
+        ids = [example.example_id for example in examples]
+        with classify.naming(f"the predictions of {facts.method}", ids, _NOT_FINITE):
+            if role == "weak":
+                probs, p_ik = _weak_labels(self._loaded, reader, self._config), None
+            else:
+                _, probs, p_ik, _ = _say(self._loaded, reader, self._config)
+        return [
+            {
+                "example_id": example.example_id,
+                "text": example.text,
+                "class": int(probs[i, 1] > 0.5) if facts.has_class_head else None,
+                "prob_0": float(probs[i, 0]) if facts.has_class_head else None,
+                "prob_1": float(probs[i, 1]) if facts.has_class_head else None,
+                "p_ik": None if p_ik is None else float(p_ik[i]),
+            }
+            for i, example in enumerate(examples)
+        ]
+
+
 def _together(of_members: list[np.ndarray], config: ml_collections.ConfigDict) -> np.ndarray | None:
     """Labels `[N, 2]` of the weak models as one, as training has them; None without any."""
     if len(of_members) < 2:
@@ -212,7 +273,8 @@ def _read_config(student: students.Student) -> ml_collections.ConfigDict:
     """The config of a student's run; its plugins are imported."""
     config = run_config.read(student)
     plugins.load(config.plugins)
-    _method_name(student.facts)
+    if student.facts.role != "weak":
+        _method_name(student.facts)
     if not student.facts.has_class_head:
         config.self_label.source = "fewshot"  # it has no class of its own
     return config
@@ -304,14 +366,20 @@ def _prepare_prompts(
     return _LanguageModel(folder, prompts, generation), notes
 
 
-def _load(reader: _Reader):
+def _load(reader: _Reader) -> _Loaded:
     mesh = sharding.mesh_for(reader.student.config, None, may_fold=True)
     return student_models.load(reader.student, base=reader.base, mesh=mesh), mesh
 
 
 def _score_weak(weak: _Reader, config: ml_collections.ConfigDict) -> np.ndarray:
     """The weak model's soft labels, `[N, 2]`."""
-    classifier, mesh = _load(weak)
+    probs = _weak_labels(_load(weak), weak, config)
+    gc.collect()  # nnx.merge leaves reference cycles, which would keep the arrays on the devices
+    return probs
+
+
+def _weak_labels(loaded: _Loaded, weak: _Reader, config: ml_collections.ConfigDict) -> np.ndarray:
+    classifier, mesh = loaded
     probs, _ = classify.predict(
         classifier,
         weak.tokens,
@@ -320,16 +388,21 @@ def _score_weak(weak: _Reader, config: ml_collections.ConfigDict) -> np.ndarray:
         label="weak labels",
         openai_pooling=weak.student.facts.openai_pooling,
     )
-    del classifier
-    gc.collect()  # nnx.merge leaves reference cycles, which would keep the arrays on the devices
     return probs
 
 
 def _score(reader: _Reader, config: ml_collections.ConfigDict) -> _Scores:
-    """What a student says: `classify.predict`, with the embeddings that labels are smoothed over."""
-    classifier, mesh = _load(reader)
+    """What a student says."""
+    scores = _say(_load(reader), reader, config)
+    gc.collect()
+    return scores
+
+
+def _say(loaded: _Loaded, reader: _Reader, config: ml_collections.ConfigDict) -> _Scores:
+    """`classify.predict`, with the embeddings that labels are smoothed over."""
+    classifier, mesh = loaded
     graphdef, params = nnx.split(classifier)
-    scores = classify.score(
+    return classify.score(
         _forward,
         graphdef,
         params,
@@ -339,9 +412,6 @@ def _score(reader: _Reader, config: ml_collections.ConfigDict) -> _Scores:
         label=f"predictions of {reader.student.facts.method}",
         openai_pooling=reader.student.facts.openai_pooling,
     )
-    del classifier, params
-    gc.collect()
-    return scores
 
 
 def _forward(graphdef, params, batch: batches.Batch) -> _Scores:

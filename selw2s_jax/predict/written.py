@@ -8,7 +8,7 @@ import os
 import pathlib
 import string
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -84,35 +84,77 @@ def write(
         UserError: a file, a folder, a model or a question is not fit, before any device work; or the trained model is
             damaged.
     """
-    facts, suffix = student.facts, tables.check_output(input_path, output_path)
-    if facts.written.has_own_code:
-        raise UserError(
-            f"the task {facts.task} asks and reads answers by code of its own, which the model is kept without: ask it "
-            "in a script that imports the task's module"
-        )
-    config, found = run_config.read(student), doubts.Found()
-    if student.config.family not in registry.FAMILIES:  # one of the user's own
-        plugins.load(config.plugins)
-    questions = written_files.read(input_path, facts.written.task, found=found)
-    split = splits_lib.WrittenSplit(facts.written.task, questions)
-    plan = _plan(split, config, facts.seed, variations, found)
-    model = _Model(facts.base, student.config, student_models.load_tokenizer(student, tokenizer))
-    folder = None if facts.trained == "all" else student_models.find_base(student, base)
-    how = writing.Answering(by=facts.written.by, max_new_tokens=facts.written.max_new_tokens)
-    fits = _fits(model, split, plan, how, found)
-    for note in found.notes:
-        print(f"note: {note}", flush=True)
-    compilation_cache.enable()
-    asked = writing.Asked(split.only(fits), [plan[i] for i in np.flatnonzero(fits)])
-    answered = _answer_all(asked.split, _ask(student, model, folder, asked, how, config), config)
-    not_asked = dict.fromkeys(next(iter(answered.values()))) | {"finish": _TOO_LONG}
-    records = [
-        {"example_id": question.question_id, "question": question.text}
-        | answered.get(question.question_id, not_asked)
-        for question in split.questions
-    ]
+    suffix = tables.check_output(input_path, output_path)
+    asker = Asker(student, base=base, tokenizer=tokenizer, variations=variations)
+    found = doubts.Found()
+    records = asker.ask(written_files.read(input_path, asker.task, found=found), found)
     tables.write(output_path, records, suffix, COLUMNS)
     return records
+
+
+class Asker:
+    """A trained model that is asked questions of a script, or of a file: it answers both alike.
+
+    It is loaded each time.
+
+    Args:
+        student, base, tokenizer, variations: as for `write`.
+
+    Raises:
+        UserError: its task asks and reads answers by code that is not kept.
+    """
+
+    def __init__(
+        self,
+        student: students.Student,
+        *,
+        base: os.PathLike | str | None = None,
+        tokenizer: os.PathLike | str | None = None,
+        variations: int | None = None,
+    ) -> None:
+        facts = student.facts
+        if facts.written is None or facts.written.has_own_code:
+            raise UserError(
+                f"the task {facts.task} asks and reads answers by code of its own, which the model is kept without: "
+                "ask it in a script that imports the task's module"
+            )
+        self._student, self._facts, self.task = student, facts.written, facts.written.task
+        self._base, self._tokenizer, self._variations = base, tokenizer, variations
+        self._config = run_config.read(student)
+
+    def __call__(self, questions: Sequence[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """A record of each question, in their order, as `write` has them.
+
+        Args:
+            questions: questions alone, or the fields of lines as `written_files` has them.
+        """
+        found = doubts.Found()
+        return self.ask(written_files.from_script(questions, self.task, found=found), found)
+
+    def ask(self, questions: Sequence[tasks.Question], found: doubts.Found) -> list[dict[str, Any]]:
+        """The records, once what was found has been printed."""
+        if not questions:
+            return []
+        student, facts, config = self._student, self._student.facts, self._config
+        if student.config.family not in registry.FAMILIES:  # one of the user's own
+            plugins.load(config.plugins)
+        split = splits_lib.WrittenSplit(self.task, questions)
+        plan = _plan(split, config, facts.seed, self._variations, found)
+        model = _Model(facts.base, student.config, student_models.load_tokenizer(student, self._tokenizer))
+        folder = None if facts.trained == "all" else student_models.find_base(student, self._base)
+        how = writing.Answering(by=self._facts.by, max_new_tokens=self._facts.max_new_tokens)
+        fits = _fits(model, split, plan, how, found)
+        for note in found.notes:
+            print(f"note: {note}", flush=True)
+        compilation_cache.enable()
+        asked = writing.Asked(split.only(fits), [plan[i] for i in np.flatnonzero(fits)])
+        answered = _answer_all(asked.split, _ask(student, model, folder, asked, how, config), config)
+        not_asked = dict.fromkeys(next(iter(answered.values()))) | {"finish": _TOO_LONG}
+        return [
+            {"example_id": question.question_id, "question": question.text}
+            | answered.get(question.question_id, not_asked)
+            for question in split.questions
+        ]
 
 
 def _plan(
