@@ -11,7 +11,7 @@ from etils import epath
 
 from selw2s_jax import errors
 from selw2s_jax.analysis import formats
-from selw2s_jax.data import tasks
+from selw2s_jax.data import item_predictions
 from selw2s_jax.errors import UserError
 from selw2s_jax.library import student as student_lib
 from selw2s_jax.report import document, numbers, stored, tables, warnings
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-_PREDICTIONS_FILE = "predictions.parquet"
 _OF_THE_PAPER = ("paper_accuracy", "printed_pgr")  # which reports show beside ours
 
 
@@ -52,7 +51,7 @@ class Results:
     @functools.cached_property
     def config(self) -> ml_collections.ConfigDict:
         """The config, of a sweep the whole one; `selw2s_jax.run` of it finds all that is finished again."""
-        path = self.workdir / "config.json"
+        path = self.workdir / manifests.CONFIG_FILE
         try:
             kept = errors.parse_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -114,19 +113,42 @@ class Results:
     def predictions(self) -> "pa.Table":
         """A row for each test item, method and seed, as predictions.parquet has them; of a sweep with `run`, its name.
 
+        Columns are those of `data.item_predictions`: task, test, method, seed, example_id, label, probability (of class
+        1), correct and text; of models that write `answer` too.
+
         Raises:
-            UserError: a run is not finished, or is of a version that kept none.
+            UserError: a run is not finished, or the file is damaged.
         """
-        return self._table(_PREDICTIONS_FILE, "a run writes it when it ends")
+        import pyarrow as pa
+
+        parts = []
+        for name, manifest in self._manifests.items():
+            folder = self.workdir / manifests.RUNS_FOLDER / name if name else self.workdir
+            part = item_predictions.read(folder, manifests.identity(manifest))
+            if part is None:
+                raise UserError(
+                    f"{folder} has no {item_predictions.FILE} of its run, which that writes when it ends: run the same "
+                    f"config in {self.workdir} again, finished stages are kept"
+                )
+            parts.append(_led_by(part, {"run": name} if name else {}))
+        return pa.concat_tables(parts, promote_options="default")
 
     @functools.cached_property
     def p_ik_items(self) -> "pa.Table":
-        """A row for each question that P(IK) was tested on, method and seed: whether it is known, and P(IK).
+        """A row for each question, method and seed that P(IK) was tested on; without rows where it was not.
 
-        Raises:
-            UserError: a run is not finished, or has no P(IK).
+        Columns: as of `p_ik`, then example_id, text, known (whether the few-shot answer is right), confidence
+        (probability of that answer, NaN where it is written at length) and p_ik.
         """
-        return self._table(manifests.P_IK_ITEMS_FILE, "a run that tests P(IK) writes it when it ends")
+        import pyarrow as pa
+
+        parts = []
+        for run in self._contents.runs:
+            for key, questions in run.p_ik_items.items():
+                columns = {"example_id": questions.ids, "text": questions.texts}
+                columns |= {name: getattr(questions, name) for name in ("known", "confidence", "p_ik")}
+                parts.append(_led_by(pa.table(columns), _of_run(run) | key._asdict()))
+        return pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
 
     @property
     def warnings(self) -> list[Row]:
@@ -172,17 +194,12 @@ class Results:
         Raises:
             UserError: there is none of that name, it is not trained yet, or it is damaged.
         """
-        named = {"task": task and tasks.canonical_name(task), "method": method, "seed": seed, "run": run}
-        candidates = [
-            entry
-            for entry in self.students
-            if all(value is None or entry[key] == value for key, value in named.items())
-        ]
-        for key in ("task", "method", "seed"):
-            values = {entry[key] for entry in candidates}
-            if named[key] is None and len(values) == 1:
-                named[key] = values.pop()
-        return student_lib.Student(students.find(self.workdir, **named), **options)
+        named: dict[str, Any] = {"task": task, "method": method, "seed": seed}
+        for key, value in named.items():
+            there = {entry[key] for entry in self.students}
+            if value is None and len(there) == 1:
+                named[key] = there.pop()
+        return student_lib.Student(students.find(self.workdir, **named, run=run), **options)
 
     def report(self, folder: str | os.PathLike[str] | None = None) -> epath.Path:
         """Writes the report, as `python -m selw2s_jax.report` does: a page, and its tables and pictures beside it.
@@ -228,41 +245,21 @@ class Results:
 
     def _rows(self, make: Callable[[stored.Run], list[dict[str, Any]]]) -> list[Row]:
         """The rows of all runs, each with what its run is."""
-        return [
-            {"task": run.task, "weak": run.weak, "strong": run.strong, **run.settings, **_flat(row)}
-            for run in self._contents.runs
-            for row in make(run)
-        ]
-
-    def _table(self, name: str, when: str) -> "pa.Table":
-        """The tables of that name of all runs, below each other."""
-        import pyarrow as pa
-
-        parts = []
-        for run_name in self._manifests:
-            path = (self.workdir / manifests.RUNS_FOLDER / run_name if run_name else self.workdir) / name
-            content = storage.read_bytes(path)
-            if content is None:
-                raise UserError(
-                    f"{path} is not there: {when}; run the same config in {self.workdir} again, finished stages are kept"
-                )
-            part = _parse(content, path)
-            if run_name:
-                part = part.add_column(0, "run", pa.array([run_name] * part.num_rows, pa.string()))
-            parts.append(part)
-        return pa.concat_tables(parts, promote_options="default")
+        return [_of_run(run) | _flat(row) for run in self._contents.runs for row in make(run)]
 
 
-def _parse(content: bytes, path: epath.Path) -> "pa.Table":
+def _of_run(run: stored.Run) -> Row:
+    """What each of its rows begins with."""
+    return {"task": run.task, "weak": run.weak, "strong": run.strong, **run.settings}
+
+
+def _led_by(table: "pa.Table", values: Mapping[str, Any]) -> "pa.Table":
+    """A table with further columns before its own, of one value each."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        return pq.read_table(pa.BufferReader(content))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} cannot be read ({errors.one_line(error)}); run the same config there again to mend it"
-        ) from error
+    for name, value in reversed(values.items()):
+        table = table.add_column(0, name, pa.repeat(pa.scalar(value), table.num_rows))
+    return table
 
 
 def _flat(row: Mapping[str, Any]) -> Row:

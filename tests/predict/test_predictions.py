@@ -134,6 +134,20 @@ def labels_by_numpy(p_ik, weak, own, embeddings, *, gamma, batch_size, alpha, ta
 # Against the run.
 
 
+def test_a_script_is_told_the_same_bit_for_bit(student, records, examples):
+    asker = predictions.Asker(student)
+    questions = [{"example_id": example.example_id, "text": example.text} for example in examples]
+    for _ in range(2):  # loaded, and kept
+        for found, record in zip(asker(questions), records, strict=True):
+            assert found == {name: record[name] for name in found.keys() - {"prob_0"}} | {
+                "prob_0": found["prob_0"]
+            }
+    (weak,) = students.find_weak(student)
+    assert [one["prob_1"] for one in predictions.Asker(weak)(questions)] == [
+        one["weak"]["prob_1"] for one in records
+    ]
+
+
 def test_a_record_for_each_question_in_order(records, examples):
     assert [list(record) for record in records] == [FIELDS] * len(examples)
     assert [record["example_id"] for record in records] == [example.example_id for example in examples]
