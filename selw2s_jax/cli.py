@@ -220,7 +220,7 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     _check_text(argv)
     argv = [_with_home(argument) for argument in argv]
     _check_override_keys(argv)
-    argv, nulls = _take_nulls(argv)
+    argv, taken = _take_own(argv)
     path = _config_path(argv)
     places.check(path or None, "--config", "a config file of this machine")
     if path and not pathlib.Path(path).is_file():
@@ -231,8 +231,8 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
         config = values.config if "config" in values else None
         # A file that could not be read is reported at the first use of its config.
         keys = None if config is None else config_lib.dotted_keys(config)
-        for key in nulls if keys else ():
-            config_lib.put(config, key, None)
+        for key, value in taken.items() if keys else ():
+            config_lib.put(config, key, value)
     except UserError:
         raise
     except Exception as error:
@@ -339,27 +339,35 @@ def _overridden(argument: str) -> str | None:
     return name.removeprefix(_OVERRIDE).partition("=")[0]
 
 
-def _take_nulls(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Takes `--config.KEY=None` out of the arguments, for keys that may be null: the flags know no such value.
+def _take_own(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Takes out of the arguments what the flags know no value of.
+
+    That is `--config.KEY=None`, for keys that may be null, and all of `--config.method_options`, whose keys are free.
 
     Returns:
-        The other arguments, and the keys that have no value in the end: the last of several counts.
+        The other arguments, and the values of these keys: of several the last.
     """
-    rest, nulls, index = [], {}, 0
+    rest, values, index = [], {}, 0
     while index < len(argv):
         argument, key = argv[index], _overridden(argv[index])
         taken = 1
-        if key and config_lib.may_be_null(key):
+        if key and (config_lib.is_option(key) or config_lib.may_be_null(key)):
             _, equals, value = argument.partition("=")
             if not equals and index + 1 < len(argv):
                 value, taken = argv[index + 1], 2
-            nulls[key] = config_lib.is_null(value)
-            if nulls[key]:
+            values.pop(key, None)
+            if config_lib.is_option(key):
+                if not equals:
+                    raise UserError(f"{argument} has no value: give it as {argument}=VALUE")
+                values[key] = config_lib.parse_option(value)
+            elif config_lib.is_null(value):
+                values[key] = None
+            if key in values:
                 index += taken
                 continue
         rest += argv[index : index + taken]
         index += taken
-    return rest, [key for key, is_null in nulls.items() if is_null]
+    return rest, values
 
 
 def _expected_type(message: str) -> str:

@@ -6,6 +6,7 @@ tests/test_config.py holds them. That a config has these keys and values of thei
 what a value may be in `experiments.checks`.
 """
 
+import ast
 import difflib
 import functools
 import json
@@ -17,17 +18,20 @@ from selw2s_jax.defaults import experiment, method, models, training, written
 from selw2s_jax.errors import UserError
 
 _KINDS = (experiment, models, method, written, training)  # of keys
+OPTIONS = "method_options"  # the section of free keys, METHOD.OPTION
 
 
 def default_config() -> ml_collections.ConfigDict:
-    """The paper's settings, locked: a key that is not among them cannot be set.
+    """The paper's settings, locked: a key that is not among them cannot be set, but for those of `method_options`.
 
     Null (typed placeholder) means: chosen by the rule in the comment beside its default.
     """
     config = ml_collections.ConfigDict()
     for kind in _KINDS:
         kind.add_keys(config)
-    return config.lock()
+    config.lock()
+    config[OPTIONS].unlock()
+    return config
 
 
 def smoke_settings(config: ml_collections.ConfigDict, *, weak: str, strong: str) -> None:
@@ -159,7 +163,14 @@ def get(config: ml_collections.ConfigDict, key: str):
 def put(config: ml_collections.ConfigDict, key: str, value: Any) -> None:
     """Sets the value at a dotted key."""
     section, _, leaf = key.rpartition(".")
-    (get(config, section) if section else config)[leaf] = value
+    if not is_option(key):
+        (get(config, section) if section else config)[leaf] = value
+        return
+    name = section.partition(".")[2]
+    with config.unlocked():
+        options = config[OPTIONS].get(name)
+        config[OPTIONS][name] = {**({} if options is None else options.to_dict()), leaf: value}
+    config[OPTIONS].unlock()
 
 
 def dotted_keys(config: ml_collections.ConfigDict) -> list[str]:
@@ -176,8 +187,31 @@ def dotted_keys(config: ml_collections.ConfigDict) -> list[str]:
 _defaults = functools.cache(default_config)  # to be looked at alone
 
 
+def is_option(key: str) -> bool:
+    """Whether a dotted key is one of `method_options`, which takes values of any of the types of `parse_option`."""
+    section, *names = key.split(".")
+    return section == OPTIONS and len(names) == 2 and all(names)
+
+
+def parse_option(text: str) -> Any:
+    """A value of `method_options` as the command line and sweeps have it: a number, truth value, tuple, else a text.
+
+    Commas part a tuple, as in other lists; quotes make a text of anything, `None` is no value.
+    """
+    text = text.strip()
+    if is_null(text):
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return tuple(map(parse_option, filter(None, text.split(",")))) if "," in text else text
+    return tuple(value) if isinstance(value, list) else value
+
+
 def type_of(key: str) -> type:
-    """The type of the values that a dotted key takes: bool, int, float, str or tuple."""
+    """The type of the values that a dotted key takes: bool, int, float, str or tuple; not of `method_options`."""
     section, _, leaf = key.rpartition(".")
     default = _defaults()
     return (get(default, section) if section else default).get_type(leaf)
@@ -185,7 +219,7 @@ def type_of(key: str) -> type:
 
 def may_be_null(key: str) -> bool:
     """Whether a dotted key may have no value: those that have none by default, with a meaning of its own."""
-    return get(_defaults(), key) is None
+    return not is_option(key) and get(_defaults(), key) is None
 
 
 def is_null(text: str) -> bool:
@@ -200,10 +234,15 @@ def check_key(key: str) -> None:
         UserError: it is not known, with the nearest that is, or a section of keys.
     """
     known = dotted_keys(_defaults())
-    if key in known:
+    if key in known or is_option(key):
         return
+    section, _, rest = key.partition(".")
+    if section == OPTIONS:
+        raise UserError(f"config.{key} is no option of a method: give it as config.{OPTIONS}.METHOD.OPTION")
     if inside := [name for name in known if name.startswith(f"{key}.")]:
         raise UserError(f"config.{key} is a section, not a value; set one of: {', '.join(inside)}")
+    if is_option(like := f"{OPTIONS}.{rest}"):
+        known.append(like)
     meant = [name for name in known if _initials(name) == key] or difflib.get_close_matches(key, known, 1, 0)
     raise UserError(f"config key {key!r} is not known; did you mean config.{meant[0]}?")
 
@@ -226,8 +265,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         )
     found, known = dotted_keys(config), dotted_keys(_defaults())
     for key in found:
-        if key not in known:
-            check_key(key)
+        check_key(key)
     if missing := [key for key in known if key not in found]:
         raise UserError(f"config.{missing[0]} is missing; start from selw2s_jax.config.default_config()")
     for key in found:
@@ -245,6 +283,9 @@ _MOST_BITS = 1000
 
 
 def _check_type(key: str, value: Any) -> None:
+    if is_option(key):
+        _check_option(key, value)
+        return
     if value is None:
         if may_be_null(key):
             return
@@ -253,11 +294,7 @@ def _check_type(key: str, value: Any) -> None:
             f"config.{key} is None and has to have a value, by default {default!r}; only keys that are null by "
             "default may be None"
         )
-    for one in value if isinstance(value, (tuple, list)) else (value,):
-        if (
-            isinstance(one, int) and one.bit_length() > _MOST_BITS
-        ):  # which no float holds, and Python does not print
-            raise UserError(f"config.{key} is a number of {one.bit_length()} bits: give a smaller one")
+    _check_bits(key, value)
     kind = type_of(key)
     if not _is_of(value, kind):
         raise UserError(
@@ -269,6 +306,31 @@ def _check_type(key: str, value: Any) -> None:
         if wrong := [one for one in value if not _is_of(one, of)]:
             raise UserError(f"config.{key} holds {wrong[0]!r}: give values of type {of.__name__}")
         texts = [one for one in value if of is str]
+    _check_texts(key, value, texts)
+
+
+def _check_option(key: str, value: Any) -> None:
+    """Checks that a value of `method_options` is of one of the types that keys and artifacts hold."""
+    if isinstance(value, (tuple, list)):
+        for one in value:
+            _check_option(key, one)
+        return
+    if not isinstance(value, (bool, int, float, str, type(None))):
+        raise UserError(
+            f"config.{key} holds a {type(value).__name__}: give a number, a text, a truth value or a tuple of these"
+        )
+    _check_bits(key, value)
+    _check_texts(key, value, [value] if isinstance(value, str) else [])
+
+
+def _check_bits(key: str, value: Any) -> None:
+    for one in value if isinstance(value, (tuple, list)) else (value,):
+        # Which no float holds, and Python does not print.
+        if isinstance(one, int) and one.bit_length() > _MOST_BITS:
+            raise UserError(f"config.{key} is a number of {one.bit_length()} bits: give a smaller one")
+
+
+def _check_texts(key: str, value: Any, texts: list[str]) -> None:
     if any("\0" in text for text in texts):
         raise UserError(f"config.{key}={value!r} holds a NUL character, which no name or path has: remove it")
     if any("\ud800" <= character <= "\udfff" for text in texts for character in text):

@@ -32,6 +32,7 @@ class Facts:
         smooths: whether the labels of its rows are averaged over the graph, where its rule does so at all.
         p_ik_from: where it has its P(IK) from, of `registry.P_IK_FROM`.
         has_p_ik: whether it has any; what selects without goes by something else, as how far weak models disagree.
+        options: that the config gives it alone (`method_options`), as "beta=3.0"; "" without.
     """
 
     description: str = "a method of the config"
@@ -43,6 +44,7 @@ class Facts:
     has_gamma: bool = True
     p_ik_from: str = "config"
     has_p_ik: bool = True
+    options: str = ""
 
     def __post_init__(self):
         if self.role not in registry.ROLES or not isinstance(self.description, str):
@@ -84,9 +86,20 @@ def facts(name: str, supervision: str = "class_head") -> Facts:
     )
 
 
-def to_json(names: Iterable[str], supervision: str = "class_head") -> dict[str, dict[str, Any]]:
-    """What a manifest says of these methods."""
-    return {name: dataclasses.asdict(facts(name, supervision)) for name in names}
+def to_json(
+    names: Iterable[str],
+    supervision: str = "class_head",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """What a manifest says of these methods; `options` by method are those of the config."""
+    given = {
+        name: ", ".join(f"{key}={value!r}" for key, value in sorted(of_one.items()))
+        for name, of_one in (options or {}).items()
+    }
+    return {
+        name: dataclasses.asdict(dataclasses.replace(facts(name, supervision), options=given.get(name, "")))
+        for name in names
+    }
 
 
 def from_json(names: Iterable[str], recorded: Mapping[str, Mapping[str, Any]]) -> dict[str, Facts]:

@@ -20,7 +20,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import classify, prefix
-from selw2s_jax.method import registry
+from selw2s_jax.method import method_options, registry
 from selw2s_jax.models import decoder
 from selw2s_jax.plan import programs
 from selw2s_jax.stages import training
@@ -126,7 +126,7 @@ class Workloads:
         Raises:
             UserError: the task has no classes that the method could learn.
         """
-        method = registry.METHODS[name]
+        method = method_options.applied(self._config, name)
         if method.task_weight > 0 and _is_generated(self._config.task):
             raise UserError(
                 f"--method={name} learns to judge answers, and config.task={self._config.task} has answers to write: "

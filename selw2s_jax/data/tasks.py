@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from selw2s_jax import errors
 from selw2s_jax.data import by_id, gsm8k
+from selw2s_jax.method import registering
 
 CONVERSIONS = ("coin", "balanced_pair", "all")
 
@@ -142,9 +143,8 @@ _ALIASES = {"cosmosqa": "cosmos_qa"}
 
 
 def register(task: Task) -> Task:
-    """Adds `task` to `TASKS`; a name can be taken once."""
-    if task.name in TASKS:
-        raise ValueError(f"a task named {task.name!r} is registered already")
+    """Adds `task` to `TASKS`; ValueError where the name is taken, as `registering.claim` says."""
+    registering.claim("task", task.name, is_taken=task.name in TASKS)
     TASKS[task.name] = task
     return task
 

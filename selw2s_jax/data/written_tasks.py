@@ -15,6 +15,7 @@ from typing import Any
 
 from selw2s_jax import errors
 from selw2s_jax.data import answers, gsm8k, tasks, variations
+from selw2s_jax.method import registering
 from selw2s_jax.runtime import json_forms
 
 ROLES = ("weak", "student", "test")  # who reads which rows
@@ -318,9 +319,8 @@ WRITTEN_TASKS: dict[str, WrittenTask] = {}
 
 
 def register(task: WrittenTask) -> WrittenTask:
-    """Adds `task` to `WRITTEN_TASKS`; a name can be taken once."""
-    if task.name in WRITTEN_TASKS:
-        raise ValueError(f"a written task named {task.name!r} is registered already")
+    """Adds `task` to `WRITTEN_TASKS`; ValueError where the name is taken, as `registering.claim` says."""
+    registering.claim("written task", task.name, is_taken=task.name in WRITTEN_TASKS)
     WRITTEN_TASKS[task.name] = task
     return task
 

@@ -10,6 +10,10 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     _add_labels(config)
     _add_teachers(config)
     _add_losses(config)
+    # Of one method alone, by its name: `method_options.NAME.OPTION`, any argument that its loss, label rule, selector,
+    # refiner or row weights name, and what a key of their own says for all methods goes before. Numbers, texts, truth
+    # values, tuples of these.
+    config.method_options = ml_collections.ConfigDict(type_safe=False)
 
 
 def _add_p_ik(config: ml_collections.ConfigDict) -> None:

@@ -20,6 +20,7 @@ from selw2s_jax.method import (
     disagreement,
     label_sources,
     losses,
+    method_options,
     objectives,
     raven,
     registry,
@@ -53,6 +54,7 @@ def validate(
     _check_numbers(config)
     _check_sizes(config)
     _check_methods(config)
+    _check_method_options(config)
     _check_seeds(config)
     _check_lora(config)
     _check_mesh(config)
@@ -284,6 +286,26 @@ def _check_methods(config) -> None:
             check_one_of("methods", method, known[config.supervision])
     if len(set(config.methods)) != len(config.methods):
         raise UserError(f"config.methods={tuple(config.methods)} names a method twice")
+
+
+def _check_method_options(config) -> None:
+    """That options of one method are such as it takes, with values that the keys which say them for all may have."""
+    known = dict.fromkeys((*registry.students(), *completion_methods.students()))
+    for name in config.method_options:
+        check_one_of("method_options", name, known)
+    for name in config.methods:
+        try:
+            found = method_options.keyed(config, name)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        for option, (key, value) in found.items():
+            changed = config.copy_and_resolve_references()
+            config_lib.put(changed, key, value)
+            try:
+                _check_choices(changed)
+                _check_numbers(changed)
+            except UserError as error:
+                raise UserError(f"config.method_options.{name}.{option}: {error}") from error
 
 
 _SEED_LIMIT = 2**32  # jax.random.key tells no more apart

@@ -13,7 +13,7 @@ import numpy as np
 from selw2s_jax import errors
 from selw2s_jax.data import batches, by_id, members, splits
 from selw2s_jax.errors import UserError
-from selw2s_jax.method import label_rules, objectives, registry
+from selw2s_jax.method import label_rules, objectives, registering, registry
 from selw2s_jax.stages import column
 
 # (example_ids, classifier inputs, seed) -> values [N, ...]; never ground truth.
@@ -66,6 +66,7 @@ OF_MEMBERS = {
     "shuffled_weak_each": Column(("members", 2)),  # the same shuffled among the examples
 }
 COLUMNS |= CALIBRATED | FROZEN | OF_MEMBERS | {NEIGHBOURS: Column((2,))}
+_BUILT_IN = tuple(COLUMNS)  # and what no function makes: its shape is known
 _OF_THE_EXPERIMENT = (
     *("weak_probs", "self_labels", "given_p_ik", "ik_target", batches.EMBEDDINGS),
     *CALIBRATED,
@@ -90,9 +91,10 @@ def register(name: str, shape: tuple[int, ...] = ()):
 
     def add(make: Maker) -> Maker:
         known = COLUMNS.get(name, Column(shape))
-        if name in _OF_THE_EXPERIMENT or known.make is not None:
+        if name in _OF_THE_EXPERIMENT:
             raise ValueError(f"the column {name!r} is made already")
-        if known.shape != shape:
+        registering.claim("column", name, is_taken=known.make is not None)
+        if known.shape != shape and name in _BUILT_IN:
             raise ValueError(f"the column {name!r} is of shape {known.shape} for each example, not {shape}")
         COLUMNS[name] = Column(shape, make)
         return make

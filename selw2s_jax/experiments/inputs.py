@@ -13,7 +13,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, data, teachers
 from selw2s_jax.hf import loader, pretrained, tokenizers, weight_files
 from selw2s_jax.inference import answering
-from selw2s_jax.method import objectives
+from selw2s_jax.method import method_options, objectives
 from selw2s_jax.method import registry as method_registry
 from selw2s_jax.models import registry
 from selw2s_jax.runtime import artifacts, remote
@@ -199,7 +199,7 @@ def _notes_on_own_labels(config: ml_collections.ConfigDict) -> list[str]:
     """That own labels are weighed as few-shot answers are, where they are others."""
     source = config.self_label.source
     weighing = [
-        name for name in config.methods if columns.is_calibrated(config, method_registry.METHODS[name])
+        name for name in config.methods if columns.is_calibrated(config, method_options.applied(config, name))
     ]
     if source == "fewshot" or not weighing:
         return []

@@ -6,7 +6,7 @@ import ml_collections
 
 from selw2s_jax.data import splits
 from selw2s_jax.experiments import teachers
-from selw2s_jax.method import objectives, registry
+from selw2s_jax.method import method_options, objectives, registry
 from selw2s_jax.stages import embed, examples, smoothed
 
 
@@ -28,7 +28,9 @@ def column(
         named: the other columns of its examples.
         embedded: its texts, by the model as it was pretrained.
     """
-    objective = objectives.without_smoothing(objectives.make_objective(config, registry.METHODS[name]))
+    objective = objectives.without_smoothing(
+        objectives.make_objective(config, method_options.applied(config, name))
+    )
     is_fixed = objective is not None and not any(one.by_step for one in named.values())
     prior = smoothed.Chosen(objective, dict(named)) if is_fixed else named["weak_probs"]
     # Of weak labels they are the same for all methods, and one stage.

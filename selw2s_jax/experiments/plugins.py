@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -10,21 +10,64 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from selw2s_jax import config as config_lib
 from selw2s_jax import errors
-from selw2s_jax.data import batches, members
+from selw2s_jax.data import batches, members, tasks, written_tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, teachers
-from selw2s_jax.method import combinations, label_rules, losses, objectives, registry
+from selw2s_jax.method import (
+    combinations,
+    label_rules,
+    label_sources,
+    losses,
+    method_options,
+    objectives,
+    registry,
+    row_weights,
+    selection,
+)
+from selw2s_jax.runtime import installed
 
 _NUM_EXAMPLES, _EMBED_DIM = 3, 5  # of the batch that methods are tried on
 
 
-def load(paths: Iterable[str]) -> None:
+def load(config: ml_collections.ConfigDict) -> None:
     """Imports the modules of `config.plugins`, which register what they hold.
+
+    Where the config names a part that is not registered then, also those of installed packages (`runtime.installed`).
 
     Raises:
         UserError: a path is no import path, or its module is not there or fails when it is imported.
     """
+    import_modules(config.plugins)
+    if any(not set(names) <= set(known) for names, known in _named(config)):
+        installed.load()
+
+
+def _named(config: ml_collections.ConfigDict) -> Iterator[tuple[Iterable[str], Collection[str]]]:
+    """The names of parts in a config, those of a sweep's axes too, with what is registered of each kind."""
+    axes = [text.partition("=") for text in config.sweep.settings]
+    for key, known in (
+        ("selection.selector", selection.SELECTORS),
+        ("selection.refiner", selection.REFINERS),
+        ("self_label.source", (*label_sources.BUILT_IN, *label_sources.LABEL_SOURCES)),
+        ("weak.combine", combinations.COMBINATIONS),
+    ):
+        swept = [value.strip() for name, _, values in axes if name == key for value in values.split(",")]
+        yield [config_lib.get(config, key), *swept], known
+    yield config.methods, [*registry.METHODS, *row_weights.ROW_WEIGHTS]
+    tasks_of_run = (
+        [] if config.data.train_file else [config.task, *config.sweep.tasks, *config.continual.tasks]
+    )
+    tasks_of_run += [] if config.p_ik.file else [config.p_ik.task]
+    yield (
+        map(tasks.canonical_name, [*tasks_of_run, *members.other_tasks(config)]),
+        [*tasks.TASKS, *written_tasks.WRITTEN_TASKS],
+    )
+
+
+def import_modules(paths: Iterable[str]) -> None:
+    """Imports modules of a user's own; raises as `load`."""
     for path in paths:
         if not all(part.isidentifier() for part in path.split(".")):
             raise UserError(
@@ -64,6 +107,7 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
                     f"method {name!r} has the {kind} {wanted!r}, which is not registered: "
                     f"register it, or use one of {', '.join(sorted(known))}"
                 )
+        method = method_options.applied(config, name)
         try:
             objective = objectives.make_objective(config, method)
         except ValueError as error:
@@ -78,7 +122,9 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
 
 def _check_calibration(config: ml_collections.ConfigDict) -> None:
     """That there are questions to calibrate on where a method weighs labels: of P(IK), and of all weak models."""
-    calibrated = [name for name in config.methods if columns.is_calibrated(config, registry.METHODS[name])]
+    calibrated = [
+        name for name in config.methods if columns.is_calibrated(config, method_options.applied(config, name))
+    ]
     if calibrated and config.p_ik.file is not None:
         raise UserError(
             f"method {calibrated[0]!r} calibrates P(IK) on held-out questions of p_ik.task, and "

@@ -19,7 +19,7 @@ from selw2s_jax.experiments import (
 from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering
-from selw2s_jax.method import objectives, registry
+from selw2s_jax.method import method_options, objectives, registry
 from selw2s_jax.stages import (
     calibration,
     chosen_rows,
@@ -224,7 +224,7 @@ class Experiment(reading.Reading):
     @once.once
     def student(self, seed: int, name: str) -> train.Train:
         """A student by the name of its method. The ground truth of its half is not among its inputs."""
-        method = registry.METHODS[name]
+        method = method_options.applied(self._config, name)
         if method.task_weight == 0:
             return self.p_ik_model(seed)
         trains_p_ik = objectives.trains_p_ik(self._config, method)
@@ -274,7 +274,7 @@ class Experiment(reading.Reading):
 
     def _train(self, label: str, seed: int, role: str, model: pretrained.Model, name: str, **kinds):
         """A training by the method of that name; `kinds` of examples as `train.Train` has them."""
-        method = registry.METHODS[name]
+        method = method_options.applied(self._config, name)
         is_p_ik_alone = method.task_weight == 0
         kind_of_stage = probe.Probe if self.settings.is_probe(model) else train.Train
         return kind_of_stage(
@@ -342,7 +342,8 @@ class Experiment(reading.Reading):
     def is_calibrated(self) -> bool:
         """Whether a method of the run weighs labels by a calibration."""
         return any(
-            columns.is_calibrated(self._config, registry.METHODS[name]) for name in self._config.methods
+            columns.is_calibrated(self._config, method_options.applied(self._config, name))
+            for name in self._config.methods
         )
 
     @once.once

@@ -12,7 +12,7 @@ import ml_collections
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained
-from selw2s_jax.method import registry, stages_of_labels
+from selw2s_jax.method import registering, registry, stages_of_labels
 from selw2s_jax.stages import chosen_rows, examples
 
 WEAK = "weak"  # the teacher of every method that names none
@@ -77,12 +77,11 @@ def register(name: str, *, reads: tuple[str, ...] = ()):
         reads: as `Teacher.reads`.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, as `registering.claim` says.
     """
 
     def add(make: Make) -> Make:
-        if name in TEACHERS:
-            raise ValueError(f"a teacher named {name!r} is registered already")
+        registering.claim("teacher", name, is_taken=name in TEACHERS)
         TEACHERS[name] = Teacher(make, reads)
         return make
 

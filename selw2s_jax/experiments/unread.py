@@ -9,7 +9,16 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches, members, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, teachers
-from selw2s_jax.method import label_rules, label_sources, losses, objectives, registry, row_weights
+from selw2s_jax.method import (
+    label_rules,
+    label_sources,
+    losses,
+    method_options,
+    objectives,
+    registry,
+    row_weights,
+)
+from selw2s_jax.runtime import installed
 from selw2s_jax.worlds import smoke, world, written_world
 
 
@@ -42,7 +51,15 @@ def check(configs: Sequence[ml_collections.ConfigDict]) -> list[str]:
             raise UserError(f"config.{key}={_in_one_line(changed[0])} is read by nothing: {reason}")
         unusual = [value for value in changed if value not in [of_kind[key] for of_kind in usual]]
         notes += [f"config.{key}={_in_one_line(unusual[0])} is read by nothing: {reason}"] if unusual else []
-    return notes
+    return notes + _of_methods_that_are_not_run(configs)
+
+
+def _of_methods_that_are_not_run(configs: Sequence[ml_collections.ConfigDict]) -> list[str]:
+    """Notes on `method_options` of methods that are none of the run's."""
+    given = dict.fromkeys(name for config in configs for name in config.method_options)
+    run = {name for config in configs for name in config.methods}
+    reason = "is read by nothing: it is not among the methods of the run"
+    return [f"config.method_options.{name} {reason}" for name in given if name not in run]
 
 
 def _in_one_line(value: Any) -> str:
@@ -85,7 +102,7 @@ def _keys(config: ml_collections.ConfigDict, names: Sequence[str]) -> list[str]:
 
 
 def _methods(config: ml_collections.ConfigDict) -> list[registry.Method]:
-    return [registry.METHODS[name] for name in config.methods]
+    return [method_options.applied(config, name) for name in config.methods]
 
 
 def _trained(config: ml_collections.ConfigDict) -> set[str]:
@@ -277,7 +294,7 @@ def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) 
         or "seed.sampling" in teachers.read_by(config)
         or any(_draws_columns(config, method) for method in methods)
         or config.self_label.source in label_sources.LABEL_SOURCES
-        or bool(config.plugins)
+        or bool(config.plugins or installed.loaded())
     )
     yield ("seed.sampling",), draws, "nothing of the run is drawn at random"
     trained_on = None if p_ik.file else p_ik.task

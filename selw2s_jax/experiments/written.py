@@ -12,7 +12,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import base, once
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
-from selw2s_jax.method import completion_methods, row_weights
+from selw2s_jax.method import completion_methods, method_options, row_weights
 from selw2s_jax.stages import complete, rows, written
 from selw2s_jax.stages import stage as stage_lib
 
@@ -62,7 +62,7 @@ class Experiment(base.Experiment):
             split,
             self.weak_answers(seed),
             name,
-            row_options(self._config, name),
+            method_options.of_row_weights(self._config, name),
             # What was scored is in the task's form already.
             answers.completion if answers.by == "generate" else "canonical",
             self.seed_for(seed, "sampling"),
@@ -160,15 +160,6 @@ class Experiment(base.Experiment):
         ]
 
 
-def row_options(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
-    """The config's values for those options that row weights name, from the sections that they are registered with."""
-    values: dict[str, Any] = {}
-    for section in row_weights.ROW_WEIGHTS.sections(name):
-        values |= config[section].to_dict()
-    wanted = row_weights.ROW_WEIGHTS.option_names(name)
-    return {key: value for key, value in values.items() if key in wanted}
-
-
 def check_methods(config: ml_collections.ConfigDict) -> None:
     """Tries the row weights of every method on a few made-up answers.
 
@@ -184,4 +175,4 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
             raise UserError(
                 f"the row weights {name!r} have the name of a model of every run: register another"
             )
-        rows.weigh(name, row_options(config, name), inputs)
+        rows.weigh(name, method_options.of_row_weights(config, name), inputs)

@@ -48,7 +48,7 @@ def _run(values: flags.FlagValues) -> None:
 
     student = students.find(**cli.student_name(values))
     if student.config.family not in registry.FAMILIES:  # one of the user's own
-        plugins.load(student.run_config.get("plugins", ()))
+        plugins.import_modules(student.run_config.get("plugins", ()))
     output = values.output
     exports.save(
         student,

@@ -172,7 +172,7 @@ def read_model_config(folder) -> registry.ModelConfig:
     path = pathlib.Path(folder) / weight_files.CONFIG_NAME
     config = weight_files.read_json(path)
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in registry.FAMILIES:
+    if not isinstance(model_type, str) or not registry.has_family(model_type):
         raise errors.UserError(
             f"{path} has model_type {family.shown(model_type)}: supported are {', '.join(registry.FAMILIES)}"
         )

@@ -5,6 +5,7 @@ the weak probabilities w, both float32. Written in log f, values and gradients a
 where a divergence is infinite at w = 0, w counts as at least `losses.MIN_WEAK_PROB`.
 """
 
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -30,7 +31,6 @@ def register(name: str):
     """Registers a divergence as the loss `name`, with the option `scale` that multiplies it; a decorator."""
 
     def add(divergence: Divergence) -> Divergence:
-        @losses.register(name)
         def make_loss(*, scale: float = 1.0) -> losses.Loss:
             def loss(logits, weak_probs, step_fraction, example_mask=None):
                 del step_fraction, example_mask
@@ -38,6 +38,10 @@ def register(name: str):
 
             return loss
 
+        # Its code is that of the divergence, which the keys of stages have where it is from outside of this package.
+        make_loss.__signature__ = inspect.signature(make_loss)
+        make_loss.__module__, make_loss.__wrapped__ = divergence.__module__, divergence
+        losses.register(name)(make_loss)
         return divergence
 
     return add

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
+from selw2s_jax.method import registering
+
 Factory = Callable[..., Any]
 
 # Sections of a config that label rules and their parts take options from, unless they say otherwise.
@@ -56,15 +58,14 @@ class Registry(MutableMapping[str, Factory]):
             sections: of a config, that its options come from; default the registry's.
 
         Raises:
-            ValueError: the name is taken.
+            ValueError: the name is taken, as `registering.claim` says.
         """
 
         def add(factory: Factory) -> Factory:
             # A built-in module that registers while it is imported must not have the others imported.
             is_built_in = factory.__module__.startswith(f"{__package__}.")
             known = self._factories if is_built_in else self._known()
-            if name in known:
-                raise ValueError(f"a {self.kind} named {name!r} is registered already")
+            registering.claim(self.kind, name, is_taken=name in known)
             known[name] = factory
             self._sections[name] = self._default_sections if sections is None else tuple(sections)
             return factory
@@ -93,6 +94,10 @@ class Registry(MutableMapping[str, Factory]):
     def option_names(self, name: str) -> set[str]:
         """The options that a factory names; none where nothing has that name."""
         return set(_parameters(self[name])) if name in self else set()
+
+    def parameters(self, name: str) -> dict[str, inspect.Parameter]:
+        """The same with what the signature says of each."""
+        return _parameters(self[name]) if name in self else {}
 
     def required_names(self, name: str) -> set[str]:
         """Those of its options that have no default."""

@@ -68,6 +68,9 @@ RULE_PARTS = {
 def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -> Objective:
     """The method with the config's values for those options of its label rule and loss that it leaves open.
 
+    Args:
+        method: as `options.method` gives it, with what the config says of this method alone.
+
     Raises:
         ValueError: an option without a default has no value, or a factory names a section that is not there.
     """
@@ -89,10 +92,10 @@ def _bind(
     config: ml_collections.ConfigDict, known: factories.Registry, name: str, own: Mapping[str, Any]
 ) -> tuple[tuple[str, Any], ...]:
     """Options of a factory and of the parts that it names: the method's own, and the config's for the others."""
-    options = _values(config, known, name) | own
+    options = values(config, known, name) | own
     for part, parts in RULE_PARTS.items():
         if part in options:
-            options = _values(config, parts, options[part]) | options
+            options = values(config, parts, options[part]) | options
     required = known.required_names(name).union(
         *(parts.required_names(options[part]) for part, parts in RULE_PARTS.items() if part in options)
     )
@@ -105,17 +108,21 @@ def _bind(
     return tuple(sorted(options.items()))
 
 
-def _values(config: ml_collections.ConfigDict, known: factories.Registry, name: str) -> dict[str, Any]:
-    """The config's values for those options that a factory names, from the sections that it is registered with."""
-    values: dict[str, Any] = {}
+def values(config: ml_collections.ConfigDict, known: factories.Registry, name: str) -> dict[str, Any]:
+    """The config's values for those options that a factory names, from the sections that it is registered with.
+
+    Raises:
+        ValueError: one of the sections is not there.
+    """
+    found: dict[str, Any] = {}
     for section in known.sections(name):
         if section not in config or not isinstance(config[section], ml_collections.ConfigDict):
             raise ValueError(
                 f"{known.kind} {name!r} takes options from config.{section}, and there is no such section"
             )
-        values |= _options_of_section(config, section)
+        found |= _options_of_section(config, section)
     wanted = known.option_names(name)
-    return {key: value for key, value in values.items() if key in wanted}
+    return {key: value for key, value in found.items() if key in wanted}
 
 
 def _options_of_section(config: ml_collections.ConfigDict, section: str) -> dict[str, Any]:
@@ -131,6 +138,20 @@ def _options_of_section(config: ml_collections.ConfigDict, section: str) -> dict
     if section == "selection" and config.graph.over == "set":
         options["refiner_of_set"] = options["refiner"]
     return options
+
+
+# Options of label rules and their parts that keys of other names say.
+_KEYS = {"mask": "p_ik.mask", "self_label": "self_label.source", "refiner_of_set": "selection.refiner"}
+
+
+def key_of(
+    config: ml_collections.ConfigDict, known: factories.Registry, name: str, option: str
+) -> str | None:
+    """The key of the config that says an option of a factory, None where none does."""
+    if option not in values(config, known, name):
+        return None
+    sections = [section for section in known.sections(name) if option in config[section]]
+    return f"{sections[-1]}.{option}" if sections else _KEYS[option]
 
 
 def without_smoothing(objective: Objective) -> Objective | None:

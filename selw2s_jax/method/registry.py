@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from selw2s_jax.method import registering
+
 # Subject: the method that a paper proposes, compared with every other. Student: a baseline. Ablation: the subject
 # without a part. Control: what would do as well if it were not the method that helped. Reference: no student, but what
 # students are measured against. Probe: it answers no questions.
@@ -88,9 +90,12 @@ BASELINE = "finetune"  # the method without any remedy, with which every other s
 
 
 def register(name: str, method: Method) -> None:
-    """Makes a method known under its name."""
-    if name in METHODS:
-        raise ValueError(f"a method named {name!r} is registered already")
+    """Makes a method known under its name.
+
+    Raises:
+        ValueError: the name is taken, as `registering.claim` says.
+    """
+    registering.claim("method", name, is_taken=name in METHODS)
     METHODS[name] = method
 
 

@@ -1,7 +1,9 @@
 """The model families and the models that ship with a name."""
 
 from selw2s_jax import errors
+from selw2s_jax.method import registering
 from selw2s_jax.models import catalogue, family, gpt2, gpt_neox, llama, mistral, olmo2, qwen, qwen2, qwen3
+from selw2s_jax.runtime import installed
 
 ModelConfig = family.ModelConfig
 MODELS = catalogue.MODELS
@@ -11,9 +13,15 @@ FAMILIES: dict[str, family.Family] = {}
 
 def register_family(entry: family.Family) -> None:
     """Makes a family known under its name, the `model_type` of config.json."""
-    if entry.name in FAMILIES:
-        raise ValueError(f"the model family {entry.name!r} is registered already")
+    registering.claim("model family", entry.name, is_taken=entry.name in FAMILIES)
     FAMILIES[entry.name] = entry
+
+
+def has_family(name: str) -> bool:
+    """Whether there is a family of that name, here or in an installed package."""
+    if name not in FAMILIES:
+        installed.load()
+    return name in FAMILIES
 
 
 def get_family(name: str) -> family.Family:
@@ -22,7 +30,7 @@ def get_family(name: str) -> family.Family:
     Raises:
         UserError: no such family.
     """
-    if name not in FAMILIES:
+    if not has_family(name):
         raise errors.UserError(f"unknown model_type {name!r}: supported are {', '.join(FAMILIES)}")
     return FAMILIES[name]
 

@@ -239,7 +239,7 @@ def run(
 def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
     """The runs of a config, each checked."""
     config = config_lib.normalize(config)
-    plugins.load(config.plugins)
+    plugins.load(config)
     expanded = sweep.expand(config)
     for cell in expanded:
         if cell.config.supervision != "class_head":

@@ -15,7 +15,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import classify, fewshot
-from selw2s_jax.method import objectives, registry
+from selw2s_jax.method import method_options, objectives
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.plan import estimate
 from selw2s_jax.stages import settings as settings_lib
@@ -118,7 +118,8 @@ class Programs:
             length: tokens of each example.
             shape: rows of a micro-batch and their tokens; default those of examples that all have `length` tokens.
         """
-        method, config = registry.METHODS[method_name], self._config
+        config = self._config
+        method = method_options.applied(config, method_name)
         batch_sizes = {}
         if method.task_weight > 0:
             batch_sizes[batches.TASK] = config.training.batch_size
@@ -142,7 +143,8 @@ class Programs:
 
     def computation(self, model: pretrained.Model, method_name: str) -> step.Computation:
         """What the train step of a method computes."""
-        method, config = registry.METHODS[method_name], self._config
+        config = self._config
+        method = method_options.applied(config, method_name)
         names = columns.carried(config, method).get(batches.TASK, ())
         return step.classification(
             objectives.make_objective(config, method),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from selw2s_jax.method import graph_smoothing, label_rules, objectives, registry
+from selw2s_jax.method import graph_smoothing, label_rules, method_options, objectives
 
 # What `Choice.used` calls the labels that the selective rule does not take from the strong model, by its refiner.
 _REFINED = {"graph": "smoothed", "none": "weak"}
@@ -55,7 +55,7 @@ def choose(
         weak_probs: `[N, 2]` soft labels, None without a weak model: then nothing is smoothed.
         own: `[N]` the strong model's own labels, None where they are not known.
     """
-    num, method = len(class_logits), registry.METHODS[method_name]
+    num, method = len(class_logits), method_options.applied(config, method_name)
     objective = objectives.make_objective(config, method)
     options = dict(objective.rule_options)
     selects = objective.label_rule == "selective" and method.mask_of is None and p_ik is not None

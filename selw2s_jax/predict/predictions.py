@@ -272,7 +272,7 @@ def _make_records(
 def _read_config(student: students.Student) -> ml_collections.ConfigDict:
     """The config of a student's run; its plugins are imported."""
     config = run_config.read(student)
-    plugins.load(config.plugins)
+    plugins.load(config)
     if student.facts.role != "weak":
         _method_name(student.facts)
     if not student.facts.has_class_head:

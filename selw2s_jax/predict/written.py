@@ -137,7 +137,7 @@ class Asker:
             return []
         student, facts, config = self._student, self._student.facts, self._config
         if student.config.family not in registry.FAMILIES:  # one of the user's own
-            plugins.load(config.plugins)
+            plugins.load(config)
         split = splits_lib.WrittenSplit(self.task, questions)
         plan = _plan(split, config, facts.seed, self._variations, found)
         model = _Model(facts.base, student.config, student_models.load_tokenizer(student, self._tokenizer))

@@ -9,7 +9,7 @@ from etils import epath
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins, selective
-from selw2s_jax.method import label_rules, objectives, posterior, registry
+from selw2s_jax.method import label_rules, method_options, objectives, posterior, registry
 from selw2s_jax.replay import columns, labels, settings
 from selw2s_jax.run import forms, manifests, run_config, student_labels
 from selw2s_jax.runtime import artifacts
@@ -83,7 +83,7 @@ class Run:
             UserError: they are not known.
         """
         student, config = self.student(name, seed), setting.applied(self.config)
-        method = registry.METHODS[name]
+        method = method_options.applied(config, name)
         objective = objectives.make_objective(config, method)
         if reason := self.unknown(name, seed, setting):
             raise UserError(f"{name}: {reason}")
@@ -190,7 +190,7 @@ def _read(workdir: epath.Path, name: str, kept: dict) -> Run:
     config = run_config.from_json(kept, folder)
     if config.supervision != "class_head":
         raise UserError(f"the run in {folder} has models that write, whose labels no setting here changes")
-    plugins.load(config.plugins)
+    plugins.load(config)
     form = forms.get(config)
     inputs = form.prepare(config, workdir)
     return Run(name, config, form.experiment(config, inputs), artifacts.Store(workdir))

@@ -12,7 +12,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
-from selw2s_jax.method import objectives, registry
+from selw2s_jax.method import method_options, objectives
 
 _MOST = 500  # settings of one replay
 
@@ -147,7 +147,7 @@ def grid(own: Setting, values: Mapping[str, Sequence[float]]) -> list[Setting]:
 
 def read_by(config: ml_collections.ConfigDict, name: str) -> set[str]:
     """The settings that the training labels of a method depend on."""
-    method = registry.METHODS[name]
+    method = method_options.applied(config, name)
     if method.task_weight == 0:
         return set()
     options = dict(objectives.make_objective(config, method).rule_options)

@@ -304,11 +304,19 @@ def _label_stages(run: stored.Run) -> dict[str, list[list[float]]]:
 
 
 def _describe_methods(runs: Sequence[stored.Run]) -> dict[str, str]:
-    return {
-        method: run.facts(method).description
-        for run in runs
+    described: dict[str, str] = {}
+    options: dict[str, dict[str, None]] = {}
+    for run in runs:
         # P(IK) alone may be tested without being listed.
-        for method in (*run.methods, *(entry["method"] for entry in run.p_ik))
+        for method in (*run.methods, *(entry["method"] for entry in run.p_ik)):
+            facts = run.facts(method)
+            described[method] = facts.description
+            options.setdefault(method, {})[facts.options or "none of its own"] = None
+    return {
+        method: f"{text}; options: {' or '.join(given)}"
+        if (given := [*options[method]]) != ["none of its own"]
+        else text
+        for method, text in described.items()
     }
 
 

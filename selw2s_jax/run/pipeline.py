@@ -26,6 +26,7 @@ from selw2s_jax.runtime import (
     artifacts,
     compilation_cache,
     distributed,
+    installed,
     places,
     preemption,
     provenance,
@@ -192,7 +193,7 @@ def _check_config(
 ) -> tuple[ml_collections.ConfigDict, list[sweep.Cell], list[str]]:
     """The config in its normal form, its cells, each checked, and what a reader of the results has to know of it."""
     config = config_lib.normalize(config)
-    distributed.agree(lambda: plugins.load(config.plugins))
+    distributed.agree(lambda: plugins.load(config))
     cells = sweep.expand(config)
 
     def check() -> list[str]:
@@ -472,13 +473,16 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         "schema_version": manifests_lib.SCHEMA_VERSION,
         **provenance.code(),
         "libraries": provenance.libraries(),
+        **({"plugins": installed.loaded()} if installed.loaded() else {}),
         **provenance.devices(),
         "config": config_lib.to_json(config),
         "models": {model.slot: describe.describe_model(model, workdir) for model in experiment.inputs.models},
         "students": form.list_students(config, experiment),
         "embeddings": form.list_embeddings(experiment),
         "methods": methods.to_json(
-            dict.fromkeys((*experiment.classifiers(), *config.methods)), config.supervision
+            dict.fromkeys((*experiment.classifiers(), *config.methods)),
+            config.supervision,
+            config.method_options.to_dict(),
         ),
         "test": form.describe_test(experiment),
         "examples": form.preview(experiment),

@@ -36,6 +36,9 @@ def from_json(kept: Mapping[str, Any], folder: epath.PathLike) -> ml_collections
             if leaf in values:
                 value = values[leaf]
                 section[leaf] = tuple(value) if isinstance(value, list) else value
+        for name, options in kept.get(config_lib.OPTIONS, {}).items():
+            for option, value in options.items():
+                config_lib.put(config, f"{config_lib.OPTIONS}.{name}.{option}", value)
     except (TypeError, AttributeError) as error:
         raise UserError(
             f"the config of the run in {folder} cannot be read ({error}); run the same config there again"

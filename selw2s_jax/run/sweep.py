@@ -92,7 +92,7 @@ def _pairs(pairs) -> list[dict[str, Any]]:
 def _axis(text: str, config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
     key, _, values = text.partition("=")
     known = [name for name in config_lib.dotted_keys(config) if not name.startswith("sweep.")]
-    if key not in known:
+    if key not in known and not config_lib.is_option(key):
         nearest = difflib.get_close_matches(key, known, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise UserError(f"config.sweep.settings: {text!r} starts with no key of the config{hint}")
@@ -100,11 +100,15 @@ def _axis(text: str, config: ml_collections.ConfigDict) -> list[dict[str, Any]]:
         raise UserError(f"config.sweep.settings: {key} is no axis; all runs of a sweep have the same {key}")
     if not values:
         raise UserError(f"config.sweep.settings: {text!r} has no values; give it as {key}=value,value")
-    return [{key: _parse(value.strip(), key)} for value in values.split(",")]
+    # Of options a value may be a tuple, in brackets.
+    parted = re.split(r",(?![^()\[\]]*[)\]])" if config_lib.is_option(key) else ",", values)
+    return [{key: _parse(value.strip(), key)} for value in parted]
 
 
 def _parse(text: str, key: str) -> Any:
     """A value of the type that a key of the config has, None where it may be null."""
+    if config_lib.is_option(key):
+        return config_lib.parse_option(text)
     if config_lib.is_null(text) and config_lib.may_be_null(key):
         return None
     if key == "mesh.shape":

@@ -1,6 +1,7 @@
 """The code of a user's own parts, as a stage's key holds it: the file of each, and the files of what it imports.
 
-What is installed (in site-packages), Python's own library and this package are not among them.
+What is installed (in site-packages), Python's own library and this package are not among them, but for the package
+that the part is of where that is itself installed.
 """
 
 import ast
@@ -43,7 +44,7 @@ def _code(role: str, factory: Callable) -> str | list:
     names = [*_imports(tree, known.get("__package__")), *_used(tree, known)]
     while names:
         name = names.pop()
-        path = None if name in imported else _own_file(name)
+        path = None if name in imported else _own_file(name, factory.__module__.split(".")[0])
         if path is not None:
             names += _read(name, path, imported)
     del imported[factory.__module__]
@@ -117,8 +118,12 @@ def _used(tree: ast.AST, known: dict) -> Iterator[str]:
             yield module
 
 
-def _own_file(name: str) -> pathlib.Path | None:
-    """The file of a module of the user's; None of any other, and of what is no module."""
+def _own_file(name: str, package: str) -> pathlib.Path | None:
+    """The file of a module of the user's; None of any other, and of what is no module.
+
+    Args:
+        package: of the part, whose modules are the user's also where it is installed.
+    """
     if name.split(".")[0] in (_PACKAGE, "__main__", *sys.stdlib_module_names):
         return None
     if name in sys.modules:
@@ -129,7 +134,8 @@ def _own_file(name: str) -> pathlib.Path | None:
     if not isinstance(file, str) or not pathlib.Path(file).is_file():
         return None
     path = pathlib.Path(file).resolve()
-    return None if any(path.is_relative_to(folder) for folder in _installed()) else path
+    is_installed = name.split(".")[0] != package and any(path.is_relative_to(one) for one in _installed())
+    return None if is_installed else path
 
 
 def _find(name: str) -> importlib.machinery.ModuleSpec | None:
