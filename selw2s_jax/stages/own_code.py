@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import notebook_code
 
 _PACKAGE = __name__.split(".")[0]
 
@@ -35,31 +36,38 @@ def hashes(**factories: Callable) -> dict[str, str]:
 
 
 def _code(role: str, factory: Callable) -> str | list:
-    """The source of a part; where it imports files of the user's, with those by name."""
-    source = _source(role, factory)
+    """The source of a part; where it imports files of the user's, with those by name, and so what other cells hold."""
+    source, is_cell = _source(role, factory)
     module = sys.modules.get(factory.__module__)  # a class has no globals of its own
     known = getattr(inspect.unwrap(factory), "__globals__", vars(module) if module else {})
     tree = _parse(source)
     imported: dict[str, str] = {factory.__module__: ""}  # which others may import too
     names = [*_imports(tree, known.get("__package__")), *_used(tree, known)]
+    beside: dict[str, str] = {}
+    if is_cell:
+        others = {name: value for name, value in known.items() if value is not factory}
+        beside = notebook_code.beside(source, others)
+        for text in beside.values():
+            names += [*_imports(_parse(text), None), *_used(_parse(text), known)]
     while names:
         name = names.pop()
         path = None if name in imported else _own_file(name, factory.__module__.split(".")[0])
         if path is not None:
             names += _read(name, path, imported)
     del imported[factory.__module__]
+    imported |= {f"<cell> {name}": text for name, text in beside.items()}
     return [source, sorted(map(list, imported.items()))] if imported else source
 
 
-def _source(role: str, factory: Callable) -> str:
-    """The whole file that defines a factory, which may use what is beside it; else the factory's own lines."""
+def _source(role: str, factory: Callable) -> tuple[str, bool]:
+    """The whole file that defines a factory, which may use what is beside it; without one its own lines, and True."""
     factory = inspect.unwrap(factory)
     try:
-        return pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8")
+        return pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8"), False
     except (OSError, TypeError):
         pass  # a notebook's cell has no file
     try:
-        return inspect.getsource(factory)
+        return inspect.getsource(factory), True
     except (OSError, TypeError) as error:
         raise UserError(
             f"the source of {role} {factory!r} cannot be read, and stages are kept by it: "
