@@ -257,7 +257,7 @@ def _led_by(table: "pa.Table", values: Mapping[str, Any]) -> "pa.Table":
     """A table with further columns before its own, of one value each."""
     import pyarrow as pa
 
-    for name, value in reversed(values.items()):
+    for name, value in reversed(list(values.items())):
         table = table.add_column(0, name, pa.repeat(pa.scalar(value), table.num_rows))
     return table
 

@@ -75,7 +75,7 @@ def keyed(config: ml_collections.ConfigDict, name: str) -> dict[str, tuple[str, 
         parts = [(losses.LOSSES, method.loss), *_parts_of_rule(config, method)]
         own = {**method.rule_options, **method.loss_options}
     known, found = options(config, parts), checked(config, name, parts, own)
-    return {option: (known[option].key, value) for option, value in found.items() if known[option].key}
+    return {option: (key, value) for option, value in found.items() if (key := known[option].key)}
 
 
 def of_row_weights(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:
