@@ -73,15 +73,24 @@ def define_process_flags(values: flags.FlagValues) -> None:
     )
 
 
-def define_student_flags(values: flags.FlagValues) -> None:
-    """Defines the flags that name a trained model of a run, the same for all commands."""
+def define_student_flags(values: flags.FlagValues, *, several: bool = False) -> None:
+    """Defines the flags that name a trained model of a run, the same for all commands.
+
+    Args:
+        several: whether lists of methods and seeds name several.
+    """
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     flags.DEFINE_string("task", None, "Task of the run.", flag_values=values)
-    flags.DEFINE_string("method", None, "Method of the student; also weak and ceiling.", flag_values=values)
-    flags.DEFINE_integer("seed", None, "Seed of the student.", flag_values=values)
     flags.DEFINE_string(
         "run", None, "Of a sweep, the run, where several have such a student.", flag_values=values
     )
+    method = "Method of the student; also weak and ceiling."
+    if several:
+        flags.DEFINE_list("method", None, f"{method} Several with commas.", flag_values=values)
+        flags.DEFINE_list("seed", None, "Seed of the student; several with commas.", flag_values=values)
+    else:
+        flags.DEFINE_string("method", None, method, flag_values=values)
+        flags.DEFINE_integer("seed", None, "Seed of the student.", flag_values=values)
 
 
 def student_name(values: flags.FlagValues) -> dict[str, Any]:
@@ -94,6 +103,28 @@ def student_name(values: flags.FlagValues) -> dict[str, Any]:
     if not name["workdir"]:
         raise UserError("--workdir is missing; give the folder of a run")
     return name
+
+
+def student_names(values: flags.FlagValues) -> list[dict[str, Any]]:
+    """Likewise where the flags may name several: each method of each seed, seed by seed.
+
+    Raises:
+        UserError: no workdir is given, or a seed is no number.
+    """
+    name = student_name(values)
+    seeds = [_whole_number("--seed", text) for text in name["seed"] or []] or [None]
+    methods = name["method"] or [None]
+    for flag, given in (("--method", methods), ("--seed", seeds)):
+        if repeated := [one for one in given if given.count(one) > 1]:
+            raise UserError(f"{flag} names {repeated[0]} twice")
+    return [name | {"seed": seed, "method": method} for seed in seeds for method in methods]
+
+
+def _whole_number(flag: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"{flag}={text} is no whole number; several with commas, as 0,1,2") from None
 
 
 def start_processes(values: flags.FlagValues) -> None:

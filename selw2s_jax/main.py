@@ -1,6 +1,7 @@
 """Runs Selective Weak-to-Strong Generalization from a config.
 
-python -m selw2s_jax.main --config=configs/qwen.py[:arguments] [--workdir=DIR] [--dry_run] [--config.key=value ...]
+python -m selw2s_jax.main --config=configs/qwen.py[:arguments] [--workdir=DIR] [--config.key=value ...]
+                          [--dry_run | --prefetch]
 """
 
 import pathlib
@@ -31,6 +32,12 @@ def _define_flags(values: flags.FlagValues) -> None:
         "Only read and check everything, and show the plan and what the models are given to read.",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "prefetch",
+        False,
+        "Only download what the run reads from the Hugging Face hub, check it, and say how large it is.",
+        flag_values=values,
+    )
     cli.define_config_flag(values)
     cli.define_process_flags(values)
 
@@ -47,6 +54,11 @@ def _run(values: flags.FlagValues) -> None:
     from selw2s_jax.run import pipeline
 
     workdir = values.workdir or _default_workdir(values["config"].config_filename)
+    if values.prefetch and values.dry_run:
+        raise UserError("--prefetch downloads and --dry_run shows what is run: give one of them")
+    if values.prefetch:
+        pipeline.prefetch(values.config, workdir)
+        return
     start = pipeline.show if values.dry_run else pipeline.run
     if values.dry_run:
         output.end_with_reader()

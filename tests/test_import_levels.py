@@ -42,11 +42,14 @@ ONLY_MODULES = {"report": {"run": {"run.manifests", "run.registrations"}}}
 LAZY_LIBRARIES = {
     "datasets",
     "huggingface_hub",
+    "jinja2",
     "matplotlib",
     "pandas",
     "tensorboardX",
     "tiktoken",
+    "trackio",
     "transformers",
+    "wandb",
 }
 FORBIDDEN_LIBRARIES = {"pickle", "tensorflow", "torch"}
 

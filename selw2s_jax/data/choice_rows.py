@@ -64,6 +64,18 @@ def parse(question_id: str, values: dict[str, Any], *, in_csv: bool) -> Row:
     return Row(tasks.Question(question_id, text, tuple(kept), place), len(choices) - len(kept), index)
 
 
+def rightness(values: dict[str, Any], *, in_csv: bool) -> list[int]:
+    """Of each choice of a row, as `texts_and_labels` has them, 1 where it is the right one, else 0.
+
+    Raises:
+        ValueError: answer or answerKey names none, or two.
+    """
+    choices, labels = texts_and_labels(values.get("choices"), in_csv=in_csv)
+    column = next((name for name in ANSWER_COLUMNS if name in values), ANSWER_COLUMNS[0])
+    answer, _ = _find(values.get(column), column, choices, labels, in_csv)
+    return [int(choice.strip() == choices[answer].strip()) for choice in choices]
+
+
 def texts_and_labels(value: Any, *, in_csv: bool, fewest: int = 2) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The texts of choices in any of their forms, and their labels, which may be none.
 

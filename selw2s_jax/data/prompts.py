@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from selw2s_jax import errors
+from selw2s_jax.data import chat as chat_lib
 from selw2s_jax.data import tasks
 
 # Continuations that are compared after a prompt; index = label.
@@ -51,6 +52,17 @@ def classifier_input(text: str, *, prompt: str, instruction: str = "", shots: Se
     raise errors.UserError(f"p_ik.prompt is {prompt!r}; choose one of {', '.join(CLASSIFIER_PROMPTS)}")
 
 
+def chat_turns(instruction: str, shots: Sequence[Shot], text: str) -> list[chat_lib.Turn]:
+    """The same as a dialogue: problems are the user's, their answers the assistant's, and the instruction is in front
+    of the first problem, as many templates know no other place for it."""
+    turns: list[chat_lib.Turn] = []
+    for problem, answer in shots:
+        turns += [("user", problem), ("assistant", str(answer))]
+    turns.append(("user", text))
+    role, first = turns[0]
+    return [(role, f"{instruction}\n\n{first}"), *turns[1:]]
+
+
 @dataclasses.dataclass(frozen=True)
 class FewShot:
     """The form of a task's few-shot prompts.
@@ -59,18 +71,23 @@ class FewShot:
         instruction: of the task.
         shots: solved problems, none where the run asked the language model nothing.
         answers: what those answers are, and the model's: "labels" 0 and 1, or "solutions", which are written.
-        stop: strings that end a solution.
+        stop: strings that end a solution; none in a dialogue, whose turns end by themselves.
+        chat: the template by which they are a dialogue, None where they are plain text.
     """
 
     instruction: str
     shots: tuple[Shot, ...]
     answers: str
     stop: tuple[str, ...]
+    chat: chat_lib.Template | None = None
 
     @classmethod
-    def of(cls, task: tasks.Task, shots: Sequence[tasks.Example]) -> "FewShot":
+    def of(
+        cls, task: tasks.Task, shots: Sequence[tasks.Example], chat: chat_lib.Template | None = None
+    ) -> "FewShot":
         solved = tuple((shot.text, shot.solution or shot.label) for shot in shots)
-        return cls(task.instruction, solved, "solutions" if task.is_generated else "labels", tuple(task.stop))
+        answers, stop = "solutions" if task.is_generated else "labels", tuple(task.stop)
+        return cls(task.instruction, solved, answers, () if chat else stop, chat)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any] | None) -> "FewShot | None":
@@ -78,7 +95,8 @@ class FewShot:
         if fields is None:
             return None
         shots = tuple((text, answer) for text, answer in fields["shots"])
-        return cls(fields["instruction"], shots, fields["answers"], tuple(fields["stop"]))
+        chat = chat_lib.Template.from_json(fields["chat"]) if fields.get("chat") else None
+        return cls(fields["instruction"], shots, fields["answers"], tuple(fields["stop"]), chat)
 
     @property
     def is_generated(self) -> bool:
@@ -88,7 +106,14 @@ class FewShot:
     def prompt(self, text: str, num_shots: int | None = None) -> str:
         """What the model answers for an example's text, with the last `num_shots` shots (default all)."""
         first = 0 if num_shots is None else len(self.shots) - num_shots
+        if self.chat is not None:
+            return self.chat.render(chat_turns(self.instruction, self.shots[first:], text))
         return few_shot_prompt(self.instruction, self.shots[first:], text)
+
+    @property
+    def continuations(self) -> tuple[str, str]:
+        """What is compared after a prompt: the answers 0 and 1 as the shots have them."""
+        return ANSWERS if self.chat is None else (f"{self.chat.lead}0", f"{self.chat.lead}1")
 
     def build(self, num_shots: int, examples: Sequence[tasks.Example]) -> list[str]:
         """The prompts of examples with the last `num_shots` shots."""

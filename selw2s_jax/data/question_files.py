@@ -1,4 +1,4 @@
-"""Questions without ground truth from a user's file or script, for a trained student to be asked.
+"""Questions from a user's file or script, for a trained student to be asked; ground truth is not needed.
 
 The file is JSONL, or CSV or parquet by its name, with columns of the same names; an empty cell says nothing.
 
@@ -11,6 +11,9 @@ A line is `{"text": ...}`, what the models of the task read, or has the fields o
   with `:0`, `:1` and so on behind the example_id, and `answer` is not read. Tasks that are answered with yes or no, or
   at length, show neither.
 
+`label`, 0 or 1, says what is right of a text or an answer, and of `choices` the right one may be named as `choice_rows`
+has it, by `answer` or `answerKey`: they are shown to no model, and what models say is measured by them.
+
 `example_id` may name it; else that is `"{task}/input/{row}"`, row = number of the question in the file from 0.
 """
 
@@ -19,17 +22,46 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from selw2s_jax.data import choice_rows, doubts, rows, tasks, unshown
+from selw2s_jax.data import (
+    choice_rows,
+    doubts,
+    more_tasks,  # noqa: F401, registers tasks
+    rows,
+    tasks,
+    unshown,
+)
 from selw2s_jax.errors import UserError
 
 _FORMS = "give text, or question and answer"
-_COLUMNS = ("example_id", "text", "question", "context", "passage", "answer", "choices")
+_COLUMNS = (
+    *("example_id", "text", "question", "context", "passage", "answer", "choices"),
+    *("label", "answerKey"),
+)
+
+
+class Asked(NamedTuple):
+    """Questions in their order.
+
+    Attributes:
+        examples: of a task; their own labels mean nothing.
+        labels: of each, 0 or 1, None where none is given.
+    """
+
+    examples: list[tasks.Example]
+    labels: list[int | None]
 
 
 def read(
     path: os.PathLike | str, task: tasks.Task, *, found: doubts.Found | None = None
 ) -> list[tasks.Example]:
-    """The questions of a file as examples of a task, in order; their labels mean nothing.
+    """The examples of `read_with_labels`."""
+    return read_with_labels(path, task, found=found).examples
+
+
+def read_with_labels(
+    path: os.PathLike | str, task: tasks.Task, *, found: doubts.Found | None = None
+) -> Asked:
+    """The questions of a file as examples of a task, and what the file says of their truth.
 
     Args:
         found: is given what a reader of the results has to know of the file.
@@ -38,25 +70,51 @@ def read(
         UserError: no such file, unreadable or empty, or lines that are no questions or have the id of another, as
           `rows.describe` names them.
     """
+    unread = 0
 
-    items = read_items(path, task.name, _COLUMNS, _maker(task), forms=_FORMS, found=found)
-    return [item.value for item in items]
+    def make(values: dict[str, Any], name: str, in_csv: bool) -> list[Item]:
+        nonlocal unread
+        made = _make_examples(values, task, name, in_csv=in_csv)
+        labels, is_read = _labels(values, len(made), in_csv=in_csv)
+        unread += not is_read
+        pairs = zip(made, labels, strict=True)
+        return [Item(example.example_id, example.text, (example, label)) for example, label in pairs]
+
+    items = read_items(path, task.name, _COLUMNS, make, forms=_FORMS, found=found)
+    examples, labels = zip(*(item.value for item in items), strict=True)
+    if unread and found is not None:
+        found.note(
+            f"{path}: {unread} line{'s' * (unread > 1)} with a label that is not 0 or 1, or a right answer that is "
+            "none of the choices: nothing is measured by it"
+        )
+    return Asked(list(examples), list(labels))
 
 
 def from_script(
     questions: Sequence[str | Mapping[str, Any]], task: tasks.Task, *, found: doubts.Found | None = None
 ) -> list[tasks.Example]:
     """As `read`, of texts that the models read, or of the fields of lines."""
-    items = items_from_script(questions, task.name, _maker(task), forms=_FORMS, found=found)
-    return [item.value for item in items]
 
-
-def _maker(task: tasks.Task) -> Callable[[dict[str, Any], str, bool], list["Item"]]:
     def make(values: dict[str, Any], name: str, in_csv: bool) -> list[Item]:
         made = _make_examples(values, task, name, in_csv=in_csv)
         return [Item(example.example_id, example.text, example) for example in made]
 
-    return make
+    items = items_from_script(questions, task.name, make, forms=_FORMS, found=found)
+    return [item.value for item in items]
+
+
+def _labels(values: dict[str, Any], count: int, *, in_csv: bool) -> tuple[list[int | None], bool]:
+    """Of each example of a line whether what it shows is right, and whether all that the line says of it was read."""
+    given = values.get("label")
+    if "choices" in values and "text" not in values and count > 1:
+        if not {*choice_rows.ANSWER_COLUMNS}.intersection(values):
+            return [None] * count, True
+        try:
+            return choice_rows.rightness(values, in_csv=in_csv), True
+        except ValueError:
+            return [None] * count, False
+    label = rows.truth_value(given)
+    return [label] * count, given is None or label is not None
 
 
 class Item(NamedTuple):

@@ -203,6 +203,14 @@ def whole_number(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
+def truth_value(value: Any) -> int | None:
+    """A label 0 or 1 in any form: 1, 1.0, "1", true, "True"; None of anything else."""
+    if isinstance(value, bool | str) and str(value).strip().lower() in ("false", "true"):
+        return int(str(value).strip().lower() == "true")
+    number = whole_number(value)
+    return number if number in (0, 1) else None
+
+
 def show(value: Any) -> str:
     """A value for an error message: one line of at most 40 characters, whatever it is."""
     if value is None:

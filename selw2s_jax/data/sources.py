@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from selw2s_jax import errors
-from selw2s_jax.data import by_id, folders, parquet, rows, tasks
+from selw2s_jax.data import (
+    by_id,
+    folders,
+    more_tasks,  # noqa: F401, registers tasks
+    parquet,
+    rows,
+    tasks,
+)
 from selw2s_jax.runtime import remote
 
 if TYPE_CHECKING:
@@ -63,7 +70,7 @@ def notes(task: tasks.Task, *, source: str) -> tuple[str, ...]:
     folder = remote.local_copy(source)
     return tuple(
         f"{task.name}: {folders.path(subset, task.splits['train'], folder)} is not there, so "
-        f"{task.splits['test']}.parquet is divided by context, about 70 % train and 30 % test: "
+        f"{task.splits['test']}.parquet is divided by context or question, about 70 % train and 30 % test: "
         "for trials, not comparable with published results."
         for subset in task.subsets
         if _must_split_by_context(task, subset, folder)
@@ -114,7 +121,8 @@ def _read_folder(
         if table.num_rows or (path == parts[-1] and not questions):  # a part may be empty, all of them not
             questions += _parse(task, subset, split, table, path, first=len(questions))
     if is_divided:
-        questions = [q for q in questions if (_is_train_context(q.context)) == (split == "train")]
+        is_train = split == "train"
+        questions = [q for q in questions if _is_train_context(q.context or q.text) == is_train]
         if not questions:
             raise errors.UserError(
                 f"{parts[0]} has too few contexts to divide; add the data set's train.parquet"

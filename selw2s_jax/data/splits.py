@@ -14,6 +14,7 @@ import numpy as np
 
 from selw2s_jax import errors
 from selw2s_jax.data import by_id, contexts, lengths, prompts, tasks
+from selw2s_jax.data import chat as chat_lib
 from selw2s_jax.runtime import artifacts
 
 SAMPLES = ("random", "first")
@@ -195,6 +196,7 @@ class Split:
         prompt: form of the classifier input, "bare", "instruction" or "fewshot".
         shots: of the few-shot prompt.
         contexts: by example_id, what a weak model reads behind the classifier input; None for nothing.
+        chat: the template by which the language model is asked, None for plain prompts.
     """
 
     examples: Sequence[tasks.Example]
@@ -202,6 +204,7 @@ class Split:
     prompt: str
     shots: Sequence[tasks.Example]
     contexts: Mapping[str, str] | None = None
+    chat: chat_lib.Template | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -217,7 +220,7 @@ class Split:
     @functools.cached_property
     def few_shot(self) -> prompts.FewShot:
         """The form of what the language model answers."""
-        return prompts.FewShot.of(self.task, self.shots)
+        return prompts.FewShot.of(self.task, self.shots, self.chat)
 
     @functools.cached_property
     def texts(self) -> list[str]:

@@ -211,10 +211,8 @@ def _parse_text(question_id: str, values: dict[str, Any], in_csv: bool) -> choic
     del in_csv  # the same in every format
     text = rows_lib.text(values, "text")
     value = values.get("label")
-    label = rows_lib.whole_number(value)
-    if isinstance(value, bool | str) and str(value).strip().lower() in ("false", "true"):
-        label = int(str(value).strip().lower() == "true")
-    if label not in (0, 1):
+    label = rows_lib.truth_value(value)
+    if label is None:
         raise ValueError(f"label must be 0 or 1, found {rows_lib.show(value)}")
     return choice_rows.Row(tasks.Question(question_id, text, None, label))
 

@@ -109,7 +109,8 @@ class Task:
         optional_columns: likewise, of columns that some copies of the data set lack.
         read_row: the values of `columns` and then of `optional_columns` (None where there are none), in order ->
           `RowParts`; raises ValueError with what is wrong.
-        split_by_context: where a folder lacks the train file, divide the test file by context (for trials).
+        split_by_context: where a folder lacks the train file, divide the test file by context, or by question where
+          there is none (for trials).
         never_right: an answer containing this text (ignoring case) is never shown as label 1.
         is_correct: (generated answer, reference solution) -> whether the answer is right; None where the answers
           are 0 and 1.

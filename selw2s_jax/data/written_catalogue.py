@@ -4,14 +4,11 @@ Importing this module registers them. Prompts are worded as the paper words them
 of its steps.
 """
 
-from collections.abc import Sequence
-
-from selw2s_jax.data import tasks, written_tasks
+from selw2s_jax.data import more_tasks, tasks, written_tasks
 
 # Stories of ETHICS are of one or two sentences, or of paragraphs; where a copy of the data set does not say which
 # (`is_short`), this many characters part them.
 LONGEST_SHORT_STORY = 185
-_UNKNOWN_SUBJECT = "various subjects"  # of MMLU's auxiliary questions, which are of none
 
 _SHORT_WORDS, _LONG_WORDS = ("acceptable", "unacceptable"), ("right", "wrong")
 _ETHICS_SHORT = (
@@ -24,24 +21,6 @@ _ETHICS_LONG = (
     "author of the story did the right thing, or the wrong thing? "
     "Answer {first} or {second} and provide a brief explanation.",
 )
-
-
-def _choice_parts(context: str, text: str, choices: Sequence[str], answer: int) -> tasks.RowParts:
-    if None in choices:
-        raise ValueError("a choice is missing")
-    if not 0 <= answer < len(choices):
-        raise ValueError(f"the answer is {answer}, not one of 0 to {len(choices) - 1}")
-    return tasks.RowParts(context, text, tuple(choices), answer)
-
-
-def _read_hellaswag(ctx: str, endings: Sequence[str], label: str) -> tasks.RowParts:
-    if not label.isdecimal():
-        raise ValueError(f"label is {label!r}, no answer (the data set's test split has none)")
-    return _choice_parts("", ctx, endings, int(label))
-
-
-def _read_mmlu(question: str, subject: str, choices: Sequence[str], answer: int) -> tasks.RowParts:
-    return _choice_parts(subject.replace("_", " ") or _UNKNOWN_SUBJECT, question, choices, answer)
 
 
 def _read_ethics(label: int, story: str, is_short: bool | None) -> tasks.RowParts:
@@ -67,11 +46,8 @@ written_tasks.register(
             "student": written_tasks.Rows("validation", (0, 2), 5000),
             "test": written_tasks.Rows("validation", (1, 2), 5000),
         },
-        hub_name="Rowan/hellaswag",
-        hub_revision="218ec52e09a7e7462a5400043bb9a69a41d06b76",
-        subsets=(tasks.Subset("hellaswag", "hellaswag"),),
-        columns={"ctx": "string", "endings": "list of strings", "label": "string"},
-        read_row=_read_hellaswag,
+        read_row=more_tasks.read_hellaswag,
+        **more_tasks.HELLASWAG,
     )
 )
 written_tasks.register(
@@ -93,16 +69,8 @@ written_tasks.register(
             "auxiliary": written_tasks.Rows("auxiliary_train"),
         },
         has_equal_choices=True,
-        hub_name="cais/mmlu",
-        hub_revision="c30699e8356da336a370243923dbaf21066bb9fe",
-        subsets=(tasks.Subset("all", "mmlu/all", "all"),),
-        columns={
-            "question": "string",
-            "subject": "string",
-            "choices": "list of strings",
-            "answer": "integer",
-        },
-        read_row=_read_mmlu,
+        read_row=more_tasks.read_mmlu,
+        **more_tasks.MMLU,
     )
 )
 # The hub's validation split is the paper's test (cm_test), and its test split the harder cm_test_hard, which no role

@@ -47,6 +47,9 @@ def _add_labels(config: ml_collections.ConfigDict) -> None:
         soft=False,
         num_shots=4,
     )
+    # Of few-shot prompts, whose answers are those of the strong model: a dialogue by its chat template (on), plain text
+    # (off), or the former where it has one and its name says instruct, chat or it (auto).
+    config.fewshot = dict(chat="off")
     # Of few-shot answers that are written at length (GSM8K); sampled with p_ik.temperature where P(IK) is trained.
     config.generation = dict(
         max_new_tokens=256,

@@ -52,7 +52,14 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         train_shapes=6,  # shapes of packed rows that a training run compiles at most
         score_tokens=16_384,  # tokens in one scoring or evaluation batch
     )
-    config.logging = dict(every_steps=1, tensorboard=False)
+    # Metrics of training are always logged as JSON lines; besides, where these are True.
+    config.logging = dict(
+        every_steps=1,
+        tensorboard=False,
+        wandb=False,  # Weights & Biases
+        trackio=False,
+        project="selw2s-jax",  # of wandb and trackio; their group is the workdir's name
+    )
     config.analysis = dict(
         embeddings=(),  # that a run computes besides: "strong.test", a model and a split
         kernels=False,  # whether the gap between student and ceiling is predicted from embeddings of both models

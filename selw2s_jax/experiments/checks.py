@@ -1,8 +1,6 @@
 """Every check of a config that needs no data and no device, in one order."""
 
 import difflib
-import importlib
-import importlib.util
 import math
 from collections.abc import Collection
 
@@ -12,7 +10,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import fitting, members, overlap, prompts, splits, tasks, variation_plans
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import class_checks
-from selw2s_jax.hf import bos
+from selw2s_jax.hf import bos, chat_files
 from selw2s_jax.inference import writing
 from selw2s_jax.method import (
     combinations,
@@ -31,7 +29,7 @@ from selw2s_jax.method import (
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import places
 from selw2s_jax.stages import rows
-from selw2s_jax.training import state
+from selw2s_jax.training import loggers, state
 from selw2s_jax.worlds import world
 
 
@@ -140,6 +138,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "reliability.ties": reliability.TIES,
         "reliability.normalize": row_weights.NORMALIZE,
         "loss.mean": losses.COMPLETION_MEANS,
+        "fewshot.chat": chat_files.CHOICES,
         "training.optimizer": state.OPTIMIZERS,
         "training.schedule": state.SCHEDULES,
         "training.trained": state.TRAINED,
@@ -426,9 +425,6 @@ def _check_optimizer(config) -> None:
 
 
 def _check_environment(config) -> None:
-    if config.logging.tensorboard and importlib.util.find_spec("tensorboardX") is None:
-        raise UserError(
-            "config.logging.tensorboard=True needs tensorboardX: pip install 'selw2s-jax[tensorboard]'"
-        )
+    loggers.check_packages(config.logging)
     if config.execution.attention == "cudnn" and config.precision.compute_dtype != "bfloat16":
         raise UserError("config.execution.attention=cudnn computes in bfloat16: set precision.compute_dtype")

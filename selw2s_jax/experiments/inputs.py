@@ -11,7 +11,7 @@ from selw2s_jax.data import contexts as contexts_lib
 from selw2s_jax.data import doubts, fitting, members, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, data, teachers
-from selw2s_jax.hf import loader, pretrained, tokenizers, weight_files
+from selw2s_jax.hf import chat_files, loader, pretrained, tokenizers, weight_files
 from selw2s_jax.inference import answering
 from selw2s_jax.method import method_options, objectives
 from selw2s_jax.method import registry as method_registry
@@ -76,8 +76,9 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     find = functools.partial(find_model, config, recipes=recipes, workdir=workdir)
     weak = () if is_p_ik_alone else find_weak(config, find)
     strong = find("strong")
+    by_seed, of_chat = _with_chat(config, by_seed, strong)
     chain = find_chain(config, find)
-    notes += notes_on_models(config, (*weak, *chain, strong))
+    notes += of_chat + notes_on_models(config, (*weak, *chain, strong))
     by_seed, dropped = fit(config, by_seed, weak, strong, chain)
     notes += dropped
     contexts, cut = _contexts(config, by_seed, weak)
@@ -93,6 +94,31 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
         warnings=tuple(reader.found.doubts),
         chain=chain,
     )
+
+
+def _with_chat(
+    config: ml_collections.ConfigDict, by_seed: dict[int, splits.SeedData], strong: pretrained.Model
+) -> tuple[dict[int, splits.SeedData], list[str]]:
+    """The splits with the chat template that the strong model is asked by, if any, and a note of it."""
+    template = chat_files.choose(config.fewshot.chat, config.strong.model, strong.tokenizer)
+    if template is None:
+        return by_seed, []
+    with_chat = {
+        base: dataclasses.replace(
+            of_seed,
+            **{
+                name: dataclasses.replace(split, chat=template)
+                for name in splits.NAMES
+                if (split := getattr(of_seed, name)) is not None
+            },
+        )
+        for base, of_seed in by_seed.items()
+    }
+    note = (
+        f"few-shot prompts are dialogues by the chat template of {strong.name} (fewshot.chat={config.fewshot.chat}); "
+        "the papers' are plain text"
+    )
+    return with_chat, [note]
 
 
 def find_weak(

@@ -129,7 +129,17 @@ def _of_class_head(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
 def _of_completion(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, Iterator[_Rule]]]:
     of_loss = tuple(name for name in _keys(config, ("loss",)) if name != "loss.mean")
     of_classes = (
-        *("p_ik", "self_label", "generation", "calibration", "selection", "graph", "raven", "compat"),
+        *(
+            "p_ik",
+            "self_label",
+            "fewshot",
+            "generation",
+            "calibration",
+            "selection",
+            "graph",
+            "raven",
+            "compat",
+        ),
         *("analysis", "evaluation", *of_loss, "ceiling", "training.embed_once"),
         *("weak.prompt", "weak.context_file", "weak.label_noise"),
         *("weak.members", "weak.rows", "weak.combine", "weak.task"),
@@ -223,7 +233,7 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     yield of_labels, own_labels, "no method of the run uses own labels"
     asks = trains_p_ik or is_alone or "fewshot" in (p_ik.prompt, config.weak.prompt)
     asks = asks or (own_labels and config.self_label.source == "fewshot")
-    yield ("self_label.num_shots", "seed.shots"), asks, "the language model is asked nothing"
+    yield ("self_label.num_shots", "seed.shots", "fewshot"), asks, "the language model is asked nothing"
     of_each = ("learning_rate", "tokenizer", "revision", "trained", "prompt", "context_file")
     names = (*of_each, "label_noise", "members", "task")
     of_weak = (*(f"weak.{name}" for name in names), "ceiling.split")
@@ -248,6 +258,8 @@ def _of_optimizer(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     trained = _trained(config)
     yield ("lora",), "lora" in trained, "set training.trained=lora"
     of_adam = ("training.b1", "training.b2", "training.eps", "precision.moment_dtype")
+    is_tracked = config.logging.wandb or config.logging.trackio
+    yield ("logging.project",), is_tracked, "it is of logging.wandb and logging.trackio"
     is_adam = config.training.optimizer != "adafactor"
     yield of_adam, is_adam, "they are Adam's, and training.optimizer=adafactor has none of them"
 

@@ -4,16 +4,16 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
 import shutil
 
 import jax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
+from selw2s_jax.data import more_tasks, tasks, written_tasks  # noqa: F401, the first registers tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.export import classifiers, form, model_card, written
-from selw2s_jax.hf import loader, peft, tokenizers, weight_files, writer
+from selw2s_jax.hf import loader, model_folders, peft, tokenizers, weight_files, writer
 from selw2s_jax.models import lora, registry
 from selw2s_jax.run import manifests, student_models, students
 from selw2s_jax.runtime import artifacts, places
@@ -66,12 +66,8 @@ def save(
         UserError: the folder is not local, is not empty or cannot be written, the dtype is unknown, the student has no
             adapters to write apart, the tokenizer or the pretrained model is gone, or the student is damaged.
     """
-    if "://" in os.fspath(folder):
-        raise UserError(f"--output={folder} is not on this machine; give a local folder and copy it there")
-    # Of a link to an empty folder the target is replaced.
-    folder, facts = pathlib.Path(os.path.realpath(pathlib.Path(folder).expanduser())), student.facts
+    folder, facts = check_output(folder), student.facts
     of_form = _FORMS[facts.supervision]
-    _check_output(folder)
     dtype = dtype or facts.param_dtype
     writer.check_dtype(dtype)
     is_apart = _is_apart(facts, adapters)
@@ -82,7 +78,13 @@ def save(
     )
     parts, numbers = of_form.card(facts, card_of), read_numbers(student)
     card = model_card.compose(
-        facts, parts, numbers=numbers, dtype=dtype, library=card_of.library, origin=origin
+        facts,
+        parts,
+        numbers=numbers,
+        dtype=dtype,
+        library=card_of.library,
+        origin=origin,
+        datasets=_datasets(student, numbers),
     )
     mesh = sharding.mesh_for(student.config, None, may_fold=True)
     if is_apart:
@@ -115,7 +117,28 @@ def save(
         ) from error
 
 
-_SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<revision>[^/]+)")
+def paths_in(folder: pathlib.Path) -> list[str]:
+    """Folders of this machine that an exported folder names, as the config of its run or PEFT's settings did."""
+    found: dict[str, None] = {}
+    for name in (FACTS_NAME, peft.CONFIG_NAME):
+        if (folder / name).is_file():
+            values = weight_files.read_json(folder / name).values()
+            found |= dict.fromkeys(
+                one for one in values if isinstance(one, str) and one.startswith(("/", "~"))
+            )
+    return list(found)
+
+
+def _datasets(student: students.Student, numbers: model_card.Numbers | None) -> dict[str, str]:
+    """By task the data sets of the hub, where the run read them there, that it was trained or tested on."""
+    data = student.run_config.get("data", {})
+    if data.get("source") != "hub" or data.get("train_file"):
+        return {}
+    facts = student.facts
+    of_p_ik = [(test.get("train_task"), test["test_task"]) for test in numbers.p_ik] if numbers else []
+    known = written_tasks.WRITTEN_TASKS if facts.written else tasks.TASKS
+    named = dict.fromkeys(name for name in (facts.learnt, facts.task, *sum(of_p_ik, ())) if name)
+    return {name: known[name].hub_name for name in named if name in known and known[name].hub_name}
 
 
 def _origin(student: students.Student, base: pathlib.Path | None) -> model_card.Origin:
@@ -137,9 +160,9 @@ def _origin(student: students.Student, base: pathlib.Path | None) -> model_card.
         return model_card.Origin()
     if entry := registry.find_model(name):
         name = entry.hub_name
-    found = _SNAPSHOT.search(folder.as_posix())
-    if found and name == f"{found['org']}/{found['name']}":
-        return model_card.Origin(hub_name=name, revision=found["revision"])
+    found = model_folders.hub_snapshot(folder)
+    if found and name == found[0]:
+        return model_card.Origin(hub_name=name, revision=found[1])
     return model_card.Origin(folder=os.path.abspath(folder))
 
 
@@ -174,13 +197,24 @@ def _is_apart(facts: students.Facts, adapters: str) -> bool:
     return adapters == "apart"
 
 
-def _check_output(folder: pathlib.Path) -> None:
-    """Before the student is read."""
+def check_output(folder: os.PathLike | str) -> pathlib.Path:
+    """Checks a folder to write, before the student is read; of a link to an empty one, the target is replaced.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        UserError: it is not local, not empty or cannot be written.
+    """
+    if "://" in os.fspath(folder):
+        raise UserError(f"--output={folder} is not on this machine; give a local folder and copy it there")
+    folder = pathlib.Path(os.path.realpath(pathlib.Path(folder).expanduser()))
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"--output={folder} is not empty; choose another folder, or remove it")
     places.check_output_folder(folder, "--output")
     if folder.is_dir():  # which is replaced as a whole
         places.check_output_folder(folder.parent, "--output")
+    return folder
 
 
 def read_facts(folder: pathlib.Path) -> students.Facts:

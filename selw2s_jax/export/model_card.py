@@ -1,13 +1,14 @@
 """The model card of an exported student: README.md of its folder. Here is what all forms of supervision have."""
 
 import dataclasses
-import json
 import pathlib
 import re
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from selw2s_jax.analysis import formats
+from selw2s_jax.export import card_data
 from selw2s_jax.models import lora
 from selw2s_jax.run import students
 
@@ -93,6 +94,7 @@ def compose(
     dtype: str,
     library: str,
     origin: Origin = _UNKNOWN,
+    datasets: Mapping[str, str] = types.MappingProxyType({}),
 ) -> str:
     """The card of a student.
 
@@ -101,9 +103,17 @@ def compose(
         dtype: of the weights.
         library: that reads the folder.
         origin: of the pretrained model.
+        datasets: of the hub, by task, that it was trained or tested on.
     """
     paragraphs = [
-        _front_matter(origin, library, parts.pipeline),
+        card_data.front_matter(
+            name=f"{facts.method} on {facts.task}, seed {facts.seed}",
+            base_model=origin.hub_name,
+            library=library,
+            pipeline=parts.pipeline,
+            datasets=datasets,
+            results=_results(facts, numbers),
+        ),
         f"# {_plain(facts.method)} on {_plain(facts.task)}, seed {facts.seed}",
         f"Made by selw2s_jax, an independent implementation of {parts.paper}. {parts.about}",
         _facts_table(facts, origin, dtype, parts.rows),
@@ -149,16 +159,17 @@ def _without_folder(name: str) -> str:
     return pathlib.PurePath(name).name if is_folder else name
 
 
-def _front_matter(origin: Origin, library: str, pipeline: str) -> str:
-    fields = {
-        "library_name": library,
-        "pipeline_tag": pipeline,
-        "tags": ["weak-to-strong-generalization"],
-    }
-    if origin.hub_name is not None:
-        fields["base_model"] = origin.hub_name
-    # JSON is YAML.
-    return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in fields.items()), "---"])
+def _results(facts: students.Facts, numbers: Numbers | None) -> list[card_data.Result]:
+    """The numbers of the model itself, for the head of the card."""
+    if numbers is None:
+        return []
+    found = []
+    if own := numbers.records.get(facts.method):
+        found.append(card_data.Result("accuracy", "accuracy", own["accuracy"], facts.task))
+    for test in numbers.p_ik:
+        if test.get("auroc") is not None:
+            found.append(card_data.Result("roc_auc", "AUROC of P(IK)", test["auroc"], test["test_task"]))
+    return found
 
 
 def _describe_base(names: dict[str, str], facts: students.Facts, origin: Origin) -> str:

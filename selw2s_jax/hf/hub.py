@@ -27,9 +27,9 @@ def download(repo_id: str, revision: str | None, *, check: Callable[[pathlib.Pat
     try:
         config = huggingface_hub.hf_hub_download(repo_id, weight_files.CONFIG_NAME, revision=revision)
         check(pathlib.Path(config).parent)
-        folder = huggingface_hub.snapshot_download(
-            repo_id, revision=revision, allow_patterns=_FILES, ignore_patterns=_OTHER_FILES
-        )
+        wanted = {"revision": revision, "allow_patterns": _FILES, "ignore_patterns": _OTHER_FILES}
+        _announce(repo_id, wanted)
+        folder = huggingface_hub.snapshot_download(repo_id, **wanted)
     except errors.UserError:
         raise
     except Exception as error:
@@ -44,6 +44,22 @@ def download(repo_id: str, revision: str | None, *, check: Callable[[pathlib.Pat
             f"{_remedy(reason, repo_id, revision)}"
         ) from error
     return pathlib.Path(folder)
+
+
+def _announce(repo_id: str, wanted: dict[str, Any]) -> None:
+    """Says what is about to be downloaded and how large it is, where anything is."""
+    import huggingface_hub
+
+    try:
+        files = huggingface_hub.snapshot_download(repo_id, **wanted, dry_run=True)
+    except Exception:  # no network: what is in the cache will do, or the download itself says what is wrong
+        return
+    missing = [file.file_size or 0 for file in files if file.will_download]
+    if missing:
+        print(
+            f"  downloading {repo_id} from the Hugging Face hub: {len(missing)} files, {sum(missing) / 1e9:.2f} GB",
+            flush=True,
+        )
 
 
 def _reason(error: Exception) -> Exception:

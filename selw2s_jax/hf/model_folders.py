@@ -1,6 +1,7 @@
 """What lies around the folder of a model: the hub's cache as it is on disk, adapters, folders that hold one."""
 
 import pathlib
+import re
 
 from selw2s_jax import errors
 
@@ -110,3 +111,12 @@ def explain_missing(path: pathlib.Path) -> errors.UserError:
         listed = ", ".join(inside[:3]) + (f" and {len(inside) - 3} more" if len(inside) > 3 else "")
         return errors.UserError(f"{path} is missing, and there is one in {listed}: give that folder")
     return errors.UserError(f"{path} is missing: download the checkpoint folder again")
+
+
+_CACHED = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<revision>[^/]+)")
+
+
+def hub_snapshot(folder: pathlib.PurePath) -> tuple[str, str] | None:
+    """Name and commit of the hub's model whose snapshot in the hub's cache a folder is; None of another folder."""
+    found = _CACHED.search(folder.as_posix())
+    return None if found is None else (f"{found['org']}/{found['name']}", found["revision"])

@@ -68,12 +68,19 @@ def make_prompts(
     """
     answer_ids, encode = None, tokenizer.encode_batch
     if not few_shot.is_generated:
-        _, answer_ids = fewshot.encode_prompts(tokenizer, [few_shot.prompt(questions[0].text)])
-        encode = lambda texts: fewshot.encode_prompts(tokenizer, texts)[0]  # noqa: E731
+        _, answer_ids = _encode_judged(tokenizer, few_shot, [few_shot.prompt(questions[0].text)])
+        encode = lambda texts: _encode_judged(tokenizer, few_shot, texts)[0]  # noqa: E731
     tokens, cut = fewshot.fit_prompts(
         encode, few_shot.build, questions, num_shots=len(few_shot.shots), max_length=max_length
     )
     return Prompts(tokens, answer_ids, cut)
+
+
+def _encode_judged(
+    tokenizer: tokenizers.Tokenizer, few_shot: prompts_lib.FewShot, prompts: Sequence[str]
+) -> tuple[list[np.ndarray], tuple[int, int]]:
+    """`fewshot.encode_prompts` of prompts that are answered with 0 or 1."""
+    return fewshot.encode_prompts(tokenizer, prompts, few_shot.continuations)
 
 
 def judge(
@@ -239,7 +246,7 @@ def is_too_long(model: pretrained.Model, split: splits.Split, max_new_tokens: in
     if few_shot.is_generated:
         room -= max_new_tokens
     else:
-        encode = lambda texts: fewshot.encode_prompts(model.tokenizer, texts)[0]  # noqa: E731
+        encode = lambda texts: _encode_judged(model.tokenizer, few_shot, texts)[0]  # noqa: E731
     return fewshot.is_too_long(encode, few_shot.build, split.examples, max_length=room)
 
 
@@ -254,7 +261,7 @@ def check_prompts(model: pretrained.Model, split: splits.Split, max_new_tokens: 
     """
     max_length, few_shot = model.config.max_seq_len - max_new_tokens, split.few_shot
     if not few_shot.is_generated:
-        fewshot.encode_prompts(model.tokenizer, [few_shot.prompt(split.examples[0].text)])
+        _encode_judged(model.tokenizer, few_shot, [few_shot.prompt(split.examples[0].text)])
     bare = few_shot.build(0, split.examples)
     long = [
         example

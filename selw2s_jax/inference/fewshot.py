@@ -18,17 +18,22 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.inference import partials, prefix
 
 
-def encode_prompts(tokenizer, prompts: Sequence[str]) -> tuple[list[np.ndarray], tuple[int, int]]:
-    """Token ids of prompts up to where the answer differs, and the ids of the answers ` 0` and ` 1`.
+def encode_prompts(
+    tokenizer, prompts: Sequence[str], answers: tuple[str, str] = prompts_lib.ANSWERS
+) -> tuple[list[np.ndarray], tuple[int, int]]:
+    """Token ids of prompts up to where the answer differs, and the ids of the answers 0 and 1.
 
     Some tokenizers make one token of ` 1`, others two (a space, then the digit): what both answers share is
     part of the prompt.
 
+    Args:
+        answers: as they are written behind a prompt.
+
     Raises:
         UserError: the answers differ in more than their last token.
     """
-    with_one = tokenizer.encode_batch([prompt + prompts_lib.ANSWERS[1] for prompt in prompts])
-    zero, one = tokenizer.encode(prompts[0] + prompts_lib.ANSWERS[0]), with_one[0]
+    with_one = tokenizer.encode_batch([prompt + answers[1] for prompt in prompts])
+    zero, one = tokenizer.encode(prompts[0] + answers[0]), with_one[0]
     if len(zero) != len(one) or zero[:-1] != one[:-1] or zero[-1] == one[-1]:
         raise UserError(
             "the tokenizer does not end the answers ' 0' and ' 1' in one differing token; use the model's own tokenizer"

@@ -2,6 +2,8 @@
 
 python -m selw2s_jax.predict --workdir=DIR --task=NAME --method=NAME --seed=N --input=questions.jsonl --output=out.csv
                              [--variations=5]
+
+Several models at once: --method=finetune,selective --seed=0,1.
 """
 
 from absl import flags
@@ -39,27 +41,22 @@ def _define_flags(values: flags.FlagValues) -> None:
         upper_bound=1_000,  # as of variations.count
         flag_values=values,
     )
-    cli.define_student_flags(values)
+    cli.define_student_flags(values, several=True)
 
 
 def _run(values: flags.FlagValues) -> None:
     for flag, what in (("input", "the file of questions"), ("output", "the file to write")):
         if not values[flag].value:
             raise UserError(f"--{flag} is missing; give {what}")
-    from selw2s_jax.predict import forms
+    from selw2s_jax.predict import several
     from selw2s_jax.run import students
 
-    student = students.find(**cli.student_name(values))
-    form = forms.FORMS[student.facts.supervision]
-    given = {name: values[name].value for name in (*_FOLDERS, "variations")}
-    if others := [name for name, value in given.items() if value is not None and name not in form.flags]:
-        raise UserError(
-            f"--{others[0]} is for models of another supervision than {student.facts.supervision}, which "
-            f"--method={student.facts.method} has; leave it out"
-        )
-    options = {name: given[name] for name in form.flags}
-    records = form.write(student, values.input, values.output, **options)
-    print(f"{len(records)} lines, one for each question, are in {values.output}")
+    found = [students.find(**name) for name in cli.student_names(values)]
+    options = {name: values[name].value for name in (*_FOLDERS, "variations")}
+    records, lines = several.write(found, values.input, values.output, options)
+    print("\n".join(lines))
+    of_each = "one for each question" if len(found) == 1 else f"one for each question of {len(found)} models"
+    print(f"{len(records)} lines, {of_each}, are in {values.output}")
 
 
 def main(argv: list[str] | None = None) -> None:

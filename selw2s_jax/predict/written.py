@@ -8,7 +8,7 @@ import os
 import pathlib
 import string
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -57,104 +57,184 @@ class _Model(NamedTuple):
     tokenizer: tokenizers.Tokenizer
 
 
+class Asked(NamedTuple):
+    """A model with the prompts of N questions, before any device work.
+
+    Attributes:
+        model: what reads them.
+        base: folder of the pretrained model, None where all was trained.
+        split: the questions, those that do not fit too.
+        asked: those that do, with their variations.
+        labels: of each question, which here has none.
+        notes: what a reader of the answers has to know.
+    """
+
+    student: students.Student
+    config: ml_collections.ConfigDict
+    model: _Model
+    base: pathlib.Path | None
+    split: splits_lib.WrittenSplit
+    asked: writing.Asked
+    how: writing.Answering
+    labels: list[None]
+    notes: list[str]
+
+
 def write(
     student: students.Student,
     input_path: os.PathLike | str,
     output_path: os.PathLike | str,
-    *,
-    base: os.PathLike | str | None = None,
-    tokenizer: os.PathLike | str | None = None,
-    variations: int | None = None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     """Writes the answer to each question of a file, in their order: all of them, or nothing.
 
     Args:
-        student: any trained model of a run whose models write, the weak one too.
-        input_path: questions as `data.written_files.read` takes them.
+        student, input_path, options: as `prepare` takes them.
         output_path: as for `predictions.write`.
-        base, tokenizer: folders of the pretrained model, which is needed where only a part was trained, and of its
-            tokenizer's files; default where the run found them.
-        variations: N, of each question; 0 for none; default that of the run.
 
     Returns:
-        A record of each question: example_id, question, text, answer, letter, conflicts, finish, log_prob, entropy,
-        s_prob, agreeing, variations and majority, as docs/reliability.md describes them.
+        The records of `answer`.
 
     Raises:
         UserError: a file, a folder, a model or a question is not fit, before any device work; or the trained model is
             damaged.
     """
     suffix = tables.check_output(input_path, output_path)
-    asker = Asker(student, base=base, tokenizer=tokenizer, variations=variations)
-    found = doubts.Found()
-    records = asker.ask(written_files.read(input_path, asker.task, found=found), found)
+    asked = prepare(student, input_path, **options)
+    for note in asked.notes:
+        print(f"note: {note}", flush=True)
+    compilation_cache.enable()
+    records = answer(asked)
     tables.write(output_path, records, suffix, COLUMNS)
     return records
 
 
-class Asker:
-    """A trained model that is asked questions of a script, or of a file: it answers both alike.
+def prepare(
+    student: students.Student,
+    input_path: os.PathLike | str,
+    *,
+    base: os.PathLike | str | None = None,
+    tokenizer: os.PathLike | str | None = None,
+    variations: int | None = None,
+) -> Asked:
+    """Reads questions, and checks the model that is asked.
+
+    Args:
+        student: any trained model of a run whose models write, the weak one too.
+        input_path: questions as `data.written_files.read` takes them.
+        base, tokenizer: folders of the pretrained model, which is needed where only a part was trained, and of its
+            tokenizer's files; default where the run found them.
+        variations: N, of each question; 0 for none; default that of the run.
+
+    Raises:
+        UserError: a file, a folder, a model or a question is not fit.
+    """
+    task, found = _task(student), doubts.Found()
+    return _prepare(
+        student,
+        written_files.read(input_path, task, found=found),
+        found,
+        base=base,
+        tokenizer=tokenizer,
+        variations=variations,
+    )
+
+
+def asker(
+    student: students.Student, **options: Any
+) -> Callable[[Sequence[str | Mapping[str, Any]]], list[dict[str, Any]]]:
+    """A model that is asked questions of a script: questions alone, or the fields of lines as `written_files` has them.
 
     It is loaded each time.
 
     Args:
-        student, base, tokenizer, variations: as for `write`.
+        options: as `prepare` takes them.
+
+    Returns:
+        Questions -> the records of `answer`.
 
     Raises:
         UserError: its task asks and reads answers by code that is not kept.
     """
+    task = _task(student)
 
-    def __init__(
-        self,
-        student: students.Student,
-        *,
-        base: os.PathLike | str | None = None,
-        tokenizer: os.PathLike | str | None = None,
-        variations: int | None = None,
-    ) -> None:
-        facts = student.facts
-        if facts.written is None or facts.written.has_own_code:
-            raise UserError(
-                f"the task {facts.task} asks and reads answers by code of its own, which the model is kept without: "
-                "ask it in a script that imports the task's module"
-            )
-        self._student, self._facts, self.task = student, facts.written, facts.written.task
-        self._base, self._tokenizer, self._variations = base, tokenizer, variations
-        self._config = run_config.read(student)
-
-    def __call__(self, questions: Sequence[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """A record of each question, in their order, as `write` has them.
-
-        Args:
-            questions: questions alone, or the fields of lines as `written_files` has them.
-        """
+    def ask(questions: Sequence[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
         found = doubts.Found()
-        return self.ask(written_files.from_script(questions, self.task, found=found), found)
-
-    def ask(self, questions: Sequence[tasks.Question], found: doubts.Found) -> list[dict[str, Any]]:
-        """The records, once what was found has been printed."""
-        if not questions:
+        given = written_files.from_script(questions, task, found=found)
+        if not given:
             return []
-        student, facts, config = self._student, self._student.facts, self._config
-        if student.config.family not in registry.FAMILIES:  # one of the user's own
-            plugins.load(config)
-        split = splits_lib.WrittenSplit(self.task, questions)
-        plan = _plan(split, config, facts.seed, self._variations, found)
-        model = _Model(facts.base, student.config, student_models.load_tokenizer(student, self._tokenizer))
-        folder = None if facts.trained == "all" else student_models.find_base(student, self._base)
-        how = writing.Answering(by=self._facts.by, max_new_tokens=self._facts.max_new_tokens)
-        fits = _fits(model, split, plan, how, found)
-        for note in found.notes:
+        asked = _prepare(student, given, found, **options)
+        for note in asked.notes:
             print(f"note: {note}", flush=True)
         compilation_cache.enable()
-        asked = writing.Asked(split.only(fits), [plan[i] for i in np.flatnonzero(fits)])
-        answered = _answer_all(asked.split, _ask(student, model, folder, asked, how, config), config)
-        not_asked = dict.fromkeys(next(iter(answered.values()))) | {"finish": _TOO_LONG}
-        return [
-            {"example_id": question.question_id, "question": question.text}
-            | answered.get(question.question_id, not_asked)
-            for question in split.questions
-        ]
+        return answer(asked)
+
+    return ask
+
+
+def _task(student: students.Student) -> written_tasks.WrittenTask:
+    """By which a model is asked.
+
+    Raises:
+        UserError: code that is not kept does so.
+    """
+    facts = student.facts
+    if facts.written is None or facts.written.has_own_code:
+        raise UserError(
+            f"the task {facts.task} asks and reads answers by code of its own, which the model is kept without: ask it "
+            "in a script that imports the task's module"
+        )
+    return facts.written.task
+
+
+def _prepare(
+    student: students.Student,
+    questions: Sequence[tasks.Question],
+    found: doubts.Found,
+    *,
+    base: os.PathLike | str | None = None,
+    tokenizer: os.PathLike | str | None = None,
+    variations: int | None = None,
+) -> Asked:
+    facts, config = student.facts, run_config.read(student)
+    if student.config.family not in registry.FAMILIES:  # one of the user's own
+        plugins.load(config)
+    split = splits_lib.WrittenSplit(facts.written.task, questions)
+    plan = _plan(split, config, facts.seed, variations, found)
+    model = _Model(facts.base, student.config, student_models.load_tokenizer(student, tokenizer))
+    folder = None if facts.trained == "all" else student_models.find_base(student, base)
+    how = writing.Answering(by=facts.written.by, max_new_tokens=facts.written.max_new_tokens)
+    fits = _fits(model, split, plan, how, found)
+    asked = writing.Asked(split.only(fits), [plan[i] for i in np.flatnonzero(fits)])
+    return Asked(student, config, model, folder, split, asked, how, [None] * len(split), found.notes)
+
+
+def answer(given: Asked, known: Any = None) -> list[dict[str, Any]]:
+    """What is answered to each question.
+
+    Returns:
+        A record of each question: example_id, question, text, answer, letter, conflicts, finish, log_prob, entropy,
+        s_prob, agreeing, variations and majority, as docs/reliability.md describes them.
+
+    Raises:
+        UserError: the trained model is damaged.
+    """
+    del known  # no other model is asked
+    asked, config = given.asked, given.config
+    of_each = _ask(given.student, given.model, given.base, asked, given.how, config)
+    answered = _answer_all(asked.split, of_each, config)
+    not_asked = dict.fromkeys(next(iter(answered.values()))) | {"finish": _TOO_LONG}
+    return [
+        {"example_id": question.question_id, "question": question.text}
+        | answered.get(question.question_id, not_asked)
+        for question in given.split.questions
+    ]
+
+
+def columns_of(records: Sequence[dict[str, Any]]) -> tables.Columns:
+    """Of a table of records."""
+    del records  # the same of all
+    return COLUMNS
 
 
 def _plan(

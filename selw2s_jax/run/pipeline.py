@@ -22,6 +22,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins, unread
 from selw2s_jax.run import collect, describe, forms, outcome, preview, registrations, schedule, sweep
 from selw2s_jax.run import manifests as manifests_lib
+from selw2s_jax.run import prefetch as prefetch_lib
 from selw2s_jax.runtime import (
     artifacts,
     compilation_cache,
@@ -34,6 +35,7 @@ from selw2s_jax.runtime import (
 )
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import workbench
+from selw2s_jax.training import loggers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,22 @@ def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] =
     print(f"on {', '.join(devices)}\n")
     shown = [one for plan in plans for one in forms.get(plan.cell.config).preview(plan.experiment)]
     print(preview.to_text(shown))
+
+
+def prefetch(config: ml_collections.ConfigDict, workdir) -> list[prefetch_lib.Item]:
+    """Downloads the models and data sets that `run` reads, checks them as it would, and says what and how large.
+
+    Nothing is run, and no device is asked for. Args and errors are those of `run`.
+    """
+    workdir = _workdir(workdir)
+    config, cells, notes = _check_config(config)
+    print("downloading, reading and checking data, models and tokenizers", flush=True)
+    plans = [_plan(cell, workdir, notes) for cell in cells]
+    items = prefetch_lib.find(
+        [cell.config for cell in cells], [m for plan in plans for m in plan.experiment.inputs.models]
+    )
+    print("\n".join(prefetch_lib.describe(items)), flush=True)
+    return items
 
 
 def register(
@@ -167,6 +185,8 @@ def run(
         missing = _find_missing(stages, store)
         todo = [stage for stage in _share_of(plans, shard) if stage.key in missing]
         devices = _check_devices(plans, benches) if todo else []
+        if todo:
+            loggers.check_ready(config.logging)
         _discard_leftovers(stages, missing, workdir)
         distributed.main_only(lambda: _check_space(todo, config, workdir))
         _print_plan(plans, stages, missing, todo, workdir)

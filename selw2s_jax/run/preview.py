@@ -18,7 +18,7 @@ def describe(experiment: selective.Experiment) -> list[dict[str, str]]:
         split = getattr(data, name)
         if split is None:
             continue
-        first = splits.Split(split.examples[:1], split.task, split.prompt, split.shots)
+        first = splits.Split(split.examples[:1], split.task, split.prompt, split.shots, chat=split.chat)
         as_weak = _as_weak(experiment, seed, name, first)
         if as_weak is not first:
             shown.setdefault((split.task.name, "weak model"), as_weak.texts[0])

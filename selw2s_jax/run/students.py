@@ -54,7 +54,13 @@ _MODEL = {
     },
     "tokenizer": {"folder": str, "fingerprint": str, "bos_id?": (int, type(None))},
 }
-_FEW_SHOT = {"instruction": str, "shots": [list], "answers": str, "stop": [str]}
+_FEW_SHOT = {
+    "instruction": str,
+    "shots": [list],
+    "answers": str,
+    "stop": [str],
+    "chat?": (dict, type(None)),
+}
 _MANIFEST = {
     "config": {
         "training": {"trained?": str},

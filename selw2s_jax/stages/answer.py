@@ -7,6 +7,7 @@ from selw2s_jax.data import splits
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, generate
 from selw2s_jax.models import decoder
+from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import own_code, workbench
 from selw2s_jax.stages import pretrain as pretrain_lib
 from selw2s_jax.stages import settings as settings_lib
@@ -60,6 +61,8 @@ class Answer(stage_lib.Stage):
             "compute_dtype": self.settings.precision.compute_dtype,
             "prompts": self.split.prompts_hash,
         }
+        if self.split.chat is not None:
+            named["chat"] = artifacts.content_hash(dataclasses.asdict(self.split.chat))
         if self.sampling is None:
             return named
         named |= {
@@ -73,7 +76,7 @@ class Answer(stage_lib.Stage):
     def _ending(self) -> generate.Settings:
         """The sampling, with what ends an answer."""
         return dataclasses.replace(
-            self.sampling, stop=self.split.task.stop, eos_ids=self.model.tokenizer.eos_ids
+            self.sampling, stop=self.split.few_shot.stop, eos_ids=self.model.tokenizer.eos_ids
         )
 
     def write(self, folder, bench: workbench.Workbench) -> None:

@@ -105,6 +105,7 @@ class Workbench:
             settings.checkpoint,
             settings.logging,
             before_save=self.store.check_held,
+            inputs=stage.inputs,
         )
 
     def partial(self, stage: stage_lib.Stage) -> partials.Partial:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import gc
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax.data import batches, text_rows
-from selw2s_jax.training import checkpointing, loop, metrics_log, state, step
+from selw2s_jax.training import checkpointing, loggers, loop, metrics_log, state, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Files:
         label, key: of the stage, which name them.
         checkpoint, logging: sections of the config.
         before_save: called by all processes before a state is saved.
+        inputs: what the stage is a function of, JSON, which trackers show.
     """
 
     workdir: epath.Path
@@ -32,6 +33,7 @@ class Files:
     checkpoint: ml_collections.ConfigDict
     logging: ml_collections.ConfigDict
     before_save: Callable[[], None] = lambda: None
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def checkpoints(self) -> checkpointing.Checkpoints:
         """The states of the run, a context manager."""
@@ -44,11 +46,25 @@ class Files:
 
     def log(self, first_step: int) -> metrics_log.MetricsLog:
         """Where metrics go; what earlier steps logged is kept."""
+
+        def start(next_step: int) -> list[loggers.Logger]:
+            training = loggers.Training(
+                name=self._name,
+                label=self.label,
+                key=self.key,
+                inputs=self.inputs,
+                workdir=self.workdir,
+                project=self.logging.get("project", ""),
+                first_step=first_step,
+                next_step=next_step,
+            )
+            return loggers.start(self.logging, training)
+
         return metrics_log.MetricsLog(
             self.workdir / "logs" / f"{self._name}.jsonl",
             first_step=first_step,
-            tensorboard_dir=self.workdir / "tensorboard" / self._name if self.logging.tensorboard else None,
             every_steps=self.logging.every_steps,
+            start=start,
         )
 
     @property

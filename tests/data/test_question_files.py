@@ -126,3 +126,32 @@ def test_bad_questions_are_one_line(tmp_path, content, message):
 def test_fields_that_the_task_wants(tmp_path, task, line, message):
     with pytest.raises(UserError, match=message):
         read_text(tmp_path, task, line)
+
+
+@pytest.mark.parametrize(
+    ("line", "labels"),
+    [
+        ({"text": "a", "label": 1}, [1]),
+        ({"text": "a", "label": "False"}, [0]),
+        ({"text": "a"}, [None]),
+        ({"question": "Why?", "answer": "So.", "label": 0}, [0]),
+        ({"question": "Why?", "choices": ["b", "a"], "answer": "a"}, [0, 1]),
+        ({"question": "Why?", "choices": ["x", "y"], "answerKey": "A"}, [1, 0]),
+        ({"question": "Why?", "choices": ["b", "a"]}, [None, None]),
+    ],
+)
+def test_truth_is_read_where_a_line_has_it(tmp_path, line, labels):
+    path, found = tmp_path / "in.jsonl", doubts.Found()
+    path.write_text(json.dumps(line) + "\n")
+    asked = question_files.read_with_labels(path, tasks.get_task("sciq"), found=found)
+    assert asked.labels == labels and not found.notes
+
+
+@pytest.mark.parametrize(
+    "line", [{"text": "a", "label": "entailment"}, {"question": "Why?", "choices": ["b", "a"], "answer": "c"}]
+)
+def test_truth_that_is_none_is_noted_and_not_read(tmp_path, line):
+    path, found = tmp_path / "in.jsonl", doubts.Found()
+    path.write_text(json.dumps(line) + "\n")
+    asked = question_files.read_with_labels(path, tasks.get_task("sciq"), found=found)
+    assert set(asked.labels) == {None} and "nothing is measured by it" in found.notes[0]

@@ -26,7 +26,7 @@ from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.export import __main__ as export_command
 from selw2s_jax.export import exports, model_card
-from selw2s_jax.hf import loader, random_checkpoint, tokenizers, writer
+from selw2s_jax.hf import loader, random_checkpoint, tokenizers, upload, writer
 from selw2s_jax.models import heads
 from selw2s_jax.run import student_models, students
 from selw2s_jax.runtime import distributed
@@ -234,9 +234,17 @@ def test_a_damaged_folder_is_refused(copy, damage, message):
     assert "\n" not in str(info.value)
 
 
-def test_the_command(finished, exported, tmp_path):
+def test_the_command(finished, exported, tmp_path, monkeypatch):
     name = (f"--workdir={finished}", "--task=sciq", "--method=selective", "--seed=0")
-    ended = commands.call(export_command.main, *name, "--output=out", cwd=tmp_path)
+    asked = []
+    monkeypatch.setattr(upload, "create", lambda *given, **named: asked.append((given, named)))
+    monkeypatch.setattr(upload, "send", lambda *given, **named: asked.append((given, named)) or "the page")
+    ended = commands.call(export_command.main, *name, "--output=out", "--push_to_hub=me/it", cwd=tmp_path)
+    assert asked == [
+        (("me/it",), {"private": True}),
+        ((pathlib.Path("out"), "me/it"), {"message": "selective on sciq, seed 0, by selw2s_jax"}),
+    ]
+    assert "sent to the page" in ended.stdout and "note" not in ended.stdout
     assert ended.returncode == 0 and ended.stderr == "", ended
     assert "selective on sciq, seed 0, is in out; its README.md says how to load it" in ended.stdout
     for path in exported.iterdir():
@@ -257,6 +265,8 @@ def test_the_command_as_a_process_says_one_line(finished, exported, tmp_path):
     [
         (["--output=out"], "--workdir is missing"),
         (["--workdir=absent"], "--output is missing"),
+        (["--workdir=absent", "--output=out", "--public"], "--public goes with --push_to_hub"),
+        (["--workdir=absent", "--output=out", "--push_to_hub=it"], "--push_to_hub=it is no owner/name"),
         (["--workdir=absent", "--output=out"], "workdir absent is not there"),
         (["--workdir=absent", "--seed=x"], "--seed"),
         (["--wrkdir=x"], "Unknown command line flag 'wrkdir'"),

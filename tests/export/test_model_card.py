@@ -3,11 +3,13 @@
 import dataclasses
 import re
 
+import huggingface_hub
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import student_facts
 
-from selw2s_jax.export import classifier_card, model_card
+from selw2s_jax.export import card_data, classifier_card, model_card
 from selw2s_jax.run import students
 
 NUMBERS = model_card.Numbers(
@@ -42,7 +44,7 @@ def test_card_of_a_qwen_student():
     assert "| made from | `Qwen/Qwen-14B` at `8be28542`; fingerprint `abc` |" in card
     assert "| `selective` | 75.00 | 50.00 to 90.00 | 15 of 20 | 0.612 |" in card
     assert "AUROC 0.700 (95 % interval 0.600 to 0.800)" in card and "AUROC -." in card
-    assert 'base_model: "Qwen/Qwen-14B"' in card and "transformers.Auto" not in card
+    assert "base_model: Qwen/Qwen-14B\n" in card and "transformers.Auto" not in card
     assert "taught by `gpt2` with the method `selective`" in card
 
 
@@ -74,9 +76,43 @@ def test_names_stay_names_on_a_card(task, base):
     facts = dataclasses.replace(student_facts.FACTS, task=task, strong=base)
     plain = dataclasses.replace(student_facts.FACTS, strong="model")
     card, expected = make_card(facts), make_card(plain)
+    head, of_plain = (huggingface_hub.ModelCard(text).data.to_dict() for text in (card, expected))
+    assert head.keys() == of_plain.keys() and head["tags"] == of_plain["tags"]
+    (index,) = head["model-index"]
+    assert index["name"] == " ".join(f"selective on {task}, seed 3".split())
+    assert index["results"][0]["dataset"]["name"] == (" ".join(task.split()) or "-")
+    card, expected = (huggingface_hub.ModelCard(text).text for text in (card, expected))
     assert len(card.splitlines()) == len(expected.splitlines())
-    head = [line.partition(":")[0] for line in card.split("---")[1].splitlines()]
-    assert head == ["", "library_name", "pipeline_tag", "tags"]
     # In the title alone a backtick may be escaped.
     untitled = (re.sub("^# .*$", "", text, flags=re.MULTILINE) for text in (card, expected))
     assert len({text.count("`") for text in untitled}) == 1
+
+
+def test_the_head_of_a_card_is_what_the_hub_reads():
+    origin = model_card.Origin(hub_name="Qwen/Qwen2.5-7B", revision="8be28542")
+    datasets = {"sciq": "allenai/sciq", "arc": "allenai/ai2_arc"}
+    data = huggingface_hub.ModelCard(make_card(origin=origin, datasets=datasets)).data
+    assert (data.base_model, data.license) == ("Qwen/Qwen2.5-7B", "apache-2.0")
+    assert data.datasets == ["allenai/sciq", "allenai/ai2_arc"] and data.model_name
+    found = [
+        (one.metric_type, one.metric_name, one.metric_value, one.dataset_type) for one in data.eval_results
+    ]
+    assert found == [
+        ("accuracy", "accuracy", 0.75, "allenai/sciq"),
+        ("roc_auc", "AUROC of P(IK)", 0.7, "allenai/ai2_arc"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("openai-community/gpt2-xl", "mit"),
+        ("Qwen/Qwen2.5-3B", None),
+        ("Qwen/Qwen-14B", None),
+        ("mine/Qwen2.5-7B", None),
+        ("Qwen/Qwen2.5-7B-Instruct", None),  # not of the catalogue
+        (None, None),
+    ],
+)
+def test_a_licence_is_said_where_it_is_known(name, expected):
+    assert card_data.license_of(name) == expected

@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import types
 from unittest import mock
 
 import huggingface_hub
@@ -24,6 +25,7 @@ class Hub:
 
     def __init__(self, folder: pathlib.Path, refusal: Exception | None = None):
         self.folder, self.refusal, self.asked = folder, refusal, []
+        self.missing = []
 
     def file(self, repo_id, filename, *, revision):
         self.asked.append((repo_id, revision, filename))
@@ -31,7 +33,9 @@ class Hub:
             raise self.refusal
         return str(self.folder / filename)
 
-    def snapshot(self, repo_id, *, revision, **_):
+    def snapshot(self, repo_id, *, revision, dry_run=False, **_):
+        if dry_run:
+            return self.missing
         self.asked.append((repo_id, revision, "all"))
         return str(self.folder)
 
@@ -65,6 +69,16 @@ def test_names_and_revisions(start, name, revision, asked):
     hub = start()
     assert loader.resolve(name, revision) == hub.folder
     assert hub.asked == [(*asked, "config.json"), (*asked, "all")]
+
+
+def test_what_is_downloaded_is_said_with_its_size(start, capsys):
+    hub = start()
+    loader.resolve("someone/else")
+    assert "downloading" not in capsys.readouterr().out  # all of it is in the cache
+    sizes = ((3_000_000_000, True), (250_000_000, True), (9_000_000_000, False))
+    hub.missing = [types.SimpleNamespace(file_size=size, will_download=is_new) for size, is_new in sizes]
+    loader.resolve("someone/else")
+    assert "downloading someone/else from the Hugging Face hub: 2 files, 3.25 GB" in capsys.readouterr().out
 
 
 def test_what_is_not_supported_is_refused_before_its_weights_come(start, tmp_path):

@@ -19,7 +19,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
 from selw2s_jax.inference import classify
 from selw2s_jax.predict import __main__ as predict_command
-from selw2s_jax.predict import predictions
+from selw2s_jax.predict import classifiers, predictions, several
 from selw2s_jax.run import pipeline, student_models, students
 from selw2s_jax.runtime import artifacts
 
@@ -135,7 +135,7 @@ def labels_by_numpy(p_ik, weak, own, embeddings, *, gamma, batch_size, alpha, ta
 
 
 def test_a_script_is_told_the_same_bit_for_bit(student, records, examples):
-    asker = predictions.Asker(student)
+    asker = classifiers.Asker(student)
     questions = [{"example_id": example.example_id, "text": example.text} for example in examples]
     for _ in range(2):  # loaded, and kept
         for found, record in zip(asker(questions), records, strict=True):
@@ -143,7 +143,7 @@ def test_a_script_is_told_the_same_bit_for_bit(student, records, examples):
                 "prob_0": found["prob_0"]
             }
     (weak,) = students.find_weak(student)
-    assert [one["prob_1"] for one in predictions.Asker(weak)(questions)] == [
+    assert [one["prob_1"] for one in classifiers.Asker(weak)(questions)] == [
         one["weak"]["prob_1"] for one in records
     ]
 
@@ -316,7 +316,7 @@ def test_files_without_permission_are_refused(student, examples, tmp_path, monke
 
 def test_a_question_that_alone_exceeds_the_context_costs_itself_alone(student, examples):
     long = dataclasses.replace(examples[0], text="word " * student.config.max_seq_len)
-    config, tokenizer = predictions._read_config(student), student_models.load_tokenizer(student)
+    config, tokenizer = classifiers.read_config(student), student_models.load_tokenizer(student)
 
     def prepare(*asked):
         return predictions._prepare_prompts(student, config, asked, tokenizer, None)
@@ -366,12 +366,43 @@ def test_the_command(finished, examples, records, tmp_path):
     ended = commands.process("predict", *name, "--input=in.jsonl", "--output=out.csv", cwd=tmp_path)
     assert ended.returncode == 0 and "error" not in ended.stderr, ended
     assert "9 lines, one for each question, are in out.csv" in ended.stdout
+    assert "selective, seed 0:\n  P(IK) above gamma=0.8: " in ended.stdout
     with (tmp_path / "out.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     for key in ("p_ik", "prob_1"):
         ours, expected = [float(r[key]) for r in found], [r[key] for r in records[:9]]
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
     assert [record["example_id"] for record in found] == [example.example_id for example in examples[:9]]
+
+
+def test_several_students_are_those_asked_one_by_one(
+    finished, student, examples, records, questions_file, tmp_path, monkeypatch
+):
+    """The same bits, the models that they share asked once, and columns that say whose a row is."""
+    asked = []
+    score_weak, few_shot = predictions._score_weak, predictions._answer
+    monkeypatch.setattr(predictions, "_score_weak", lambda *a: asked.append("weak") or score_weak(*a))
+    monkeypatch.setattr(predictions, "_answer", lambda *a: asked.append("few-shot") or few_shot(*a))
+    ceiling = students.find(finished, **NAME | {"method": "ceiling"})
+    lines = [json.loads(line) for line in questions_file.read_text().splitlines() if line]
+    labelled = [line | {"label": i % 2} for i, line in enumerate(lines)]
+    path = tmp_path / "labelled.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in labelled))
+    found, described = several.write([student, ceiling], path, tmp_path / "out.jsonl", {})
+    assert found[: len(records)] == [{"method": "selective", "seed": 0} | one for one in records]
+    assert [one["method"] for one in found[len(records) :]] == ["ceiling"] * len(records)
+    assert asked == ["weak", "few-shot"]
+    right = sum((one["prob_1"] > 0.5) == i % 2 for i, one in enumerate(records))
+    assert any(line.startswith(f"  student: accuracy {right} of 65 (") for line in described)
+
+
+def test_methods_and_seeds_are_all_combinations(tmp_path):
+    def refuse(*arguments):
+        ended = commands.call(predict_command.main, "--input=in", "--output=out", *arguments, cwd=tmp_path)
+        return ended
+
+    commands.assert_refused(refuse("--workdir=w", "--seed=0,x"), "--seed=x is no whole number")
+    commands.assert_refused(refuse("--workdir=w", "--method=a,b,a"), "--method names a twice")
 
 
 @pytest.mark.parametrize(

@@ -123,9 +123,9 @@ def test_nesting_without_end_is_no_recursion(tmp_path):
     whole = log.read_text()
     log.write_text(whole.partition("\n")[0] + "\n" + deep)
     assert stored._read_log(log) == [{"step": 0.0, "train/loss": 1.0}]
-    assert metrics_log._lines_before(log, 3) == [whole.partition("\n")[0] + "\n"]
+    assert [line for _, line in metrics_log._steps(log)] == [whole.partition("\n")[0] + "\n"]
     log.write_text('{"loss": 1}\n' + whole)
-    assert metrics_log._lines_before(log, 3) == []
+    assert metrics_log._steps(log) == []
     for name in ("results.json", manifests.TRUTH_FILE, "manifest.json"):
         path = workdir / name
         content = path.read_text()
