@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import ml_collections
 
-    from selw2s_jax import config
+    from selw2s_jax import config, exports
     from selw2s_jax.errors import UserError
     from selw2s_jax.hf.tokenizers import Tokenizer
     from selw2s_jax.library.results import Results
@@ -26,6 +26,7 @@ __all__ = [
     "Student",
     "UserError",
     "config",
+    "exports",
     "load_model",
     "load_run",
     "load_tokenizer",
@@ -126,6 +127,7 @@ def load_tokenizer(path: "str | os.PathLike[str]", *, bos: str = "auto") -> "Tok
 # What users' own scripts import from here: modules, or what is in one.
 _SHORT_NAMES = {
     "config": ("selw2s_jax.config", ""),
+    "exports": ("selw2s_jax.exports", ""),  # reads exported students
     "smoke": (
         "selw2s_jax.worlds.smoke",
         "",
