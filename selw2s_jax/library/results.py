@@ -235,10 +235,9 @@ class Results:
         )
 
     def _repr_markdown_(self) -> str:
-        """How a notebook shows it."""
-        return "\n".join(formats.to_markdown(table, run.title) for run, table in self._main_tables()) or repr(
-            self
-        )
+        """How a notebook shows it: the tables without the meanings of their columns."""
+        texts = [formats.to_markdown(table, run.title) for run, table in self._main_tables()]
+        return "\n\n".join("\n\n".join(text.split("\n\n")[:2]) for text in texts) or repr(self)
 
     def _main_tables(self) -> list[tuple[stored.Run, formats.Table]]:
         return [(run, tables.main_table(run)) for run in self._contents.runs if run.predictions]
