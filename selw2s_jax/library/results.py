@@ -45,7 +45,6 @@ class Results:
     def __init__(self, workdir: str | os.PathLike[str]) -> None:
         places.check_workdir(workdir)
         self.workdir = epath.Path(workdir).expanduser()
-        self._manifests = manifests.read_all(self.workdir)
         self._contents = stored.read(self.workdir)
 
     @functools.cached_property
@@ -65,14 +64,18 @@ class Results:
         Raises:
             UserError: there are several runs.
         """
-        if list(self._manifests) != [""]:
+        if list(self.manifests) != [""]:
             raise UserError(f"{self.workdir} holds a sweep: take one of its runs by manifests[NAME]")
-        return self._manifests[""]
+        return self.manifests[""]
 
-    @property
+    @functools.cached_property
     def manifests(self) -> dict[str, dict[str, Any]]:
-        """Those of the runs of a sweep that have begun, by name; of a run of its own, by ""."""
-        return dict(self._manifests)
+        """Those of the runs of a sweep that have begun, by name; of a run of its own, by "".
+
+        Raises:
+            UserError: one is damaged.
+        """
+        return manifests.read_all(self.workdir)
 
     @functools.cached_property
     def metrics(self) -> list[Row]:
@@ -122,7 +125,7 @@ class Results:
         import pyarrow as pa
 
         parts = []
-        for name, manifest in self._manifests.items():
+        for name, manifest in self.manifests.items():
             folder = self.workdir / manifests.RUNS_FOLDER / name if name else self.workdir
             part = item_predictions.read(folder, manifests.identity(manifest))
             if part is None:
@@ -171,7 +174,7 @@ class Results:
         """The trained models by `run`, `task`, `method` and `seed`, also weak model and ceiling."""
         return [
             {"run": name, **{key: entry[key] for key in ("task", "method", "seed")}}
-            for name, manifest in self._manifests.items()
+            for name, manifest in self.manifests.items()
             for entry in manifest["students"]
         ]
 

@@ -92,6 +92,13 @@ def test_runs_of_a_sweep_stand_below_each_other(tmp_path):
     for wanted, message in (("manifest", "holds a sweep"), ("predictions", "has no predictions.parquet")):
         with pytest.raises(selw2s_jax.UserError, match=message):
             getattr(results, wanted)
+    (results.workdir / "runs" / "p_ik.task=arc" / "manifest.json").write_text("{")
+    damaged = selw2s_jax.load_run(results.workdir)  # names it, and reads the other
+    assert {row["p_ik.task"] for row in damaged.metrics} == {"boolq"} and "cannot be read" in damaged.missing[
+        -1
+    ]
+    with pytest.raises(selw2s_jax.UserError, match="cannot be read"):
+        damaged.student(method="weak")
 
 
 def test_the_report_is_that_of_the_command(tmp_path, monkeypatch):
