@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -23,6 +23,7 @@ EXIT_INTERRUPTED = 130  # as shells give it
 EXIT_READER_GONE = 141  # likewise, of a process that SIGPIPE ended
 _ENDS = (EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_READER_GONE, preemption.EXIT_STATUS)  # without a traceback
 _OVERRIDE = "config."
+_AXES = "sweep.settings"
 # The flags of all commands that take a place, and what is taken.
 _PLACES = {
     "workdir": places.FOLDER,
@@ -162,11 +163,7 @@ def run(
             return
         values = flags.FlagValues()
         define_flags(values)
-        sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides
-        try:
-            guard(lambda: _parse(values, sys.argv))
-        finally:
-            sys.argv = sys_argv
+        guard(lambda: _parse(values, ["", *argv]))
         guard(lambda: work(values))
 
 
@@ -258,7 +255,8 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
         raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
     sys.modules.pop("config_config", None)  # the config file of an earlier call, under ml_collections' name
     try:
-        rest = values(argv)
+        with _as_arguments(argv):
+            rest = values(argv)
         config = values.config if "config" in values else None
         # A file that could not be read is reported at the first use of its config.
         keys = None if config is None else config_lib.dotted_keys(config)
@@ -288,6 +286,16 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return rest
+
+
+@contextlib.contextmanager
+def _as_arguments(argv: list[str]) -> Iterator[None]:
+    """These as those of the process, where ml_collections looks for the keys that are set."""
+    given, sys.argv = sys.argv, argv
+    try:
+        yield
+    finally:
+        sys.argv = given
 
 
 def _check_text(argv: list[str]) -> None:
@@ -373,15 +381,20 @@ def _overridden(argument: str) -> str | None:
 def _take_own(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
     """Takes out of the arguments what the flags know no value of.
 
-    That is `--config.KEY=None`, for keys that may be null, and all of `--config.method_options`, whose keys are free.
+    That is `--config.KEY=None`, for keys that may be null, all of `--config.method_options`, whose keys are free, and
+    axes of `--config.sweep.settings`, of which there may be several.
 
     Returns:
-        The other arguments, and the values of these keys: of several the last.
+        The other arguments, and the values of these keys: of several, axes apart, the last.
     """
     rest, values, index = [], {}, 0
     while index < len(argv):
         argument, key = argv[index], _overridden(argv[index])
         taken = 1
+        if key == _AXES and re.match(r"[\w.]+=", axis := argument.partition("=")[2]):
+            values[key] = (*values.get(key, ()), axis)
+            index += 1
+            continue
         if key and (config_lib.is_option(key) or config_lib.may_be_null(key)):
             _, equals, value = argument.partition("=")
             if not equals and index + 1 < len(argv):

@@ -10,6 +10,8 @@ import ast
 import difflib
 import functools
 import json
+import math
+import warnings
 from typing import Any
 
 import ml_collections
@@ -206,10 +208,12 @@ def parse_option(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        with warnings.catch_warnings(action="ignore"):  # of what only looks like Python
+            value = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return tuple(map(parse_option, filter(None, text.split(",")))) if "," in text else text
-    return tuple(value) if isinstance(value, list) else value
+    value = tuple(value) if isinstance(value, list) else value
+    return value if isinstance(value, (int, float, str, tuple)) else text
 
 
 def type_of(key: str) -> type:
@@ -217,6 +221,11 @@ def type_of(key: str) -> type:
     section, _, leaf = key.rpartition(".")
     default = _defaults()
     return (get(default, section) if section else default).get_type(leaf)
+
+
+def is_default(key: str, value: Any) -> bool:
+    """Whether a value of a dotted key is that of `default_config`, which has none of `method_options`."""
+    return not is_option(key) and get(_defaults(), key) == value
 
 
 def may_be_null(key: str) -> bool:
@@ -322,6 +331,8 @@ def _check_option(key: str, value: Any) -> None:
             f"config.{key} holds a {type(value).__name__}: give a number, a text, a truth value or a tuple of these"
         )
     _check_bits(key, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"config.{key}={value} must be a finite number")
     _check_texts(key, value, [value] if isinstance(value, str) else [])
 
 

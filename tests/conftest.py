@@ -71,10 +71,18 @@ def fixtures() -> pathlib.Path:
 def registrations():
     """Parts and methods that a test registers are forgotten after it."""
     from selw2s_jax.experiments import columns, teachers
-    from selw2s_jax.method import combinations, label_rules, label_sources, losses, registry, selection
+    from selw2s_jax.method import (
+        combinations,
+        label_rules,
+        label_sources,
+        losses,
+        registry,
+        row_weights,
+        selection,
+    )
 
     parts = (label_rules.LABEL_RULES, label_sources.LABEL_SOURCES, losses.LOSSES, columns.COLUMNS)
-    parts += (combinations.COMBINATIONS, teachers.TEACHERS)
+    parts += (combinations.COMBINATIONS, row_weights.ROW_WEIGHTS, teachers.TEACHERS)
     with contextlib.ExitStack() as stack:
         for names in (*parts, selection.SELECTORS, selection.REFINERS, registry.METHODS):
             stack.enter_context(mock.patch.dict(names))

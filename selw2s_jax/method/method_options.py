@@ -51,9 +51,8 @@ def applied(config: ml_collections.ConfigDict, name: str) -> registry.Method:
     method = registry.METHODS[name]
     if not given(config, name):
         return method
-    own = {**method.rule_options, **method.loss_options}
-    loss, rule = (losses.LOSSES, method.loss), _parts_of_rule(config, method)
-    found = checked(config, name, [loss, *rule], own)
+    loss, *rule = _parts(config, method)
+    found = checked(config, name, [loss, *rule], _own(method))
     of_loss, of_rule = (_named_by(parts, found) for parts in ([loss], rule))
     return dataclasses.replace(
         method,
@@ -71,9 +70,7 @@ def keyed(config: ml_collections.ConfigDict, name: str) -> dict[str, tuple[str, 
     if config.supervision == "completion":
         parts, own = [(row_weights.ROW_WEIGHTS, name)], {}
     else:
-        method = registry.METHODS[name]
-        parts = [(losses.LOSSES, method.loss), *_parts_of_rule(config, method)]
-        own = {**method.rule_options, **method.loss_options}
+        parts, own = _parts(config, registry.METHODS[name]), _own(registry.METHODS[name])
     known, found = options(config, parts), checked(config, name, parts, own)
     return {option: (key, value) for option, value in found.items() if (key := known[option].key)}
 
@@ -128,12 +125,17 @@ def checked(
     return found
 
 
-def _parts_of_rule(config: ml_collections.ConfigDict, method: registry.Method) -> list[_Part]:
-    """The label rule of a method, and what that is made of."""
+def _parts(config: ml_collections.ConfigDict, method: registry.Method) -> list[_Part]:
+    """The loss of a method, its label rule, and what that is made of."""
     rule = (label_rules.LABEL_RULES, method.label_rule)
     named = {**objectives.values(config, *rule), **method.rule_options}
-    parts = [(known, named[part]) for part, known in objectives.RULE_PARTS.items() if part in named]
-    return [rule, *parts]
+    of_rule = [(known, named[part]) for part, known in objectives.RULE_PARTS.items() if part in named]
+    return [(losses.LOSSES, method.loss), rule, *of_rule]
+
+
+def _own(method: registry.Method) -> dict[str, Any]:
+    """The options that are part of a method."""
+    return {**method.rule_options, **method.loss_options}
 
 
 def _named_by(parts: Sequence[_Part], found: Mapping[str, Any]) -> dict[str, Any]:

@@ -140,18 +140,24 @@ def _options_of_section(config: ml_collections.ConfigDict, section: str) -> dict
     return options
 
 
-# Options of label rules and their parts that keys of other names say.
-_KEYS = {"mask": "p_ik.mask", "self_label": "self_label.source", "refiner_of_set": "selection.refiner"}
+# Options of label rules and their parts that keys of other names say; of the sections of these, else gamma alone.
+_KEYS = {
+    "gamma": "p_ik.gamma",
+    "mask": "p_ik.mask",
+    "self_label": "self_label.source",
+    "refiner_of_set": "selection.refiner",
+}
 
 
 def key_of(
     config: ml_collections.ConfigDict, known: factories.Registry, name: str, option: str
 ) -> str | None:
     """The key of the config that says an option of a factory, None where none does."""
-    if option not in values(config, known, name):
-        return None
-    sections = [section for section in known.sections(name) if option in config[section]]
-    return f"{sections[-1]}.{option}" if sections else _KEYS[option]
+    key, sections = _KEYS.get(option), known.sections(name)
+    for section in sections:
+        if section not in ("p_ik", "self_label") and option in config.get(section, ()):
+            key = f"{section}.{option}"
+    return key if key is not None and key.partition(".")[0] in sections else None
 
 
 def without_smoothing(objective: Objective) -> Objective | None:

@@ -87,8 +87,7 @@ def _may_stand_beside_the_papers(run: stored.Run) -> bool:
     varied = {key: value for key, value in run.settings.items() if key != "p_ik.task"}
     if not run.is_papers_data or not varied:
         return run.is_papers_data
-    defaults = config_lib.default_config()
-    return all(config_lib.get(defaults, key) == value for key, value in varied.items())
+    return all(config_lib.is_default(key, value) for key, value in varied.items())
 
 
 @functools.lru_cache(_CACHED)

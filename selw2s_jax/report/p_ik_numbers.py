@@ -47,11 +47,10 @@ class Pair:
     @property
     def paper_auroc(self) -> float | None:
         """The paper's AUROC of P(IK) on the same data and model; None where it has none."""
-        defaults = config_lib.default_config()
         varied = {key: value for key, value in self.run.settings.items() if key != "p_ik.task"}
         varied |= {key: _setting(self.run.config, key) for key in _PAPER_SETTINGS}
         if not self.run.is_papers_data or any(
-            config_lib.get(defaults, key) != value for key, value in varied.items()
+            not config_lib.is_default(key, value) for key, value in varied.items()
         ):
             return None
         return paper.p_ik_auroc(self.train_task, self.test_task, self.run.strong, self.method)

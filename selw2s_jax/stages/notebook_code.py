@@ -4,7 +4,6 @@ import inspect
 import pathlib
 import symtable
 import textwrap
-import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from selw2s_jax.runtime import artifacts
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
-def beside(source: str, known: Mapping[str, Any]) -> dict[str, str]:
+def beside(source: str, known: Mapping[str, Any], part: Any) -> dict[str, str]:
     """By name what some lines of a cell use of others: functions and classes with what these use, plain values, arrays.
 
     Modules, and what comes from them, are not among it; nor are other objects, whose state nothing says as a text.
@@ -21,15 +20,17 @@ def beside(source: str, known: Mapping[str, Any]) -> dict[str, str]:
     Args:
         source: the lines, whole statements.
         known: the names of the notebook.
+        part: what the lines define.
     """
     found: dict[str, str] = {}
     left = [source]
     while left:
         for name in _free_names(left.pop()):
-            if name not in found and name in known and (text := _text(known[name])) is not None:
+            if name in found or name not in known or inspect.unwrap(known[name]) is inspect.unwrap(part):
+                continue
+            if (text := _text(known[name])) is not None:
                 found[name] = text
-                if isinstance(known[name], types.FunctionType | type):
-                    left.append(text)
+                left += [text] if callable(known[name]) else []
     return found
 
 
@@ -52,12 +53,14 @@ def _global_names(table: symtable.SymbolTable) -> Iterator[str]:
 
 def _text(value: Any) -> str | None:
     """A value of another cell as a text that is the same in every process; None for one that is not among them."""
-    if isinstance(value, types.FunctionType | type):
+    if callable(value):
+        inner = inspect.unwrap(value)  # of what is jitted, the function
         try:
-            is_of_cell = not pathlib.Path(inspect.getfile(value)).is_file()
-            return inspect.getsource(value) if is_of_cell else None
+            return None if pathlib.Path(inspect.getfile(inner)).is_file() else inspect.getsource(inner)
         except (OSError, TypeError):  # built in, or typed at a prompt
             return None
+    if isinstance(value, set | frozenset):  # which has no order of its own
+        value = sorted(value, key=repr)
     if _is_plain(value):
         return repr(value)
     if hasattr(value, "dtype") and hasattr(value, "tobytes"):

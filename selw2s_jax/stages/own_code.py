@@ -1,7 +1,8 @@
 """The code of a user's own parts, as a stage's key holds it: the file of each, and the files of what it imports.
 
-What is installed (in site-packages), Python's own library and this package are not among them, but for the package
-that the part is of where that is itself installed.
+In a notebook, whose cells have no file, it is the code of the part's cell, and of the functions and plain values of
+other cells that it names (`notebook_code`). What is installed (in site-packages), Python's own library and this package
+are not among them, but for the package that the part is of where that is itself installed.
 """
 
 import ast
@@ -36,38 +37,35 @@ def hashes(**factories: Callable) -> dict[str, str]:
 
 
 def _code(role: str, factory: Callable) -> str | list:
-    """The source of a part; where it imports files of the user's, with those by name, and so what other cells hold."""
-    source, is_cell = _source(role, factory)
+    """The source of a part; where it imports files of the user's, with those by name."""
+    source, is_file = _source(role, factory)
     module = sys.modules.get(factory.__module__)  # a class has no globals of its own
     known = getattr(inspect.unwrap(factory), "__globals__", vars(module) if module else {})
-    tree = _parse(source)
     imported: dict[str, str] = {factory.__module__: ""}  # which others may import too
-    names = [*_imports(tree, known.get("__package__")), *_used(tree, known)]
-    beside: dict[str, str] = {}
-    if is_cell:
-        others = {name: value for name, value in known.items() if value is not factory}
-        beside = notebook_code.beside(source, others)
-        for text in beside.values():
-            names += [*_imports(_parse(text), None), *_used(_parse(text), known)]
+    beside = {} if is_file else notebook_code.beside(source, known, factory)
+    names: list[str] = []
+    for code in (source, *beside.values()):
+        tree = _parse(code)
+        names += [*_imports(tree, known.get("__package__")), *_used(tree, known)]
     while names:
         name = names.pop()
         path = None if name in imported else _own_file(name, factory.__module__.split(".")[0])
         if path is not None:
             names += _read(name, path, imported)
     del imported[factory.__module__]
-    imported |= {f"<cell> {name}": text for name, text in beside.items()}
+    imported |= {f"{factory.__module__}.{name}": code for name, code in beside.items()}
     return [source, sorted(map(list, imported.items()))] if imported else source
 
 
 def _source(role: str, factory: Callable) -> tuple[str, bool]:
-    """The whole file that defines a factory, which may use what is beside it; without one its own lines, and True."""
+    """The whole file that defines a factory, which may use what is beside it; else, and False, its own lines."""
     factory = inspect.unwrap(factory)
     try:
-        return pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8"), False
+        return pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8"), True
     except (OSError, TypeError):
         pass  # a notebook's cell has no file
     try:
-        return inspect.getsource(factory), True
+        return inspect.getsource(factory), False
     except (OSError, TypeError) as error:
         raise UserError(
             f"the source of {role} {factory!r} cannot be read, and stages are kept by it: "
@@ -119,11 +117,15 @@ def _with_parents(name: str) -> Iterator[str]:
 
 def _used(tree: ast.AST, known: dict) -> Iterator[str]:
     """The modules of what code names and has not imported in its own lines, as a cell what other cells did."""
-    for name in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & known.keys():
+    for name in _names(tree) & known.keys():
         value = known[name]
         module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         if isinstance(module, str):
             yield module
+
+
+def _names(tree: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _own_file(name: str, package: str) -> pathlib.Path | None:

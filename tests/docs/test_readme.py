@@ -23,7 +23,16 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import sources, tasks, written_splits, written_tasks
 from selw2s_jax.experiments import checks, plugins
 from selw2s_jax.hf import random_checkpoint
-from selw2s_jax.method import combinations, label_rules, losses, objectives, registry, selection
+from selw2s_jax.method import (
+    combinations,
+    label_rules,
+    losses,
+    method_options,
+    objectives,
+    registry,
+    row_weights,
+    selection,
+)
 from selw2s_jax.models import registry as model_registry
 from selw2s_jax.report import document, stored
 
@@ -150,6 +159,8 @@ def test_keys_of_the_config_exist(page):
     keys += re.findall(r"config\.(?!key=)([\w.]+) ?=", text)
     for key in keys:
         section, _, rest = key.partition(".")
+        if section == config_lib.OPTIONS:
+            rest = ""  # its keys are free
         assert section in config and (not rest or rest in config[section]), f"no key {key} in the config"
 
 
@@ -180,11 +191,17 @@ def test_the_example_works_as_a_plugin(registrations, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     config = config_lib.default_config()
     config.plugins, config.methods = ("my_methods",), ("finetune", "jeffreys")
-    plugins.load(config.plugins)
+    plugins.load(config)
     del sys.modules["my_methods"]
     plugins.check_methods(config)
     own = objectives.make_objective(config, registry.METHODS["jeffreys"])
     assert own.loss_options == (("scale", 1.0),)
+    config_lib.put(config, "method_options.jeffreys.beta", 1)
+    own = objectives.make_objective(config, method_options.applied(config, "jeffreys"))
+    assert own.loss_options == (("beta", 1.0), ("scale", 1.0))
+    f, w = np.array([[0.25, 0.75]]), np.array([[0.5, 0.5]])
+    expected = (f * np.log(f / w)).sum()
+    np.testing.assert_allclose(losses.get("jeffreys", beta=1.0)(np.log(f), w, 0.0), [expected], rtol=1e-5)
 
 
 @pytest.fixture
@@ -194,7 +211,7 @@ def plugin(tmp_path, monkeypatch):
 
     def load(name: str) -> None:
         (tmp_path / f"{name}.py").write_text(example(f"{name}.py"))
-        plugins.load((name,))
+        plugins.import_modules((name,))
         monkeypatch.delitem(sys.modules, name)
 
     with mock.patch.dict(tasks.TASKS), mock.patch.dict(model_registry.FAMILIES):
@@ -234,6 +251,26 @@ def test_the_label_rule_with_a_state_of_the_guide(registrations, plugin):
     np.testing.assert_allclose(labels.targets, weak.mean(1), rtol=1e-5)
     same = (weak[..., 1] > 0.5) == np.asarray(inputs.class_logits.argmax(-1) == 1)[:, None]
     np.testing.assert_allclose(trust, 0.75 + 0.25 * same[mask].mean(0), rtol=1e-5)
+
+
+def test_the_row_weights_of_the_guide(registrations, plugin):
+    plugin("my_weights")
+    answers = [[1, 1, 1, 0], [1, 0, 0, 1], [None, None, None, None], [2]]
+    inputs = row_weights.RowInputs(list("abcd"), answers, lambda purpose, key: 0.5)
+    for least, expected in ((0.5, [1, 0, 0, 0]), (0.3, [1, 1, 0, 0])):
+        found = row_weights.get("agreed", least=least)(inputs)
+        row_weights.check_rows(found, list(map(len, answers)))
+        np.testing.assert_array_equal(found.weights[:, 0], expected)
+        assert not found.weights[:, 1:].any()
+
+
+def test_the_signatures_of_the_guide_are_of_registries_that_there_are():
+    text = (paths.REPO / "docs" / "extending.md").read_text()
+    table = re.search(r"\| part \| registered by \|.*\n((?:\|.*\n)+)", text)[1]
+    assert len(table.splitlines()) == 12
+    for fields in (label_rules.RuleInputs, label_rules.Labels):
+        described = text.partition(f"`{fields.__name__}` has ")[2].partition("\n\n")[0]
+        assert all(re.search(rf"`{name}\b", described) for name in fields._fields)
 
 
 def test_the_combination_of_the_guide(registrations, plugin):
@@ -340,17 +377,18 @@ def test_the_table_of_models_is_whole():
 
 @pytest.mark.slow
 def test_the_example_method_runs_and_its_code_is_part_of_its_key(tmp_path):
-    def run(code: str) -> str:
+    def run(code: str, *arguments: str) -> str:
         (tmp_path / "my_config.py").write_text(code)
         command = [sys.executable, "-m", "selw2s_jax.main", "--config=my_config.py", "--workdir=run"]
         return subprocess.run(
-            [*command, "--config.data.num_train=128", "--config.data.num_test=21"],
+            [*command, "--config.data.num_train=128", "--config.data.num_test=21", *arguments],
             cwd=tmp_path, capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
 
     first = run(my_config())
     assert re.search(r"^jeffreys +\d+\.\d\d", first, re.MULTILINE)
     assert ", 0 to run" in run(my_config())
-    edited = run(my_config().replace("1e-6", "1e-5"))
     # The student and its evaluation; nothing else depends on the loss.
+    assert ", 2 to run" in run(my_config(), "--config.method_options.jeffreys.beta=0.8", "--dry_run")
+    edited = run(my_config().replace("1e-6", "1e-5"))
     assert ", 2 to run" in edited

@@ -158,12 +158,11 @@ def test_a_made_column_is_carried_where_it_is_read():
     ("name", "shape", "words"),
     [
         ("weak_probs", (2,), "'weak_probs' is made already"),
-        ("mine", (3,), "'mine' is made already"),
+        ("shuffled_order", (), "a column named 'shuffled_order' is registered already"),
         ("example_weight", (2,), r"'example_weight' is of shape \(\) for each example, not \(2,\)"),
     ],
 )
 def test_a_column_that_is_taken(name, shape, words):
-    columns.register("mine", (3,))(print)
     with pytest.raises(ValueError, match=words):
         columns.register(name, shape)(print)
 
@@ -202,7 +201,7 @@ def test_the_column_of_the_guide(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_columns", raising=False)
     config = config_with("selective", "finetune", selection__refiner="doubtful")
-    plugins.load(("my_columns",))
+    plugins.import_modules(("my_columns",))
     checks.validate(config)
     plugins.check_methods(config)
     assert carried(config, "selective")[batches.TASK] == ("weak_probs", "self_labels", "doubt")

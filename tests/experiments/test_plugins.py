@@ -69,7 +69,7 @@ def config_with(*paths: str, methods=("own",)):
 
 
 def load_and_check(config) -> None:
-    plugins.load(config.plugins)
+    plugins.load(config)
     checks.validate(config)
     plugins.check_methods(config)
 
@@ -257,7 +257,7 @@ def with_parts(**keys):
 def test_a_selector_and_a_refiner_of_ones_own(write_module):
     write_module("my_methods", PARTS.format(mask=MASK, labels=LABELS))
     config = with_parts(selection__selector="halves", selection__refiner="flat", p_ik__gamma=0.6)
-    plugins.load(config.plugins)
+    plugins.load(config)
     plugins.check_methods(config)
     options = {
         name: dict(objectives.make_objective(config, registry.METHODS[name]).rule_options)
@@ -314,7 +314,7 @@ def test_parts_that_are_not_there_or_not_right(write_module, keys, mask, words):
 )
 def test_a_label_source_that_is_not_right(write_module, labels, words):
     write_module("my_methods", PARTS.format(mask=MASK, labels=labels))
-    plugins.load(("my_methods",))
+    plugins.import_modules(("my_methods",))
     with pytest.raises(ValueError, match="label source 'by_length'") as info:
         label_sources.read("by_length", list("abcde"), ["text"] * 5, 0)
     assert all(word in str(info.value) for word in words), info.value

@@ -219,7 +219,7 @@ def test_the_teacher_of_the_guide(tmp_path, monkeypatch, make):
     (tmp_path / "my_teachers.py").write_text(textwrap.dedent(block[1]))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_teachers", raising=False)
-    plugins.load(("my_teachers",))
+    plugins.import_modules(("my_teachers",))
     experiment = make(*METHODS, "believed")
     checks.validate(experiment.config)
     plugins.check_methods(experiment.config)

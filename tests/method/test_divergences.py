@@ -1,5 +1,7 @@
 """Divergences against float64 formulas written apart from the code, and what mathematics says of them."""
 
+import inspect
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -200,3 +202,15 @@ def test_an_agreement_of_hard_labels_and_a_student_beyond_float32_is_exactly_0()
 def test_agreement_at_certainty_costs_nothing(name):
     logits = np.array([[30.0, -30.0], [-30.0, 30.0]], np.float32)
     np.testing.assert_allclose(losses.get(name)(logits, np.eye(2, dtype=np.float32), 0.5), 0.0, atol=1e-4)
+
+
+@pytest.mark.usefixtures("registrations")
+def test_the_code_of_a_divergence_of_ones_own_is_that_of_its_loss():
+    @divergences.register("mine")
+    def mine(log_probs, weak_probs):
+        return jnp.sum(weak_probs, axis=-1) - jnp.sum(log_probs, axis=-1)
+
+    factory = losses.LOSSES["mine"]
+    assert factory.__module__ == __name__ and inspect.unwrap(factory) is mine
+    assert losses.LOSSES.option_names("mine") == {"scale"}
+    assert losses.LOSSES["hellinger"].__module__ == divergences.__name__

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 from support import training_stages
@@ -204,7 +205,7 @@ def test_a_cell_of_a_notebook_has_what_it_names_of_other_modules(write, monkeypa
 
 
 CELLS = {
-    "helper": "def bend(x):\n    return x * steps[0] * TABLE.sum()\n",
+    "helper": "@jax.jit\ndef bend(x):\n    return x * steps[0] * TABLE.sum()\n",
     "make": "def make(*, q=START):\n    def loss(logits):\n        return bend(logits) + size\n    return loss\n",
 }
 
@@ -213,6 +214,7 @@ def hashes_of_cells(monkeypatch, cells: dict[str, str], **values) -> dict[str, s
     names = {
         "__name__": "__main__",
         "np": np,
+        "jax": jax,
         "steps": (1, 2),
         "TABLE": np.arange(3),
         "START": 0.5,
@@ -226,7 +228,7 @@ def hashes_of_cells(monkeypatch, cells: dict[str, str], **values) -> dict[str, s
     return own_code.hashes(loss=names["make"])
 
 
-def test_a_cell_of_a_notebook_has_what_it_names_of_other_cells(monkeypatch):
+def test_a_cell_of_a_notebook_has_values_and_arrays_of_other_cells(monkeypatch):
     other_values = {"steps": (1, 3), "size": 2, "START": 1.5, "TABLE": np.ones(3)}
     keys = [
         hashes_of_cells(monkeypatch, CELLS),
@@ -238,6 +240,40 @@ def test_a_cell_of_a_notebook_has_what_it_names_of_other_cells(monkeypatch):
     assert hashes_of_cells(monkeypatch, CELLS, logits=np.ones(2), q=3, loss=4, x=5) == keys[0]
     alone = {"make": "def make():\n    return lambda logits: logits\n"}
     assert hashes_of_cells(monkeypatch, alone) == {"code of loss": artifacts.content_hash(alone["make"])}
+
+
+def test_a_cell_of_a_notebook_has_what_it_names_of_other_cells(monkeypatch):
+    def key(scale: int = 1, floor: object = 0.5, unused: int = 0) -> dict[str, str]:
+        cells = [
+            f"SCALE = {scale}\nUNUSED = {unused}\n",
+            f"def floor():\n    return {floor}\n\n\ndef deep(x):\n    return x * SCALE + floor()\n",
+            "def make():\n    return lambda *args: deep(args)\n",
+        ]
+        names = {"__name__": "__main__"}
+        for number, cell in enumerate(cells):
+            name = f"<cell {number}>"
+            exec(compile(cell, name, "exec"), names)
+            monkeypatch.setitem(linecache.cache, name, (len(cell), None, cell.splitlines(True), name))
+        return own_code.hashes(loss=names["make"])
+
+    first = key()
+    assert key(unused=1) == first
+    assert first != key(scale=2) != key(floor=0.25) != first
+
+
+def test_a_key_holds_the_package_of_a_part_also_where_that_is_installed(write, monkeypatch, tmp_path):
+    write(
+        lab____init__="",
+        lab__rules="import helper\nfrom . import sizes\n" + MAKE,
+        lab__sizes="A = 1",
+        helper="",
+    )
+    monkeypatch.setattr(own_code, "_installed", lambda: (tmp_path.resolve(),))
+    first = code_of("lab.rules")
+    write(helper="SCALE = 2")  # of another package, whose version says what it is
+    assert code_of("lab.rules") == first
+    write(lab__sizes="A = 2")
+    assert code_of("lab.rules") != first
 
 
 # Sizes that cannot run, before anything is trained.
