@@ -24,6 +24,7 @@ def make_records(
     total: int,
     correct: dict[str, int],
     members: Sequence[int] = (),
+    aurocs: Mapping[str, float | None] | None = None,
 ) -> list[dict[str, Any]]:
     """One record per method of one seed, from the number of test items each gets right.
 
@@ -32,6 +33,7 @@ def make_records(
         correct: by method, "weak" and "ceiling" among them.
         members: of several weak models, which "weak" is together: PGR is measured against the mean of these, and the
             record of "weak" has it as `members_accuracy`.
+        aurocs: by method, that of its probabilities, None where the test has one class; which the records have then.
     """
     accuracy = {method: count / total for method, count in correct.items()}
     mean = {"members_accuracy": statistics.fmean(members) / total} if members else {}
@@ -54,6 +56,7 @@ def make_records(
                 "accuracy_high": high,
                 "pgr": pgr,
                 "pgr_reason": reason,
+                **({} if aurocs is None else {"auroc": aurocs[method]}),
                 **(mean if method == "weak" else {}),
             }
         )

@@ -2,7 +2,7 @@
 
 A template is a program of its model's publisher. It runs in jinja2's sandbox, which lets it read what it is given and
 nothing else: no attribute of Python's own, no file, no import. It is given no clock, so that a prompt is the same
-whenever it is made. What the sandbox does not limit is time: a template that loops long takes long.
+whenever it is made. What the sandbox does not limit is time and memory: a template that loops long takes long.
 """
 
 import dataclasses
@@ -60,6 +60,7 @@ class Template:
             ValueError,
             KeyError,
             OverflowError,
+            MemoryError,
             RecursionError,
         ) as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__

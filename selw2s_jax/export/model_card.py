@@ -166,6 +166,8 @@ def _results(facts: students.Facts, numbers: Numbers | None) -> list[card_data.R
     found = []
     if own := numbers.records.get(facts.method):
         found.append(card_data.Result("accuracy", "accuracy", own["accuracy"], facts.task))
+        if own.get("auroc") is not None:
+            found.append(card_data.Result("roc_auc", "AUROC", own["auroc"], facts.task))
     for test in numbers.p_ik:
         if test.get("auroc") is not None:
             found.append(card_data.Result("roc_auc", "AUROC of P(IK)", test["auroc"], test["test_task"]))

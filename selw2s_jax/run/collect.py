@@ -111,6 +111,7 @@ class Collector:
                 total=len(test),
                 correct=correct,
                 members=[entry["test_correct"] for entry in of_members if entry["seed"] == seed],
+                aurocs={name: self._auroc(seed, name) for name in correct},
             )
             selection += self._diagnose(seed)
             differing += self._labels.disagreement(seed)
@@ -150,9 +151,17 @@ class Collector:
 
     def _is_correct(self, seed: int, name: str) -> np.ndarray:
         """Whether a model is right, `[N]` bool over the test split."""
+        prob_1, labels = self._tested(seed, name)
+        return (prob_1 > 0.5) == labels.astype(bool)
+
+    def _auroc(self, seed: int, name: str) -> float | None:
+        """Of a model's probability of class 1 over the test split; None where that has one class."""
+        return metrics.auroc(*self._tested(seed, name))
+
+    def _tested(self, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A model's probability of class 1 and the label, `[N]` each, over the test split."""
         test = self._inputs.by_seed[seed].test
-        prob_1 = self._table(self._experiment.evaluation(seed, name), predict.FILE, "prob_1", test)
-        return (prob_1 > 0.5) == test.labels.astype(bool)
+        return self._table(self._experiment.evaluation(seed, name), predict.FILE, "prob_1", test), test.labels
 
     def predictions(self) -> list[item_predictions.Predicted]:
         """What every model says of every test item: tested models, each of several weak ones, few-shot answers."""

@@ -4,10 +4,12 @@ A logger takes the values of one step after another until it is closed; it lives
 class here with a row of `LOGGERS`, and a switch of its name in `config.logging`.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
+import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import ml_collections
@@ -118,21 +120,35 @@ class Trackio:
         import trackio
 
         self._next_step = training.next_step
-        self._run = trackio.init(
-            project=training.project,
-            group=training.group,
-            name=training.name,
-            resume="allow",
-            config=training.about,
-            embed=False,
-        )
+        with _without_its_words():
+            self._run = trackio.init(
+                project=training.project,
+                group=training.group,
+                name=training.name,
+                resume="allow",
+                config=training.about,
+                embed=False,
+            )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         if step >= self._next_step:
             self._run.log(dict(values), step=step)
 
     def close(self) -> None:
-        self._run.finish()
+        with _without_its_words():
+            self._run.finish()
+
+
+@contextlib.contextmanager
+def _without_its_words() -> Iterator[None]:
+    """Keeps what Trackio prints of every run off the output; what other threads print meanwhile comes after it."""
+    held = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(held):
+            yield
+    finally:
+        others = [line for line in held.getvalue().splitlines(True) if not line.startswith(("* ", "\x1b[1m"))]
+        print("".join(others), end="", flush=True)
 
 
 def _log_in_to_wandb() -> None:

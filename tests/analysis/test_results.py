@@ -40,6 +40,14 @@ def test_records_of_one_seed():
         assert found[name]["pgr"] is None and "reference" in found[name]["pgr_reason"]
 
 
+def test_records_have_the_auroc_where_probabilities_are_known():
+    areas = dict.fromkeys(CORRECT, 0.75) | {"weak": None}
+    named = {"task": "sciq", "weak": "gpt2", "strong": "qwen-14b", "seed": 0, "total": 1000}
+    found = results.make_records(**named, correct=CORRECT, aurocs=areas)
+    assert {record["method"]: record.pop("auroc") for record in found} == areas
+    assert found == records()
+
+
 @pytest.mark.parametrize("ceiling", [647, 500])
 def test_pgr_without_a_gap_is_null_with_its_reason(ceiling):
     found = {record["method"]: record for record in records(ceiling=ceiling)}

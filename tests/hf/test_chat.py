@@ -157,12 +157,9 @@ def test_bos_is_there_once(tmp_path, text, bos):
         assert list(ids).count(bos_id) == wanted and (ids[0] == bos_id) == wanted
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("text", [CHATML, INST])
-def test_tokens_are_those_of_transformers(tmp_path, text):
+def assert_as_transformers(folder, text):
     """The prompts, and each answer behind them as a turn of the model begins."""
     transformers = pytest.importorskip("transformers")
-    folder = write_folder(tmp_path / "model", chat_template=text)
     reference = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     tokenizer = tokenizers.load_tokenizer(folder)
     form = dataclasses.replace(few_shot(text), chat=chat_files.choose("on", "m", tokenizer))
@@ -176,3 +173,19 @@ def test_tokens_are_those_of_transformers(tmp_path, text):
             answered = [*messages, {"role": "assistant", "content": str(label)}]
             whole = reference.apply_chat_template(answered, return_dict=False)
             assert whole[: len(ids) + 1] == [*ids, answer_id]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [CHATML, INST])
+def test_tokens_are_those_of_transformers(tmp_path, text):
+    assert_as_transformers(write_folder(tmp_path / "model", chat_template=text), text)
+
+
+@pytest.mark.slow
+def test_tokens_of_a_real_tokenizer_are_those_of_transformers(tmp_path, real_data):
+    """Mistral's, which puts BOS itself and has tokens for the brackets."""
+    (tmp_path / "tokenizer.json").symlink_to(real_data / "tokenizers" / "mistral-v3" / "tokenizer.json")
+    settings = {"bos_token": "<s>", "eos_token": "</s>", "chat_template": INST}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert tokenizers.load_tokenizer(tmp_path).bos_id is not None
+    assert_as_transformers(tmp_path, INST)

@@ -76,6 +76,7 @@ def test_results_hold_every_method_and_the_counts_of_its_predictions(finished):
     for record in records.values():
         assert record["n"] == 33 and record["accuracy"] == record["correct"] / 33
         assert record.keys() >= {"task", "method", "weak", "strong", "seed", "pgr", "pgr_reason"}
+        assert 0 <= record["auroc"] <= 1
     gap = records["ceiling"]["accuracy"] - records["weak"]["accuracy"]
     if gap > 0:
         expected = (records["selective"]["accuracy"] - records["weak"]["accuracy"]) / gap

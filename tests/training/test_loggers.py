@@ -87,6 +87,19 @@ def test_a_training_that_goes_on_is_the_same_run_and_logs_no_step_twice(tmp_path
     assert "/" not in first["name"]
 
 
+@pytest.mark.parametrize("tracker", ["trackio"], indirect=True)
+def test_what_trackio_says_of_every_run_stays_off_the_output(tmp_path, tracker, capsys):
+    init = tracker[1].init
+
+    def speak(**arguments):
+        print("* Trackio project initialized\n\x1b[1mtrackio show\x1b[0m\nof another thread")
+        return init(**arguments)
+
+    tracker[1].init = speak
+    write(files(tmp_path, trackio=True).log(0), range(2))
+    assert capsys.readouterr().out == "of another thread\n"
+
+
 @pytest.mark.parametrize("tracker", ["wandb"], indirect=True)
 def test_other_processes_start_none(tmp_path, tracker, monkeypatch):
     monkeypatch.setattr(distributed, "is_main", lambda: False)
