@@ -7,7 +7,8 @@ As a library: `run` a config, `load_run` what it left, ask its students (`Result
 TYPE_CHECKING = False  # to type checkers it is true; `typing` itself would be imported
 if TYPE_CHECKING:
     import os
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
     import ml_collections
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from selw2s_jax.models.decoder import Decoder
     from selw2s_jax.runtime import remote
     from selw2s_jax.worlds import smoke
+
+    F = TypeVar("F", bound=Callable[..., Any])
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,11 +38,21 @@ __all__ = [
     "smoke",
 ]
 
-# The folder `run` has the name of a function below. Imported first, empty as it is, it does not take that one's place
-# later; modules in it are imported as ever.
-__import__(f"{__name__}.run")
+
+def _as_room(function: "F") -> "F":
+    """The folder of modules that has the function's name, made callable: the name is both, whatever is imported first."""
+    room: Any = __import__(f"{__name__}.{function.__name__}", fromlist=["*"])
+
+    def __call__(self: "Any", config: "Any", workdir: "Any", *, shard: "Any" = (0, 1)) -> "Any":
+        return function(config, workdir, shard=shard)
+
+    __call__.__annotations__, __call__.__doc__ = function.__annotations__, function.__doc__
+    room.__class__ = type("CallableModule", (type(room),), {"__call__": __call__})
+    room.__doc__ = function.__doc__
+    return room
 
 
+@_as_room
 def run(
     config: "ml_collections.ConfigDict",
     workdir: "str | os.PathLike[str]",

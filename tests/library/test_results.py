@@ -155,8 +155,11 @@ import sys
 import selw2s_jax
 assert not {"jax", "numpy", "ml_collections", "pyarrow", "typing"} & sys.modules.keys()
 assert set(selw2s_jax.__all__) <= set(dir(selw2s_jax))
-from selw2s_jax.run import manifests
-assert selw2s_jax.run.__module__ == "selw2s_jax" and manifests.MANIFEST_FILE
+import inspect
+import selw2s_jax.run.manifests as manifests
+assert selw2s_jax.run.manifests is manifests is sys.modules["selw2s_jax.run.manifests"]
+assert list(inspect.signature(selw2s_jax.run).parameters) == ["config", "workdir", "shard"]
+assert "Returns:" in selw2s_jax.run.__doc__
 assert selw2s_jax.config.default_config().task and issubclass(selw2s_jax.UserError, Exception)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
