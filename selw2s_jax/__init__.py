@@ -40,7 +40,7 @@ __all__ = [
 
 
 def _as_room(function: "F") -> "F":
-    """The folder of modules that has the function's name, made callable: the name is both, whatever is imported first."""
+    """The folder of modules of that name, made callable: the name is both, whatever is imported first."""
     room: Any = __import__(f"{__name__}.{function.__name__}", fromlist=["*"])
 
     def __call__(self: "Any", config: "Any", workdir: "Any", *, shard: "Any" = (0, 1)) -> "Any":
