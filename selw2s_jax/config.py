@@ -131,8 +131,10 @@ def parse_arguments(
     Raises:
         UserError: an unknown argument or value.
     """
-    defaults = {None: None, (): False}
-    values = {key: options[0] if options else defaults[options] for key, options in choices.items()}
+    values: dict[str, str | bool | None] = {
+        key: options[0] if options else (None if options is None else False)
+        for key, options in choices.items()
+    }
     for item in filter(None, (part.strip() for part in (text or "").split(","))):
         key, _, value = (part.strip() for part in item.partition("="))
         if key not in choices:
@@ -155,7 +157,7 @@ def _describe_choices(choices: dict[str, tuple[str, ...] | None]) -> str:
     return ", ".join(f"{key}={value}" if value else key for key, value in values.items())
 
 
-def get(config: ml_collections.ConfigDict, key: str):
+def get(config: ml_collections.ConfigDict, key: str) -> Any:
     """The value at a dotted key."""
     for part in key.split("."):
         config = config[part]

@@ -77,7 +77,7 @@ def os_remedy(error: OSError) -> str:
         return "set TMPDIR to a folder that can be written"
     if error.errno == errno.ENOENT and error.filename is None and not error.args[2:]:
         return "the folder that this was started in may be gone: start it in one that is there"
-    return _REMEDIES.get(error.errno, f"mend that, {_AGAIN}")
+    return _REMEDIES.get(error.errno or 0, f"mend that, {_AGAIN}")
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -44,12 +44,18 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
 class ModelSizes(Protocol):
     """What the layout needs of a `models.family.ModelConfig`, which is of a higher floor."""
 
-    family: str
-    embed_dim: int
-    num_heads: int
-    num_kv_heads: int | None
-    mlp_dim: int
-    vocab_size: int
+    @property
+    def family(self) -> str: ...
+    @property
+    def embed_dim(self) -> int: ...
+    @property
+    def num_heads(self) -> int: ...
+    @property
+    def num_kv_heads(self) -> int | None: ...
+    @property
+    def mlp_dim(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
 
 
 def make_mesh(

@@ -18,7 +18,7 @@ FLOORS = (
     ("experiments",),
     ("run",),
     ("main", "report", "predict", "export", "plan", "replay", "preregister"),
-    ("benchmark", "exports", "__init__"),
+    ("benchmark", "exports", "library", "__init__"),
     ("__main__",),
 )
 # What a room may import of the package, where that is less than all of the floors below it.
@@ -77,7 +77,7 @@ def floor(name: str) -> int | None:
 
 @functools.cache
 def imports(module: str, *, late: bool = True) -> frozenset[str]:
-    """Full names of everything that a module imports, `from` targets included; without `late`, at its top only."""
+    """Full names of everything that a module imports, `from` targets included; without `late`, when it is imported."""
     found = set()
     nodes = [_parse(module)]
     while nodes:
@@ -87,9 +87,15 @@ def imports(module: str, *, late: bool = True) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} has a relative import in line {node.lineno}"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-        if late or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        if late or not (
+            isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or _is_for_types(node)
+        ):
             nodes += ast.iter_child_nodes(node)
     return frozenset(found)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 @functools.cache

@@ -4,7 +4,6 @@ Everything is a difference of two counts over the same items and seeds, so that 
 """
 
 import itertools
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -127,7 +126,7 @@ def label_changes(
     return found
 
 
-def _moved(name: str, before: np.ndarray, after: np.ndarray) -> Mapping[str, int]:
+def _moved(name: str, before: np.ndarray, after: np.ndarray) -> dict[str, int]:
     return {
         f"{name}_corrected": int((after & ~before).sum()),
         f"{name}_spoiled": int((before & ~after).sum()),

@@ -60,7 +60,7 @@ def known_errors(
     wrong, known, unknown = item_areas(
         weak, ceiling, student, truth, threshold=threshold, known_by=known_by, reference=reference
     )
-    by_area = {}
+    by_area: dict[str, dict[str, Any]] = {}
     for name, (is_known, is_unknown) in AREAS.items():
         there = (known == is_known) & (unknown == is_unknown)
         errors = int((wrong & there).sum())

@@ -31,7 +31,7 @@ def summary(accuracy: np.ndarray) -> dict[str, float | None]:
     if accuracy.ndim != 2 or accuracy.shape[0] != accuracy.shape[1] or not accuracy.size:
         raise ValueError(f"accuracy of shape {accuracy.shape}: give one of each task after each, [T, T]")
     own, last = np.diag(accuracy), accuracy[-1]
-    found = {"average": float(last.mean()), "learning": float(own.mean())}
+    found: dict[str, float | None] = {"average": float(last.mean()), "learning": float(own.mean())}
     if len(accuracy) == 1:
         return found | dict.fromkeys(("backward_transfer", "forgetting", "before_learning"))
     # Of task j, its best after j up to the one before the last.

@@ -48,18 +48,19 @@ def describe(
         `bins`: for each bin of P(IK) that has rows, `low`, `high`, `all` and `disagreeing`.
     """
     truth = np.asarray(truth).astype(bool)
-    labels = {"self": own, "weak": weak, "target": target}
-    labels = {name: None if one is None else np.asarray(one, np.float64) for name, one in labels.items()}
+    of_weak = np.asarray(weak, np.float64)
+    own_one, of_target = (None if one is None else np.asarray(one, np.float64) for one in (own, target))
+    labels = {"self": own_one, "weak": of_weak, "target": of_target}
     everything = np.ones(len(truth), bool)
     result: dict[str, Any] = {"all": _summary(everything, truth, labels), "disagreeing": None}
     result |= dict.fromkeys(("auroc", "auroc_low", "auroc_high", "auroc_all"))
     result |= dict.fromkeys(f"error_correlation{end}" for end in ("", "_low", "_high"))
     differ = None
-    if own is not None:
-        differ = (labels["self"] > 0.5) != (labels["weak"] > 0.5)
-        right = (labels["self"] > 0.5) == truth
+    if own_one is not None:
+        differ = (own_one > 0.5) != (of_weak > 0.5)
+        right = (own_one > 0.5) == truth
         result["disagreeing"] = _summary(differ, truth, labels)
-        correlation, interval = error_correlation(~right, (labels["weak"] > 0.5) != truth)
+        correlation, interval = error_correlation(~right, (of_weak > 0.5) != truth)
         result |= _with_bounds("error_correlation", correlation, interval)
         if p_ik is not None:
             result |= _areas(np.asarray(p_ik, np.float64), right, differ)

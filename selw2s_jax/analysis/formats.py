@@ -3,7 +3,7 @@
 import dataclasses
 import html
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from selw2s_jax import errors
@@ -17,7 +17,7 @@ def percent(value: float | None, *, digits: int = 2) -> str:
 
 
 # Of a column: how its values are shown. Those of an interval are pairs; CSV has all as they are.
-_FORMATS = {
+_FORMATS: dict[str, Callable[[Any], str]] = {
     "text": str,
     "count": str,
     "step": lambda value: f"{value:.0f}",
@@ -241,12 +241,16 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 }
 
 
+def _by_code(escapes: Mapping[str, str]) -> dict[int, str]:
+    return {ord(character): text for character, text in escapes.items()}
+
+
 def _escape_markdown(text: str) -> str:
-    return errors.printable(" ".join(text.split())).translate(str.maketrans(_MARKDOWN))
+    return errors.printable(" ".join(text.split())).translate(_by_code(_MARKDOWN))
 
 
 def _escape_latex(text: str) -> str:
-    return errors.printable(" ".join(text.split())).translate(str.maketrans(_LATEX))
+    return errors.printable(" ".join(text.split())).translate(_by_code(_LATEX))
 
 
 def _latex_row(row: Sequence[str], columns: Sequence[Column] = ()) -> str:

@@ -60,7 +60,7 @@ def predicted_gap(
     Raises:
         ValueError: shapes do not go together, values are not finite, or an option is out of its range.
     """
-    options = {"regularization": regularization, "center": center, "components": components}
+    options: dict[str, Any] = {"regularization": regularization, "center": center, "components": components}
     return predicted_gaps(weak_embeddings, strong_embeddings, {"": target}, **options)[""]
 
 
@@ -77,11 +77,12 @@ def predicted_gaps(
     if not 0 < regularization < np.inf:
         raise ValueError(f"regularization={regularization} must be above 0")
     labels = {name: _labels(target, center) for name, target in targets.items()}
-    num_rows = {len(values) for values in labels.values()}
-    if len(num_rows) != 1:
-        raise ValueError(f"targets must be one or more of one length, got lengths {sorted(num_rows)}")
+    lengths = {len(values) for values in labels.values()}
+    if len(lengths) != 1:
+        raise ValueError(f"targets must be one or more of one length, got lengths {sorted(lengths)}")
+    (num_rows,) = lengths
     weak, strong = (
-        _smoother(name, embeddings, *num_rows, regularization, center, components)
+        _smoother(name, embeddings, num_rows, regularization, center, components)
         for name, embeddings in (("weak", weak_embeddings), ("strong", strong_embeddings))
     )
     of_models = {

@@ -1,16 +1,17 @@
 """Metrics of predictions, on NumPy arrays."""
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 
-class Bin(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Bin:
     """Rows of similar scores.
 
     Attributes:

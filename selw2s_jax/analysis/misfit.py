@@ -53,12 +53,12 @@ def item_errors(
     """
     if kind not in KINDS:
         raise ValueError(f"the kind of error is one of {', '.join(KINDS)}, not {kind!r}")
-    weak, student, target = check_probabilities(weak=weak, student=student, target=target)
+    w, f, y = check_probabilities(weak=weak, student=student, target=target)
     error: Callable[[np.ndarray, np.ndarray], np.ndarray] = _squared
     if kind == "kl":
-        weak, student = (np.clip(values, CLIP, 1 - CLIP) for values in (weak, student))
+        w, f = (np.clip(values, CLIP, 1 - CLIP) for values in (w, f))
         error = _divergence
-    return np.stack([error(target, weak), error(target, student), error(student, weak)])
+    return np.stack([error(y, w), error(y, f), error(f, w)])
 
 
 def check_probabilities(**arrays: npt.ArrayLike) -> list[np.ndarray]:

@@ -250,16 +250,18 @@ def _scores(
                 answer = None if answer is None else letters.chosen[question][place + 1]
             score = float(labels.found.scores[question, place])
             cells.setdefault((answer, truth), []).append((score, question))
-    weak, truth, named = [0, 1], [0], ["right", "wrong"]
+    weak: list[int | None] = [0, 1]
+    rights, named = [0], ["right", "wrong"]
     if kind != "number":
         largest = max((one for cell in cells for one in cell if one is not None), default=0)
         named = list(names or _LETTERS[: largest + 1])
-        weak = truth = list(range(len(named)))
-    weak = [*weak, *([None] if any(answer is None for answer, _ in cells) else [])]
-    table = [[_cell(cells.get((answer, right), [])) for right in truth] for answer in weak]
+        rights = list(range(len(named)))
+        weak = [*rights]
+    weak += [None] if any(answer is None for answer, _ in cells) else []
+    table = [[_cell(cells.get((answer, right), [])) for right in rights] for answer in weak]
     return {
         "weak": [UNPARSED if answer is None else named[answer] for answer in weak],
-        "truth": ["any"] if kind == "number" else [named[right] for right in truth],
+        "truth": ["any"] if kind == "number" else [named[right] for right in rights],
         **{key: [[cell[key] for cell in row] for row in table] for key in ("n", "mean", "low", "high")},
     }
 
@@ -293,7 +295,7 @@ def _areas(labels: _Labels) -> list[dict[str, Any]]:
     groups = {"original": originals, "varied": [question for question, _ in rows]}
     entropies, scores = labels.found.entropies, labels.found.scores
     values = {
-        ("entropy", "original"): entropies[originals],
+        ("entropy", "original"): entropies[originals].tolist(),
         ("score", "original"): [-_original_score(labels, question) for question in originals],
         ("entropy", "varied"): [entropies[question] for question, _ in rows],
         ("score", "varied"): [-scores[row] for row in rows],
@@ -336,7 +338,7 @@ def _letters(letters: Letters) -> dict[str, Any]:
     return described
 
 
-_NO_TEST = {"chi_square": None, "p_value": None}
+_NO_TEST: dict[str, float | None] = {"chi_square": None, "p_value": None}
 
 
 def _of_letters(

@@ -1,4 +1,4 @@
-"""Questions from a user's file, for a trained student to be asked; ground truth is not needed.
+"""Questions from a user's file or script, for a trained student to be asked; ground truth is not needed.
 
 The file is JSONL, or CSV or parquet by its name, with columns of the same names; an empty cell says nothing.
 
@@ -19,7 +19,7 @@ has it, by `answer` or `answerKey`: they are shown to no model, and what models 
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from selw2s_jax.data import (
@@ -90,6 +90,19 @@ def read_with_labels(
     return Asked(list(examples), list(labels))
 
 
+def from_script(
+    questions: Sequence[str | Mapping[str, Any]], task: tasks.Task, *, found: doubts.Found | None = None
+) -> list[tasks.Example]:
+    """As `read`, of texts that the models read, or of the fields of lines."""
+
+    def make(values: dict[str, Any], name: str, in_csv: bool) -> list[Item]:
+        made = _make_examples(values, task, name, in_csv=in_csv)
+        return [Item(example.example_id, example.text, example) for example in made]
+
+    items = items_from_script(questions, task.name, make, forms=_FORMS, found=found)
+    return [item.value for item in items]
+
+
 def _labels(values: dict[str, Any], count: int, *, in_csv: bool) -> tuple[list[int | None], bool]:
     """Of each example of a line whether what it shows is right, and whether all that the line says of it was read."""
     given = values.get("label")
@@ -136,7 +149,63 @@ def read_items(
     """
     file = rows.find_file(path, "give a file of questions with --input")
     form = file.suffix.lower()
-    asked, not_shown = rows.read(file, columns), unshown.Unshown()
+    unit = "row" if form == ".parquet" else "line"
+    asked = rows.read(file, columns)
+    if form in (".csv", ".parquet"):
+        asked = [(line, _without_empty(values)) for line, values in asked]
+    return _make_items(
+        asked, str(path), task, make, forms=forms, found=found, unit=unit, in_csv=form == ".csv"
+    )
+
+
+def items_from_script(
+    questions: Sequence[str | Mapping[str, Any]],
+    task: str,
+    make: Callable[[dict[str, Any], str, bool], list[Item]],
+    *,
+    forms: str,
+    found: doubts.Found | None,
+    text_field: str = "text",
+) -> list[Item]:
+    """As `read_items`, of the fields of lines.
+
+    Args:
+        text_field: of which a text alone is the value.
+    """
+    if isinstance(questions, (str, Mapping)):
+        raise UserError("give a list of questions, also where there is one")
+    asked: list[rows.Row] = []
+    for number, question in enumerate(questions):
+        if isinstance(question, str):
+            asked.append((number, {text_field: question}))
+        elif isinstance(question, Mapping):
+            asked.append((number, dict(question)))
+        else:
+            asked.append((number, ValueError(f"is of type {type(question).__name__}")))
+    if not asked:
+        return []
+    return _make_items(asked, "the questions", task, make, forms=forms, found=found, unit="question")
+
+
+def _without_empty(values: dict[str, Any] | ValueError) -> dict[str, Any] | ValueError:
+    """A row's cells that say something."""
+    if isinstance(values, ValueError):
+        return values
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+def _make_items(
+    asked: Sequence[rows.Row],
+    where: str,
+    task: str,
+    make: Callable[[dict[str, Any], str, bool], list[Item]],
+    *,
+    forms: str,
+    found: doubts.Found | None,
+    unit: str,
+    in_csv: bool = False,
+) -> list[Item]:
+    not_shown = unshown.Unshown()
     items: list[Item] = []
     line_of: dict[str, int] = {}
     faults = []
@@ -144,14 +213,12 @@ def read_items(
         try:
             if isinstance(values, ValueError):
                 raise ValueError(f"{values}; {forms}")
-            if form in (".csv", ".parquet"):
-                values = {name: value for name, value in values.items() if value not in (None, "")}
             named = text(values, "example_id") if "example_id" in values else f"{task}/input/{number}"
-            of_line = make(values, named, form == ".csv")
+            of_line = make(values, named, in_csv)
             for item in of_line:
-                if first := line_of.get(item.example_id):
+                if (first := line_of.get(item.example_id)) is not None:
                     raise ValueError(
-                        f"example_id {rows.show(item.example_id)} is also that of line {first}; make it another"
+                        f"example_id {rows.show(item.example_id)} is also that of {unit} {first}; make it another"
                     )
                 line_of[item.example_id] = line
         except ValueError as error:
@@ -160,11 +227,11 @@ def read_items(
             items += of_line
             not_shown.look(line, values, of_line[0].text)
     if faults:
-        raise UserError(f"{path}, {rows.describe(faults, len(asked))}")
+        raise UserError(f"{where}, {rows.describe(faults, len(asked), unit=unit)}")
     if not items:
-        raise UserError(f"{path} has no questions; {forms} in a JSON object a line")
+        raise UserError(f"{where} has no questions; {forms} in a JSON object a line")
     if found is not None:
-        found.notes += not_shown.notes(str(path), len(asked), "row" if form == ".parquet" else "line")
+        found.notes += not_shown.notes(where, len(asked), unit)
     return items
 
 

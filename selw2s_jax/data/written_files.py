@@ -1,4 +1,4 @@
-"""Questions without ground truth from a user's file, for a model that writes answers.
+"""Questions without ground truth from a user's file or script, for a model that writes answers.
 
 The file is JSONL, or CSV or parquet by its name, as `data.question_files` has it, with the fields
 
@@ -10,6 +10,7 @@ The file is JSONL, or CSV or parquet by its name, as `data.question_files` has i
 """
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from selw2s_jax.data import choice_rows, doubts, question_files, rows, tasks, written_tasks
@@ -34,13 +35,30 @@ def read(
         UserError: no such file, unreadable or empty, or lines that are no questions of the task or have the id of
             another, as `rows.describe` names them.
     """
+    items = question_files.read_items(
+        path, task.name, _COLUMNS, _maker(task), forms=_FORMS[task.kind], found=found
+    )
+    return [item.value for item in items]
 
+
+def from_script(
+    questions: Sequence[str | Mapping[str, Any]], task: written_tasks.WrittenTask, *, found: doubts.Found
+) -> list[tasks.Question]:
+    """As `read`, of questions alone, or of the fields of lines."""
+    items = question_files.items_from_script(
+        questions, task.name, _maker(task), forms=_FORMS[task.kind], found=found, text_field="question"
+    )
+    return [item.value for item in items]
+
+
+def _maker(
+    task: written_tasks.WrittenTask,
+) -> Callable[[dict[str, Any], str, bool], list[question_files.Item]]:
     def make(values: dict[str, Any], name: str, in_csv: bool) -> list[question_files.Item]:
         question = _make_question(values, task, name, in_csv=in_csv)
         return [question_files.Item(name, task.prompt(question), question)]
 
-    items = question_files.read_items(path, task.name, _COLUMNS, make, forms=_FORMS[task.kind], found=found)
-    return [item.value for item in items]
+    return make
 
 
 def _make_question(

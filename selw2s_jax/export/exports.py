@@ -138,7 +138,7 @@ def _datasets(student: students.Student, numbers: model_card.Numbers | None) -> 
     of_p_ik = [(test.get("train_task"), test["test_task"]) for test in numbers.p_ik] if numbers else []
     known = written_tasks.WRITTEN_TASKS if facts.written else tasks.TASKS
     named = dict.fromkeys(name for name in (facts.learnt, facts.task, *sum(of_p_ik, ())) if name)
-    return {name: known[name].hub_name for name in named if name in known and known[name].hub_name}
+    return {name: hub for name in named if name in known and (hub := known[name].hub_name)}
 
 
 def _origin(student: students.Student, base: pathlib.Path | None) -> model_card.Origin:
@@ -258,13 +258,13 @@ def load(
     """
     folder = pathlib.Path(folder).expanduser()
     facts = read_facts(folder)
-    is_apart = (folder / peft.CONFIG_NAME).is_file()
+    is_apart, weights = (folder / peft.CONFIG_NAME).is_file(), folder
     if is_apart:
-        base = loader.resolve(_named_base(folder, facts) if base is None else base)
+        weights = loader.resolve(_named_base(folder, facts) if base is None else base)
         of_tokenizer = (
             facts.tokenizer_fingerprint or tokenizers.load_tokenizer(folder, bos=facts.bos).fingerprint
         )
-        student_models.check_base(base, facts.base_fingerprint, of_tokenizer)
+        student_models.check_base(weights, facts.base_fingerprint, of_tokenizer)
     else:  # the folder has all weights, as if all had been trained
         facts = dataclasses.replace(facts, trained="all", lora=None)
     settings = student_models.settings_of(
@@ -275,10 +275,10 @@ def load(
         remat=remat,
         attention=attention,
     )
-    model, arrays = _FORMS[facts.supervision].load(base if is_apart else folder, folder, settings)
+    model, arrays = _FORMS[facts.supervision].load(weights, folder, settings)
     params = {name: getattr(model, name) for name in arrays}
     if is_apart:
-        arrays |= peft.read(folder / peft.WEIGHTS_NAME, model)
+        arrays = {**arrays, **peft.read(folder / peft.WEIGHTS_NAME, model)}
         params |= peft.params(model)
     for name, param in params.items():
         layout = sharding.logical_sharding(settings.mesh, param.get_metadata()["axes"])

@@ -39,8 +39,8 @@ def register(name: str):
             return loss
 
         # Its code is that of the divergence, which the keys of stages have where it is from outside of this package.
-        make_loss.__signature__ = inspect.signature(make_loss)
-        make_loss.__module__, make_loss.__wrapped__ = divergence.__module__, divergence
+        vars(make_loss).update(__signature__=inspect.signature(make_loss), __wrapped__=divergence)
+        make_loss.__module__ = divergence.__module__
         losses.register(name)(make_loss)
         return divergence
 

@@ -72,7 +72,7 @@ def keyed(config: ml_collections.ConfigDict, name: str) -> dict[str, tuple[str, 
     else:
         parts, own = _parts(config, registry.METHODS[name]), _own(registry.METHODS[name])
     known, found = options(config, parts), checked(config, name, parts, own)
-    return {option: (known[option].key, value) for option, value in found.items() if known[option].key}
+    return {option: (key, value) for option, value in found.items() if (key := known[option].key)}
 
 
 def of_row_weights(config: ml_collections.ConfigDict, name: str) -> dict[str, Any]:

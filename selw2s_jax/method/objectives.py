@@ -92,7 +92,7 @@ def _bind(
     config: ml_collections.ConfigDict, known: factories.Registry, name: str, own: Mapping[str, Any]
 ) -> tuple[tuple[str, Any], ...]:
     """Options of a factory and of the parts that it names: the method's own, and the config's for the others."""
-    options = values(config, known, name) | own
+    options = {**values(config, known, name), **own}
     for part, parts in RULE_PARTS.items():
         if part in options:
             options = values(config, parts, options[part]) | options

@@ -221,7 +221,7 @@ register(
 )
 
 # Not in the paper: P(IK) trained first and frozen, and what two calibrated labels say together.
-_FROZEN = {"uses_p_ik": True, "p_ik_from": "frozen", "uses_self_labels": True}
+_FROZEN: dict[str, Any] = {"uses_p_ik": True, "p_ik_from": "frozen", "uses_self_labels": True}
 register(
     "selective_frozen",
     Method(

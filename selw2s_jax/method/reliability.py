@@ -123,7 +123,7 @@ def keep(
         draws = np.random.default_rng(0).random(len(entropies))
     if np.shape(draws) != entropies.shape:
         raise ValueError(f"{np.shape(draws)} draws for {len(entropies)} entropies; give one each")
-    order = np.lexsort((draws, entropies))
+    order = np.lexsort((np.asarray(draws), entropies))
     kept = np.zeros(len(entropies), bool)
     kept[order[: math.floor(_place(percentile, len(entropies))) + 1]] = True
     return kept

@@ -252,7 +252,7 @@ def make_shuffled_weights(
     def weigh(inputs: RowInputs) -> Rows:
         found = reliability.assess(inputs.varied, temperature=temperature, unparsed=unparsed)
         own, others = _normalized(found, normalize), np.zeros(found.scores.shape)
-        order = drawn_order(inputs, found.is_row.any(1), "shuffled weights")
+        order = drawn_order(inputs, np.asarray(found.is_row.any(1)), "shuffled weights")
         for taker, giver in zip(order, np.roll(order, 1), strict=True):  # a ring, so nobody's are its own
             rows = found.is_row[taker]
             others[taker, rows] = np.resize(own[giver, found.is_row[giver]], np.count_nonzero(rows))

@@ -10,51 +10,19 @@ import pathlib
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import ml_collections
 import numpy as np
-from flax import nnx
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
-from selw2s_jax.data import batches, doubts, lengths, question_files, tasks
+from selw2s_jax.data import doubts, question_files, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import plugins
 from selw2s_jax.hf import loader, pretrained, tokenizers
 from selw2s_jax.inference import answering, classify, fewshot, generate
-from selw2s_jax.method import combinations, label_sources, registry
-from selw2s_jax.predict import label_choice, tables
-from selw2s_jax.run import run_config, student_models, students
+from selw2s_jax.method import combinations, label_sources
+from selw2s_jax.predict import classifiers, label_choice, tables
+from selw2s_jax.run import student_models, students
 from selw2s_jax.runtime import compilation_cache
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reader:
-    """A trained model with what it reads of N questions.
-
-    Attributes:
-        role: "weak" or "student".
-        base: folder of the pretrained model, where it is needed.
-        texts, tokens: of each question.
-        num_truncated: questions that it does not read whole.
-    """
-
-    role: str
-    student: students.Student
-    tokenizer: tokenizers.Tokenizer
-    base: pathlib.Path | None
-    texts: list[str]
-    tokens: list[np.ndarray]
-    num_truncated: int
-
-    @property
-    def notes(self) -> list[str]:
-        if not self.num_truncated:
-            return []
-        return [
-            f"{self.num_truncated} of {len(self.texts)} questions truncated from the left to "
-            f"{self.student.facts.max_length} tokens for the {'weak model' if self.role == 'weak' else self.role}"
-        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,18 +39,6 @@ class _LanguageModel:
     generation: generate.Settings | None
 
 
-class _Scores(NamedTuple):
-    """What a student says of N questions, float32."""
-
-    class_logits: Any  # [N, 2]
-    probs: Any  # [N, 2]
-    p_ik: Any  # [N], None without that head
-    embeddings: Any  # [N, D]
-
-
-_NOT_FINITE = "leave the question out, or train the model again with a lower learning rate or in float32"
-
-
 class Asked(NamedTuple):
     """A student with all that it and the models around it read of N questions, before any device work.
 
@@ -95,8 +51,8 @@ class Asked(NamedTuple):
     config: ml_collections.ConfigDict
     examples: list[tasks.Example]
     labels: list[int | None]
-    reader: _Reader
-    weak: list[_Reader]
+    reader: classifiers.Reader
+    weak: list[classifiers.Reader]
     language_model: _LanguageModel | None
     notes: list[str]
 
@@ -157,12 +113,18 @@ def prepare(
         raise UserError(
             f"--method={facts.method} is the weak model, which every student's output has labels of: name a student"
         )
-    config, found = _read_config(student), doubts.Found()
-    examples, labels = question_files.read_with_labels(input_path, _find_task(facts, config), found=found)
-    reader = _prepare("student", student, examples, tokenizer, base, flags=("--tokenizer", "--base"))
+    config, found = classifiers.read_config(student), doubts.Found()
+    examples, labels = question_files.read_with_labels(
+        input_path, classifiers.find_task(facts, config), found=found
+    )
+    reader = classifiers.prepare(
+        "student", student, examples, tokenizer, base, flags=("--tokenizer", "--base")
+    )
     notes = found.notes + reader.notes
     weak = [
-        _prepare("weak", one, examples, weak_tokenizer, weak_base, flags=("--weak_tokenizer", "--weak_base"))
+        classifiers.prepare(
+            "weak", one, examples, weak_tokenizer, weak_base, flags=("--weak_tokenizer", "--weak_base")
+        )
         for one in students.find_weak(student)
     ]
     if weak:
@@ -191,11 +153,11 @@ def answer(asked: Asked, known: dict[Hashable, Any] | None = None) -> list[dict[
     known = {} if known is None else known
     student, config, facts = asked.student, asked.config, asked.student.facts
     ids = [example.example_id for example in asked.examples]
-    with classify.naming("the predictions of the weak model", ids, _NOT_FINITE):
+    with classify.naming("the predictions of the weak model", ids, classifiers.NOT_FINITE):
         key = ("weak", *(one.student.artifact.key for one in asked.weak))
         of_members = _once(known, key, lambda: [_score_weak(one, config) for one in asked.weak])
         weak_probs = _together(of_members, config)
-    with classify.naming(f"the predictions of {facts.method}", ids, _NOT_FINITE):
+    with classify.naming(f"the predictions of {facts.method}", ids, classifiers.NOT_FINITE):
         scores = _score(asked.reader, config)
     few_shot = None
     if (model := asked.language_model) is not None:
@@ -242,14 +204,14 @@ def _make_records(
     config: ml_collections.ConfigDict,
     facts: students.Facts,
     examples: Sequence[tasks.Example],
-    scores: _Scores,
+    scores: classifiers.Scores,
     weak_probs: np.ndarray | None,
     few_shot: list[dict[str, Any]] | None,
     own: np.ndarray | None,
 ) -> list[dict[str, Any]]:
     chosen = label_choice.choose(
         config,
-        _method_name(facts),
+        classifiers.method_name(facts),
         class_logits=scores.class_logits,
         p_ik=scores.p_ik,
         embeddings=scores.embeddings,
@@ -271,63 +233,6 @@ def _make_records(
         }
         for i, example in enumerate(examples)
     ]
-
-
-def _read_config(student: students.Student) -> ml_collections.ConfigDict:
-    """The config of a student's run; its plugins are imported."""
-    config = run_config.read(student)
-    plugins.load(config)
-    _method_name(student.facts)
-    if not student.facts.has_class_head:
-        config.self_label.source = "fewshot"  # it has no class of its own
-    return config
-
-
-def _method_name(facts: students.Facts) -> str:
-    """The method whose label rule counts: of P(IK) alone, the one that it is trained for."""
-    if not facts.has_class_head:
-        return "selective"
-    name = "supervised" if facts.method == "ceiling" else facts.method
-    if name not in registry.METHODS:
-        raise UserError(
-            f"the method {name!r} is not registered; name its module in config.plugins of the run"
-        )
-    return name
-
-
-def _find_task(facts: students.Facts, config: ml_collections.ConfigDict) -> tasks.Task:
-    """The task of a student, by which questions become texts."""
-    if config.data.train_file is None and facts.task in tasks.TASKS:
-        return tasks.TASKS[facts.task]
-    form = tasks.format_text if facts.is_plain_text else tasks.format_question_answer
-    return tasks.Task(name=facts.task, instruction="", format=form)
-
-
-def _prepare(
-    role: str,
-    student: students.Student,
-    examples: Sequence[tasks.Example],
-    tokenizer_folder: os.PathLike | str | None,
-    base: os.PathLike | str | None,
-    *,
-    flags: tuple[str, str],
-) -> _Reader:
-    """Checks a model's files and encodes what it reads."""
-    facts = student.facts
-    tokenizer = student_models.load_tokenizer(student, tokenizer_folder, flag=flags[0])
-    folder = None if facts.trained == "all" else student_models.find_base(student, base, flag=flags[1])
-    texts = [facts.classifier_input(example.text) for example in examples]
-    model = _Limits(role, tokenizer, facts.max_length)
-    num_truncated = int(lengths.is_overlong(texts, model).sum())
-    return _Reader(role, student, tokenizer, folder, texts, lengths.encode(texts, model), num_truncated)
-
-
-class _Limits(NamedTuple):
-    """A `lengths.Reader`."""
-
-    role: str
-    tokenizer: tokenizers.Tokenizer
-    max_length: int
 
 
 def _prepare_prompts(
@@ -369,53 +274,18 @@ def _prepare_prompts(
     return _LanguageModel(folder, prompts, generation), notes
 
 
-def _load(reader: _Reader):
-    mesh = sharding.mesh_for(reader.student.config, None, may_fold=True)
-    return student_models.load(reader.student, base=reader.base, mesh=mesh), mesh
-
-
-def _score_weak(weak: _Reader, config: ml_collections.ConfigDict) -> np.ndarray:
+def _score_weak(weak: classifiers.Reader, config: ml_collections.ConfigDict) -> np.ndarray:
     """The weak model's soft labels, `[N, 2]`."""
-    classifier, mesh = _load(weak)
-    probs, _ = classify.predict(
-        classifier,
-        weak.tokens,
-        mesh=mesh,
-        batch_tokens=config.execution.score_tokens,
-        label="weak labels",
-        openai_pooling=weak.student.facts.openai_pooling,
-    )
-    del classifier
+    probs = classifiers.weak_labels(classifiers.load(weak), weak, config)
     gc.collect()  # nnx.merge leaves reference cycles, which would keep the arrays on the devices
     return probs
 
 
-def _score(reader: _Reader, config: ml_collections.ConfigDict) -> _Scores:
-    """What a student says: `classify.predict`, with the embeddings that labels are smoothed over."""
-    classifier, mesh = _load(reader)
-    graphdef, params = nnx.split(classifier)
-    scores = classify.score(
-        _forward,
-        graphdef,
-        params,
-        reader.tokens,
-        mesh=mesh,
-        batch_tokens=config.execution.score_tokens,
-        label=f"predictions of {reader.student.facts.method}",
-        openai_pooling=reader.student.facts.openai_pooling,
-    )
-    del classifier, params
+def _score(reader: classifiers.Reader, config: ml_collections.ConfigDict) -> classifiers.Scores:
+    """What a student says."""
+    scores = classifiers.say(classifiers.load(reader), reader, config)
     gc.collect()
     return scores
-
-
-def _forward(graphdef, params, batch: batches.Batch) -> _Scores:
-    outputs = nnx.merge(graphdef, params)(
-        batch.tokens[0], batch.segment_ids[0], batch.positions[0], batch.row[0], batch.last[0]
-    )
-    p_ik = None if outputs.p_ik_logits is None else jax.nn.softmax(outputs.p_ik_logits, axis=-1)[:, 1]
-    probs = jax.nn.softmax(outputs.class_logits, axis=-1)
-    return _Scores(outputs.class_logits, probs, p_ik, outputs.embeddings)
 
 
 def _answer(

@@ -8,7 +8,7 @@ import os
 import pathlib
 import string
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -129,16 +129,76 @@ def prepare(
     Raises:
         UserError: a file, a folder, a model or a question is not fit.
     """
+    task, found = _task(student), doubts.Found()
+    return _prepare(
+        student,
+        written_files.read(input_path, task, found=found),
+        found,
+        base=base,
+        tokenizer=tokenizer,
+        variations=variations,
+    )
+
+
+def asker(
+    student: students.Student, **options: Any
+) -> Callable[[Sequence[str | Mapping[str, Any]]], list[dict[str, Any]]]:
+    """A model that is asked questions of a script: questions alone, or the fields of lines as `written_files` has them.
+
+    It is loaded each time.
+
+    Args:
+        options: as `prepare` takes them.
+
+    Returns:
+        Questions -> the records of `answer`.
+
+    Raises:
+        UserError: its task asks and reads answers by code that is not kept.
+    """
+    task = _task(student)
+
+    def ask(questions: Sequence[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
+        found = doubts.Found()
+        given = written_files.from_script(questions, task, found=found)
+        if not given:
+            return []
+        asked = _prepare(student, given, found, **options)
+        for note in asked.notes:
+            print(f"note: {note}", flush=True)
+        compilation_cache.enable()
+        return answer(asked)
+
+    return ask
+
+
+def _task(student: students.Student) -> written_tasks.WrittenTask:
+    """By which a model is asked.
+
+    Raises:
+        UserError: code that is not kept does so.
+    """
     facts = student.facts
-    if facts.written.has_own_code:
+    if facts.written is None or facts.written.has_own_code:
         raise UserError(
             f"the task {facts.task} asks and reads answers by code of its own, which the model is kept without: ask it "
             "in a script that imports the task's module"
         )
-    config, found = run_config.read(student), doubts.Found()
+    return facts.written.task
+
+
+def _prepare(
+    student: students.Student,
+    questions: Sequence[tasks.Question],
+    found: doubts.Found,
+    *,
+    base: os.PathLike | str | None = None,
+    tokenizer: os.PathLike | str | None = None,
+    variations: int | None = None,
+) -> Asked:
+    facts, config = student.facts, run_config.read(student)
     if student.config.family not in registry.FAMILIES:  # one of the user's own
         plugins.load(config)
-    questions = written_files.read(input_path, facts.written.task, found=found)
     split = splits_lib.WrittenSplit(facts.written.task, questions)
     plan = _plan(split, config, facts.seed, variations, found)
     model = _Model(facts.base, student.config, student_models.load_tokenizer(student, tokenizer))

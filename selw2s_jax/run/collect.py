@@ -8,7 +8,7 @@ from etils import epath
 
 from selw2s_jax.analysis import diagnostics, members, methods, metrics, results
 from selw2s_jax.analysis import p_ik as p_ik_lib
-from selw2s_jax.data import by_id, splits
+from selw2s_jax.data import by_id, item_predictions, splits
 from selw2s_jax.experiments import selective
 from selw2s_jax.inference import answering
 from selw2s_jax.run import kernels, manifests, student_labels, taught_labels
@@ -91,6 +91,7 @@ class Collector:
         self._inputs = experiment.inputs
         self._labels = student_labels.StudentLabels(config, experiment, store)
         self._tables: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+        self._tests: dict[tuple[str, str], item_predictions.Test] = {}
 
     def report(self) -> dict[str, Any]:
         """What `results.json` holds: records, summary, analyses, notes and warnings; of some worlds `by_frequency`."""
@@ -161,6 +162,51 @@ class Collector:
         """A model's probability of class 1 and the label, `[N]` each, over the test split."""
         test = self._inputs.by_seed[seed].test
         return self._table(self._experiment.evaluation(seed, name), predict.FILE, "prob_1", test), test.labels
+
+    def predictions(self) -> list[item_predictions.Predicted]:
+        """What every model says of every test item: tested models, each of several weak ones, few-shot answers."""
+        parts = []
+        for seed in self._config.seeds:
+            test = self._inputs.by_seed[seed].test
+            for number in self._experiment.members:
+                stage = self._experiment.member_evaluation(seed, number)
+                parts.append(self._predicted(self._experiment.name_of(number), seed, stage, test))
+            for name in self._experiment.classifiers():
+                parts.append(self._predicted(name, seed, self._experiment.evaluation(seed, name), test))
+            parts += self._few_shot(seed)
+        return parts
+
+    def _predicted(
+        self, name: str, seed: int, stage: stage_lib.Stage, test: splits.Split
+    ) -> item_predictions.Predicted:
+        prob_1 = self._table(stage, predict.FILE, "prob_1", test)
+        return item_predictions.judged(self._items(test), name, seed, prob_1)
+
+    def _few_shot(self, seed: int) -> list[item_predictions.Predicted]:
+        """The strong model's answers to the questions that students, or P(IK), are tested on."""
+        tested = {self._experiment.p_ik_test(*test)[0] for test in self._experiment.p_ik_tests()}
+        parts = []
+        for split_name in ("test", "p_ik_test"):
+            if split_name in tested or (split_name == "test" and self._experiment.has_answers("test")):
+                split = getattr(self._inputs.by_seed[seed], split_name)
+                right, prob_1 = self._are_right(seed, split_name), None
+                if not split.task.is_generated:
+                    prob_1 = self._table(
+                        self._experiment.answers(seed, split_name), answering.FILE, "prob_1", split
+                    )
+                parts.append(
+                    item_predictions.Predicted(self._items(split), methods.FEW_SHOT, seed, right, prob_1)
+                )
+        return parts
+
+    def _items(self, split: splits.Split) -> item_predictions.Test:
+        """The questions of a split, as one object for all seeds that share them."""
+        same = (split.task.name, split.labels_hash)
+        if same not in self._tests:
+            labels = None if split.task.is_generated else split.labels
+            texts = [example.text for example in split.examples]
+            self._tests[same] = item_predictions.Test(split.task.name, split.ids, labels, texts)
+        return self._tests[same]
 
     def p_ik_items(self, seed: int, name: str, distribution: str) -> "PIKItems":
         """What a student's P(IK) says of the questions that it is tested on.

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from selw2s_jax.analysis import reliability, results, weak_errors
-from selw2s_jax.data import answers, written_splits
+from selw2s_jax.data import answers, item_predictions, written_splits
 from selw2s_jax.experiments import written
 from selw2s_jax.inference import writing
 from selw2s_jax.run import written_facts
@@ -103,6 +103,7 @@ class Collector:
     ):
         self._config, self._experiment, self._store = config, experiment, store
         self._inputs = experiment.inputs
+        self._given: dict[tuple[int, str], list[answers.Answer | None]] = {}
 
     def report(self) -> dict[str, Any]:
         """Records, summary, reliability of the weak answers, rows of the students, notes and warnings."""
@@ -138,11 +139,35 @@ class Collector:
     def write_p_ik_items(self, folder: epath.Path) -> None:
         """There are none: models that write have no P(IK) head."""
 
+    def predictions(self) -> list[item_predictions.Predicted]:
+        """What every model answers to every test question."""
+        test = self._inputs.test
+        right = [answers.to_text(truth) for truth in test.truths]
+        items = item_predictions.Test(test.task.name, test.ids, right, test.prompts)
+        parts = []
+        for seed in self._config.seeds:
+            for name in self._experiment.classifiers():
+                given, correct = self._answers(seed, name), self._is_correct(seed, name)
+                texts = list(map(answers.to_text, given))
+                parts.append(item_predictions.Predicted(items, name, seed, correct, answers=texts))
+        return parts
+
     def _is_correct(self, seed: int, name: str) -> np.ndarray:
         """Whether a model's answers are right, `[N]` bool over the test split; one that says nothing is not."""
-        test = self._inputs.test
-        found = writing.read_answers(self._store, self._experiment.evaluation(seed, name), test)
-        return np.array([given[0] == right for given, right in zip(found, test.truths, strict=True)])
+        return np.array(
+            [
+                given == right
+                for given, right in zip(self._answers(seed, name), self._inputs.test.truths, strict=True)
+            ]
+        )
+
+    def _answers(self, seed: int, name: str) -> list[answers.Answer | None]:
+        """What a model answers to the test questions, `[N]`; None where it says nothing."""
+        if (seed, name) not in self._given:
+            stage = self._experiment.evaluation(seed, name)
+            found = writing.read_answers(self._store, stage, self._inputs.test)
+            self._given[seed, name] = [own[0] for own in found]
+        return self._given[seed, name]
 
     def _reliability(self, seed: int) -> dict[str, Any]:
         """What the weak model's answers say of themselves, and what ground truth says of that."""

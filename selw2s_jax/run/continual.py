@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from selw2s_jax.data import item_predictions
 from selw2s_jax.run import collect
-from selw2s_jax.stages import predict
 
 
 class Collector(collect.Collector):
@@ -11,27 +11,34 @@ class Collector(collect.Collector):
 
     def report(self) -> dict[str, Any]:
         """With `continual`: for each model that goes on learning, seed and task of the sequence, right answers."""
-        return super().report() | {"continual": self._tests()}
+        return super().report() | {"continual": self._counts()}
 
-    def _tests(self) -> list[dict[str, Any]]:
-        found = []
+    def predictions(self) -> list[item_predictions.Predicted]:
+        """With those on the tests of the other tasks."""
+        return super().predictions() + [
+            part for part in self._predicted_on_all() if part.test.name != self._config.task
+        ]
+
+    def _counts(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "method": part.method,
+                "seed": part.seed,
+                "learnt": self._config.task,
+                "tested": part.test.name,
+                "n": len(part.correct),
+                "correct": int(part.correct.sum()),
+            }
+            for part in self._predicted_on_all()
+        ]
+
+    def _predicted_on_all(self) -> list[item_predictions.Predicted]:
         names = [name for name in self._experiment.classifiers() if name != "weak"]
-        for seed, of_task in (
-            (seed, one) for seed in self._config.seeds for one in self._inputs.of_tasks.items()
-        ):
-            task, inputs = of_task
-            test = inputs.by_seed[seed].test
-            for name in names:
-                stage = self._experiment.evaluation_on(seed, name, task)
-                prob_1 = self._table(stage, predict.FILE, "prob_1", test)
-                found.append(
-                    {
-                        "method": name,
-                        "seed": seed,
-                        "learnt": self._config.task,
-                        "tested": task,
-                        "n": len(test),
-                        "correct": int(((prob_1 > 0.5) == test.labels.astype(bool)).sum()),
-                    }
-                )
-        return found
+        return [
+            self._predicted(
+                name, seed, self._experiment.evaluation_on(seed, name, task), inputs.by_seed[seed].test
+            )
+            for seed in self._config.seeds
+            for task, inputs in self._inputs.of_tasks.items()
+            for name in names
+        ]

@@ -9,11 +9,15 @@ from etils import epath
 from selw2s_jax import errors
 from selw2s_jax.data import members
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import storage
+from selw2s_jax.runtime import artifacts, storage
 
 MANIFEST_FILE = "manifest.json"  # what a run was made of, in its folder
 RESULTS_FILE = "results.json"  # what it found, beside the manifest
 TRUTH_FILE = "test_labels.json"  # the ground truth of the test set, in a workdir
+CONFIG_FILE = "config.json"  # the config of a run, in its folder, and of a sweep
+CONFIG_COPY = "config.py"  # the text of the file that it came from, in the workdir
+# Of manifest.json and results.json; raised when a key that they have changes its meaning or goes.
+SCHEMA_VERSION = 1
 P_IK_ITEMS_FILE = "p_ik_items.parquet"  # P(IK) of every question that it was tested on, beside results.json
 SWEEP_FILE = "sweep.json"  # the cells of a sweep, in its workdir
 RUNS_FOLDER = "runs"  # of the folders of the cells, in its workdir
@@ -38,15 +42,26 @@ def read(workdir: epath.Path) -> dict[str, Any]:
         content = errors.parse_json(path.read_text(encoding="utf-8"))
         manifest = content if path.name == MANIFEST_FILE else content["manifest"]
         complete = {"config", "models", "students"} <= manifest.keys()
+        is_later = manifest.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read; run the same config in {workdir} again to mend it"
         ) from error
+    if is_later:
+        raise UserError(
+            f"{path} is of a later version of selw2s_jax (its schema_version is {manifest['schema_version']}, and this "
+            f"one reads {SCHEMA_VERSION}): install that version"
+        )
     if not complete:
         raise UserError(
             f"{path} lists no students; run the same config in {workdir} again to have them listed"
         )
     return manifest
+
+
+def identity(manifest: Mapping[str, Any]) -> str:
+    """What tells a run from others in its folder: its config and stages."""
+    return artifacts.content_hash([manifest["config"], [stage["key"] for stage in manifest["stages"]]])[:16]
 
 
 def weak_name(manifest: Mapping[str, Any]) -> str | None:

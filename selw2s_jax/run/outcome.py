@@ -8,6 +8,7 @@ import ml_collections
 from etils import epath
 
 from selw2s_jax.analysis import methods, results
+from selw2s_jax.data import item_predictions
 from selw2s_jax.run import collect, figures, manifests
 from selw2s_jax.runtime import artifacts, distributed
 
@@ -63,7 +64,9 @@ def write(
     if "by_frequency" in report:
         print()
         print(results.format_by_frequency(report["by_frequency"]))
-    print(f"\nresults in {', '.join(str(path) for path in (folder / 'results.json', *pictures))}")
+    items = [folder / item_predictions.FILE]  # of runs that ask models of a test
+    files = (folder / manifests.RESULTS_FILE, *(path for path in items if path.exists()), *pictures)
+    print(f"\nresults in {', '.join(map(str, files))}")
 
 
 def _draw(

@@ -17,7 +17,7 @@ from etils import epath
 from selw2s_jax import config as config_lib
 from selw2s_jax import errors
 from selw2s_jax.analysis import methods
-from selw2s_jax.data import tasks
+from selw2s_jax.data import item_predictions, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins, unread
 from selw2s_jax.run import collect, describe, forms, outcome, preview, registrations, schedule, sweep
@@ -145,13 +145,20 @@ def _registered_run(plan: _Plan) -> dict[str, Any]:
     }
 
 
-def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = (0, 1)) -> dict[str, Any]:
+def run(
+    config: ml_collections.ConfigDict,
+    workdir,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    start: provenance.Start = provenance.Start(),
+) -> dict[str, Any]:
     """Runs a config in a workdir: plan, missing stages, results. With several processes, each calls this.
 
     Args:
         workdir: a folder, or a gs:// one, that all processes share.
         shard: (i, n) for the i-th of n equal parts of the work, where others run the other parts in the same
             workdir at the same time or another time. Results are written by the one that finds all stages done.
+        start: the command that it is of, for the manifest.
 
     Returns:
         What `results.json` holds; of a sweep, that of each finished run by name. Empty for what is not finished.
@@ -160,7 +167,7 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         UserError: config, data, models or workdir are not fit; nothing has been trained then.
         Preempted: the run was told to stop.
     """
-    start = time.monotonic()
+    began = time.monotonic()
     workdir = _workdir(workdir)
     config, cells, notes = _check_config(config)
     config_hash = artifacts.content_hash(config_lib.to_json(config))[:16]
@@ -184,14 +191,14 @@ def run(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] = 
         distributed.main_only(lambda: _check_space(todo, config, workdir))
         _print_plan(plans, stages, missing, todo, workdir)
         store.check_held()
-        _write_descriptions(config, plans, workdir)
+        _write_descriptions(config, plans, workdir, start)
         if todo:
             compilation_cache.enable()
             print(f"running on {', '.join(devices)}", flush=True)
             schedule.make_all(todo, benches, _cell_names(plans), store.claimed)
         store.check_held()
         reports = {plan.cell.name: _finish(plan, store) for plan in plans}
-        print(f"{time.monotonic() - start:.0f} s", flush=True)
+        print(f"{time.monotonic() - began:.0f} s", flush=True)
         distributed.barrier("the reports are written")
     return reports[""] if list(reports) == [""] else reports
 
@@ -258,7 +265,7 @@ def _check_shards_agree(
     """
     if shard[1] == 1:
         return
-    content = storage.read_bytes(workdir / "config.json")
+    content = storage.read_bytes(workdir / manifests_lib.CONFIG_FILE)
     if content is None:
         return
     try:
@@ -394,10 +401,17 @@ def _cell_names(plans: list[_Plan]) -> dict[str, str]:
     return {stage.key: plan.cell.name for plan in reversed(plans) for stage in plan.stages}
 
 
-def _write_descriptions(config: ml_collections.ConfigDict, plans: list[_Plan], workdir: epath.Path) -> None:
+def _write_descriptions(
+    config: ml_collections.ConfigDict, plans: list[_Plan], workdir: epath.Path, start: provenance.Start
+) -> None:
     """Writes what the run and its cells are made of."""
     registration = _registration(config, workdir)
-    artifacts.write_text(workdir / "config.json", _config_text(config))
+    artifacts.write_text(workdir / manifests_lib.CONFIG_FILE, _config_text(config))
+    copy = workdir / manifests_lib.CONFIG_COPY
+    if start.config_text is None:
+        distributed.main_only(lambda: storage.remove_file(copy))  # of an earlier run here
+    else:
+        artifacts.write_text(copy, start.config_text)
     if not plans[0].cell.name:
         distributed.main_only(
             lambda: storage.remove_file(workdir / manifests_lib.SWEEP_FILE)
@@ -418,10 +432,11 @@ def _write_descriptions(config: ml_collections.ConfigDict, plans: list[_Plan], w
     for plan in plans:
         distributed.main_only(functools.partial(storage.make_folder, plan.folder))
         if plan.cell.name:
-            artifacts.write_text(plan.folder / "config.json", _config_text(plan.cell.config))
+            artifacts.write_text(plan.folder / manifests_lib.CONFIG_FILE, _config_text(plan.cell.config))
         truth = forms.get(plan.cell.config).truth(plan.experiment.inputs.test)
         artifacts.write_text(plan.folder / manifests_lib.TRUTH_FILE, json.dumps(truth, indent=1) + "\n")
-        manifest = _manifest(plan, workdir) | ({"registration": registration} if registration else {})
+        manifest = _manifest(plan, workdir) | {"started": start.to_json()}
+        manifest |= {"registration": registration} if registration else {}
         artifacts.write_text(plan.folder / manifests_lib.MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
 
 
@@ -455,9 +470,19 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
     report = outcome.finite(collector.report())
     report["notes"] += collect.notes_on_prompts(plan.stages, store)
     collector.write_p_ik_items(plan.folder)
-    report["manifest"] = json.loads((plan.folder / manifests_lib.MANIFEST_FILE).read_text())
+    manifest = json.loads((plan.folder / manifests_lib.MANIFEST_FILE).read_text())
+    del manifest["started"]  # equal runs have equal results
+    _write_predictions(collector, plan, manifests_lib.identity(manifest))
+    report = {"schema_version": manifests_lib.SCHEMA_VERSION, **report, "manifest": manifest}
     outcome.write(plan.cell.config, collector, report, plan.folder)
     return report
+
+
+def _write_predictions(collector, plan: _Plan, run: str) -> None:
+    """Of one process, which alone reads them."""
+    distributed.main_only(
+        lambda: item_predictions.write(plan.folder, plan.cell.config.task, collector.predictions(), run)
+    )
 
 
 def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
@@ -465,6 +490,7 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
     config, experiment = plan.cell.config, plan.experiment
     form = forms.get(config)
     return {
+        "schema_version": manifests_lib.SCHEMA_VERSION,
         **provenance.code(),
         "libraries": provenance.libraries(),
         **({"plugins": installed.loaded()} if installed.loaded() else {}),
@@ -480,5 +506,13 @@ def _manifest(plan: _Plan, workdir: epath.Path) -> dict[str, Any]:
         ),
         "test": form.describe_test(experiment),
         "examples": form.preview(experiment),
-        "stages": [{"label": stage.label, "name": stage.name, "key": stage.key} for stage in plan.stages],
+        "stages": [
+            {
+                "label": stage.label,
+                "name": stage.name,
+                "key": stage.key,
+                "needs": list(dict.fromkeys(needed.key for needed in stage.needs)),
+            }
+            for stage in plan.stages
+        ],
     }

@@ -1,12 +1,11 @@
 """The code of a user's own parts, as a stage's key holds it: the file of each, and the files of what it imports.
 
 In a notebook, whose cells have no file, it is the code of the part's cell, and of the functions and plain values of
-other cells that it names. What is installed (in site-packages), Python's own library and this package are not among
-them, but for the package that the part is of where that is itself installed.
+other cells that it names (`notebook_code`). What is installed (in site-packages), Python's own library and this package
+are not among them, but for the package that the part is of where that is itself installed.
 """
 
 import ast
-import contextlib
 import functools
 import importlib.machinery
 import importlib.util
@@ -20,9 +19,9 @@ from collections.abc import Callable, Iterator
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import notebook_code
 
 _PACKAGE = __name__.split(".")[0]
-_PLAIN = (bool, int, float, str, bytes, tuple, list, dict, set, type(None))
 
 
 def hashes(**factories: Callable) -> dict[str, str]:
@@ -42,17 +41,19 @@ def _code(role: str, factory: Callable) -> str | list:
     source, is_file = _source(role, factory)
     module = sys.modules.get(factory.__module__)  # a class has no globals of its own
     known = getattr(inspect.unwrap(factory), "__globals__", vars(module) if module else {})
-    tree = _parse(source)
     imported: dict[str, str] = {factory.__module__: ""}  # which others may import too
-    names = [*_imports(tree, known.get("__package__")), *_used(tree, known)]
+    beside = {} if is_file else notebook_code.beside(source, known, factory)
+    names: list[str] = []
+    for code in (source, *beside.values()):
+        tree = _parse(code)
+        names += [*_imports(tree, known.get("__package__")), *_used(tree, known)]
     while names:
         name = names.pop()
         path = None if name in imported else _own_file(name, factory.__module__.split(".")[0])
         if path is not None:
             names += _read(name, path, imported)
     del imported[factory.__module__]
-    if not is_file:
-        imported |= _of_other_cells(inspect.unwrap(factory), tree, known)
+    imported |= {f"{factory.__module__}.{name}": code for name, code in beside.items()}
     return [source, sorted(map(list, imported.items()))] if imported else source
 
 
@@ -121,26 +122,6 @@ def _used(tree: ast.AST, known: dict) -> Iterator[str]:
         module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         if isinstance(module, str):
             yield module
-
-
-def _of_other_cells(factory: Callable, tree: ast.AST, known: dict) -> dict[str, str]:
-    """By name the functions and plain values of a notebook that a part's code names, itself or through others."""
-    found: dict[str, str] = {}
-    names = _names(tree) & known.keys()
-    while names:
-        name = names.pop()
-        value = known[name]
-        if name in found or value is factory:
-            continue
-        if isinstance(value, _PLAIN):
-            with contextlib.suppress(ValueError, SyntaxError):  # of what holds more than such values
-                ast.literal_eval(repr(value))
-                found[name] = repr(value)
-        elif getattr(value, "__module__", None) == factory.__module__ and callable(value):
-            with contextlib.suppress(OSError, TypeError):  # of what is made without lines of its own
-                found[name] = inspect.getsource(inspect.unwrap(value))
-                names |= _names(_parse(found[name])) & known.keys()
-    return {f"{factory.__module__}.{name}": code for name, code in found.items()}
 
 
 def _names(tree: ast.AST) -> set[str]:

@@ -19,7 +19,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
 from selw2s_jax.inference import classify
 from selw2s_jax.predict import __main__ as predict_command
-from selw2s_jax.predict import predictions, several
+from selw2s_jax.predict import classifiers, predictions, several
 from selw2s_jax.run import pipeline, student_models, students
 from selw2s_jax.runtime import artifacts
 
@@ -132,6 +132,20 @@ def labels_by_numpy(p_ik, weak, own, embeddings, *, gamma, batch_size, alpha, ta
 
 
 # Against the run.
+
+
+def test_a_script_is_told_the_same_bit_for_bit(student, records, examples):
+    asker = classifiers.Asker(student)
+    questions = [{"example_id": example.example_id, "text": example.text} for example in examples]
+    for _ in range(2):  # loaded, and kept
+        for found, record in zip(asker(questions), records, strict=True):
+            assert found == {name: record[name] for name in found.keys() - {"prob_0"}} | {
+                "prob_0": found["prob_0"]
+            }
+    (weak,) = students.find_weak(student)
+    assert [one["prob_1"] for one in classifiers.Asker(weak)(questions)] == [
+        one["weak"]["prob_1"] for one in records
+    ]
 
 
 def test_a_record_for_each_question_in_order(records, examples):
@@ -302,7 +316,7 @@ def test_files_without_permission_are_refused(student, examples, tmp_path, monke
 
 def test_a_question_that_alone_exceeds_the_context_costs_itself_alone(student, examples):
     long = dataclasses.replace(examples[0], text="word " * student.config.max_seq_len)
-    config, tokenizer = predictions._read_config(student), student_models.load_tokenizer(student)
+    config, tokenizer = classifiers.read_config(student), student_models.load_tokenizer(student)
 
     def prepare(*asked):
         return predictions._prepare_prompts(student, config, asked, tokenizer, None)

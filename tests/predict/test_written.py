@@ -102,6 +102,8 @@ def test_without_variations_there_is_no_reliability(scored, questions_file, tmp_
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["answer"] for row in rows] == [r["answer"] for r in records]
+    lines = [json.loads(line) for line in questions_file.read_text().splitlines()]
+    assert written.asker(student, variations=0)(lines) == records  # of a script
     assert {(row["entropy"], row["variations"]) for row in rows} == {("", "0")}
 
 

@@ -10,6 +10,8 @@ import sys
 import textwrap
 from unittest import mock
 
+import jax
+import numpy as np
 import pytest
 from support import training_stages
 
@@ -200,6 +202,44 @@ def test_a_cell_of_a_notebook_has_what_it_names_of_other_modules(write, monkeypa
         monkeypatch.setitem(linecache.cache, "<cell>", (len(cell), None, cell.splitlines(True), "<cell>"))
         keys.append(own_code.hashes(loss=names["make"]))
     assert keys[0] != keys[1]
+
+
+CELLS = {
+    "helper": "@jax.jit\ndef bend(x):\n    return x * steps[0] * TABLE.sum()\n",
+    "make": "def make(*, q=START):\n    def loss(logits):\n        return bend(logits) + size\n    return loss\n",
+}
+
+
+def hashes_of_cells(monkeypatch, cells: dict[str, str], **values) -> dict[str, str]:
+    names = {
+        "__name__": "__main__",
+        "np": np,
+        "jax": jax,
+        "steps": (1, 2),
+        "TABLE": np.arange(3),
+        "START": 0.5,
+        "size": 1,
+    }
+    names |= values
+    for name, cell in cells.items():
+        lines = (len(cell), None, cell.splitlines(True), f"<{name}>")
+        monkeypatch.setitem(linecache.cache, f"<{name}>", lines)
+        exec(compile(cell, f"<{name}>", "exec"), names)
+    return own_code.hashes(loss=names["make"])
+
+
+def test_a_cell_of_a_notebook_has_values_and_arrays_of_other_cells(monkeypatch):
+    other_values = {"steps": (1, 3), "size": 2, "START": 1.5, "TABLE": np.ones(3)}
+    keys = [
+        hashes_of_cells(monkeypatch, CELLS),
+        hashes_of_cells(monkeypatch, CELLS | {"helper": CELLS["helper"].replace("*", "+")}),
+        *(hashes_of_cells(monkeypatch, CELLS, **{name: value}) for name, value in other_values.items()),
+    ]
+    assert len({key["code of loss"] for key in keys}) == len(keys)
+    # Names that a function has of its own are not the notebook's.
+    assert hashes_of_cells(monkeypatch, CELLS, logits=np.ones(2), q=3, loss=4, x=5) == keys[0]
+    alone = {"make": "def make():\n    return lambda logits: logits\n"}
+    assert hashes_of_cells(monkeypatch, alone) == {"code of loss": artifacts.content_hash(alone["make"])}
 
 
 def test_a_cell_of_a_notebook_has_what_it_names_of_other_cells(monkeypatch):

@@ -1,0 +1,1 @@
+"""Runs from a script or a notebook: started, read back, their students asked."""
