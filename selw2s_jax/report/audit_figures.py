@@ -1,4 +1,4 @@
-"""The picture of what gains are made of, as PNG bytes. Equal inputs give equal bytes."""
+"""The picture of what gains are made of."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,9 @@ _STEPS = (
 _SHIFT = 0.17
 
 
-def draw(gains: Sequence[Mapping[str, Any]], splits: Mapping[str, Mapping[str, Any]], *, title: str) -> bytes:
+def draw(
+    gains: Sequence[Mapping[str, Any]], splits: Mapping[str, Mapping[str, Any]], *, title: str
+) -> plotting.Picture:
     """Gains over finetune, by what happened on which items, and by what a control has too.
 
     Args:
@@ -45,7 +47,7 @@ def draw(gains: Sequence[Mapping[str, Any]], splits: Mapping[str, Mapping[str, A
             axes.set_xlabel("points of test accuracy")
             axes.grid(axis="x", alpha=0.25)
         figure.legend(handles=_legend(bool(splits)), loc="outside lower center", ncols=4, frameon=False)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _draw_items(axes: plotting.Axes, gains: Sequence[Mapping[str, Any]], places: np.ndarray) -> None:
