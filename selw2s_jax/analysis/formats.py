@@ -227,7 +227,9 @@ def _row_html(table: Table, row: Mapping[str, Any]) -> str:
     for place, column in enumerate(table.columns):
         text, pair = map(html.escape, column.parts(row))
         text += f"<br><small>{pair}</small>" if pair else ""
-        tag, scope = ("td", "") if place else ("th", ' scope="row"')
+        tag, scope = "td", ""
+        if not place:  # names may be long, and fold where their words end
+            tag, scope, text = "th", ' scope="row"', text.replace("_", "_<wbr>")
         cells.append(f"<{tag}{scope}{_class_html(column)}>{text}</{tag}>")
     return f"<tr>{''.join(cells)}</tr>"
 

@@ -21,7 +21,7 @@ _SHADES = {
     "subject": (plotting.BLUE, plotting.SKY_BLUE),
     "student": (plotting.GREEN, plotting.OLIVE, plotting.TEAL),
     "ablation": (plotting.PURPLE, plotting.PLUM),
-    "control": (plotting.ORANGE, plotting.VERMILION),
+    "control": (plotting.ORANGE, plotting.VERMILION, plotting.MAROON),
     "probe": (plotting.BROWN,),
 }
 _MARKERS = {

@@ -20,7 +20,8 @@ Dash = Any  # a name of a dash, or its lengths
 # that every line has a contrast of 3 to 1 with white (WCAG 2.2, 1.4.11).
 BLACK, GREY, ORANGE, SKY_BLUE = "#000000", "#6E6E6E", "#C27C00", "#2B93CF"
 GREEN, BLUE, VERMILION, PURPLE = "#009E73", "#0072B2", "#D55E00", "#CC79A7"
-BROWN, OLIVE, TEAL, PLUM = "#8C6D1F", "#5C7F00", "#00716B", "#8A4F7D"  # shades beside them
+# Shades beside them.
+BROWN, OLIVE, TEAL, PLUM, MAROON = "#8C6D1F", "#5C7F00", "#00716B", "#8A4F7D", "#8F3B1B"
 PAPER, GRID = "#FFFFFF", "#B0B0B0"  # behind the drawing, and its lines
 # Of text on a coloured cell. Neither is of the colours above, which a page with dark paper changes.
 ON_LIGHT, ON_DARK = "#111111", "#FEFEFE"

@@ -87,10 +87,18 @@ def _draw_steps(
 def _draw_interval(
     axes: plotting.Axes, row: Mapping[str, Any], key: str, place: float, color: str, marker: str
 ) -> None:
+    from matplotlib import patheffects
+
     mean, (low, high) = 100 * row[key], (100 * bound for bound in row[f"{key}_interval"])
     # Rounding can put a bound of an interval without width on the wrong side.
     reach = [[max(mean - low, 0)], [max(high - mean, 0)]]
-    axes.errorbar(mean, place, xerr=reach, fmt=marker, color=color, markersize=5, capsize=3, linewidth=1.3)
+    drawn = axes.errorbar(
+        mean, place, xerr=reach, fmt=marker, color=color, markersize=5, capsize=3, linewidth=1.3
+    )
+    # It lies on bars, of whatever colour, on paper that may be dark.
+    halo = patheffects.withStroke(linewidth=3, foreground=plotting.PAPER)
+    for artist in drawn.get_children():
+        artist.set_path_effects([halo])
 
 
 def _legend(with_steps: bool) -> list:

@@ -144,7 +144,19 @@ class _Report:
         if findings:
             self.collected.add("", {}, [tables.finding_table(findings)], {})
         title = front.title(self._names)
-        return page.document(title, front.facts(self._runs), page.contents(self._links), parts)
+        return page.document(title, front.facts(self._runs), page.contents(self._contents()), parts)
+
+    def _contents(self) -> dict[str, dict[str, str]]:
+        """The links by title; those of a part that several runs have, as one entry with a link for each run."""
+        called = front.short_names(self._names) if len(self._names) > 1 else {}
+        entries: dict[str, dict[str, str]] = {}
+        for anchor, title in self._links.items():
+            name = next((name for name in called if title.endswith(f": {name}")), None)
+            if name is None:
+                entries[title] = {anchor: ""}
+            else:
+                entries.setdefault(title.removesuffix(f": {name}"), {})[anchor] = called[name]
+        return entries
 
     def _sections(self, sections: Sequence[section_lib.Section], kind: str) -> list[str]:
         """Of a single run, whose name stands once, without that name."""
@@ -194,6 +206,7 @@ class _Report:
         self._links["runs"] = "Each run"
         parts = [page.heading(2, "Each run", "runs")]
         for number, (name, of_run) in enumerate(zip(self._names, of_runs, strict=True), start=1):
+            self._links[f"run-{number}"] = f"Tables of: {name}"
             parts.append(page.folded(name, of_run.tables(), f"run-{number}"))
         return parts
 

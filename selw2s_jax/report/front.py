@@ -29,6 +29,12 @@ def title(names: Mapping[str, stored.Run]) -> str:
     return f"{listed}: {len(pairs)} pairs of models ({len(runs)} runs)"
 
 
+def short_names(names: Mapping[str, stored.Run]) -> dict[str, str]:
+    """What the runs are called in a list: by their task, where that tells them apart."""
+    tasks = [run.task for run in names.values()]
+    return {name: run.task if len(set(tasks)) == len(tasks) else name for name, run in names.items()}
+
+
 def facts(runs: Sequence[stored.Run]) -> list[str]:
     """Date, command and version of the runs and their sizes, as HTML; runs of earlier versions say less."""
     entries = [
@@ -37,7 +43,7 @@ def facts(runs: Sequence[stored.Run]) -> list[str]:
         ("version", _listed([_version(run.manifest) for run in runs])),
         ("seeds", _listed([", ".join(map(str, run.config["seeds"])) for run in runs])),
         ("test items", _listed([str(len(run.truth)) if run.has_classifiers else "" for run in runs])),
-        ("students", _listed([", ".join(_students(run)) for run in runs])),
+        ("methods", _listed([", ".join(_students(run)) for run in runs])),
     ]
     return [page.definitions([entry for entry in entries if entry[1]], "facts")]
 

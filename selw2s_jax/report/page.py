@@ -17,7 +17,9 @@ _STYLE = """
 body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif;
   background: var(--paper); color: var(--ink); overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin-bottom: .5rem; }
-h2 { font-size: 1.35rem; margin-top: 3rem; border-bottom: 1px solid var(--grey); }
+.part { display: flex; flex-wrap: wrap; align-items: baseline; justify-content: space-between; column-gap: 1rem;
+  margin-top: 3rem; border-bottom: 1px solid var(--grey); }
+h2 { font-size: 1.35rem; margin: 0 0 .3rem; }
 h3 { font-size: 1.1rem; margin-top: 2rem; }
 a { color: var(--blue); }
 a:focus-visible, .scroll:focus-visible, summary:focus-visible { outline: 3px solid var(--orange); }
@@ -26,13 +28,13 @@ small { font-size: .8em; white-space: nowrap; }
 nav { border: 1px solid var(--grid); border-radius: .4rem; padding: .2rem 1rem .6rem; margin: 1.5rem 0; }
 nav h2 { margin: .5rem 0; border: 0; font-size: 1rem; }
 nav ul { columns: 19rem; margin: 0; padding-left: 1.2rem; } nav li { break-inside: avoid; padding: .1rem 0; }
-.up { font-size: .8rem; font-weight: 400; float: right; padding-top: .45rem; }
+.up { font-size: .8rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: separate; border-spacing: 0; font-size: .9rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--grid); text-align: left; vertical-align: top; }
-tbody th { font-weight: 400; overflow-wrap: anywhere; min-width: 6rem; }
+tbody th { font-weight: 400; overflow-wrap: break-word; max-width: 24rem; }
 thead th { border-bottom: 2px solid var(--grey); vertical-align: bottom; }
 thead a { color: inherit; text-decoration: underline dotted; text-underline-offset: .2em; }
 .scroll th:first-child { position: sticky; left: 0; background: var(--paper); border-right: 1px solid var(--grid); }
@@ -45,16 +47,17 @@ dd:target, details:target > summary, h2:target, h3:target {
 .hint { display: none; font-size: .8rem; margin: .5rem 0 .2rem; color: var(--grey); }
 .facts { font-size: .9rem; } .facts dd { font-variant-numeric: tabular-nums; }
 .warnings { border-left: 4px solid var(--vermilion); padding-left: 1rem; }
-.warnings h2 { border: 0; margin-top: 2rem; } .warnings dl { font-size: .95rem; }
+.warnings .part { border: 0; margin-top: 2rem; } .warnings dl { font-size: .95rem; }
 figure { margin: 1.5rem 0; } figcaption { font-size: .9rem; max-width: 60rem; }
 svg { display: block; max-width: 100%; height: auto; fill: var(--ink); }
 svg * { stroke-linejoin: round; stroke-linecap: butt; }
 svg text { font-family: "DejaVu Sans", Verdana, sans-serif; }
 pre { font-size: .75rem; white-space: pre-wrap; border: 1px solid var(--grid); padding: .5rem; }
 @media (max-width: 48rem) {
-  body { margin: 1rem auto; } h1 { font-size: 1.35rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-  .hint { display: block; } dl { display: block; } dt { max-width: none; margin-top: .5rem; } dd { margin-left: 1rem; }
-  .scroll th:first-child { max-width: 8.5rem; } ul { padding-left: 1.2rem; } figure { margin: 1rem 0; }
+  body { margin: 1rem auto; } h1 { font-size: 1.35rem; } h2 { font-size: 1.2rem; } .part { margin-top: 2.2rem; }
+  nav ul { columns: auto; max-height: 13rem; overflow-y: auto; } ul { padding-left: 1.2rem; }
+  dl { display: block; } dt { max-width: none; margin-top: .5rem; } dd { margin-left: 1rem; }
+  .hint { display: block; } .scroll tbody th { min-width: 6.5rem; max-width: 45vw; font-size: .8rem; } figure { margin: 1rem 0; }
 }
 @media print { :root { color-scheme: light; } body { max-width: none; margin: 0; font-size: 11px; }
   .scroll { overflow: visible; } table { font-size: 8px; } th, td { padding: .1rem .25rem; }
@@ -66,8 +69,10 @@ pre { font-size: .75rem; white-space: pre-wrap; border: 1px solid var(--grid); p
 def heading(level: int, text: str, anchor: str = "") -> str:
     """A heading of that level, which links may name by its anchor; those of parts of the page lead back to them."""
     identity = f' id="{html.escape(anchor)}"' if anchor else ""
-    up = f'<a class="up" href="#{CONTENTS}">contents</a>' if level == 2 and anchor else ""
-    return f"{up}<h{level}{identity}>{html.escape(text)}</h{level}>"
+    found = f"<h{level}{identity}>{html.escape(text)}</h{level}>"
+    if level > 2 or not anchor:
+        return found
+    return f'<div class="part">{found}<a class="up" href="#{CONTENTS}">contents</a></div>'
 
 
 def paragraph(text: str) -> str:
@@ -84,12 +89,25 @@ def link(anchor: str, text: str) -> str:
     return f'<p><a href="#{html.escape(anchor)}">{html.escape(text)}</a></p>'
 
 
-def contents(targets: Mapping[str, str]) -> str:
-    """Links to the parts of the page: text by anchor."""
-    entries = (f'<li><a href="#{html.escape(a)}">{html.escape(text)}</a></li>' for a, text in targets.items())
+def contents(targets: Mapping[str, Mapping[str, str]]) -> str:
+    """Links to the parts of the page, by what they are called: of each part text by anchor.
+
+    A part that there is once has the one link "", its own title.
+    """
+
+    def entry(title: str, links: Mapping[str, str]) -> str:
+        texts = ", ".join(
+            f'<a href="#{html.escape(anchor)}">{html.escape(text or title)}</a>'
+            for anchor, text in links.items()
+        )
+        about = "" if "" in links.values() else f"{html.escape(title)}: "
+        return f"<li>{about}{texts}</li>"
+
+    entries = (entry(*one) for one in targets.items())
     return (
         f'<nav id="{CONTENTS}" aria-labelledby="{CONTENTS}-title"><h2 id="{CONTENTS}-title">Contents</h2>'
-        f"<ul>{''.join(entries)}</ul></nav>"
+        # It scrolls on small screens, also by keys.
+        f'<ul tabindex="0" aria-labelledby="{CONTENTS}-title">' + "".join(entries) + "</ul></nav>"
     )
 
 

@@ -14,6 +14,7 @@ _CAPTIONS = {
     "thick ones their mean.",
 }
 _OPEN = ("main", "auroc", "comparisons")  # tables of a run that are shown, however long
+_FOLDED = ("mcnemar", "seeds")  # that say by seed what others say of all
 _MAX_ROWS = 24
 _ABOVE = {"main": "results", "labels": "labels"}  # the picture that stands above a table
 Pictures = Mapping[str, tuple[plotting.Picture, str]]
@@ -87,7 +88,9 @@ class RunPage:
 
     def summary(self, names: Sequence[str]) -> list[str]:
         """The tables of these names, below headings of the third level."""
-        return [part for one in self._tables if one.name in names for part in self._table(one, 3)]
+        parts = [part for one in self._tables if one.name in names for part in self._table(one, 3)]
+        self.links.clear()  # the summary has one of its own
+        return parts
 
     def tables(self, *, but: Sequence[str] = ()) -> list[str]:
         """Every table but those of these names, and what was logged in training."""
@@ -102,7 +105,8 @@ class RunPage:
         """A table below its heading and its picture."""
         parts = [page.heading(level, table.title, self._link(table.name, table.title))]
         parts += self._picture(_ABOVE.get(table.name, ""))
-        return [*parts, page.table(table, self._terms, max_rows=None if table.name in _OPEN else _MAX_ROWS)]
+        max_rows = 0 if table.name in _FOLDED else None if table.name in _OPEN else _MAX_ROWS
+        return [*parts, page.table(table, self._terms, max_rows=max_rows)]
 
     def _link(self, kind: str, title: str) -> str:
         anchor = f"run-{self._number}-{kind}"

@@ -21,6 +21,7 @@ _COLORS = {
     plotting.OLIVE: ("olive", "#9CBF3B"),
     plotting.TEAL: ("teal", "#45B3AC"),
     plotting.PLUM: ("plum", "#C08AB4"),
+    plotting.MAROON: ("maroon", "#E08F70"),
 }
 _VARIABLES = {light.lower(): f"var(--{name})" for light, (name, _) in _COLORS.items()}
 _HEAD = re.compile(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL)
