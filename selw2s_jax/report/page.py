@@ -57,7 +57,8 @@ pre { font-size: .75rem; white-space: pre-wrap; border: 1px solid var(--grid); p
   body { margin: 1rem auto; } h1 { font-size: 1.35rem; } h2 { font-size: 1.2rem; } .part { margin-top: 2.2rem; }
   nav ul { columns: auto; max-height: 13rem; overflow-y: auto; } ul { padding-left: 1.2rem; }
   dl { display: block; } dt { max-width: none; margin-top: .5rem; } dd { margin-left: 1rem; }
-  .hint { display: block; } .scroll tbody th { min-width: 6.5rem; max-width: 45vw; font-size: .8rem; } figure { margin: 1rem 0; }
+  .hint { display: block; } .scroll tbody th { min-width: 6.5rem; max-width: 45vw; font-size: .8rem; }
+  figure { margin: 1rem 0; }
 }
 @media print { :root { color-scheme: light; } body { max-width: none; margin: 0; font-size: 11px; }
   .scroll { overflow: visible; } table { font-size: 8px; } th, td { padding: .1rem .25rem; }

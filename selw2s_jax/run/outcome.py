@@ -76,7 +76,7 @@ def _draw(
     """Pictures of the results, beside results.json: those of the report, as PNG."""
     weak, strong = manifests.weak_name(report["manifest"]), report["manifest"]["models"]["strong"]["name"]
     drawn = {}
-    if rows := [_with_intervals(row) for row in report["summary"]]:
+    if rows := [with_intervals(row) for row in report["summary"]]:
         drawn["results"] = result_figures.draw_results(
             rows,
             title=f"{config.task}: {weak} teaches {strong}",
@@ -100,7 +100,7 @@ def _draw(
     return [folder / f"{name}.png" for name in drawn]
 
 
-def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
+def with_intervals(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the summary with its intervals as pairs, None where one is not finite."""
     pairs = {key: (row[f"{key}_low"], row[f"{key}_high"]) for key in ("accuracy", "pgr")}
     return row | {f"{key}_interval": None if None in pair else pair for key, pair in pairs.items()}

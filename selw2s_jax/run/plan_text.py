@@ -1,4 +1,4 @@
-"""The plan of a run as it is printed: every stage where nothing else is run, and else how many there are of each kind."""
+"""The plan of a run as it is printed: every stage, or how many there are of each kind."""
 
 import collections
 from collections.abc import Collection, Mapping, Sequence
@@ -10,10 +10,7 @@ _KINDS = {
     "answers": "few-shot answers",
     "calibration": "calibrations",
     "columns": "label columns",
-    "embed": "embeddings",
     "labels": "labels of a model",
-    "neighbours": "neighbours",
-    "predictions": "predictions",
     "pretrain": "pretraining",
     "rows": "rows to learn",
     "train": "training",
