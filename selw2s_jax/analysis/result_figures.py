@@ -47,7 +47,7 @@ def draw_results(
                 recovered.text(0.5, place, "undefined", ha="center", va="center", color=plotting.GREY)
         if chance is not None:
             _draw_level(accuracies, 100 * chance, "commonest answer", ":")
-        accuracies.set_yticks(places, [textwrap.fill(row["method"], 28) for row in rows], fontsize=10)
+        accuracies.set_yticks(places, [textwrap.fill(row["method"], 32) for row in rows], fontsize=10)
         accuracies.set_ylim(-0.6, len(rows) - 0.4)
         accuracies.set_xlabel("test accuracy in per cent, with 95 % interval")
         for level, name in ((0, "weak"), (1, "ceiling")):

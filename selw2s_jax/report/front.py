@@ -30,9 +30,19 @@ def title(names: Mapping[str, stored.Run]) -> str:
 
 
 def short_names(names: Mapping[str, stored.Run]) -> dict[str, str]:
-    """What the runs are called in a list: by their task, where that tells them apart."""
-    tasks = [run.task for run in names.values()]
-    return {name: run.task if len(set(tasks)) == len(tasks) else name for name, run in names.items()}
+    """What the runs are called in a list: by that in which they differ, where that tells them apart."""
+    described = [_described(run) for run in names.values()]
+    keys = dict.fromkeys(key for one in described for key in one)
+    varied = [key for key in keys if len({one.get(key) for one in described}) > 1]
+    labels = [", ".join(one[key] for key in varied if one.get(key)) for one in described]
+    return dict(zip(names, labels if len(set(labels)) == len(labels) else names, strict=True))
+
+
+def _described(run: stored.Run) -> dict[str, str]:
+    """Task, models and what a sweep varied; of P(IK) alone also what it is trained on."""
+    trained = {} if run.has_classifiers else {"p_ik.task": f"P(IK) of {run.config['p_ik']['task']}"}
+    settings = {key: f"{key}={stored.setting_text(value)}" for key, value in run.settings.items()}
+    return {"task": run.task, "weak": run.weak or "", "strong": run.strong} | settings | trained
 
 
 def facts(runs: Sequence[stored.Run]) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from selw2s_jax.analysis import plotting
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_pdf():
     """Fonts are not embedded, which takes half of a picture's time; `tests/analysis` makes whole files."""
     with mock.patch.object(plotting.Picture, "pdf", b"%PDF"):

@@ -243,6 +243,8 @@ def test_the_page_of_a_sweep_is_whole(tmp_path, two_tasks):
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
     anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     assert {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"} <= anchors
+    text = " ".join(page.text)  # of several runs each is a link, called by what it differs in
+    assert "Tables of:  sciq ,  boolq" in text and "The runs at a glance" in text
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == len(
         [name for name in two_tasks if ".svg" in name]
     )

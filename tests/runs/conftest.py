@@ -7,7 +7,7 @@ import pytest
 from selw2s_jax.analysis import plotting
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_pictures():
     """Runs of this process draw none, which takes a tenth of their time; those of other processes do."""
     with mock.patch.object(plotting.Picture, "_save", lambda self, form, **_: b"\x89PNG"):
