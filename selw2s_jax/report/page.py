@@ -27,7 +27,8 @@ details { margin: .4rem 0; } summary { cursor: pointer; font-weight: 600; }
 small { font-size: .8em; white-space: nowrap; }
 nav { border: 1px solid var(--grid); border-radius: .4rem; padding: .2rem 1rem .6rem; margin: 1.5rem 0; }
 nav h2 { margin: .5rem 0; border: 0; font-size: 1rem; }
-nav ul { columns: 19rem; column-gap: 2rem; margin: 0; padding-left: 1.2rem; } nav li { break-inside: avoid; padding: .1rem 0; }
+nav ul { columns: 19rem; column-gap: 2rem; margin: 0; padding-left: 1.2rem; }
+nav li { break-inside: avoid; padding: .1rem 0; }
 .up { font-size: .8rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: separate; border-spacing: 0; font-size: .9rem; font-variant-numeric: tabular-nums;
