@@ -169,7 +169,7 @@ def draw(study: dict[str, Any]) -> bytes:
         count = len(study["seeds"])
         worlds = f"{len(study['worlds'])} worlds, {'one seed' if count == 1 else f'{count} seeds'} each"
         figure.suptitle(f"{worlds}: means with 95 % intervals over worlds; a dot is a world", fontsize=13)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure).png
 
 
 def _draw_rows(

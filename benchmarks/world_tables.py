@@ -36,7 +36,7 @@ class Study:
 
     config: str
     kept: tuple[str, ...] = ("overview", "ablations", "pooled_differences")
-    pictures: tuple[str, ...] = ("averages-*.png",)
+    pictures: tuple[str, ...] = ("averages-*.svg",)
 
 
 STUDIES = {
@@ -45,7 +45,7 @@ STUDIES = {
     "table6": Study(
         "configs/p_ik.py:world",
         ("p_ik_auroc", "p_ik_tests", "few_shot", "p_ik_bands", "p_ik_questions"),
-        ("p_ik_*-1.png", "few_shot-1.png"),
+        ("p_ik_*-1.svg", "few_shot-1.svg"),
     ),
 }
 

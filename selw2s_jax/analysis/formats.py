@@ -191,34 +191,51 @@ def to_latex(table: Table, caption: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_html(table: Table) -> str:
-    """A table element with its notes and what each column means."""
-    classes = ["" if column.format == "text" else ' class="number"' for column in table.columns]
+def to_html(table: Table, anchor: Callable[[Column], str] | None = None) -> str:
+    """A table in a frame that scrolls, also by keys, and its notes.
 
-    def line(tag: str, cells: Sequence[tuple[str, str]]) -> str:
-        """A row, with intervals on a line of their own."""
-        texts = [
-            html.escape(text) + (f"<br><small>{html.escape(pair)}</small>" if pair else "")
-            for text, pair in cells
-        ]
-        parts = (f"<{tag}{c}>{text}</{tag}>" for c, text in zip(classes, texts, strict=True))
-        return f"<tr>{''.join(parts)}</tr>"
-
-    meanings = "".join(
-        f"<dt>{html.escape(', '.join(headings))}</dt><dd>{html.escape(meaning)}</dd>"
-        for meaning, headings in table.meanings().items()
-    )
+    Args:
+        anchor: of a column, where the page says what it means; None without such a place.
+    """
+    title = html.escape(table.title)
+    headings = "".join(_heading_html(column, anchor) for column in table.columns)
+    # Where it may be too wide, readers of small screens are told so.
+    hint = f'<p class="hint">{len(table.columns)} columns: scroll sideways</p>' * (len(table.columns) > 3)
     return "\n".join(
         [
-            '<div class="scroll"><table>',
-            f"<thead>{line('th', [(column.heading, '') for column in table.columns])}</thead>",
+            f'{hint}<div class="scroll" role="region" tabindex="0" aria-label="Table: {title}">',
+            f"<table><caption>{title}</caption>",
+            f"<thead><tr>{headings}</tr></thead>",
             "<tbody>",
-            *(line("td", [column.parts(row) for column in table.columns]) for row in table.rows),
+            *(_row_html(table, row) for row in table.rows),
             "</tbody></table></div>",
             *(f'<p class="note">{html.escape(note)}</p>' for note in table.notes),
-            f'<dl class="columns">{meanings}</dl>',
         ]
     )
+
+
+def _heading_html(column: Column, anchor: Callable[[Column], str] | None) -> str:
+    text = html.escape(column.heading)
+    if anchor is not None:
+        text = f'<a href="#{anchor(column)}" title="{html.escape(column.meaning)}">{text}</a>'
+    return f'<th scope="col"{_class_html(column)}>{text}</th>'
+
+
+def _row_html(table: Table, row: Mapping[str, Any]) -> str:
+    """A row, whose first cell names it, with intervals on a line of their own."""
+    cells = []
+    for place, column in enumerate(table.columns):
+        text, pair = map(html.escape, column.parts(row))
+        text += f"<br><small>{pair}</small>" if pair else ""
+        tag, scope = "td", ""
+        if not place:  # names may be long, and fold where their words end
+            tag, scope, text = "th", ' scope="row"', text.replace("_", "_<wbr>")
+        cells.append(f"<{tag}{scope}{_class_html(column)}>{text}</{tag}>")
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _class_html(column: Column) -> str:
+    return "" if column.format == "text" else ' class="number"'
 
 
 # The beginning of a formula, also in the wide letters of Chinese and Japanese text and behind what is not seen.

@@ -148,6 +148,12 @@ def named(like: Iterable[str] = ()) -> dict[str, Facts]:
     return {name: facts(name, supervision) for name in (*registry.REFERENCES, *known)}
 
 
+def p_ik_first(known: Mapping[str, Facts]) -> list[str]:
+    """Methods whose P(IK) is tested; what pictures are of comes first: P(IK) alone, or else the subject's."""
+    order = {role: place for place, role in enumerate(("probe", "subject"))}
+    return sorted(known, key=lambda name: order.get(known[name].role, len(order)))
+
+
 def weak_first(names: Iterable[str]) -> list[str]:
     """Names as they come, but the weak model first and the ceiling last: between them lie the students."""
     return sorted(dict.fromkeys(names), key=lambda name: {"weak": -1, "ceiling": 1}.get(name, 0))

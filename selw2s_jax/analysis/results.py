@@ -4,7 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import formats, metrics, paper
+import numpy as np
+
+from selw2s_jax.analysis import comparisons, formats, metrics, paper
 from selw2s_jax.analysis import members as members_lib
 from selw2s_jax.method import registry
 
@@ -109,6 +111,25 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
             }
         )
     return rows
+
+
+def with_pgr_intervals(
+    rows: Sequence[dict[str, Any]], correct: Mapping[str, np.ndarray], weak: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """The rows of `summarize` with `pgr_low` and `pgr_high`, of `comparisons.bootstrap_pgr`; None where not finite.
+
+    Args:
+        correct: by method, `[S, N]` bool, whether it gets each test item right, seeds in order.
+        weak: the same of what PGR is measured against, of several weak models the mean share; None without one.
+    """
+    found = []
+    for row in rows:
+        low = high = None
+        if weak is not None and row["method"] not in registry.REFERENCES:
+            recovered = comparisons.bootstrap_pgr(weak, correct[row["method"]], correct["ceiling"])
+            low, high = recovered.low, recovered.high
+        found.append(row | {"pgr_low": low, "pgr_high": high})
+    return found
 
 
 def _pgr(method: str, accuracies: Mapping[str, float]) -> tuple[float | None, str | None]:

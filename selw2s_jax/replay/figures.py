@@ -83,7 +83,7 @@ def draw(series: Mapping[str, Sequence[Mapping[str, Any]]], *, axis: str) -> byt
                 shares.set_ylabel("labels right, per cent")
                 counts.set_ylabel("self label,\nper cent")
         plotting.add_legend(figure, dict(_LINES.values()) | {_OWN: (plotting.BLACK, ":")})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure).png
 
 
 def _draw_panel(

@@ -1,4 +1,4 @@
-"""The picture of what gains are made of, as PNG bytes. Equal inputs give equal bytes."""
+"""The picture of what gains are made of."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,9 @@ _STEPS = (
 _SHIFT = 0.17
 
 
-def draw(gains: Sequence[Mapping[str, Any]], splits: Mapping[str, Mapping[str, Any]], *, title: str) -> bytes:
+def draw(
+    gains: Sequence[Mapping[str, Any]], splits: Mapping[str, Mapping[str, Any]], *, title: str
+) -> plotting.Picture:
     """Gains over finetune, by what happened on which items, and by what a control has too.
 
     Args:
@@ -45,7 +47,7 @@ def draw(gains: Sequence[Mapping[str, Any]], splits: Mapping[str, Mapping[str, A
             axes.set_xlabel("points of test accuracy")
             axes.grid(axis="x", alpha=0.25)
         figure.legend(handles=_legend(bool(splits)), loc="outside lower center", ncols=4, frameon=False)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _draw_items(axes: plotting.Axes, gains: Sequence[Mapping[str, Any]], places: np.ndarray) -> None:
@@ -85,10 +87,18 @@ def _draw_steps(
 def _draw_interval(
     axes: plotting.Axes, row: Mapping[str, Any], key: str, place: float, color: str, marker: str
 ) -> None:
+    from matplotlib import patheffects
+
     mean, (low, high) = 100 * row[key], (100 * bound for bound in row[f"{key}_interval"])
     # Rounding can put a bound of an interval without width on the wrong side.
     reach = [[max(mean - low, 0)], [max(high - mean, 0)]]
-    axes.errorbar(mean, place, xerr=reach, fmt=marker, color=color, markersize=5, capsize=3, linewidth=1.3)
+    drawn = axes.errorbar(
+        mean, place, xerr=reach, fmt=marker, color=color, markersize=5, capsize=3, linewidth=1.3
+    )
+    # It lies on bars, of whatever colour, on paper that may be dark.
+    halo = patheffects.withStroke(linewidth=3, foreground=plotting.PAPER)
+    for artist in drawn.get_children():
+        artist.set_path_effects([halo])
 
 
 def _legend(with_steps: bool) -> list:

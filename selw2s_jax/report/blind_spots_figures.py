@@ -1,7 +1,4 @@
-"""The pictures of errors where the ceiling knows and the weak model does not, as PNG bytes.
-
-Equal inputs give equal bytes.
-"""
+"""The pictures of errors where the ceiling knows and the weak model does not."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -9,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from selw2s_jax.analysis import plotting
-from selw2s_jax.report import figures
+from selw2s_jax.analysis import method_looks, plotting
 
 
 def draw_known_errors(
@@ -20,8 +16,8 @@ def draw_known_errors(
     thresholds: Sequence[float],
     threshold: float,
     title: str,
-    styles: figures.Styles,
-) -> bytes:
+    styles: method_looks.Styles,
+) -> plotting.Picture:
     """The lift of each model with its interval, and lift and score against the threshold.
 
     Args:
@@ -50,10 +46,10 @@ def draw_known_errors(
         panels["score"].set_title("score by T; grey: share of items", fontsize=11, loc="left")
         panels["score"].set_ylim(0, 1.02)
         panels["score"].set_xlabel("T")
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
-def _draw_lifts(axes: plotting.Axes, rows: Sequence[Mapping[str, Any]], styles: figures.Styles) -> None:
+def _draw_lifts(axes: plotting.Axes, rows: Sequence[Mapping[str, Any]], styles: method_looks.Styles) -> None:
     places = np.arange(len(rows))[::-1]
     for place, row in zip(places, rows, strict=True):
         if row["lift"] is None:
@@ -76,8 +72,8 @@ def _draw_lifts(axes: plotting.Axes, rows: Sequence[Mapping[str, Any]], styles: 
 
 
 def draw_spots(
-    points: Mapping[str, Sequence[tuple[float, float]]], *, title: str, styles: figures.Styles
-) -> bytes:
+    points: Mapping[str, Sequence[tuple[float, float]]], *, title: str, styles: method_looks.Styles
+) -> plotting.Picture:
     """The share of blind spots against how many times as large the strong model is, a line for each method.
 
     Args:
@@ -103,4 +99,4 @@ def draw_spots(
         axes.set_ylabel("blind spots, per cent of items")
         axes.grid(alpha=0.25)
         figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)

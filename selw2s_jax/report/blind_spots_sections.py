@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import blind_spots, formats
+from selw2s_jax.analysis import blind_spots, formats, method_looks, plotting
 from selw2s_jax.analysis.formats import Column
 from selw2s_jax.report import (
     blind_spots_figures,
     blind_spots_numbers,
-    figures,
     misfit_numbers,
     section,
     stored,
@@ -69,7 +68,7 @@ def _of_run(run: stored.Run, name: str, number: int, *, is_folded: bool) -> list
         thresholds=blind_spots_numbers.THRESHOLDS,
         threshold=blind_spots.THRESHOLD,
         title=f"{_TITLE}: {run.title}",
-        styles=figures.method_styles({method: run.facts(method) for method in curves}),
+        styles=method_looks.styles({method: run.facts(method) for method in curves}),
     )
     leading = section.Section(
         f"{_TITLE}: {name}",
@@ -213,7 +212,7 @@ def _over_pairs(runs: Sequence[stored.Run]) -> list[section.Section]:
 
 def _spot_pictures(
     rows: Sequence[Mapping[str, Any]], of_set: Sequence[stored.Run], title: str, number: int
-) -> dict[str, tuple[bytes, str]]:
+) -> dict[str, tuple[plotting.Picture, str]]:
     points: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row["size_ratio"] is not None:
@@ -221,10 +220,10 @@ def _spot_pictures(
     if not any(len({ratio for ratio, _ in of_method}) > 1 for of_method in points.values()):
         return {}
     facts = {method: run.facts(method) for run in of_set for method in points}
-    png = blind_spots_figures.draw_spots(
-        points, title=f"Blind spots: {title}", styles=figures.method_styles(facts)
+    picture = blind_spots_figures.draw_spots(
+        points, title=f"Blind spots: {title}", styles=method_looks.styles(facts)
     )
-    return {f"blind_spots-pairs-{number}": (png, _SPOTS_CAPTION)}
+    return {f"blind_spots-pairs-{number}": (picture, _SPOTS_CAPTION)}
 
 
 def _labels(run: stored.Run) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Reliability of weak labels and P(IK) before and after calibration, as PNG bytes. Equal inputs give equal bytes."""
+"""Reliability of weak labels and P(IK) before and after calibration."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,9 @@ from selw2s_jax.analysis import metrics, plotting
 _STYLES = {"before": (plotting.VERMILION, "--"), "after": (plotting.BLUE, "-")}
 
 
-def draw_calibration(bins: Mapping[str, Mapping[str, Sequence[metrics.Bin]]], *, title: str) -> bytes:
+def draw_calibration(
+    bins: Mapping[str, Mapping[str, Sequence[metrics.Bin]]], *, title: str
+) -> plotting.Picture:
     """Share right against the score, with the number of rows below; a column for each kind of score.
 
     Args:
@@ -32,4 +34,4 @@ def draw_calibration(bins: Mapping[str, Mapping[str, Sequence[metrics.Bin]]], *,
         grid[1, 0].set_ylabel("rows")
         styles = {f"{when} calibration": style for when, style in _STYLES.items()}
         plotting.add_legend(figure, styles | {"as it should be": (plotting.GREY, "-")})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)

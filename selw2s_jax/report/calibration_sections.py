@@ -42,14 +42,14 @@ def _section(run: stored.Run, title: str, number: int, *, is_folded: bool) -> se
     bins = {
         name: {when: _bins(of_kind, when) for when in _TIMES} for name, of_kind in of_kinds.items() if of_kind
     }
-    png = calibration_figures.draw_calibration(bins, title=run.title)
+    picture = calibration_figures.draw_calibration(bins, title=run.title)
     labels = {"task": run.task, "weak": run.weak or "", "strong": run.strong}
     labels |= {key: stored.setting_text(value) for key, value in run.settings.items()}
     return section.Section(
         title,
         labels,
         [_fit_table(run), _score_table(run)],
-        {f"calibration-{number}": (png, _CAPTION)},
+        {f"calibration-{number}": (picture, _CAPTION)},
         is_folded=is_folded,
         above={f"calibration-{number}": "calibration"},
         notes=_NOTES,

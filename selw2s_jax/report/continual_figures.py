@@ -1,11 +1,10 @@
-"""The picture of tasks that are learnt one after the other, as PNG bytes."""
+"""The picture of tasks that are learnt one after the other."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from selw2s_jax.analysis import plotting
-from selw2s_jax.report import figures
+from selw2s_jax.analysis import method_looks, plotting
 
 
 def draw(
@@ -13,8 +12,8 @@ def draw(
     tasks: Sequence[str],
     *,
     title: str,
-    styles: figures.Styles,
-) -> bytes:
+    styles: method_looks.Styles,
+) -> plotting.Picture:
     """A panel for each task: accuracy on it after every task, a line per method.
 
     Args:
@@ -41,4 +40,4 @@ def draw(
             axes.grid(axis="y", alpha=0.25)
         panels[0].set_ylabel("test accuracy in per cent")
         plotting.add_legend(figure, {method: styles[method] for method in matrices})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from selw2s_jax.analysis import formats
+from selw2s_jax.analysis import formats, method_looks
 from selw2s_jax.analysis.formats import Column
 from selw2s_jax.method import registry
-from selw2s_jax.report import continual_figures, continual_numbers, figures, section, stored
+from selw2s_jax.report import continual_figures, continual_numbers, section, stored
 
 _TITLE = "One task after the other"
 _NOTES = (
@@ -34,8 +34,8 @@ def _of_sequence(members: Sequence[stored.Run], number: int) -> section.Section:
     first, in_turn = members[0], continual_numbers.tasks(members[0])
     facts = {name: first.facts(name) for name in (*registry.REFERENCES, *first.config["methods"])}
     of_methods = continual_numbers.matrices(members)
-    png = continual_figures.draw(
-        of_methods, in_turn, title=f"{first.weak} teaches {first.strong}", styles=figures.method_styles(facts)
+    picture = continual_figures.draw(
+        of_methods, in_turn, title=f"{first.weak} teaches {first.strong}", styles=method_looks.styles(facts)
     )
     tables = [_summary_table(members), _accuracy_table(members, in_turn), _selection_table(members)]
     settings = {key: stored.setting_text(value) for key, value in first.settings.items()}
@@ -43,7 +43,7 @@ def _of_sequence(members: Sequence[stored.Run], number: int) -> section.Section:
         f"{_TITLE}: {', '.join(in_turn)}" + stored.describe_settings(first.settings),
         {"tasks": ",".join(in_turn), "weak": first.weak or "", "strong": first.strong, **settings},
         [table for table in tables if table.rows],
-        {f"continual-{number}": (png, _CAPTION)},
+        {f"continual-{number}": (picture, _CAPTION)},
         notes=_NOTES,
     )
 

@@ -1,4 +1,4 @@
-"""The picture of curves over training, as PNG bytes. Equal inputs give equal bytes."""
+"""The picture of curves over training."""
 
 import itertools
 import textwrap
@@ -27,8 +27,8 @@ def draw_curves(
     levels: Mapping[str, float],
     stopped: Mapping[str, float],
     title: str,
-    styles: Mapping[str, tuple[str, str]],
-) -> bytes:
+    styles: Mapping[str, tuple[str, plotting.Dash]],
+) -> plotting.Picture:
     """Shares of answers by step, a panel for each kind that there is of `PANELS`.
 
     Args:
@@ -65,7 +65,7 @@ def draw_curves(
         for method, step in stopped.items():
             _mark(grid[0, 0], means[method], step, styles[method][0])
         plotting.add_legend(figure, {name: styles[name] for name in (*levels, *means)})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _draw_method(
@@ -73,7 +73,7 @@ def _draw_method(
     name: str,
     rows: Sequence[Mapping[str, Any]],
     seeds: Sequence[Sequence[Mapping[str, Any]]],
-    style: tuple[str, str],
+    style: tuple[str, plotting.Dash],
     *,
     with_band: bool,
 ) -> None:

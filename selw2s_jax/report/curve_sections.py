@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from selw2s_jax.analysis import formats
+from selw2s_jax.analysis import formats, method_looks, plotting
 from selw2s_jax.analysis.formats import Column
 from selw2s_jax.method import registry
-from selw2s_jax.report import curve_figures, curve_numbers, figures, numbers, section, stored
+from selw2s_jax.report import curve_figures, curve_numbers, numbers, section, stored
 
 _TITLE = "Over training"
 _NOTES = (
@@ -60,7 +60,7 @@ def _of_run(run: stored.Run, title: str, number: int, *, is_folded: bool) -> sec
     )
 
 
-def _draw(run: stored.Run) -> bytes:
+def _draw(run: stored.Run) -> plotting.Picture:
     # Several weak models are teachers: the table has them.
     students = [method for method in run.curves if method not in (*registry.REFERENCES, *run.members)]
     rows, stops = curve_numbers.step_rows(run), curve_numbers.stop_rows(run)
@@ -75,7 +75,7 @@ def _draw(run: stored.Run) -> bytes:
             if row["method"] in students and row["stopped_step"] is not None
         },
         title=run.title,
-        styles=figures.method_styles({name: run.facts(name) for name in (*references, *students)}),
+        styles=method_looks.styles({name: run.facts(name) for name in (*references, *students)}),
     )
 
 

@@ -1,4 +1,4 @@
-"""The picture of self and weak labels by P(IK), as PNG bytes. Equal inputs give equal bytes."""
+"""The picture of self and weak labels by P(IK)."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _SHIFT = 0.012  # of P(IK), so that the intervals of the two labels do not hide 
 
 def draw_labels_by_p_ik(
     bins: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], *, title: str, gamma: float
-) -> bytes:
+) -> plotting.Picture:
     """How many self and weak labels are right by P(IK), with intervals and the number of rows below.
 
     Args:
@@ -39,7 +39,7 @@ def draw_labels_by_p_ik(
             axes.set_xlabel("P(IK)")
         styles = dict(_LABELS.values())
         plotting.add_legend(figure, styles | {f"gamma = {gamma:g}": (plotting.BLACK, ":")})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _draw_panel(shares: plotting.Axes, counts: plotting.Axes, bins: Sequence[Mapping[str, Any]]) -> None:

@@ -55,15 +55,15 @@ def _of_run(
 ) -> section.Section:
     """A run, with the overview of itself where no other section has it."""
     tables = [*overview, _label_table(run), _bin_table(run)]
-    picture, bins = f"labels_by_p_ik-{number}", _bins(run)
+    name, bins = f"labels_by_p_ik-{number}", _bins(run)
     shown, hidden = list(bins)[:_MAX_DRAWN], list(bins)[_MAX_DRAWN:]
     notes = [f"The picture has no room for P(IK) of {', '.join(hidden)}; the tables have it."] * bool(hidden)
     pictures = {}
     if bins:
-        png = disagreement_figures.draw_labels_by_p_ik(
+        picture = disagreement_figures.draw_labels_by_p_ik(
             {whose: bins[whose] for whose in shown}, title=run.title, gamma=run.config["p_ik"]["gamma"]
         )
-        pictures[picture] = png, _CAPTION
+        pictures[name] = picture, _CAPTION
     return section.Section(
         title,
         {"task": run.task, "weak": run.weak or "", "strong": run.strong}
@@ -71,7 +71,7 @@ def _of_run(
         [table for table in tables if table.rows],
         pictures,
         is_folded=not overview,
-        above={picture: "labels_by_p_ik"},
+        above={name: "labels_by_p_ik"},
         notes=[*(_NOTES if overview else ()), *notes],
         max_rows=_MAX_ROWS,
     )

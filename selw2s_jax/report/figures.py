@@ -1,4 +1,4 @@
-"""Pictures of a report, as PNG bytes. Equal inputs give equal bytes."""
+"""Pictures of a report beside those that runs draw too (`analysis.result_figures`)."""
 
 import itertools
 import textwrap
@@ -7,116 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from selw2s_jax.analysis import methods as methods_lib
-from selw2s_jax.analysis import plotting
-from selw2s_jax.method import registry
+from selw2s_jax.analysis import method_looks, plotting, result_figures
 
-_COLORS = (
-    plotting.BLUE, plotting.VERMILION, plotting.GREEN, plotting.ORANGE, plotting.SKY_BLUE, plotting.PURPLE,
-    plotting.GREY,
-)  # fmt: skip
-_DASHES = ("-.", ":")
-# By role, of the methods that are compared most: the first of the role has the first style, and so on. The dashed
-# controls often lie on the lines of what they control for.
-_ROLE_STYLES = {
-    "reference": ((plotting.BLACK, ":"), (plotting.BLACK, "-")),
-    "subject": ((plotting.BLUE, "-"),),
-    "ablation": ((plotting.VERMILION, "-"), (plotting.GREEN, "-"), (plotting.PURPLE, "-")),
-    "control": ((plotting.ORANGE, "--"), (plotting.SKY_BLUE, "--")),
-}
-_BASELINE_STYLE = (plotting.GREY, "-")
-_P_IK_LOSS = "train/loss_ik"
+_LOSSES_OF_A_HEAD = ("train/loss_task", "train/loss_ik")
 _CURVES = {
     "train/loss": "loss (all terms)",
     "train/loss_task": "loss of the class head",
-    _P_IK_LOSS: "loss of P(IK)",
+    "train/loss_ik": "loss of P(IK)",
     "train/ik_rate": "IK rate",
     "train/self_weight": "self-weight",
     "train/effective_neighbours": "effective neighbours",
 }
-_PGR_LIMITS = (-1.5, 2.5)  # of the axis, whatever the intervals
 _NUM_WINDOWS = 25  # curves are running means over this share of the steps
-
-Styles = Mapping[str, tuple[str, str]]
-
-
-def method_styles(methods: Mapping[str, methods_lib.Facts]) -> dict[str, tuple[str, str]]:
-    """A colour and a dash for each method; those of the package's own roles are the same in every picture."""
-    # Also of methods that are not in the picture, so that the others keep their colours without them.
-    known = methods_lib.named(methods) | dict(methods)
-    own = {registry.BASELINE: _BASELINE_STYLE}
-    for role, styles in _ROLE_STYLES.items():
-        own |= zip(methods_lib.of_role(role, known), styles, strict=False)
-    others = itertools.cycle((color, dash) for dash in _DASHES for color in _COLORS)
-    return {method: own.get(method) or next(others) for method in methods}
-
-
-def draw_results(rows: Sequence[Mapping[str, Any]], *, title: str, styles: Styles, chance: float) -> bytes:
-    """Accuracies and PGR with intervals, a line per method.
-
-    Args:
-        rows: of `numbers.main_results`.
-        chance: accuracy of always giving the commonest answer, a fraction.
-    """
-    with plotting.default_style():
-        figure = plotting.figure(width=10, height=1.9 + 0.34 * len(rows))
-        figure.suptitle(_fold(title, 90), fontsize=13)
-        accuracies, recovered = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-        places = np.arange(len(rows))[::-1]
-        for place, row in zip(places, rows, strict=True):
-            color = styles[row["method"]][0]
-            interval = [100 * bound for bound in row["accuracy_interval"]]
-            _draw_interval(accuracies, place, 100 * row["accuracy"], interval, color, "{:.1f}")
-            if row["pgr"] is not None:
-                _draw_interval(recovered, place, row["pgr"], row["pgr_interval"], color, "{:.2f}")
-            elif row["method"] not in registry.REFERENCES:
-                recovered.text(0.5, place, "undefined", ha="center", va="center", color=plotting.GREY)
-        accuracies.axvline(100 * chance, color=plotting.GREY, linestyle=":", linewidth=1.2)
-        accuracies.text(
-            100 * chance,
-            1.01,
-            "commonest answer",
-            transform=accuracies.get_xaxis_transform(),
-            ha="center",
-            fontsize=9,
-            color=plotting.GREY,
-        )
-        accuracies.set_yticks(places, [_fold(row["method"], 32) for row in rows], fontsize=11)
-        accuracies.set_ylim(-0.6, len(rows) - 0.4)
-        accuracies.set_xlabel("test accuracy in per cent, with 95 % interval")
-        for reference, name in ((0, "weak"), (1, "ceiling")):
-            recovered.axvline(reference, color=plotting.GREY, linestyle="--", linewidth=1)
-            recovered.text(
-                reference,
-                1.01,
-                name,
-                transform=recovered.get_xaxis_transform(),
-                ha="center",
-                fontsize=9,
-                color=plotting.GREY,
-            )
-        low, high = recovered.get_xlim()
-        recovered.set_xlim(max(min(low, -0.25), _PGR_LIMITS[0]), min(max(high, 1.25), _PGR_LIMITS[1]))
-        recovered.set_xlabel("PGR, with 95 % interval where it is finite")
-        for axes in (accuracies, recovered):
-            axes.grid(axis="x", alpha=0.25)
-        return plotting.to_png(figure)
-
-
-def _draw_interval(
-    axes: plotting.Axes, place: float, value: float, interval: Sequence[float] | None, color: str, number: str
-) -> None:
-    if interval is not None:
-        axes.plot(interval, [place, place], color=color, linewidth=1.6, marker="|", markersize=8)
-    axes.plot([value], [place], color=color, marker="o", markersize=7)
-    axes.text(
-        1.015, place, number.format(value), transform=axes.get_yaxis_transform(), va="center", fontsize=10
-    )
 
 
 def draw_training(
-    logs: Mapping[str, Mapping[int, Sequence[Mapping[str, float]]]], *, title: str, styles: Styles
-) -> bytes | None:
+    logs: Mapping[str, Mapping[int, Sequence[Mapping[str, float]]]],
+    *,
+    title: str,
+    styles: method_looks.Styles,
+) -> plotting.Picture | None:
     """Running means of metrics over the steps of training: seeds thin, their mean thick; None where nothing was logged.
 
     Args:
@@ -146,16 +56,19 @@ def draw_training(
             axes.grid(alpha=0.25)
             axes.set_xlabel("step", fontsize=10)
         plotting.add_legend(figure, {name: styles[name] for name in logs if name in drawn})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _draw_curves(
-    axes: plotting.Axes, seeds: Sequence[Sequence[Mapping[str, float]]], name: str, style: tuple[str, str]
+    axes: plotting.Axes,
+    seeds: Sequence[Sequence[Mapping[str, float]]],
+    name: str,
+    style: tuple[str, plotting.Dash],
 ) -> bool:
     """The curves of one method; False where it has none."""
     color, dash = style
     curves = [sorted({step["step"]: step[name] for step in steps if name in step}.items()) for steps in seeds]
-    if name == _P_IK_LOSS:  # it is logged as zero where there is no P(IK)
+    if name in _LOSSES_OF_A_HEAD:  # it is logged as zero where there is no such head
         curves = [curve for curve in curves if any(value for _, value in curve)]
     curves = [np.array(curve).T for curve in curves if curve]
     if not curves:
@@ -179,8 +92,8 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
 
 
 def draw_labels(
-    stages: Mapping[str, Sequence[Sequence[float]]], *, title: str, styles: Styles
-) -> bytes | None:
+    stages: Mapping[str, Sequence[Sequence[float]]], *, title: str, styles: method_looks.Styles
+) -> plotting.Picture | None:
     """How many labels are right before and after selection and smoothing, and what the student made of them.
 
     Args:
@@ -217,12 +130,15 @@ def draw_labels(
         axes.set_ylabel("right, in per cent")
         axes.grid(axis="y", alpha=0.25)
         figure.legend(loc="outside right upper", frameon=False)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def draw_transfer(
-    values: Mapping[str, Mapping[tuple[str, str], float | None]], *, title: str, is_pgr: bool = False
-) -> bytes:
+    values: Mapping[str, Mapping[tuple[str, plotting.Dash], float | None]],
+    *,
+    title: str,
+    is_pgr: bool = False,
+) -> plotting.Picture:
     """A number of students by weak and strong model, a panel per method.
 
     Args:
@@ -256,21 +172,23 @@ def draw_transfer(
                     texts[place] = f"{value:.2f}" if is_pgr else f"{100 * value:.1f}"
             axes.imshow(cells, cmap="Blues", vmin=low, vmax=high, aspect="auto")
             for (row, column), text in np.ndenumerate(texts):
-                color = "white" if cells[row, column] > (low + high) / 2 else "black"
+                color = plotting.ON_DARK if cells[row, column] > (low + high) / 2 else plotting.ON_LIGHT
                 axes.text(column, row, text, ha="center", va="center", color=color)
             axes.set_xticks(range(len(strong)), [_fold(name, 14) for name in strong], fontsize=9)
             axes.set_yticks(range(len(weak)), [_fold(name, 18) for name in weak], fontsize=9)
             axes.set_title(_fold(method, 30), fontsize=11)
         figure.supxlabel("strong model", fontsize=11)
         figure.supylabel("weak model", fontsize=11)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _color_limits(values: Sequence[float | None], is_pgr: bool) -> tuple[float, float]:
     """Where colours end: a little outside of the values, PGR far out of [0, 1] left aside."""
     margin = 0.05
     if is_pgr:
-        values = np.clip([0.0, 1.0, *(value for value in values if value is not None)], *_PGR_LIMITS)
+        values = np.clip(
+            [0.0, 1.0, *(value for value in values if value is not None)], *result_figures.PGR_LIMITS
+        )
     return min(values) - margin, max(values) + margin
 
 
@@ -280,8 +198,8 @@ def draw_axis(
     title: str,
     key: str,
     values: Sequence[Any],
-    styles: Styles,
-) -> bytes:
+    styles: method_looks.Styles,
+) -> plotting.Picture:
     """Accuracy and PGR with intervals against a setting, whose values stand at equal distances.
 
     Args:
@@ -308,7 +226,10 @@ def draw_axis(
             pair[0].set_title(_fold(f"{task}: test accuracy in per cent", 50), fontsize=11, loc="left")
             pair[1].set_title(_fold(f"{task}: PGR", 50), fontsize=11, loc="left")
             low, high = pair[1].get_ylim()
-            pair[1].set_ylim(max(min(low, -0.25), _PGR_LIMITS[0]), min(max(high, 1.25), _PGR_LIMITS[1]))
+            pair[1].set_ylim(
+                max(min(low, -0.25), result_figures.PGR_LIMITS[0]),
+                min(max(high, 1.25), result_figures.PGR_LIMITS[1]),
+            )
             for reference in (0, 1):
                 pair[1].axhline(reference, color=plotting.GREY, linestyle="--", linewidth=1)
         lines = [
@@ -317,7 +238,7 @@ def draw_axis(
         ]
         names = [_fold(method, 32) for method in methods]
         figure.legend(lines, names, loc="outside right upper", frameon=False, handlelength=3.2)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _draw_line(
@@ -326,7 +247,7 @@ def _draw_line(
     name: str,
     scale: float,
     shift: float,
-    style: tuple[str, str],
+    style: tuple[str, plotting.Dash],
 ) -> None:
     color, dash = style
     places = np.arange(len(rows)) + shift

@@ -1,4 +1,4 @@
-"""Predicted against realised gaps over pairs of models, as PNG bytes. Equal inputs give equal bytes."""
+"""Predicted against realised gaps over pairs of models."""
 
 import itertools
 import textwrap
@@ -26,7 +26,7 @@ def draw_gaps(
     ranks: Sequence[Mapping[str, Any]],
     *,
     title: str,
-) -> bytes:
+) -> plotting.Picture:
     """The realised gap against each predictor.
 
     Args:
@@ -62,7 +62,7 @@ def draw_gaps(
             axes.locator_params(axis="x", nbins=5)
         panels[0].set_ylabel("realised gap on the test set")
         _add_legend(figure, pairs, color, mark)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _add_legend(figure, pairs, color, mark) -> None:

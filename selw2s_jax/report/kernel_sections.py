@@ -83,8 +83,8 @@ def _section(
     if number is not None:
         tables.insert(1, _rank_table(pairs))
         if any(row[kernel_numbers.REALISED] is not None for row in seeds):
-            png = kernel_figures.draw_gaps(pairs, seeds, kernel_numbers.rank_rows(pairs), title=title)
-            pictures[f"kernels-{number}"] = png, _CAPTION
+            picture = kernel_figures.draw_gaps(pairs, seeds, kernel_numbers.rank_rows(pairs), title=title)
+            pictures[f"kernels-{number}"] = picture, _CAPTION
     return section.Section(title, labels, tables, pictures, is_folded=is_folded, notes=notes, max_rows=30)
 
 

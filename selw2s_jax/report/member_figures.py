@@ -1,4 +1,4 @@
-"""The weights of several weak models over the steps of training, as PNG bytes. Equal inputs give equal bytes."""
+"""The weights of several weak models over the steps of training."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _LEAST_ROOM = 0.01  # above and below the curves
 Curves = Sequence[Sequence[tuple[Sequence[float], Sequence[float]]]]
 
 
-def draw_weights(weights: Mapping[str, Curves], *, title: str, names: Sequence[str]) -> bytes:
+def draw_weights(weights: Mapping[str, Curves], *, title: str, names: Sequence[str]) -> plotting.Picture:
     """A column for each method: the weight of each weak model, a line a seed, and what equal ones would have.
 
     Args:
@@ -51,4 +51,4 @@ def draw_weights(weights: Mapping[str, Curves], *, title: str, names: Sequence[s
         row[0].set_ylim(low - room, high + room)
         row[0].set_ylabel("weight")
         plotting.add_legend(figure, styles | {"equal weights": (plotting.GREY, "-")})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)

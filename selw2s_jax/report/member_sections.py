@@ -38,8 +38,8 @@ def _section(run: stored.Run, title: str, number: int, *, is_folded: bool) -> se
     weights = {method: curves for method, logs in run.logs.items() if (curves := _weights(logs))}
     pictures = {}
     if weights:
-        png = member_figures.draw_weights(weights, title=run.title, names=list(called.values()))
-        pictures[f"member_weights-{number}"] = (png, _CAPTION)
+        picture = member_figures.draw_weights(weights, title=run.title, names=list(called.values()))
+        pictures[f"member_weights-{number}"] = (picture, _CAPTION)
     tables = [_of_each(run), _together(run)]
     below = dict.fromkeys(pictures, "members_together")
     return section.Section(title, labels, tables, pictures, is_folded=is_folded, above=below, notes=_NOTES)

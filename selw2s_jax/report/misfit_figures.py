@@ -1,4 +1,4 @@
-"""The picture of gain against misfit, as PNG bytes. Equal inputs give equal bytes."""
+"""The picture of gain against misfit."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from selw2s_jax.analysis import plotting
-from selw2s_jax.report import figures
+from selw2s_jax.analysis import method_looks, plotting
 
-_MARKERS = {"-": "o", "--": "s", "-.": "^", ":": "D"}  # by the dash of a method
+_MARKERS = {"-": "o", "--": "s", "-.": "^", ":": "D"}  # by the dash of a method; of the others:
+_OTHER_MARKER = "P"
 _OF_PAIRS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 
 def draw_gain(
-    panels: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str, styles: figures.Styles
-) -> bytes:
+    panels: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str, styles: method_looks.Styles
+) -> plotting.Picture:
     """Gain against misfit, a point for each student, seed and pair, with the line on which the two are equal.
 
     Args:
@@ -28,7 +28,9 @@ def draw_gain(
     of_pair = {pair: _OF_PAIRS[place % len(_OF_PAIRS)] for place, pair in enumerate(pairs)}
 
     def marker(row: Mapping[str, Any]) -> str:
-        return of_pair[row["pair"]] if len(pairs) > 1 else _MARKERS[styles[row["method"]][1]]
+        return (
+            of_pair[row["pair"]] if len(pairs) > 1 else _MARKERS.get(styles[row["method"]][1], _OTHER_MARKER)
+        )
 
     num_rows = -(-len(panels) // 2)
     with plotting.default_style():
@@ -54,7 +56,7 @@ def draw_gain(
             axes.set_ylabel("gain over the weak model", fontsize=10)
             axes.grid(alpha=0.25)
         _add_legend(figure, methods, styles, of_pair if len(pairs) > 1 else {})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _limit(rows: Sequence[Mapping[str, Any]]) -> float:
@@ -66,7 +68,7 @@ def _limit(rows: Sequence[Mapping[str, Any]]) -> float:
 def _add_legend(
     figure: plotting.Figure,
     methods: Sequence[str],
-    styles: figures.Styles,
+    styles: method_looks.Styles,
     of_pair: Mapping[str, str],
 ) -> None:
     from matplotlib import lines
@@ -76,7 +78,11 @@ def _add_legend(
         color, dash = styles[method]
         label = textwrap.fill(method, 32)
         # Of several pairs the marker says which it is, and the method is its colour alone.
-        look = {"linestyle": "-"} if of_pair else {"marker": _MARKERS[dash], "linestyle": "none"}
+        look = (
+            {"linestyle": "-"}
+            if of_pair
+            else {"marker": _MARKERS.get(dash, _OTHER_MARKER), "linestyle": "none"}
+        )
         handles.append(lines.Line2D([], [], color=color, label=label, **look))
     for pair, marker in of_pair.items():
         label = textwrap.fill(pair, 24)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.analysis import formats
+from selw2s_jax.analysis import formats, method_looks
 from selw2s_jax.analysis.formats import Column
-from selw2s_jax.report import figures, misfit_figures, misfit_numbers, section, stored
+from selw2s_jax.report import misfit_figures, misfit_numbers, section, stored
 
 _TITLE = "Gain and misfit"
 _NOTES = (
@@ -47,7 +47,7 @@ def _of_run(run: stored.Run, name: str, number: int, *, is_folded: bool) -> list
     picture = misfit_figures.draw_gain(
         _panels({run.title: run}, misfit_numbers.TARGETS.values()),
         title=f"Gain against misfit: {run.title}",
-        styles=figures.method_styles({row["method"]: run.facts(row["method"]) for row in rows}),
+        styles=method_looks.styles({row["method"]: run.facts(row["method"]) for row in rows}),
     )
     leading = section.Section(
         f"{_TITLE}: {name}",
@@ -121,7 +121,7 @@ def _choices(runs: Sequence[stored.Run]) -> list[section.Section]:
         picture = misfit_figures.draw_gain(
             _panels({f"{run.weak} teaches {run.strong}": run for run in of_set}, ["ground truth"]),
             title=f"Gain against misfit: {title}",
-            styles=figures.method_styles(facts),
+            styles=method_looks.styles(facts),
         )
         settings = {key: stored.setting_text(value) for key, value in of_set[0].settings.items()}
         found.append(

@@ -185,31 +185,32 @@ def _controls_for(run: stored.Run, control: str) -> str | None:
 
 
 def comparison_rows(run: stored.Run) -> list[dict[str, Any]]:
-    """Per pair of methods: mean difference by bootstrap, and McNemar's exact test of each seed."""
+    """Per pair of methods, the mean difference by bootstrap."""
     rows = []
     for first, second in compared_pairs(run):
         change = difference(run, first, second)
         if change is None:
             continue
-        seeds = run.common_seeds(first, second)
-        tests = [
-            comparisons.mcnemar(run.correct(first, [seed])[0], run.correct(second, [seed])[0])
-            for seed in seeds
-        ]
         rows.append(
             {
                 "first": first,
                 "second": second,
-                "num_seeds": len(seeds),
+                "num_seeds": len(run.common_seeds(first, second)),
                 "difference": change.mean,
                 "difference_interval": interval(change),
                 "p_value": change.p_value,
-                "mcnemar": "; ".join(
-                    f"seed {seed}: {test.only_first}/{test.only_second}, p {p_value(test.p_value)}"
-                    for seed, test in zip(seeds, tests, strict=True)
-                ),
             }
         )
+    return rows
+
+
+def mcnemar_rows(run: stored.Run) -> list[dict[str, Any]]:
+    """Per pair of methods and seed, McNemar's exact test: items that one of the two alone gets right."""
+    rows = []
+    for first, second in compared_pairs(run):
+        for seed in run.common_seeds(first, second):
+            test = comparisons.mcnemar(run.correct(first, [seed])[0], run.correct(second, [seed])[0])
+            rows.append({"first": first, "second": second, "seed": seed, **test._asdict()})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Pictures of P(IK), as PNG bytes. Equal inputs give equal bytes.
+"""Pictures of P(IK).
 
 Most take `tests`: by name of the test, then by what P(IK) is trained on, for each seed P(IK) `[N]` and whether the
 few-shot answer is right, `[N]` bool; and `trainings`, the order of the latter, which has a colour for each.
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from selw2s_jax.analysis import metrics, plotting
 from selw2s_jax.analysis import p_ik as p_ik_lib
+from selw2s_jax.analysis import plotting
 
 Seeds = Sequence[tuple[np.ndarray, np.ndarray]]
 Tests = Mapping[str, Mapping[str, Seeds]]
@@ -22,65 +22,11 @@ MAX_TRAINED = 4  # different trainings that one picture can hold
 _STYLES = (
     (plotting.BLUE, "-"), (plotting.VERMILION, "--"), (plotting.GREEN, "-."), (plotting.PURPLE, ":"),
 )  # fmt: skip
-_NUM_BARS = 20
 _NUM_COLUMNS = 3  # of panels
 _FEWEST = 10  # questions that a share is drawn of
 
 
-def draw_distributions(tests: Tests, *, trainings: Sequence[str], title: str, gamma: float) -> bytes:
-    """Histograms of P(IK) on known and unknown questions of all seeds: a row per test, a column per training."""
-    with plotting.default_style():
-        height = 1.5 + 1.75 * len(tests)
-        figure = plotting.figure(width=max(3.4 * len(trainings) + 0.4, 5.5), height=height)
-        figure.suptitle(_fold(title, 22 * (len(trainings) + 1)), fontsize=13)
-        grid = figure.subplots(len(tests), len(trainings), squeeze=False, sharex=True)
-        for axes_of, (test, by_training) in zip(grid, tests.items(), strict=True):
-            for axes, training in zip(axes_of, trainings, strict=True):
-                _draw_histograms(axes, by_training.get(training), gamma)
-            axes_of[0].set_ylabel(_fold(test, 22) + "\nper cent", fontsize=10)
-        for axes, training in zip(grid[0], trainings, strict=True):
-            axes.set_title(f"{_fold(training, 34)}\n{axes.get_title(loc='left')}", fontsize=10, loc="left")
-        for axes in grid[-1]:
-            axes.set_xlabel("P(IK)")
-        figure.legend(
-            handles=_legend_of_known(gamma), loc="outside lower center", ncols=3, frameon=False, fontsize=10
-        )
-        return plotting.to_png(figure)
-
-
-def _draw_histograms(axes: plotting.Axes, seeds: Seeds | None, gamma: float) -> None:
-    axes.set_xlim(0, 1)
-    if seeds is None:
-        text = "not run, or\nin distribution"
-        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=plotting.GREY)
-        axes.set_yticks([])
-        return
-    p_ik, known = _pooled(seeds)
-    bins = np.linspace(0, 1, _NUM_BARS + 1)
-    # Forms differ as well as colours: the two overlap.
-    for kind, style in (
-        (known, dict(color=plotting.GREEN, alpha=0.45)),
-        (~known, dict(color=plotting.VERMILION, histtype="step", linewidth=1.8)),
-    ):
-        if count := kind.sum():
-            axes.hist(p_ik[kind], bins, weights=np.full(count, 100 / count), **style)
-    axes.axvline(gamma, color=plotting.BLACK, linestyle=":", linewidth=1.5)
-    areas = [area for seed in seeds if (area := metrics.auroc(*seed)) is not None]
-    area = f"{100 * statistics.fmean(areas):.1f}" if areas else "undefined"
-    axes.set_title(f"AUROC {area}; {known.sum()} known, {(~known).sum()} not", fontsize=10, loc="left")
-
-
-def _legend_of_known(gamma: float) -> list:
-    from matplotlib import lines, patches
-
-    return [
-        patches.Patch(color=plotting.GREEN, alpha=0.45, label="known"),
-        patches.Patch(fill=False, edgecolor=plotting.VERMILION, linewidth=1.8, label="unknown"),
-        lines.Line2D([], [], color=plotting.BLACK, linestyle=":", linewidth=1.5, label=f"gamma = {gamma:g}"),
-    ]
-
-
-def draw_few_shot(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
+def draw_few_shot(rows: Sequence[Mapping[str, Any]], *, title: str) -> plotting.Picture:
     """Few-shot accuracy per task as bars with intervals.
 
     Args:
@@ -105,10 +51,10 @@ def draw_few_shot(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
         axes.set_ylabel("few-shot answers right, in per cent")
         axes.grid(axis="y", alpha=0.25)
         axes.set_axisbelow(True)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
-def draw_reliability(tests: Tests, *, trainings: Sequence[str], title: str) -> bytes:
+def draw_reliability(tests: Tests, *, trainings: Sequence[str], title: str) -> plotting.Picture:
     """Share known against P(IK) in the bins of the calibration error, with the number of questions in each below."""
     with plotting.default_style():
         num_columns = min(len(tests), _NUM_COLUMNS)
@@ -139,10 +85,10 @@ def draw_reliability(tests: Tests, *, trainings: Sequence[str], title: str) -> b
             counts.tick_params(labelbottom=True)
             shares.grid(alpha=0.25)
         _add_legend(figure, trainings, {"as it should be": (plotting.GREY, "-")})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
-def draw_risk_coverage(tests: Tests, *, trainings: Sequence[str], title: str) -> bytes:
+def draw_risk_coverage(tests: Tests, *, trainings: Sequence[str], title: str) -> plotting.Picture:
     """Share of wrong answers against the share of questions answered, beside no skill and the ideal order."""
     with plotting.default_style():
         num_columns = min(len(tests), _NUM_COLUMNS)
@@ -168,10 +114,10 @@ def draw_risk_coverage(tests: Tests, *, trainings: Sequence[str], title: str) ->
             axes.set_ylabel("risk")
             axes.grid(alpha=0.25)
         _add_legend(figure, trainings, {"no skill": (plotting.GREY, "-"), "ideal": (plotting.BLACK, "-")})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
-def draw_selection(tests: Tests, *, trainings: Sequence[str], title: str, gamma: float) -> bytes:
+def draw_selection(tests: Tests, *, trainings: Sequence[str], title: str, gamma: float) -> plotting.Picture:
     """IK rate and precision as gamma moves, over the questions of all seeds: a row per test."""
     gammas = np.linspace(0, 1, 201)
     with plotting.default_style():
@@ -202,7 +148,7 @@ def draw_selection(tests: Tests, *, trainings: Sequence[str], title: str, gamma:
             f"gamma of the run, {gamma:g}": (plotting.BLACK, ":"),
         }
         _add_legend(figure, trainings, others)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _grid_figure(title: str, num_columns: int, height: float):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.analysis import metrics, paper
 from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.report import numbers, p_ik_questions, stored
@@ -18,7 +19,6 @@ _PAPER_SETTINGS = (
     "p_ik.data", "p_ik.file", "p_ik.num_train", "p_ik.num_samples", "p_ik.temperature", "p_ik.epochs", "p_ik.prompt",
     "self_label.num_shots",
 )  # fmt: skip
-_FIRST_ROLES = ("probe", "subject")  # of several methods, those that pictures are of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,9 +95,7 @@ class Group:
     @property
     def methods(self) -> list[str]:
         """That P(IK) is tested of; what pictures are of comes first."""
-        roles = {pair.method: pair.run.facts(pair.method).role for pair in self.pairs}
-        order = {role: place for place, role in enumerate(_FIRST_ROLES)}
-        return sorted(roles, key=lambda method: order.get(roles[method], len(order)))
+        return methods_lib.p_ik_first({pair.method: pair.run.facts(pair.method) for pair in self.pairs})
 
     @property
     def train_tasks(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from selw2s_jax.analysis import result_figures
 from selw2s_jax.report import p_ik_figures, p_ik_numbers, p_ik_tables, section, stored
 from selw2s_jax.run import manifests
 
@@ -11,7 +12,7 @@ _IN = "in distribution"
 _MAX_ROWS = 36  # of a table that the page shows open
 _CAPTIONS = {
     "p_ik_distributions": "P(IK) on questions whose few-shot answer is right (known) and wrong (unknown), each as a "
-    "share of its kind, with the questions of all seeds. AUROC in per cent, mean over seeds.",
+    "share of its kind, with the questions of all seeds. AUROC is the mean over seeds.",
     "few_shot": "Few-shot answers of the strong model that are right, with 95 % intervals.",
     "p_ik_reliability": "Share of known questions against P(IK), in the 15 bins of the calibration error, with "
     "Wilson's 95 % intervals and the number of questions in each bin below. The questions of all seeds are taken "
@@ -48,7 +49,15 @@ def _section(group: p_ik_numbers.Group, number: int) -> section.Section:
     }
     if tests:
         drawn |= {
-            "p_ik_distributions": p_ik_figures.draw_distributions(tests, gamma=group.gamma, **shared),
+            "p_ik_distributions": result_figures.draw_p_ik(
+                {
+                    f"{test}, {training}": seeds
+                    for test, by_training in tests.items()
+                    for training, seeds in by_training.items()
+                },
+                title=shared["title"],
+                gamma=group.gamma,
+            ),
             "p_ik_reliability": p_ik_figures.draw_reliability(tests, **shared),
             "p_ik_risk_coverage": p_ik_figures.draw_risk_coverage(tests, **shared),
             "p_ik_selection": p_ik_figures.draw_selection(tests, gamma=group.gamma, **shared),
@@ -61,7 +70,7 @@ def _section(group: p_ik_numbers.Group, number: int) -> section.Section:
         f"Does the model know? {group.title}",
         labels,
         p_ik_tables.of_group(group),
-        {f"{kind}-{number}": (png, _CAPTIONS[kind]) for kind, png in drawn.items()},
+        {f"{kind}-{number}": (picture, _CAPTIONS[kind]) for kind, picture in drawn.items()},
         above={f"{kind}-{number}": table for kind, table in _ABOVE.items()},
         notes=[*_missing(group), *left_out],
         max_rows=_MAX_ROWS,

@@ -1,4 +1,4 @@
-"""The picture of what a run could have seen, as PNG bytes. Equal inputs give equal bytes."""
+"""The picture of what a run could have seen."""
 
 import itertools
 import textwrap
@@ -19,7 +19,7 @@ _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # of the axis of gains, in p
 
 def draw_detectable(
     pairs: Mapping[str, tuple[power.Components, list[int]]], *, test: power.Test, title: str
-) -> bytes:
+) -> plotting.Picture:
     """The least gain that is found with `test.power` against the number of test items, a line per number of seeds.
 
     Args:
@@ -58,7 +58,7 @@ def draw_detectable(
         figure.legend(
             handles.values(), handles, loc="outside lower center", ncols=3, frameon=False, handlelength=3
         )
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _draw_panel(axes: plotting.Axes, found: power.Components, listed, styles, test: power.Test) -> None:

@@ -49,13 +49,13 @@ def _section(
     hidden = list(drawn)[_MAX_DRAWN:]
     drawn = {name: drawn[name] for name in list(drawn)[:_MAX_DRAWN]}
     name = f"power-{number}"
-    png = power_figures.draw_detectable(drawn, test=test, title=run.title)
+    picture = power_figures.draw_detectable(drawn, test=test, title=run.title)
     return section.Section(
         title,
         {"task": run.task, "weak": run.weak or "", "strong": run.strong}
         | {key: stored.setting_text(value) for key, value in run.settings.items()},
         [_seen_table(run, pairs, test), _plan_table(run, pairs)],
-        {name: (png, _CAPTION.format(power=100 * test.power))},
+        {name: (picture, _CAPTION.format(power=100 * test.power))},
         is_folded=is_folded,
         above={name: "power"},
         notes=[*_NOTES, *_remarks(pairs, test, hidden)],

@@ -1,4 +1,4 @@
-"""Pictures of written weak labels by entropy, by score and by letter, as PNG bytes. Equal inputs give equal bytes."""
+"""Pictures of written weak labels by entropy, by score and by letter."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _RIGHT, _WRONG = plotting.SKY_BLUE, "#D9D9D9"
 _WIDTH = 0.7  # of a bar
 
 
-def draw_entropies(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
+def draw_entropies(rows: Sequence[Mapping[str, Any]], *, title: str) -> plotting.Picture:
     """Labels that are right by entropy, with intervals, above the questions that have it (Figures 3 and 5).
 
     Args:
@@ -44,7 +44,7 @@ def draw_entropies(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
         counts.set_xticks(places, [_bar_name(row, len(rows)) for row in rows], fontsize=9)
         styles |= {"right": (_RIGHT, "-"), "wrong (answers to the variations)": (_WRONG, "-")}
         plotting.add_legend(figure, styles)
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _bar_name(row: Mapping[str, Any], num_bars: int) -> str:
@@ -113,7 +113,7 @@ def _draw_bars(axes: plotting.Axes, places: np.ndarray, rows: Sequence[Mapping[s
     axes.set_ylim(0, 1.3 * max(tops, default=1.0))
 
 
-def draw_scores(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
+def draw_scores(rows: Sequence[Mapping[str, Any]], *, title: str) -> plotting.Picture:
     """Mean S_prob by weak label and truth (Figures 4 and 6).
 
     Args:
@@ -138,7 +138,7 @@ def draw_scores(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
         axes.set_xlabel("right answer")
         axes.set_ylabel("weak label")
         figure.colorbar(image, ax=axes, label="mean S_prob")
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)
 
 
 def _write_cell(axes: plotting.Axes, column: int, line: int, row: Mapping[str, Any]) -> None:
@@ -147,12 +147,12 @@ def _write_cell(axes: plotting.Axes, column: int, line: int, row: Mapping[str, A
         return
     bounds = row["mean_interval"]
     interval = "" if bounds is None else f"\n{bounds[0]:.2f} to {bounds[1]:.2f}"
-    color = "white" if row["mean"] > 0.55 else "black"
+    color = plotting.ON_DARK if row["mean"] > 0.55 else plotting.ON_LIGHT
     text = f"{row['mean']:.3f}{interval}\nn = {row['n']}"
     axes.text(column, line, text, ha="center", va="center", fontsize=8, color=color)
 
 
-def draw_letters(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
+def draw_letters(rows: Sequence[Mapping[str, Any]], *, title: str) -> plotting.Picture:
     """How often each letter was chosen, with intervals, and how often chance alone would.
 
     Args:
@@ -178,4 +178,4 @@ def draw_letters(rows: Sequence[Mapping[str, Any]], *, title: str) -> bytes:
         grid[0].set_ylabel("answers, per cent")
         styles = {"chosen": (_VARIED, "-"), "if all places were as likely": (plotting.BLACK, "-")}
         plotting.add_legend(figure, styles | {"place of the right choice": (plotting.ORANGE, "-")})
-        return plotting.to_png(figure)
+        return plotting.Picture(figure)

@@ -15,6 +15,7 @@ from selw2s_jax.report import (
     continual_forms,
     evaluations,
     forms,
+    frequency_forms,
     kernel_forms,
     label_forms,
     p_ik_questions,
@@ -31,6 +32,7 @@ LISTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "kernels": kernel_forms.checked,
     "reliability": reliability_forms.checked,
     "continual": continual_forms.checked,
+    "by_frequency": frequency_forms.checked,
 }
 _KEYS = {"member_labels": "members"}  # of results.json, where it is another
 
@@ -79,7 +81,7 @@ def read(
                 (str(one["observation"]), str(one["remedy"])) for one in stored_results.get("warnings", [])
             ],
             **{
-                name: [check(entry) for entry in stored_results.get(_KEYS.get(name, name), [])]
+                name: [check(entry) for entry in _entries(stored_results.get(_KEYS.get(name, name), []))]
                 for name, check in LISTS.items()
             },
         }
@@ -101,6 +103,11 @@ def read(
             f"{manifests.P_IK_ITEMS_FILE}, P(IK) of every question, which the run writes when it ends"
         ]
     return parts | {"p_ik_items": items}, []
+
+
+def _entries(found: Any) -> Any:
+    """A list of results.json, or what stands in it once, as a list."""
+    return [found] if isinstance(found, dict) else found
 
 
 def _of_results(manifest: Mapping[str, Any]) -> str:

@@ -56,6 +56,8 @@ class Run:
         taught_labels: per method that an earlier student teaches, and seed, labels and their rows, as results.json has
             them; see `run.taught_labels`.
         reliability: per seed that has written labels, what `analysis.reliability` says of them, as results.json has it.
+        by_frequency: right answers by how common an entity is, as results.json has them; of a generated world's run
+            one entry, of several runs over seeds one each.
         continual: per method, seed and task of a sequence, right answers to its test, as results.json has them.
         steps: by method and seed, the steps of each training that is finished; of written answers alone, where the
             methods' numbers of rows differ.
@@ -91,6 +93,7 @@ class Run:
     label_changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     taught_labels: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     reliability: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    by_frequency: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     continual: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     steps: dict[str, dict[int, int]] = dataclasses.field(default_factory=dict)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)

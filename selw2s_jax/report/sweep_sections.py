@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from selw2s_jax.analysis import method_looks, result_figures
 from selw2s_jax.method import registry
 from selw2s_jax.report import figures, numbers, section, stored, sweep_numbers, sweep_tables
 
@@ -49,13 +50,13 @@ def _group_section(
     pictures = {}
     if averages:
         title = f"Mean over {', '.join(group.runs)}: {group.title}"
-        png = figures.draw_results(
+        picture = result_figures.draw_results(
             averages,
             title=title,
-            styles=figures.method_styles(group.facts),
+            facts=group.facts,
             chance=sweep_numbers.average_majority_class(group),
         )
-        pictures[f"averages-{number}"] = png, _CAPTIONS["averages"]
+        pictures[f"averages-{number}"] = picture, _CAPTIONS["averages"]
     tables = sweep_tables.of_group(group, rows)
     return section.Section(
         f"By task: {group.title}", _labels(group), tables, pictures, is_folded=bool(group.settings)
@@ -67,14 +68,14 @@ def _line_section(
 ) -> section.Section:
     pictures = {}
     if line.is_numeric:
-        png = figures.draw_axis(
+        picture = figures.draw_axis(
             {task: _points(line, task) for task in line.tasks},
             title=line.title,
             key=line.key,
             values=[stored.setting_text(value) for value in line.values],
-            styles=figures.method_styles(line.facts),
+            styles=method_looks.styles(line.facts),
         )
-        pictures[f"axis-{number}"] = png, _CAPTIONS["axis"]
+        pictures[f"axis-{number}"] = picture, _CAPTIONS["axis"]
     table = sweep_tables.line_table(line, rows_of)
     labels = {"axis": line.key} | _labels(line.groups[0], but=line.key)
     return section.Section(f"Along {line.key}: {line.title}", labels, [table], pictures)
@@ -104,12 +105,12 @@ def _pair_sections(runs: Sequence[stored.Run]) -> list[section.Section]:
             by_method: dict[str, dict[tuple[str, str], float | None]] = {}
             for row in rows:
                 by_method.setdefault(row["method"], {})[row["weak"], row["strong"]] = row[name]
-            png = figures.draw_transfer(
+            picture = figures.draw_transfer(
                 by_method,
                 title=f"{title}: " + ("PGR" if name == "pgr" else "accuracy in per cent"),
                 is_pgr=name == "pgr",
             )
-            pictures[f"transfer-{name}-{number}"] = png, _CAPTIONS[name]
+            pictures[f"transfer-{name}-{number}"] = picture, _CAPTIONS[name]
         first = of_set[0]
         settings = {key: stored.setting_text(value) for key, value in first.settings.items()}
         labels = {"task": first.task, **settings}

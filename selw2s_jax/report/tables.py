@@ -36,8 +36,8 @@ def of_run(run: stored.Run) -> list[formats.Table]:
     """Every table of a run that has rows."""
     tables = [p_ik_table(run)]
     if run.predictions:
-        of_students = main_table(run), auroc_table(run), comparison_table(run), inheritance_table(run)
-        tables = [*of_students, label_table(run), *tables, seed_table(run)]
+        compared = auroc_table(run), comparison_table(run), mcnemar_table(run), inheritance_table(run)
+        tables = [main_table(run), *compared, label_table(run), *tables, seed_table(run)]
     return [table for table in tables if table.rows]
 
 
@@ -72,7 +72,7 @@ def main_table(run: stored.Run) -> formats.Table:
         Column(
             "difference_interval",
             "difference 95 % interval",
-            f"of the column before, {_BOOTSTRAP}",
+            f"of the difference to {base}, {_BOOTSTRAP}",
             "points interval",
         ),
         _N,
@@ -112,7 +112,7 @@ def auroc_table(run: stored.Run) -> formats.Table:
             "ratio",
             "auroc_pgr_interval",
         ),
-        Column("pgr", "PGR", "on accuracy, as above", "ratio"),
+        Column("pgr", "PGR", "performance gap recovered on accuracy, beside it", "ratio"),
         _SEEDS,
     ]
     notes = [
@@ -130,11 +130,6 @@ def comparison_table(run: stored.Run) -> formats.Table:
         Column("difference_interval", "95 % interval", f"of the difference, {_BOOTSTRAP}", "points interval"),
         Column("p_value", "p", "two-sided, of the same draws, for a difference of zero", "p"),
         Column("num_seeds", "seeds", "number of seeds that both are finished for", "count"),
-        Column(
-            "mcnemar",
-            "McNemar's exact test of each seed",
-            "items that the first alone / the second alone gets right, and the p-value of equal chances",
-        ),
     ]
     notes = [
         "The p-values are not corrected for their number. With three seeds the intervals are a little too narrow where "
@@ -149,6 +144,20 @@ def comparison_table(run: stored.Run) -> formats.Table:
             is_registered = registration_sections.are_registered(run, row["first"], row["second"])
             row["decided"] = "before" if is_registered else "after"
     return formats.Table("comparisons", "Paired comparisons of methods", columns, rows, notes)
+
+
+def mcnemar_table(run: stored.Run) -> formats.Table:
+    columns = [
+        Column("first", "method", "the first of two methods"),
+        Column("second", "compared with", f"the second: {numbers.BASELINE} or a control"),
+        _SEED,
+        Column("only_first", "first alone", "test items that the first alone gets right", "count"),
+        Column("only_second", "second alone", "test items that the second alone gets right", "count"),
+        Column("p_value", "p (McNemar)", "McNemar's exact test: that of equal chances of either", "p"),
+    ]
+    notes = ["Each seed by itself: it knows nothing of the spread between seeds, as the intervals above do."]
+    title = "McNemar's exact test of each seed"
+    return formats.Table("mcnemar", title, columns, numbers.mcnemar_rows(run), notes)
 
 
 def inheritance_table(run: stored.Run) -> formats.Table:

@@ -124,7 +124,7 @@ class Collector:
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
         report = {
             "records": records,
-            "summary": results.summarize(records, with_paper=inputs.is_papers_data),
+            "summary": self._summarize(records),
             "majority_class_accuracy": majority,
             "diagnostics": selection,
             "disagreement": differing,
@@ -141,6 +141,25 @@ class Collector:
         if config.data.source == world.NAME and config.task in toy_world.PROPERTIES:
             report["by_frequency"] = self._by_frequency()
         return report
+
+    def _summarize(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        rows = results.summarize(records, with_paper=self._inputs.is_papers_data)
+        seeds = sorted(self._config.seeds)
+        correct = {
+            name: np.stack([self._is_correct(seed, name) for seed in seeds])
+            for name in self._experiment.classifiers()
+        }
+        weak = correct.get("weak")
+        if self._experiment.members:
+            weak = np.stack([self._members_correct(seed).mean(axis=0) for seed in seeds])
+        return results.with_pgr_intervals(rows, correct, weak)
+
+    def _members_correct(self, seed: int) -> np.ndarray:
+        """Whether each of several weak models is right, `[M, N]` bool over the test split."""
+        test = self._inputs.by_seed[seed].test
+        stages = [self._experiment.member_evaluation(seed, number) for number in self._experiment.members]
+        probs = np.stack([self._table(stage, predict.FILE, "prob_1", test) for stage in stages])
+        return (probs > 0.5) == test.labels.astype(bool)
 
     def _table(self, stage: stage_lib.Stage, file: str, column: str, split: splits.Split) -> np.ndarray:
         if (stage.key, file) not in self._tables:  # several numbers are of the same predictions
@@ -282,9 +301,9 @@ class Collector:
         half, test = data.student_half, data.test
         labels = experiment.weak_each(seed).read(half, self._store)[..., 1]
         together = int(self._is_correct(seed, "weak").sum())
+        right = self._members_correct(seed).sum(axis=1)
         entries = []
         for number, described in enumerate(members.describe(labels, half.labels)):
-            prob_1 = self._table(experiment.member_evaluation(seed, number), predict.FILE, "prob_1", test)
             learnt = experiment.weak(seed, number).task.split
             entries.append(
                 {
@@ -296,7 +315,7 @@ class Collector:
                     "n": len(half),
                     **described,
                     "test_n": len(test),
-                    "test_correct": int(((prob_1 > 0.5) == test.labels.astype(bool)).sum()),
+                    "test_correct": int(right[number]),
                     "together_correct": together,
                 }
             )

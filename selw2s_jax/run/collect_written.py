@@ -123,7 +123,7 @@ class Collector:
             )
         return {
             "records": records,
-            "summary": results.summarize(records, with_paper=inputs.is_papers_data),
+            "summary": self._summarize(records),
             "majority_class_accuracy": None,
             "reliability": [{"seed": seed, **self._reliability(seed)} for seed in config.seeds],
             "rows": [
@@ -135,6 +135,14 @@ class Collector:
             "notes": [*inputs.notes, *self._notes()],
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
+
+    def _summarize(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        rows = results.summarize(records, with_paper=self._inputs.is_papers_data)
+        correct = {
+            name: np.stack([self._is_correct(seed, name) for seed in sorted(self._config.seeds)])
+            for name in self._experiment.classifiers()
+        }
+        return results.with_pgr_intervals(rows, correct, correct["weak"])
 
     def write_p_ik_items(self, folder: epath.Path) -> None:
         """There are none: models that write have no P(IK) head."""

@@ -5,12 +5,13 @@ import math
 from typing import Any
 
 import ml_collections
+import numpy as np
 from etils import epath
 
-from selw2s_jax.analysis import methods, results
+from selw2s_jax.analysis import methods, plotting, result_figures, results
 from selw2s_jax.data import item_predictions
-from selw2s_jax.run import collect, figures, manifests
-from selw2s_jax.runtime import artifacts, distributed
+from selw2s_jax.run import collect, manifests
+from selw2s_jax.runtime import artifacts, distributed, storage
 
 
 def finite(value: Any) -> Any:
@@ -75,43 +76,49 @@ def _draw(
     config: ml_collections.ConfigDict,
     folder: epath.Path,
 ) -> list[epath.Path]:
-    """Pictures of the results, beside results.json."""
-    pictures = [folder / "results.png"]
-    figures.draw_summary(
-        pictures[0],
-        title=f"{_title(report, config)}, {len(config.seeds)} seed(s)",
-        rows=report["summary"],
-        p_ik_panels=_p_ik_panels(report, collector),
-        gamma=config.p_ik.gamma,
-    )
+    """Pictures of the results, beside results.json: those of the report, as PNG."""
+    weak, strong = manifests.weak_name(report["manifest"]), report["manifest"]["models"]["strong"]["name"]
+    drawn = {}
+    if rows := [with_intervals(row) for row in report["summary"]]:
+        drawn["results"] = result_figures.draw_results(
+            rows,
+            title=f"{config.task}: {weak} teaches {strong}",
+            facts={row["method"]: methods.facts(row["method"], config.supervision) for row in rows},
+            chance=report["majority_class_accuracy"],
+        )
+    if report["p_ik"]:
+        about = strong if weak is None else f"{strong} beside what {weak} teaches"
+        drawn["p_ik"] = _draw_p_ik(report["p_ik"], collector, about, config.p_ik.gamma)
     if "by_frequency" in report:
-        pictures.append(folder / "by_frequency.png")
         counts = report["by_frequency"]
-        shown = methods.compared(counts["correct"])
-        figures.draw_accuracy_by_frequency(
-            pictures[1],
+        drawn["by_frequency"] = result_figures.draw_by_frequency(
             title=f"{config.task}: accuracy by frequency of the entity in the text",
             groups=results.FREQUENCY_GROUPS,
-            series={name: (counts["correct"][name], counts["n"]) for name in shown},
+            correct={name: counts["correct"][name] for name in methods.compared(counts["correct"])},
+            totals=counts["n"],
+            facts={name: methods.facts(name) for name in counts["correct"]},
         )
-    return pictures
+    for name, picture in drawn.items():
+        storage.write_bytes(folder / f"{name}.png", picture.png)
+    return [folder / f"{name}.png" for name in drawn]
 
 
-def _title(report: dict[str, Any], config: ml_collections.ConfigDict) -> str:
-    weak, strong = manifests.weak_name(report["manifest"]), report["manifest"]["models"]["strong"]["name"]
-    if weak is not None:
-        return f"{config.task}: {weak} teaches {strong}"
-    return f"P(IK) of {strong}: trained on {config.p_ik.task}, tested on {config.task}"
+def with_intervals(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the summary with its intervals as pairs, None where one is not finite."""
+    pairs = {key: (row[f"{key}_low"], row[f"{key}_high"]) for key in ("accuracy", "pgr")}
+    return row | {f"{key}_interval": None if None in pair else pair for key, pair in pairs.items()}
 
 
-def _p_ik_panels(report: dict[str, Any], collector: collect.Collector) -> list[dict[str, Any]]:
-    """P(IK) on known and unknown questions, of the first method and seed that have it tested."""
-    panels = {}
-    for entry in report["p_ik"]:
-        items = collector.p_ik_items(entry["seed"], entry["method"], entry["distribution"])
-        distribution = results.DISTRIBUTIONS[entry["distribution"]]
-        title = f"P(IK) of {entry['method']}, seed {entry['seed']}, {entry['test_task']} ({distribution})"
-        panel = {"title": title, "known": items.p_ik[items.known], "unknown": items.p_ik[~items.known]}
-        panel |= {key: entry[key] for key in ("auroc", "auroc_low", "auroc_high")}
-        panels.setdefault(entry["distribution"], panel)
-    return list(panels.values())
+def _draw_p_ik(
+    entries: list[dict[str, Any]], collector: collect.Collector, about: str, gamma: float
+) -> plotting.Picture:
+    """P(IK) and what is known, of all seeds, by test, of the method that pictures are of."""
+    listed = methods.p_ik_first({entry["method"]: methods.facts(entry["method"]) for entry in entries})
+    panels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for entry in entries:
+        if entry["method"] == listed[0]:
+            items = collector.p_ik_items(entry["seed"], listed[0], entry["distribution"])
+            name = result_figures.p_ik_panel(items.test_task, items.train_task)
+            panels.setdefault(name, []).append((items.p_ik, items.known))
+    of_method = f", of {listed[0]}" if len(listed) > 1 else ""
+    return result_figures.draw_p_ik(panels, title=f"P(IK) of {about}{of_method}", gamma=gamma)

@@ -5,6 +5,7 @@ import datetime
 import functools
 import json
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -20,7 +21,17 @@ from selw2s_jax.analysis import methods
 from selw2s_jax.data import item_predictions, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins, unread
-from selw2s_jax.run import collect, describe, forms, outcome, preview, registrations, schedule, sweep
+from selw2s_jax.run import (
+    collect,
+    describe,
+    forms,
+    outcome,
+    plan_text,
+    preview,
+    registrations,
+    schedule,
+    sweep,
+)
 from selw2s_jax.run import manifests as manifests_lib
 from selw2s_jax.run import prefetch as prefetch_lib
 from selw2s_jax.runtime import (
@@ -66,9 +77,8 @@ def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] =
     stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
     missing = _find_missing(stages, store)
     devices = _check_devices(plans, _workbenches(config.mesh.num_groups, store, workdir))
-    _print_plan(
-        plans, stages, missing, [stage for stage in _share_of(plans, shard) if stage.key in missing], workdir
-    )
+    todo = [stage for stage in _share_of(plans, shard) if stage.key in missing]
+    _print_plan(plans, stages, missing, todo, workdir, is_whole=True)
     print(f"on {', '.join(devices)}\n")
     shown = [one for plan in plans for one in forms.get(plan.cell.config).preview(plan.experiment)]
     print(preview.to_text(shown))
@@ -199,6 +209,8 @@ def run(
         store.check_held()
         reports = {plan.cell.name: _finish(plan, store) for plan in plans}
         print(f"{time.monotonic() - began:.0f} s", flush=True)
+        if any(reports.values()):  # else all is left to other shards
+            print(f"report: python -m selw2s_jax.report --workdir={shlex.quote(str(workdir))}", flush=True)
         distributed.barrier("the reports are written")
     return reports[""] if list(reports) == [""] else reports
 
@@ -379,21 +391,22 @@ def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict,
         )
 
 
-def _print_plan(plans: list[_Plan], stages, missing: set[str], todo, workdir: epath.Path) -> None:
+def _print_plan(
+    plans: list[_Plan], stages, missing: set[str], todo, workdir: epath.Path, *, is_whole: bool = False
+) -> None:
     for note in dict.fromkeys(note for plan in plans for note in plan.experiment.inputs.notes):
         print(f"note: {note}")
-    ours = {stage.key for stage in todo}
     runs = f" of {len(plans)} runs" if len(plans) > 1 else ""
-    print(f"{len(stages)} stages{runs} in {workdir}, {len(ours)} to run:")
-    width = max(len(stage.label) for stage in stages)
-    cells, last = _cell_names(plans), ""
-    for stage in stages:
-        if cells[stage.key] != last:
-            last = cells[stage.key]
-            print(f"  {last}")
-        others = "others" if stage.key in missing else "done  "
-        state = "to run" if stage.key in ours else others
-        print(f"  {state}  {stage.label.ljust(width)}  {stage.key}  {stage.detail}")
+    each = "" if is_whole else " (--dry_run lists each)"
+    print(f"{len(stages)} stages{runs} in {workdir}, {len(todo)} to run{each}:")
+    state = plan_text.states(stages, missing, {stage.key for stage in todo})
+    print(
+        "\n".join(
+            plan_text.whole(stages, state, _cell_names(plans))
+            if is_whole
+            else plan_text.folded(stages, state)
+        )
+    )
 
 
 def _cell_names(plans: list[_Plan]) -> dict[str, str]:

@@ -54,7 +54,7 @@ def test_the_notebooks_run_one_after_the_other(
     begun, tmp_path, tmp_path_factory, monkeypatch, registrations, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plotting, "to_png", lambda drawn: b"\x89PNG")
+    monkeypatch.setattr(plotting.Picture, "_save", lambda self, form, **_: b"\x89PNG")
     if begun:  # by a run of the same questions and models: all but finetune is there
         shutil.copytree(small_run.workdir(tmp_path_factory.getbasetemp()), "runs/notebooks")
     first, own = (paths.REPO / "examples" / f"{name}.ipynb" for name in ("first_steps", "own_method"))

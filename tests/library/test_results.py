@@ -27,7 +27,7 @@ def results(finished) -> selw2s_jax.Results:
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    monkeypatch.setattr(plotting, "to_png", lambda drawn: b"\x89PNG")
+    monkeypatch.setattr(plotting.Picture, "_save", lambda self, form, **_: b"\x89PNG")
 
 
 def test_a_run_is_found_again(finished, results, no_pictures, capsys):

@@ -120,8 +120,8 @@ def test_the_picture_is_drawn_with_and_without_controls(run):
     alone = {name: run.predictions[name] for name in ("weak", "finetune", "posterior")}
     for one in (run, dataclasses.replace(run, predictions=alone, label_changes=[])):
         (section,) = audit_sections.sections([one])
-        ((png, _),) = section.pictures.values()
-        assert png.startswith(b"\x89PNG")
+        ((picture, _),) = section.pictures.values()
+        assert picture.svg.startswith(b"<?xml")
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_without_predictions_of_the_weak_model_there_is_the_truth_alone(run):
 
 def test_the_page_has_a_section_and_an_oracle_is_called_one(run, no_pictures):
     files = document.files([run])
-    assert files["training_curves-1.png"] and "stops.csv" in files and "curves.md" in files
+    assert files["training_curves-1.svg"] and "stops.csv" in files and "curves.md" in files
     text = " ".join(report_runs.Page(files["report.html"]).text)
     assert "Over training" in text and "oracle's step" in text
     rows = {row["method"]: row for row in report_runs.read_csv(files["stops.csv"])}

@@ -1,6 +1,6 @@
 """Reports of a run: numbers worked out by hand, text of anyone escaped, equal bytes, one whole page."""
 
-import base64
+import collections
 import dataclasses
 import json
 
@@ -9,10 +9,11 @@ import pytest
 from etils import epath
 from support import commands, report_runs, small_run
 
-from selw2s_jax.analysis import formats, methods
+from selw2s_jax.analysis import formats, method_looks, methods
 from selw2s_jax.method import registry
 from selw2s_jax.report import __main__ as report_command
-from selw2s_jax.report import document, figures, numbers, stored, tables
+from selw2s_jax.report import document, figures, front, numbers, provenance, stored, tables
+from selw2s_jax.run import outcome
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,12 @@ def test_comparisons_have_mcnemars_test_of_each_seed(run):
         ("selective", "finetune"), ("random_selection", "finetune"), ("selective", "random_selection"),
     ]  # fmt: skip
     # Of the first k items, more are right only for one of two: k1 - k2 items.
-    assert rows["selective", "finetune"]["mcnemar"] == "seed 0: 2/0, p = 0.500; seed 1: 1/0, p = 1.000"
+    tests = numbers.mcnemar_rows(run)
+    found = [
+        tuple(row.values()) for row in tests if (row["first"], row["second"]) == ("selective", "finetune")
+    ]
+    assert found == [("selective", "finetune", 0, 2, 0, 0.5), ("selective", "finetune", 1, 1, 0, 1.0)]
+    assert len(tests) == 2 * len(rows)
     assert rows["random_selection", "finetune"]["difference"] == pytest.approx(0)
 
 
@@ -87,22 +93,62 @@ def test_label_quality_on_ik_rows_is_over_the_rows_of_all_seeds(tmp_path):
 def test_page_is_whole_and_needs_nothing_else(run, files):
     page = report_runs.Page(files["report.html"])
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
-    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    inlined = [base64.b64decode(attrs["src"].removeprefix("data:image/png;base64,")) for attrs in pictures]
+    assert "img" not in {tag for tag, _ in page.tags}
     kinds = (
         "results", "labels", "training", "gain_parts", "p_ik_distributions", "few_shot", "p_ik_reliability",
         "p_ik_risk_coverage", "p_ik_selection", "misfit", "known_errors", "power",
     )  # fmt: skip
-    assert inlined == [files[f"{kind}-1.png"] for kind in kinds]
-    assert all(attrs["alt"] for attrs in pictures)
+    regions = [attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "region"]
+    shown = [one.removeprefix("Picture: ") for one in regions if one.startswith("Picture: ")]
+    assert shown == [f"{kind}-1" for kind in kinds] and {f"{name}.pdf" for name in shown} <= files.keys()
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert b"http" not in files["report.html"].replace(b"http-equiv", b"")
     text = " ".join(page.text)
     assert "selective less random_selection: +15.0 points" in text
-    assert text.index("Gains, in short") < text.index("Warnings") < text.index("Main results")
-    assert text.index("Main results") < text.index("Settings and manifest")
+    body = text[text.index("Settings and manifest") + 1 :]  # behind the contents
+    parts = ("Gains, in short", "Main results", "Warnings", "AUROC, and PGR on it", "Settings and manifest")
+    assert sorted(parts, key=body.index) == list(parts)
     for table in tables.of_run(run):
-        assert all(column.meaning in text for column in table.columns)
+        assert all(page.text.count(column.meaning) == 1 for column in table.columns)  # each once
+
+
+def test_page_can_be_walked_by_keys_and_readers_of_screens(files, tmp_path):
+    """Each table has a caption and scopes, each part a link, each frame that scrolls a name and the focus."""
+    page = report_runs.Page(files["report.html"])
+    identities = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(identities) == len(set(identities))
+    links = {attrs["href"] for _, attrs in page.tags if "href" in attrs}
+    assert links <= {f"#{identity}" for identity in identities}
+    parts = [attrs["id"] for tag, attrs in page.tags if tag in ("h2", "details") and "id" in attrs]
+    assert len(parts) > 12 and {f"#{part}" for part in parts} - {"#contents-title"} <= links
+    counts = collections.Counter(tag for tag, _ in page.tags)
+    assert counts["table"] == counts["caption"] and counts["h1"] == counts["main"] == counts["nav"] == 1
+    assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
+    frames = [attrs for _, attrs in page.tags if attrs.get("class") == "scroll"]
+    assert len(frames) == counts["table"] + counts["svg"]
+    assert all(one["tabindex"] == "0" and one["role"] == "region" and one["aria-label"] for one in frames)
+    assert all(attrs["aria-label"] for tag, attrs in page.tags if tag == "svg")
+
+
+def test_page_says_what_was_run_when_by_which_command(run):
+    manifest = run.manifest | {
+        "date": "2026-01-02 03:04 UTC",
+        "command": "python -m selw2s_jax.main --config=<x>",
+        "version": "0.1.0",
+    }
+    (facts,) = front.facts([dataclasses.replace(run, manifest=manifest)])
+    text = " ".join(report_runs.Page(facts.encode()).text)
+    assert "2026-01-02 03:04 UTC" in text and "--config=<x>" in text and "selw2s_jax 0.1.0" in text
+    (earlier,) = front.facts([run])
+    assert "<dt>command</dt>" not in earlier and "<dt>seeds</dt><dd>0, 1</dd>" in earlier
+
+
+def test_what_a_manifest_repeats_is_listed_once():
+    shots = [["a question of some length", "an answer"]] * 6
+    students = [{"method": name, "shots": shots, "few_shot": {"shots": shots}} for name in ("a", "b")]
+    text = provenance.listed({"seeds": [0, 1], "students": students})
+    assert text.count("a question of some length") == 6 and text.count("<as students[0].shots>") == 2
+    assert text.splitlines()[0] == "seeds: [0, 1]"
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +188,7 @@ def test_latex_is_a_booktabs_table_with_minus_signs(files):
     rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
     assert latex.index(r"\toprule") < latex.index(r"\midrule") < latex.index(r"\bottomrule")
     assert len(rows) == 1 + 3 and len({line.count(" & ") for line in rows}) == 1
-    assert "{lrrrrl}" not in latex and r"\begin{tabular}{llrrrrl}" in latex
+    assert r"\begin{tabular}{llrrrr}" in latex
     row = {"x": -0.25, "y": (-0.5, 0.25), "z": "-1"}
     columns = [formats.Column("x", "x", "", "points"), formats.Column("y", "y", "", "ratio interval")]
     columns.append(formats.Column("z", "z", ""))
@@ -177,14 +223,21 @@ def test_pictures_without_anything_to_draw_are_left_out():
     assert figures.draw_labels({}, title="t", styles={}) is None
 
 
+def test_losses_of_heads_that_a_method_has_not_are_not_drawn():
+    logs = {"p_ik_only": {0: [{"step": n, "train/loss_task": 0.0, "train/loss_ik": 1.0} for n in range(3)]}}
+    drawn = figures.draw_training(logs, title="t", styles={"p_ik_only": ("#000000", "-")})
+    task, ik = drawn._figure.axes
+    assert not task.lines and len(ik.lines) == 2
+
+
 def test_many_methods_each_have_a_look_of_their_own():
     named = {name: methods.facts(name) for name in ("weak", "ceiling", "self_training", "random_selection")}
     own = {f"own_{role}": methods.Facts(role=role) for role in registry.ROLES}
     shown = named | {f"method_{number}": methods.Facts() for number in range(8)} | own
-    styles = figures.method_styles(shown)
+    styles = method_looks.styles(shown)
     assert list(styles) == list(shown) and len(set(styles.values())) == len(shown)
     # A method keeps its look whatever stands beside it.
-    assert {name: figures.method_styles({name: facts})[name] for name, facts in named.items()} == {
+    assert {name: method_looks.styles({name: facts})[name] for name, facts in named.items()} == {
         name: styles[name] for name in named
     }
 
@@ -197,7 +250,10 @@ def test_command_writes_the_report_and_refuses_what_is_no_run(tmp_path):
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert f"{workdir}/report/report.html" in done.stdout and "2 outcomes are missing" in done.stdout
     expected = document.files([stored.read_run(epath.Path(workdir))])
-    assert {path.name: path.read_bytes() for path in (workdir / "report").iterdir()} == expected
+    made = {path.name: path.read_bytes() for path in (workdir / "report").iterdir()}
+    is_drawn = {name: made.pop(name).startswith(b"%PDF") for name in list(made) if name.endswith(".pdf")}
+    assert is_drawn and all(is_drawn.values())
+    assert made == {name: content for name, content in expected.items() if name not in is_drawn}
 
     unfinished = report_runs.write_run(
         tmp_path / "unfinished", unfinished=tuple(report_runs.RIGHT), with_results=False
@@ -222,3 +278,15 @@ def test_report_of_a_real_run(tmp_path_factory):
     assert run.methods == {name: methods.facts(name) for name in rows} != {}
     assert run.manifest["methods"] == methods.to_json(rows)
     report_runs.Page(document.files([run])["report.html"])
+
+
+def test_a_run_and_its_report_draw_the_same(tmp_path_factory):
+    """One function draws both; here it gets the same of a run that ends and of one that is read."""
+    run = stored.read_run(small_run.workdir(tmp_path_factory.getbasetemp()))
+    results = json.loads((run.workdir / "results.json").read_text())
+    names = ("method", "accuracy", "accuracy_interval", "pgr", "pgr_interval")
+    at_the_end = [outcome.with_intervals(row) for row in results["summary"]]
+    assert [[row[name] for name in names] for row in at_the_end] == [
+        [row[name] for name in names] for row in numbers.main_results(run)
+    ]
+    assert results["majority_class_accuracy"] == numbers.majority_class_accuracy(run)

@@ -80,7 +80,7 @@ def test_one_pair_is_numbers_alone(tmp_path):
 @pytest.mark.slow
 def test_picture_of_pairs(sweep):
     (section,) = kernel_sections.sections(sweep)
-    assert section.pictures["kernels-1"][0].startswith(b"\x89PNG")
+    assert section.pictures["kernels-1"][0].svg.startswith(b"<?xml")
 
 
 @pytest.mark.parametrize(

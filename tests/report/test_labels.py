@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import report_runs
 
-from selw2s_jax.analysis import disagreement, metrics
+from selw2s_jax.analysis import disagreement, metrics, plotting
 from selw2s_jax.errors import UserError
 from selw2s_jax.report import (
     calibration_figures,
@@ -94,8 +94,16 @@ def test_labels_are_compared_by_method(run):
 @pytest.fixture
 def nothing_drawn(monkeypatch):
     """Sections without their pictures, which take longest."""
-    monkeypatch.setattr(disagreement_figures, "draw_labels_by_p_ik", lambda *_, **__: b"1")
-    monkeypatch.setattr(calibration_figures, "draw_calibration", lambda *_, **__: b"2")
+    monkeypatch.setattr(
+        disagreement_figures,
+        "draw_labels_by_p_ik",
+        lambda *_, **__: plotting.Picture(plotting.figure(width=1, height=1)),
+    )
+    monkeypatch.setattr(
+        calibration_figures,
+        "draw_calibration",
+        lambda *_, **__: plotting.Picture(plotting.figure(width=1, height=1)),
+    )
 
 
 @pytest.mark.usefixtures("no_pictures", "nothing_drawn")
@@ -104,7 +112,7 @@ def test_page_has_both_sections_with_pictures_and_files(run):
     text = " ".join(report_runs.Page(made["report.html"]).text)
     assert "Where weak and self label differ" in text and "Calibration of both labels" in text
     assert "no room" not in text
-    assert (made["labels_by_p_ik-1.png"], made["calibration-1.png"]) == (b"1", b"2")
+    assert {"labels_by_p_ik-1.svg", "calibration-1.svg"} <= set(made)
     row, _ = report_runs.read_csv(made["disagreement.csv"])
     assert float(row["auroc_low"]) < float(row["auroc"]) < float(row["auroc_high"])
     scores = report_runs.read_csv(made["calibration.csv"])
@@ -164,13 +172,13 @@ def test_pictures_of_any_number_of_p_ik_and_of_empty_parts(run):
     one = disagreement_numbers.pooled_bins([report_runs.disagreement_entry(num_rows=3)], "all")
     parts = {"$x" * 30: {"all": one, "disagreeing": []}, "b": {"all": one[:1], "disagreeing": one[:1]}}
     made = disagreement_figures.draw_labels_by_p_ik(parts, title="t" * 200, gamma=0.8)
-    assert made.startswith(b"\x89PNG")
+    assert made.svg.startswith(b"<?xml")
     many = [report_runs.disagreement_entry(p_ik_of=f"method {n}", method=f"method {n}") for n in range(5)]
     (section,) = disagreement_sections.sections([dataclasses.replace(run, disagreement=many)])
-    assert section.pictures["labels_by_p_ik-1"][0].startswith(b"\x89PNG")
+    assert section.pictures["labels_by_p_ik-1"][0].svg.startswith(b"<?xml")
     for entries in (run.calibration, [report_runs.calibration_entry(with_weak=False)]):
         (of_calibration,) = calibration_sections.sections([dataclasses.replace(run, calibration=entries)])
-        assert of_calibration.pictures["calibration-1"][0].startswith(b"\x89PNG")
+        assert of_calibration.pictures["calibration-1"][0].svg.startswith(b"<?xml")
     assert section.notes[-1] == "The picture has no room for P(IK) of method 4; the tables have it."
 
 

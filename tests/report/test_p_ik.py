@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import report_runs
 
-from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import metrics, result_figures
 from selw2s_jax.analysis import p_ik as p_ik_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.report import (
@@ -194,9 +194,9 @@ def test_a_report_of_p_ik_alone_says_nothing_of_students(files):
     assert "PGR" not in text and "None teaches" not in text and "weak model" not in text
     assert "P(IK) of qwen-14b: trained on arc, tested on sciq" in text
     assert {name for name in files if name.endswith(".csv")} >= {"p_ik.csv", "few_shot.csv"}
-    assert "main.csv" not in files and "results-1.png" not in files
+    assert "main.csv" not in files and "results-1.svg" not in files
     pictures = ["p_ik_distributions", "few_shot", "p_ik_reliability", "p_ik_risk_coverage", "p_ik_selection"]
-    assert all(f"{kind}-1.png" in files for kind in pictures)
+    assert all(f"{kind}-1.{form}" in files for kind in pictures for form in ("svg", "pdf"))
     anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     assert {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"} <= anchors
 
@@ -230,10 +230,10 @@ def test_runs_without_questions_have_tables_and_say_what_is_missing(tmp_path):
         (row["train_task"], row["test_task"]): row for row in report_runs.read_csv(made["p_ik_tests.csv"])
     }
     assert rows["arc", "sciq"]["risk"] == "" != rows["arc", "sciq"]["auroc"]
-    assert "p_ik_distributions-1.png" in made
+    assert "p_ik_distributions-1.svg" in made
     alone = document.files([run])
-    assert "p_ik_distributions-1.png" not in alone and "p_ik_questions.csv" not in alone
-    assert "few_shot-1.png" in alone and "p_ik_auroc.csv" in alone
+    assert "p_ik_distributions-1.svg" not in alone and "p_ik_questions.csv" not in alone
+    assert "few_shot-1.svg" in alone and "p_ik_auroc.csv" in alone
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -406,9 +406,13 @@ def test_pictures_of_any_number_of_tests(num_tests):
     tests["task 0" * 9]["trained on arc"] = [(np.zeros(3, np.float32), np.ones(3, bool))]
     shared = {"title": "$x" * 30, "trainings": ["trained on arc", "in distribution"]}
     made = [
-        p_ik_figures.draw_distributions(tests, gamma=0.8, **shared),
+        result_figures.draw_p_ik(
+            {name: seeds for of_test in tests.values() for name, seeds in of_test.items()},
+            title="$x",
+            gamma=0.8,
+        ),
         p_ik_figures.draw_reliability(tests, **shared),
         p_ik_figures.draw_risk_coverage(tests, **shared),
         p_ik_figures.draw_selection(tests, gamma=0.8, **shared),
     ]
-    assert all(png.startswith(b"\x89PNG") for png in made)
+    assert all(picture.svg.startswith(b"<?xml") for picture in made)

@@ -239,7 +239,7 @@ def test_frequencies_that_are_none_are_refused(change):
 def test_the_page_has_all_of_it_once_and_folds_the_details(run):
     made = document.files([run])
     text = " ".join(report_runs.Page(made["report.html"]).text)
-    assert {"misfit-1.png", "known_errors-1.png"} <= set(made)
+    assert {"misfit-1.svg", "known_errors-1.pdf"} <= set(made)
     for name in ("auroc", "misfit", "misfit_seeds", "known_errors", "blind_spots", "selection_frequency"):
         assert report_runs.read_csv(made[f"{name}.csv"])
     assert "errors where the ceiling knows and the weak model does not" in text.lower()
@@ -267,7 +267,7 @@ def test_pairs_of_models_have_pictures_of_all(tmp_path):
     made = document.files(runs)
     report_runs.Page(made["report.html"])
     names = ("misfit-pairs-1", "blind_spots-pairs-1", "misfit-1", "misfit-2", "known_errors-2")
-    assert all(made[f"{name}.png"].startswith(b"\x89PNG") for name in names)
+    assert all(made[f"{name}.pdf"].startswith(b"%PDF") for name in names)
     assert [row["size_ratio"] for row in report_runs.read_csv(made["blind_spots_by_pair.csv"])] == [
         "4.0",
         "16.0",

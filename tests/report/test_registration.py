@@ -44,7 +44,8 @@ def test_the_report_opens_with_what_was_registered(tmp_path):
     assert text.index("Registered before the first student was trained") < text.index(
         "A weak model is fine-tuned"
     )
-    assert text.index("Registered comparisons") < text.index("Warnings")
+    body = text[text.index("Settings and manifest") :]  # behind the contents
+    assert body.index("Registered comparisons") < body.index("Warnings")
     assert f"before the first student was trained here (sha256 {run.registration.found.sha256})" in text
     assert "by Holm's correction over the 2 registered comparisons" in text
     rows = report_runs.read_csv(files["registered.csv"])

@@ -201,4 +201,4 @@ def test_pictures_are_drawn_of_any_number_of_bars_and_letters(tmp_path):
     workdir = written_runs.write_run(tmp_path / "run", methods=methods, seeds=(0,), of_seeds=entries)
     (found,) = reliability_sections.sections([stored.read_run(workdir)])
     assert list(found.pictures) == ["reliability_entropies-1", "reliability_scores-1"]
-    assert all(png.startswith(b"\x89PNG") for png, _ in found.pictures.values())
+    assert all(picture.svg.startswith(b"<?xml") for picture, _ in found.pictures.values())

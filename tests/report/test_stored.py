@@ -37,7 +37,7 @@ def test_a_part_of_a_run_says_what_is_missing(tmp_path):
     rows = {row["method"]: row for row in report_runs.read_csv(made["main.csv"])}
     assert set(rows) == {"weak", "finetune", "random_selection"}
     assert rows["finetune"]["pgr"] == "" and float(rows["finetune"]["accuracy"]) == 0.6
-    assert "labels.csv" not in made and "results-1.png" in made
+    assert "labels.csv" not in made and "results-1.svg" in made
 
 
 def test_seeds_that_are_not_finished_for_both_are_not_compared(tmp_path):

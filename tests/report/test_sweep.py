@@ -64,7 +64,7 @@ def test_tasks_stand_beside_each_other_with_the_mean_over_them(two_tasks):
         bounds = [float(row[f"mean over tasks {name}_{end}"]) for end in ("low", "high")]
         assert bounds[0] < float(row[f"mean over tasks {name}"]) < bounds[1]
     assert rows["weak"]["mean over tasks pgr"] == rows["ceiling"]["sciq pgr"] == ""
-    assert "averages-1.png" in two_tasks
+    assert "averages-1.svg" in two_tasks
 
 
 def test_the_papers_numbers_stand_beside_ours_and_are_marked(two_tasks, tmp_path):
@@ -243,8 +243,10 @@ def test_the_page_of_a_sweep_is_whole(tmp_path, two_tasks):
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.tags}
     anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     assert {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"} <= anchors
-    assert len([tag for tag, _ in page.tags if tag == "img"]) == len(
-        [name for name in two_tasks if ".png" in name]
+    text = " ".join(page.text)  # of several runs each is a link, called by what it differs in
+    assert "Tables of:  sciq ,  boolq" in text and "The runs at a glance" in text
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == len(
+        [name for name in two_tasks if ".svg" in name]
     )
     order = np.random.default_rng(0).permutation(10)
     shuffled = TWO_TASKS | {"task=sciq": {"order": order}}
@@ -269,7 +271,7 @@ def test_names_of_anyone_are_text(tmp_path):
     cells["pair"] = cells["cell-1000"] | {"weak": "gpt2"}
     contents = read_sweep(tmp_path / "run", cells, not_begun={name.replace("/", ""): {"task": name}})
     made = document.files(contents.runs, absent=contents.waiting)
-    assert {"axis-1.png", "transfer-pgr-1.png", "axes.tex", "transfer.md"} <= made.keys()
+    assert {"axis-1.svg", "transfer-pgr-1.pdf", "axes.tex", "transfer.md"} <= made.keys()
     page = report_runs.Page(made["report.html"])
     assert "b" not in {tag for tag, _ in page.tags} and b"<b>" not in made["report.html"]
     for kind in ("axes", "main", "transfer"):

@@ -10,7 +10,7 @@ from support import report_runs
 
 from selw2s_jax.analysis import methods
 from selw2s_jax.method import registry
-from selw2s_jax.report import document, numbers, stored
+from selw2s_jax.report import document, glossary, numbers, provenance, stored
 from selw2s_jax.report import warnings as warnings_lib
 
 
@@ -169,7 +169,7 @@ def test_gamma_counts_for_p_ik_that_was_trained_first_where_a_method_has_it(tmp_
         )
     )
     assert any("above gamma" in one.observation for one in warnings_lib.find(run)) == counts
-    assert document._describe_methods([run])["p_ik_only"] == registry.METHODS["p_ik_only"].description
+    assert registry.METHODS["p_ik_only"].description in "".join(provenance.terms([run], glossary.Glossary()))
 
 
 def test_methods_whose_mask_is_given_are_not_blamed_for_it(tmp_path):

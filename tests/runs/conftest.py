@@ -7,8 +7,8 @@ import pytest
 from selw2s_jax.analysis import plotting
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_pictures():
     """Runs of this process draw none, which takes a tenth of their time; those of other processes do."""
-    with mock.patch.object(plotting, "to_png", lambda drawn: b"\x89PNG"):
+    with mock.patch.object(plotting.Picture, "_save", lambda self, form, **_: b"\x89PNG"):
         yield

@@ -159,6 +159,10 @@ def test_a_researchers_own_questions(tmp_path):
     ended = process(*arguments, cwd=tmp_path, HOME=str(tmp_path))
     assert ended.returncode == 0 and ended.stderr == "", ended
     assert "7 stages" in ended.stdout and "7 to run" in ended.stdout and "parity: " in ended.stdout
+    assert (
+        "  training  " in ended.stdout and "evaluation of weak, seed 3  " not in ended.stdout
+    )  # counted by kind
+    assert ended.stdout.splitlines()[-1].startswith("report: python -m selw2s_jax.report --workdir=")
     records = json.loads((tmp_path / "here" / "results.json").read_text())["records"]
     assert [(r["task"], r["method"], r["seed"]) for r in records] == [
         ("parity", "weak", 3),
