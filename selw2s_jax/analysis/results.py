@@ -60,7 +60,9 @@ def make_records(
     return records
 
 
-def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) -> list[dict[str, Any]]:
+def summarize(
+    records: Sequence[dict[str, Any]], *, of_paper: tuple[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Per method, over seeds: mean accuracy with a 95 % interval, and PGR, in the order of the records.
 
     One seed has the Wilson interval over test items. Several seeds share the items: the half-width of their
@@ -68,7 +70,8 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
     accuracies: a mean of the seeds' own ratios would be ruled by the seed with the smallest gap.
 
     Args:
-        with_paper: whether the paper's numbers are of the same data and may stand beside these.
+        of_paper: weak and strong model as the config names them, where the paper's numbers are of the same data and may
+            stand beside these.
 
     Raises:
         ValueError: records of one method differ in their number of test items.
@@ -100,8 +103,8 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
                 "accuracy_high": high,
                 "pgr": pgr,
                 "pgr_reason": reason,
-                "paper_accuracy": paper.paper_accuracy(first["task"], first["weak"], first["strong"], method)
-                if with_paper
+                "paper_accuracy": paper.paper_accuracy(first["task"], *of_paper, method)
+                if of_paper
                 else None,
             }
         )

@@ -1,4 +1,4 @@
-"""predictions.parquet: what every model of a run says of every test item, from which each accuracy can be computed again.
+"""predictions.parquet: what every model of a run says of every test item; each accuracy can be computed again from it.
 
 A row for each item, method and seed. `COLUMNS` are those of runs with class heads; where models write their answers,
 `ANSWER` is one more, and `label` a text:

@@ -9,7 +9,16 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import fitting, members, overlap, prompts, splits, tasks, variation_plans
+from selw2s_jax.data import (
+    fitting,
+    members,
+    model_names,
+    overlap,
+    prompts,
+    splits,
+    tasks,
+    variation_plans,
+)
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import class_checks
 from selw2s_jax.hf import bos
@@ -335,6 +344,7 @@ def _check_models(config, models: tuple[str, ...]) -> None:
             continue
         if config[name].model is None:
             raise UserError(f"config.{name}.model is not set: give a model name, a hub name or a folder")
+    model_names.check(config)
 
 
 def _check_data(config) -> None:

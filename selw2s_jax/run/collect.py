@@ -106,7 +106,7 @@ class Collector:
             records += results.make_records(
                 task=config.task,
                 weak=self._experiment.weak_name,
-                strong=inputs.strong.name,
+                strong=inputs.strong.title,
                 seed=seed,
                 total=len(test),
                 correct=correct,
@@ -123,7 +123,7 @@ class Collector:
         majority = None if test.task.is_generated else metrics.majority_class_accuracy(test.labels.tolist())
         report = {
             "records": records,
-            "summary": results.summarize(records, with_paper=inputs.is_papers_data),
+            "summary": results.summarize(records, of_paper=self._of_paper()),
             "majority_class_accuracy": majority,
             "diagnostics": selection,
             "disagreement": differing,
@@ -140,6 +140,12 @@ class Collector:
         if config.data.source == world.NAME and config.task in toy_world.PROPERTIES:
             report["by_frequency"] = self._by_frequency()
         return report
+
+    def _of_paper(self) -> tuple[str, str] | None:
+        """The models as the paper's tables may have them, where they are of the same data."""
+        if not self._inputs.is_papers_data or len(self._inputs.weak) != 1:
+            return None
+        return self._inputs.weak[0].name, self._inputs.strong.name
 
     def _table(self, stage: stage_lib.Stage, file: str, column: str, split: splits.Split) -> np.ndarray:
         if (stage.key, file) not in self._tables:  # several numbers are of the same predictions
@@ -281,7 +287,7 @@ class Collector:
                 {
                     "seed": seed,
                     "member": experiment.name_of(number),
-                    "model": self._inputs.weak[number].name,
+                    "model": self._inputs.weak[number].title,
                     "task": learnt.task.name,
                     "rows": len(learnt),
                     "n": len(half),

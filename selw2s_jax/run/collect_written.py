@@ -115,15 +115,16 @@ class Collector:
             }
             records += results.make_records(
                 task=config.task,
-                weak=inputs.weak.name,
-                strong=inputs.strong.name,
+                weak=inputs.weak.title,
+                strong=inputs.strong.title,
                 seed=seed,
                 total=len(test),
                 correct=correct,
             )
+        papers = (inputs.weak.name, inputs.strong.name) if inputs.is_papers_data else None
         return {
             "records": records,
-            "summary": results.summarize(records, with_paper=inputs.is_papers_data),
+            "summary": results.summarize(records, of_paper=papers),
             "majority_class_accuracy": None,
             "reliability": [{"seed": seed, **self._reliability(seed)} for seed in config.seeds],
             "rows": [

@@ -98,7 +98,8 @@ def _draw(
 
 
 def _title(report: dict[str, Any], config: ml_collections.ConfigDict) -> str:
-    weak, strong = manifests.weak_name(report["manifest"]), report["manifest"]["models"]["strong"]["name"]
+    weak = manifests.weak_name(report["manifest"])
+    strong = manifests.title_of(report["manifest"]["models"]["strong"])
     if weak is not None:
         return f"{config.task}: {weak} teaches {strong}"
     return f"P(IK) of {strong}: trained on {config.p_ik.task}, tested on {config.task}"

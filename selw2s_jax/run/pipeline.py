@@ -131,7 +131,7 @@ def run(
     workdir,
     *,
     shard: tuple[int, int] = (0, 1),
-    start: provenance.Start = provenance.Start(),
+    start: provenance.Start | None = None,
 ) -> dict[str, Any]:
     """Runs a config in a workdir: plan, missing stages, results. With several processes, each calls this.
 
@@ -139,7 +139,7 @@ def run(
         workdir: a folder, or a gs:// one, that all processes share.
         shard: (i, n) for the i-th of n equal parts of the work, where others run the other parts in the same
             workdir at the same time or another time. Results are written by the one that finds all stages done.
-        start: the command that it is of, for the manifest.
+        start: the command that it is of, for the manifest; None from Python.
 
     Returns:
         What `results.json` holds; of a sweep, that of each finished run by name. Empty for what is not finished.
@@ -170,7 +170,7 @@ def run(
         distributed.main_only(lambda: _check_space(todo, config, workdir))
         _print_plan(plans, stages, missing, todo, workdir)
         store.check_held()
-        _write_descriptions(config, plans, workdir, start)
+        _write_descriptions(config, plans, workdir, start or provenance.Start())
         if todo:
             compilation_cache.enable()
             print(f"running on {', '.join(devices)}", flush=True)

@@ -83,7 +83,8 @@ def test_equal_seeds_still_have_the_error_of_the_items():
 
 
 def table(some, majority: float = 0.5, with_paper: bool = True) -> str:
-    return results.format_table(some, results.summarize(some, with_paper=with_paper), majority)
+    of_paper = (some[0]["weak"], some[0]["strong"]) if with_paper else None
+    return results.format_table(some, results.summarize(some, of_paper=of_paper), majority)
 
 
 def cells(text: str) -> dict[str, list[str]]:
