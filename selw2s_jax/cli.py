@@ -5,6 +5,7 @@ import logging as std_logging
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from ml_collections import config_flags
 from selw2s_jax import config as config_lib
 from selw2s_jax import errors
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import distributed, faults, output, places, preemption, xla_flags
+from selw2s_jax.runtime import distributed, faults, output, places, preemption, started, xla_flags
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells give it
@@ -34,6 +35,9 @@ _PLACES = {
     "weak_tokenizer": places.FOLDER,
     "profile_dir": "a folder of this machine",
 }
+_SAVED = pathlib.Path(__file__).with_name(
+    "saved_config.py"
+)  # the config file that reads what a run has saved
 _IN_CONFIG_FILE = "Error whilst parsing config file"  # ml_collections' words for an error of get_config
 
 
@@ -131,12 +135,12 @@ def run(
             return
         values = flags.FlagValues()
         define_flags(values)
-        sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides
+        sys_argv, sys.argv = sys.argv, ["", *argv]  # where ml_collections looks for overrides, and `start_of`
         try:
             guard(lambda: _parse(values, sys.argv))
+            guard(lambda: _work(work, values))
         finally:
             sys.argv = sys_argv
-        guard(lambda: work(values))
 
 
 def _run_process(work: Callable[[flags.FlagValues], None], starts_devices: bool) -> None:
@@ -153,7 +157,7 @@ def _run_process(work: Callable[[flags.FlagValues], None], starts_devices: bool)
     def checked_work() -> None:
         if starts_devices:
             xla_flags.check()
-        work(values)
+        _work(work, values)
 
     try:
         app.run(
@@ -170,6 +174,29 @@ def _run_process(work: Callable[[flags.FlagValues], None], starts_devices: bool)
             raise
         traceback.print_exc()
         _end_now(1)  # an orderly end would wait for the others, and they for this process
+
+
+def _work(work: Callable[[flags.FlagValues], None], values: flags.FlagValues) -> None:
+    """`work(values)`; of a saved config an unknown name is told with where it may have been registered.
+
+    Raises:
+        UserError: of the work.
+    """
+    try:
+        work(values)
+    except errors.UnknownName as error:
+        path, *saved = _split_config(values["config"].config_filename) if "config" in values else [""]
+        if path != str(_SAVED):
+            raise
+        folder = workdir = pathlib.Path(saved[0]).resolve().parent
+        if (folder.parent.parent / "sweep.json").is_file():  # it is a cell of
+            workdir = folder.parent.parent
+        if not (copy := workdir / "config.py").is_file():
+            raise
+        raise UserError(
+            f"{error}; where the config file of that run registers it, give the copy of it, --config={copy}, with the "
+            f"arguments and overrides of the command in {folder / 'manifest.json'}"
+        ) from error
 
 
 def _end_now(status: int) -> NoReturn:
@@ -224,7 +251,10 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     path = _config_path(argv)
     places.check(path or None, "--config", "a config file of this machine")
     if path and not pathlib.Path(path).is_file():
-        raise UserError(f"config file {path} is not there; the shipped ones are in configs/")
+        saved = pathlib.Path(path) / "config.json"
+        hint = f"give --config={saved}" if saved.is_file() else "the shipped ones are in configs/"
+        raise UserError(f"config file {path} is not there; {hint}")
+    argv = _with_pairs(_with_saved(argv), values)
     sys.modules.pop("config_config", None)  # the config file of an earlier call, under ml_collections' name
     try:
         rest = values(argv)
@@ -277,13 +307,73 @@ def _with_home(argument: str) -> str:
     return name + equals + os.path.expanduser(path)
 
 
+def _with_saved(argv: list[str]) -> list[str]:
+    """The arguments, with the config file that reads what a run has saved in the place of `--config=DIR/config.json`.
+
+    Raises:
+        UserError: it cannot be read as one, or arguments are given to it.
+    """
+    changed, is_value = [], False
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        is_flag = argument.startswith("-") and name.lstrip("-") == "config"
+        if is_flag and equals:
+            argument = f"{name}={_saved(value)}"
+        elif is_value:
+            argument = _saved(argument)
+        changed.append(argument)
+        is_value = is_flag and not equals
+    return changed
+
+
+def _with_pairs(argv: list[str], values: flags.FlagValues) -> list[str]:
+    """`--diff A B` as the flags know it, `--diff=A --diff=B`."""
+    if "diff" not in values or "--diff" not in argv[:-2]:
+        return argv
+    place = argv.index("--diff")
+    return [*argv[:place], *(f"--diff={one}" for one in argv[place + 1 : place + 3]), *argv[place + 3 :]]
+
+
+def _saved(value: str) -> str:
+    path, *arguments = _split_config(value)
+    if not is_saved(path):
+        return value
+    if arguments:
+        raise UserError(
+            f"--config={value}: what a run has saved takes no arguments; leave out :{arguments[0]}"
+        )
+    config_lib.read_saved(path)  # whose errors have no line of a Python file
+    return f"{_SAVED}:{path}"
+
+
+def _split_config(value: str) -> list[str]:
+    """The file that the flag names, and what is given to it."""
+    return re.split(r":(?!//)", value, maxsplit=1)
+
+
+def is_saved(path: str) -> bool:
+    """Whether a config file is one that a run has saved."""
+    return path.endswith(".json")
+
+
+def start_of(values: flags.FlagValues) -> started.Start:
+    """The command that this is, with its config file."""
+    path, *arguments = _split_config(values["config"].config_filename)
+    if path == str(_SAVED):
+        path, arguments, text = arguments[0], [], None
+    else:
+        text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+    command = shlex.join(["python", "-m", "selw2s_jax.main", *sys.argv[1:]])
+    return started.Start(command, ":".join([path, *arguments]), text)
+
+
 def _config_path(argv: list[str]) -> str | None:
     """The file that `--config=FILE:arguments` or `--config FILE:arguments` names."""
     path = None
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         name, equals, value = argument.lstrip("-").partition("=")
         if name == "config" and argument.startswith("-"):
-            path = re.split(r":(?!//)", value if equals else following, maxsplit=1)[0]
+            path = _split_config(value if equals else following)[0]
     return path
 
 

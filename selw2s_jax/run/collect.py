@@ -38,8 +38,20 @@ def describe_test(experiment: selective.Experiment) -> dict[str, Any]:
         for seed in experiment.inputs.by_seed
         for number in experiment.members
     ]
+    p_ik = [
+        {
+            "method": name,
+            "seed": seed,
+            "distribution": distribution,
+            "key": stage.key,
+            "answers": experiment.answers(seed, split_name).key,
+        }
+        for seed, name, distribution in experiment.p_ik_tests()
+        for split_name, stage in [experiment.p_ik_test(seed, name, distribution)]
+    ]
     return {
         **({"members": of_members} if of_members else {}),
+        **({"p_ik": p_ik} if p_ik else {}),
         "n": len(test),
         "labels_hash": test.labels_hash,
         "is_papers_data": experiment.inputs.is_papers_data,

@@ -29,6 +29,7 @@ from selw2s_jax.runtime import (
     places,
     preemption,
     provenance,
+    started,
     storage,
 )
 from selw2s_jax.stages import stage as stage_lib
@@ -131,7 +132,7 @@ def run(
     workdir,
     *,
     shard: tuple[int, int] = (0, 1),
-    start: provenance.Start | None = None,
+    start: started.Start | None = None,
 ) -> dict[str, Any]:
     """Runs a config in a workdir: plan, missing stages, results. With several processes, each calls this.
 
@@ -170,7 +171,7 @@ def run(
         distributed.main_only(lambda: _check_space(todo, config, workdir))
         _print_plan(plans, stages, missing, todo, workdir)
         store.check_held()
-        _write_descriptions(config, plans, workdir, start or provenance.Start())
+        _write_descriptions(config, plans, workdir, start or started.Start())
         if todo:
             compilation_cache.enable()
             print(f"running on {', '.join(devices)}", flush=True)
@@ -381,7 +382,7 @@ def _cell_names(plans: list[_Plan]) -> dict[str, str]:
 
 
 def _write_descriptions(
-    config: ml_collections.ConfigDict, plans: list[_Plan], workdir: epath.Path, start: provenance.Start
+    config: ml_collections.ConfigDict, plans: list[_Plan], workdir: epath.Path, start: started.Start
 ) -> None:
     """Writes what the run and its cells are made of."""
     registration = _registration(config, workdir)
