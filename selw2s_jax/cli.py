@@ -224,7 +224,8 @@ def guard(function: Callable[[], Any]) -> Any:
     except UserError as error:
         _exit(str(error), EXIT_USER_ERROR)
     except preemption.Preempted as stop:
-        _exit(f"{stop}; the same command goes on from there", preemption.EXIT_STATUS, kind="stopped")
+        where = str(stop).removeprefix("stopped ")
+        _exit(f"{where}; the same command goes on from there", preemption.EXIT_STATUS, kind="stopped")
     except KeyboardInterrupt:
         _exit("interrupted; the same command goes on from what is saved", EXIT_INTERRUPTED)
     except output.ReaderGone:
@@ -270,7 +271,9 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
             raise UserError(f"{error}{_expected_type(str(error))}; see --help") from error
         raise UserError(_describe(error, path)) from error
     if len(rest) > 1:
-        raise UserError(f"argument {rest[1]!r} is not understood; options start with --, see --help")
+        raise UserError(
+            f"argument {rest[1]!r} is not understood; options start with --, lists have commas, see --help"
+        )
     for flag, wanted in _PLACES.items():
         if flag in values:
             given = values[flag].value

@@ -190,19 +190,20 @@ def format_members(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def format_diagnostics(diagnostics: Sequence[dict[str, Any]]) -> str:
-    """What each student that chose among labels chose in the second half of training, in per cent."""
+    """What each student that chose among labels chose in the second half of training; shares in per cent."""
     header = [
-        "labels, 2nd half", "seed", "IK rate", "self right (IK)", "weak right (IK)", "weak right", "selected right",
-        "smoothed right", "P(IK) AUROC",
+        "labels, 2nd half of training", "seed", "IK rate", "self right (IK)", "weak right (IK)", "weak right",
+        "selected right", "smoothed right", "P(IK) AUROC",
     ]  # fmt: skip
     names = (
-        "ik_rate", "self_accuracy_on_ik", "weak_accuracy_on_ik", "weak_accuracy", "prior_accuracy",
-        "target_accuracy", "p_ik_auroc",
+        "ik_rate", "self_accuracy_on_ik", "weak_accuracy_on_ik", "weak_accuracy", "prior_accuracy", "target_accuracy",
     )  # fmt: skip
     cells = [header]
     for entry in diagnostics:
         late = entry["second_half"]
-        cells.append([entry["method"], str(entry["seed"]), *(formats.percent(late[name]) for name in names)])
+        shares, area = [formats.percent(late[name]) for name in names], late["p_ik_auroc"]
+        auroc = formats.NOTHING if area is None else f"{area:.3f}"
+        cells.append([entry["method"], str(entry["seed"]), *shares, auroc])
     return formats.aligned(cells)
 
 
@@ -285,8 +286,8 @@ def format_kernels(entries: Sequence[dict[str, Any]]) -> str:
 def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
     """AUROC of P(IK) for "the few-shot answer is right", by seed, in and out of the distribution it trained on."""
     cells = [
-        ["P(IK)", "seed", "tested on", "", "AUROC", "95 % interval", "n", "right", "IK rate", "right (IK)"]
-    ]
+        ["P(IK)", "seed", "tested on", "", "AUROC", "95 % interval", "n", "few-shot right", "IK rate", "right (IK)"]
+    ]  # fmt: skip
     for entry in tests:
         interval = "-"
         if entry["auroc_low"] is not None:

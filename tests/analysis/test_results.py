@@ -144,7 +144,7 @@ def test_diagnostics_are_a_line_per_student_with_dashes_for_nothing():
         re.split(r" {2,}", line) for line in results.format_diagnostics(entries).splitlines()
     )
     assert len(header) == len(first)
-    assert first == ["selective", "0", "0.00", "-", "-", "70.00", "70.00", "71.30", "75.00"]
+    assert first == ["selective", "0", "0.00", "-", "-", "70.00", "70.00", "71.30", "0.750"]
     assert second == ["selective", "1", *first[2:]]
 
 
