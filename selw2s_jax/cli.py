@@ -46,7 +46,7 @@ def define_config_flag(values: flags.FlagValues) -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Config file, as configs/qwen.py or configs/qwen.py:weak=qwen-1.8b,smoke.",
+        "Config file, as configs/qwen.py:weak=qwen-1.8b,smoke; or DIR/config.json, which a run has saved.",
         flag_values=values,
         lock_config=True,
     )

@@ -229,7 +229,8 @@ def _means(pairs: Mapping[_Key, _Pair]) -> list[str]:
 
 def _outcomes(run: kept.Kept) -> dict[_Key, _Outcome]:
     """By task, test, method and seed, from the predictions or, where there are none, from the records."""
-    table = None if run.results is None else run.predictions()
+    wanted = (*_Key._fields, "example_id", "label", "correct")  # without the texts
+    table = None if run.results is None else run.predictions(wanted)
     if table is None:
         records = [] if run.results is None else run.results["records"]
         return {
@@ -237,7 +238,7 @@ def _outcomes(run: kept.Kept) -> dict[_Key, _Outcome]:
             for one in records
         }
     found: dict[_Key, dict[str, tuple[Any, bool]]] = {}
-    columns = [table[name].to_pylist() for name in (*_Key._fields, "example_id", "label", "correct")]
+    columns = [table[name].to_pylist() for name in wanted]
     for *key, name, label, correct in zip(*columns, strict=True):
         found.setdefault(_Key(*key), {})[name] = (label, correct)
     return {

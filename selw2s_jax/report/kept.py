@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -42,9 +42,9 @@ class Kept(NamedTuple):
     manifest: dict[str, Any]
     results: dict[str, Any] | None
 
-    def predictions(self) -> Any:
-        """Its `item_predictions` as a `pyarrow.Table`; None where it has none."""
-        return item_predictions.read(self.folder, manifests.identity(self.manifest))
+    def predictions(self, columns: Sequence[str] | None = None) -> Any:
+        """Its `item_predictions`, or columns of these, as a `pyarrow.Table`; None where it has none."""
+        return item_predictions.read(self.folder, manifests.identity(self.manifest), columns)
 
 
 def read(workdir: epath.PathLike) -> dict[str, Kept]:
