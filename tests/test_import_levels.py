@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "selw2s_jax"
 FLOORS = (
     ("defaults", "errors", "method"),
     ("analysis", "config", "sharding", "runtime"),
-    ("data", "models", "cli", "saved_config"),
+    ("data", "models", "cli"),
     ("hf", "training"),
     ("inference", "worlds"),
     ("stages",),
