@@ -35,9 +35,8 @@ _PLACES = {
     "weak_tokenizer": places.FOLDER,
     "profile_dir": "a folder of this machine",
 }
-_SAVED = pathlib.Path(__file__).with_name(
-    "saved_config.py"
-)  # the config file that reads what a run has saved
+# The config file that reads what a run has saved.
+_SAVED = pathlib.Path(__file__).parent / "run" / "saved_config.py"
 _IN_CONFIG_FILE = "Error whilst parsing config file"  # ml_collections' words for an error of get_config
 
 
