@@ -5,6 +5,7 @@ import logging as std_logging
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,7 +17,17 @@ from ml_collections import config_flags
 from selw2s_jax import config as config_lib
 from selw2s_jax import errors
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import distributed, faults, output, places, preemption, shipped, usage, xla_flags
+from selw2s_jax.runtime import (
+    distributed,
+    faults,
+    output,
+    places,
+    preemption,
+    shipped,
+    started,
+    usage,
+    xla_flags,
+)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells give it
@@ -35,6 +46,8 @@ _PLACES = {
     "weak_tokenizer": places.FOLDER,
     "profile_dir": "a folder of this machine",
 }
+# The config file that reads what a run has saved.
+_SAVED = pathlib.Path(__file__).parent / "run" / "saved_config.py"
 _IN_CONFIG_FILE = "Error whilst parsing config file"  # ml_collections' words for an error of get_config
 
 
@@ -44,7 +57,8 @@ def define_config_flag(values: flags.FlagValues) -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        f"Config file, or the name of a shipped one ({names}); arguments after a colon: qwen:weak=qwen-1.8b,smoke.",
+        f"Config file, or the name of a shipped one ({names}); arguments after a colon: qwen:weak=qwen-1.8b,smoke. Or "
+        "DIR/config.json, which a run has saved.",
         flag_values=values,
         lock_config=True,
     )
@@ -166,8 +180,9 @@ def run(
             return
         values = flags.FlagValues()
         define_flags(values)
-        guard(lambda: _parse(values, ["", *argv]))
-        guard(lambda: work(values))
+        with _as_arguments(["", *argv]):  # for `start_of` too
+            guard(lambda: _parse(values, sys.argv))
+            guard(lambda: _work(work, values))
 
 
 def _answer(define_flags: Callable[[flags.FlagValues], None], work: Callable, arguments: list[str]) -> bool:
@@ -199,7 +214,7 @@ def _run_process(work: Callable[[flags.FlagValues], None], starts_devices: bool)
     def checked_work() -> None:
         if starts_devices:
             xla_flags.check()
-        work(values)
+        _work(work, values)
 
     try:
         app.run(
@@ -216,6 +231,29 @@ def _run_process(work: Callable[[flags.FlagValues], None], starts_devices: bool)
             raise
         traceback.print_exc()
         _end_now(1)  # an orderly end would wait for the others, and they for this process
+
+
+def _work(work: Callable[[flags.FlagValues], None], values: flags.FlagValues) -> None:
+    """`work(values)`; of a saved config an unknown name is told with where it may have been registered.
+
+    Raises:
+        UserError: of the work.
+    """
+    try:
+        work(values)
+    except errors.UnknownName as error:
+        path, *saved = _split_config(values["config"].config_filename) if "config" in values else [""]
+        if path != str(_SAVED):
+            raise
+        folder = workdir = pathlib.Path(saved[0]).resolve().parent
+        if (folder.parent.parent / "sweep.json").is_file():  # it is a cell of
+            workdir = folder.parent.parent
+        if not (copy := workdir / "config.py").is_file():
+            raise
+        raise UserError(
+            f"{error}; where the config file of that run registers it, give the copy of it, --config={copy}, with the "
+            f"arguments and overrides of the command in {folder / 'manifest.json'}"
+        ) from error
 
 
 def _end_now(status: int) -> NoReturn:
@@ -243,7 +281,8 @@ def guard(function: Callable[[], Any]) -> Any:
     except UserError as error:
         _exit(str(error), EXIT_USER_ERROR)
     except preemption.Preempted as stop:
-        _exit(f"{stop}; the same command goes on from there", preemption.EXIT_STATUS, kind="stopped")
+        where = str(stop).removeprefix("stopped ")
+        _exit(f"{where}; the same command goes on from there", preemption.EXIT_STATUS, kind="stopped")
     except KeyboardInterrupt:
         _exit("interrupted; the same command goes on from what is saved", EXIT_INTERRUPTED)
     except output.ReaderGone:
@@ -270,9 +309,12 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
     path = _config_path(argv)
     places.check(path or None, "--config", "a config file of this machine")
     if path:
+        if (saved := pathlib.Path(path) / "config.json").is_file():
+            raise UserError(f"config {path} is a folder; give --config={saved}")
         found = str(shipped.find_config(path))
         argv = _with_config(argv, path, found)
         path = found
+    argv = _with_pairs(_with_saved(argv), values)
     sys.modules.pop("config_config", None)  # the config file of an earlier call, under ml_collections' name
     try:
         with _as_arguments(argv):
@@ -289,7 +331,9 @@ def _parse(values: flags.FlagValues, argv: list[str]) -> list[str]:
             raise UserError(f"{error}{_expected_type(str(error))}; see --help") from error
         raise UserError(_describe(error, path)) from error
     if len(rest) > 1:
-        raise UserError(f"argument {rest[1]!r} is not understood; options start with --, see --help")
+        raise UserError(
+            f"argument {rest[1]!r} is not understood; options start with --, lists have commas, see --help"
+        )
     for flag, wanted in _PLACES.items():
         if flag in values:
             given = values[flag].value
@@ -336,13 +380,74 @@ def _with_home(argument: str) -> str:
     return name + equals + os.path.expanduser(path)
 
 
+def _with_saved(argv: list[str]) -> list[str]:
+    """The arguments, with the config file that reads what a run has saved in the place of `--config=DIR/config.json`.
+
+    Raises:
+        UserError: it cannot be read as one, or arguments are given to it.
+    """
+    changed, is_value = [], False
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        is_flag = argument.startswith("-") and name.lstrip("-") == "config"
+        if is_flag and equals:
+            argument = f"{name}={_saved(value)}"
+        elif is_value:
+            argument = _saved(argument)
+        changed.append(argument)
+        is_value = is_flag and not equals
+    return changed
+
+
+def _with_pairs(argv: list[str], values: flags.FlagValues) -> list[str]:
+    """`--diff A B` as the flags know it, `--diff=A --diff=B`."""
+    if "diff" not in values or "--diff" not in argv[:-2]:
+        return argv
+    place = argv.index("--diff")
+    return [*argv[:place], *(f"--diff={one}" for one in argv[place + 1 : place + 3]), *argv[place + 3 :]]
+
+
+def _saved(value: str) -> str:
+    path, *arguments = _split_config(value)
+    if not is_saved(path):
+        return value
+    if arguments:
+        raise UserError(
+            f"--config={value}: what a run has saved takes no arguments; leave out :{arguments[0]}"
+        )
+    config_lib.read_saved(path)  # whose errors have no line of a Python file
+    return f"{_SAVED}:{path}"
+
+
+def _split_config(value: str) -> list[str]:
+    """The file that the flag names, and what is given to it."""
+    return re.split(r":(?!//)", value, maxsplit=1)
+
+
+def is_saved(path: str) -> bool:
+    """Whether a config file is one that a run has saved."""
+    return path.endswith(".json")
+
+
+def start_of(values: flags.FlagValues) -> started.Start:
+    """The command that this is, with its config file."""
+    path, *arguments = _split_config(values["config"].config_filename)
+    if path == str(_SAVED):
+        path, arguments, text = arguments[0], [], None
+    else:
+        text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+        path = shipped.called(path)
+    command = shlex.join(["python", "-m", "selw2s_jax.main", *sys.argv[1:]])
+    return started.Start(command, ":".join([path, *arguments]), text)
+
+
 def _config_path(argv: list[str]) -> str | None:
     """The file that `--config=FILE:arguments` or `--config FILE:arguments` names."""
     path = None
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         name, equals, value = argument.lstrip("-").partition("=")
         if name == "config" and argument.startswith("-"):
-            path = re.split(r":(?!//)", value if equals else following, maxsplit=1)[0]
+            path = _split_config(value if equals else following)[0]
     return path
 
 

@@ -11,11 +11,14 @@ import difflib
 import functools
 import json
 import math
+import pathlib
 import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
+from selw2s_jax import errors
 from selw2s_jax.defaults import experiment, method, models, training, written
 from selw2s_jax.errors import UserError
 
@@ -380,6 +383,54 @@ def normalize(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 def to_json(config: ml_collections.ConfigDict) -> dict:
     """The config as JSON values."""
     return json.loads(config.to_json_best_effort())
+
+
+def from_json(values: Mapping[str, Any], *, ignore_unknown: bool = False) -> ml_collections.ConfigDict:
+    """The config that `to_json` gave, with defaults for keys that came later.
+
+    Args:
+        ignore_unknown: take no notice of keys that are not known, as those of other versions; else they are refused.
+
+    Raises:
+        UserError: they are no such values.
+    """
+    config = default_config()
+    known = dotted_keys(config)
+    try:
+        for key, value in _flat(values):
+            is_section = any(name.startswith(f"{key}.") for name in known)
+            if key not in known and ignore_unknown and not is_section and not is_option(key):
+                continue
+            check_key(key)
+            put(config, key, tuple(value) if isinstance(value, list) else value)
+    except (TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise UserError(f"they are not the values of a config ({errors.one_line(error)})") from error
+    return config
+
+
+def read_saved(path: str) -> ml_collections.ConfigDict:
+    """The config that a run has saved as config.json.
+
+    Raises:
+        UserError: the file is not what a run saves, or has a key that is not known here.
+    """
+    try:
+        values = errors.parse_json(pathlib.Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"config {path} cannot be read: {errors.one_line(error)}") from error
+    try:
+        return from_json(values)
+    except UserError as error:
+        raise UserError(f"config {path} is none that a run has saved: {error}") from error
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by dotted key."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def differing_keys(ours: dict, theirs: dict) -> list[str]:

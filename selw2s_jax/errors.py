@@ -19,6 +19,10 @@ class UserError(Exception):
     """
 
 
+class UnknownName(UserError):
+    """A name of a config that nothing has been registered under."""
+
+
 def printable(text: str) -> str:
     """A text with what a terminal would obey in escaped form, as `\\x1b`; line feeds and tabs stay."""
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

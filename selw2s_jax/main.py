@@ -42,9 +42,12 @@ def _define_flags(values: flags.FlagValues) -> None:
     cli.define_process_flags(values)
 
 
-def _default_workdir(config_argument: str) -> pathlib.Path:
-    path, _, arguments = config_argument.partition(":")
-    parts = [pathlib.Path(path).stem, *filter(None, arguments.split(","))]
+def _default_workdir(config_file: str) -> pathlib.Path:
+    path, _, arguments = config_file.partition(":")
+    name = pathlib.Path(path).stem
+    if cli.is_saved(path):  # not the folder of the run that it is of, where all is done
+        name = f"{pathlib.Path(path).resolve().parent.name}-again"
+    parts = [name, *filter(None, arguments.split(","))]
     return pathlib.Path("runs") / "-".join(parts).replace("/", "_")  # one folder, also for names on the hub
 
 
@@ -53,16 +56,18 @@ def _run(values: flags.FlagValues) -> None:
     cli.start_processes(values)
     from selw2s_jax.run import pipeline
 
-    workdir = values.workdir or _default_workdir(values["config"].config_filename)
+    start = cli.start_of(values)
+    workdir = values.workdir or _default_workdir(start.config_file)
     if values.prefetch and values.dry_run:
         raise UserError("--prefetch downloads and --dry_run shows what is run: give one of them")
     if values.prefetch:
         pipeline.prefetch(values.config, workdir)
         return
-    start = pipeline.show if values.dry_run else pipeline.run
     if values.dry_run:
         output.end_with_reader()
-    start(values.config, workdir, shard=shard)
+        pipeline.show(values.config, workdir, shard=shard)
+    else:
+        pipeline.run(values.config, workdir, shard=shard, start=start)
 
 
 def _parse_shard(text: str) -> tuple[int, int]:

@@ -361,7 +361,7 @@ def test_errors_of_the_file_system_name_their_own_remedy(capsys, error, remedy):
         (
             preemption.Preempted("stopped at 3"),
             75,
-            "stopped: stopped at 3; the same command goes on from there\n",
+            "stopped: at 3; the same command goes on from there\n",
         ),
     ],
     ids=["interrupt", "told to stop"],

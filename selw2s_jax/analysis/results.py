@@ -65,7 +65,9 @@ def make_records(
     return records
 
 
-def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) -> list[dict[str, Any]]:
+def summarize(
+    records: Sequence[dict[str, Any]], *, of_paper: tuple[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Per method, over seeds: mean accuracy with a 95 % interval, and PGR, in the order of the records.
 
     One seed has the Wilson interval over test items. Several seeds share the items: the half-width of their
@@ -73,7 +75,8 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
     accuracies: a mean of the seeds' own ratios would be ruled by the seed with the smallest gap.
 
     Args:
-        with_paper: whether the paper's numbers are of the same data and may stand beside these.
+        of_paper: weak and strong model as the config names them, where the paper's numbers are of the same data and may
+            stand beside these.
 
     Raises:
         ValueError: records of one method differ in their number of test items.
@@ -105,8 +108,8 @@ def summarize(records: Sequence[dict[str, Any]], *, with_paper: bool = False) ->
                 "accuracy_high": high,
                 "pgr": pgr,
                 "pgr_reason": reason,
-                "paper_accuracy": paper.paper_accuracy(first["task"], first["weak"], first["strong"], method)
-                if with_paper
+                "paper_accuracy": paper.paper_accuracy(first["task"], *of_paper, method)
+                if of_paper
                 else None,
             }
         )
@@ -211,19 +214,20 @@ def format_members(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def format_diagnostics(diagnostics: Sequence[dict[str, Any]]) -> str:
-    """What each student that chose among labels chose in the second half of training, in per cent."""
+    """What each student that chose among labels chose in the second half of training; shares in per cent."""
     header = [
-        "labels, 2nd half", "seed", "IK rate", "self right (IK)", "weak right (IK)", "weak right", "selected right",
-        "smoothed right", "P(IK) AUROC",
+        "labels, 2nd half of training", "seed", "IK rate", "self right (IK)", "weak right (IK)", "weak right",
+        "selected right", "smoothed right", "P(IK) AUROC",
     ]  # fmt: skip
     names = (
-        "ik_rate", "self_accuracy_on_ik", "weak_accuracy_on_ik", "weak_accuracy", "prior_accuracy",
-        "target_accuracy", "p_ik_auroc",
+        "ik_rate", "self_accuracy_on_ik", "weak_accuracy_on_ik", "weak_accuracy", "prior_accuracy", "target_accuracy",
     )  # fmt: skip
     cells = [header]
     for entry in diagnostics:
         late = entry["second_half"]
-        cells.append([entry["method"], str(entry["seed"]), *(formats.percent(late[name]) for name in names)])
+        shares, area = [formats.percent(late[name]) for name in names], late["p_ik_auroc"]
+        auroc = formats.NOTHING if area is None else f"{area:.3f}"
+        cells.append([entry["method"], str(entry["seed"]), *shares, auroc])
     return formats.aligned(cells)
 
 
@@ -306,8 +310,8 @@ def format_kernels(entries: Sequence[dict[str, Any]]) -> str:
 def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
     """AUROC of P(IK) for "the few-shot answer is right", by seed, in and out of the distribution it trained on."""
     cells = [
-        ["P(IK)", "seed", "tested on", "", "AUROC", "95 % interval", "n", "right", "IK rate", "right (IK)"]
-    ]
+        ["P(IK)", "seed", "tested on", "", "AUROC", "95 % interval", "n", "few-shot right", "IK rate", "right (IK)"]
+    ]  # fmt: skip
     for entry in tests:
         interval = "-"
         if entry["auroc_low"] is not None:

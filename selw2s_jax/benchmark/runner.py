@@ -77,7 +77,7 @@ class Benchmark:
         )
         made = workloads.Workloads(config, model, found, options.warmup + options.num_steps)
         name = f"{cell.name}: " if cell.name else ""
-        self._say(f"{name}{model.name}; examples: {found.described}")
+        self._say(f"{name}{model.title}; examples: {found.described}")
         methods = options.methods or (planner.largest_method(config),)
         common = {"model": model.name, "axes": cell.axes, "data": found.described}
         makers = [(one, functools.partial(made.train, one)) for one in methods]

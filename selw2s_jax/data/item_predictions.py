@@ -1,4 +1,4 @@
-"""predictions.parquet: what every model of a run says of every test item, from which each accuracy can be computed again.
+"""predictions.parquet: what every model of a run says of every test item; each accuracy can be computed again from it.
 
 A row for each item, method and seed. `COLUMNS` are those of runs with class heads; where models write their answers,
 `ANSWER` is one more, and `label` a text:
@@ -126,11 +126,12 @@ def _encode(task: str, parts: Sequence[Predicted], run: str) -> bytes:
     return buffer.getvalue().to_pybytes()
 
 
-def read(folder: epath.PathLike, run: str) -> Any:
+def read(folder: epath.PathLike, run: str, columns: Sequence[str] | None = None) -> Any:
     """The file of a run's folder as a `pyarrow.Table`; None where there is none of this run.
 
     Args:
         run: as of `write`; a file of another run, which was started here since or before, is none.
+        columns: that are wanted; all without.
 
     Raises:
         UserError: it is damaged.
@@ -144,9 +145,9 @@ def read(folder: epath.PathLike, run: str) -> Any:
         return None
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
-            table = file.read()
-        about: Mapping[str, Any] = json.loads((table.schema.metadata or {})[_METADATA])
-        is_whole = set(COLUMNS) <= set(table.column_names) and isinstance(about["schema_version"], int)
+            schema, table = file.schema_arrow, file.read(columns)
+        about: Mapping[str, Any] = json.loads((schema.metadata or {})[_METADATA])
+        is_whole = set(COLUMNS) <= set(schema.names) and isinstance(about["schema_version"], int)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read ({errors.one_line(error)}); run the same config again to write it anew"

@@ -163,13 +163,13 @@ def get_task(name: str, *, role: str = "task") -> Task:
         role: what errors call it, such as the config key that named it.
 
     Raises:
-        UserError: unknown name, with the nearest one offered.
+        UnknownName: with the nearest one offered.
     """
     if (key := canonical_name(name)) in TASKS:
         return TASKS[key]
     nearest = difflib.get_close_matches(name.lower(), TASKS, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise errors.UserError(f"unknown {role} {name!r}{hint} (known: {', '.join(sorted(TASKS))})")
+    raise errors.UnknownName(f"unknown {role} {name!r}{hint} (known: {', '.join(sorted(TASKS))})")
 
 
 def wrong_choices(question: Question) -> list[int]:

@@ -9,6 +9,9 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     for role in ("weak", "strong"):
         config[role] = dict(
             model=placeholder(str),  # registry name, hub name, or folder
+            # What it is called in tables, titles and reports, which nothing depends on; of weak.members one for each,
+            # with commas between; null: the last part of model.
+            name=placeholder(str),
             revision=placeholder(str),  # of a hub name; null: the registry's
             tokenizer=placeholder(str),  # a folder; null: the model's own
             learning_rate=placeholder(float),  # null: training.learning_rate, else the model's own default

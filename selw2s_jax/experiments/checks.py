@@ -7,8 +7,17 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import fitting, members, overlap, prompts, splits, tasks, variation_plans
-from selw2s_jax.errors import UserError
+from selw2s_jax.data import (
+    fitting,
+    members,
+    model_names,
+    overlap,
+    prompts,
+    splits,
+    tasks,
+    variation_plans,
+)
+from selw2s_jax.errors import UnknownName, UserError
 from selw2s_jax.experiments import class_checks
 from selw2s_jax.hf import bos, chat_files
 from selw2s_jax.inference import writing
@@ -67,11 +76,11 @@ def validate(
 
 
 def check_one_of(key: str, value: str, options: Collection[str]) -> None:
-    """Raises a UserError with the nearest option unless the value is one of them."""
+    """Raises an UnknownName with the nearest option unless the value is one of them."""
     if value not in options:
         nearest = difflib.get_close_matches(str(value), options, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise UserError(f"config.{key}={value!r} is not one of: {', '.join(options)}{hint}")
+        raise UnknownName(f"config.{key}={value!r} is not one of: {', '.join(options)}{hint}")
 
 
 # By key, what is taken there.
@@ -356,6 +365,7 @@ def _check_models(config, models: tuple[str, ...]) -> None:
             continue
         if config[name].model is None:
             raise UserError(f"config.{name}.model is not set: give a model name, a hub name or a folder")
+    model_names.check(config)
 
 
 def _check_data(config) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import ml_collections
 
 from selw2s_jax.data import contexts as contexts_lib
-from selw2s_jax.data import doubts, fitting, members, splits
+from selw2s_jax.data import doubts, fitting, members, model_names, splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, data, teachers
 from selw2s_jax.hf import chat_files, loader, pretrained, tokenizers, weight_files
@@ -75,9 +75,10 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     recipes = make_recipes(config, workdir)
     find = functools.partial(find_model, config, recipes=recipes, workdir=workdir)
     weak = () if is_p_ik_alone else find_weak(config, find)
-    strong = find("strong")
+    strong, chain = find("strong"), find_chain(config, find)
+    *others, strong = named(config, (*weak, *chain, strong))
+    weak, chain = tuple(others[: len(weak)]), tuple(others[len(weak) :])
     by_seed, of_chat = _with_chat(config, by_seed, strong)
-    chain = find_chain(config, find)
     notes += of_chat + notes_on_models(config, (*weak, *chain, strong))
     by_seed, dropped = fit(config, by_seed, weak, strong, chain)
     notes += dropped
@@ -141,6 +142,15 @@ def find_chain(
     return tuple(
         find("chain", number=number) for number, _ in enumerate(teachers.chain_models(config), start=1)
     )
+
+
+def named(config: ml_collections.ConfigDict, models: Sequence[pretrained.Model]) -> list[pretrained.Model]:
+    """The models of a run with what readers know each by, which tells different ones apart."""
+    asked = [(model.name, model_names.given(config, model.role, model.number)) for model in models]
+    titles = model_names.distinct(asked)
+    return [
+        dataclasses.replace(model, given_title=titles[one]) for model, one in zip(models, asked, strict=True)
+    ]
 
 
 def fit(
@@ -265,7 +275,7 @@ def section_of(config: ml_collections.ConfigDict, role: str, number: int = 0) ->
         return section
     section = {"model": teachers.chain_models(config)[number - 1]}
     return ml_collections.ConfigDict(
-        section | dict.fromkeys(("revision", "tokenizer", "learning_rate", "trained"))
+        section | dict.fromkeys(("name", "revision", "tokenizer", "learning_rate", "trained"))
     )
 
 

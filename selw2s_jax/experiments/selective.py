@@ -166,7 +166,7 @@ class Experiment(reading.Reading):
     @property
     def weak_name(self) -> str:
         """The weak models together, for people; empty in a run of P(IK) alone."""
-        names = [model.name for model in self.inputs.weak]
+        names = [model.title for model in self.inputs.weak]
         return members.describe(names, members.of(self._config)) if names else ""
 
     def name_of(self, number: int) -> str:

@@ -172,5 +172,5 @@ def _handed_on(experiment, seed: int, name: str, models: list[pretrained.Model])
     for number, model in enumerate(models, start=1):
         student = experiment.earlier_student(f"{name} {number}, seed {seed}", seed, model, labels)
         labels = experiment.labels_by(f"labels of {name} {number}, seed {seed}", student, seed)
-        links.append(Link(f"student {number}, {model.name}", labels))
+        links.append(Link(f"student {number}, {model.title}", labels))
     return Lesson(labels, None, (*links[:-1], links[-1]._replace(is_taught=True)))

@@ -234,7 +234,7 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     asks = trains_p_ik or is_alone or "fewshot" in (p_ik.prompt, config.weak.prompt)
     asks = asks or (own_labels and config.self_label.source == "fewshot")
     yield ("self_label.num_shots", "seed.shots", "fewshot"), asks, "the language model is asked nothing"
-    of_each = ("learning_rate", "tokenizer", "revision", "trained", "prompt", "context_file")
+    of_each = ("name", "learning_rate", "tokenizer", "revision", "trained", "prompt", "context_file")
     names = (*of_each, "label_noise", "members", "task")
     of_weak = (*(f"weak.{name}" for name in names), "ceiling.split")
     yield of_weak, not is_alone, "P(IK) alone has no weak model and no ceiling"

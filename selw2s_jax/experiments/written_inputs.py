@@ -57,7 +57,9 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     """
     found = written_data.read(config, workdir)
     recipes = inputs_lib.make_recipes(config, workdir)
-    weak, strong = (inputs_lib.find_model(config, role, recipes, workdir) for role in ("weak", "strong"))
+    weak, strong = inputs_lib.named(
+        config, [inputs_lib.find_model(config, role, recipes, workdir) for role in ("weak", "strong")]
+    )
     notes = [*notes, *found.notes, *inputs_lib.notes_on_models(config, (weak, strong))]
     for model in (weak, strong):
         writing.check_ends(model.tokenizer)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import jax
 from flax import nnx
 
+from selw2s_jax.data import model_names
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, tokenizers
 from selw2s_jax.models import decoder, heads, language_model, lora, registry
@@ -27,6 +28,7 @@ class Model:
         is_made: whether the run itself makes it; else it is there.
         max_length: longest example it is given, in tokens.
         number: of several models with one role; 0 for the first; those of a chain are counted from 1.
+        given_title: what it is called, where the config or another model of that name says so.
     """
 
     role: str
@@ -39,6 +41,12 @@ class Model:
     max_length: int
     is_made: bool = False
     number: int = 0
+    given_title: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What readers know it by."""
+        return self.given_title or model_names.short(self.name)
 
     @property
     def slot(self) -> str:

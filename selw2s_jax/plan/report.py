@@ -110,7 +110,7 @@ def memory_table(outcomes: Sequence[Compiled]) -> str:
         rows.append(
             (
                 program.name,
-                program.model.name,
+                program.model.title,
                 " x ".join(map(str, program.mesh.shape.values())),
                 str(program.length),
                 f"{program.num_rows} x {program.row_length}",
@@ -189,7 +189,7 @@ def gib(num_bytes: float) -> str:
 def workload_text(work: workload.Workload, name: str) -> str:
     """Models, stages and token counts, as far as they are known."""
     lines = [f"\n{name}"] if name else []
-    lines += [f"{slot} model: {model.name}" for slot, model in work.models.items()]
+    lines += [f"{slot} model: {model.title}" for slot, model in work.models.items()]
     lines += [f"not at hand: {reason}" for reason in work.missing]
     if work.stages:
         lines.append(f"{len(work.stages)} stages")

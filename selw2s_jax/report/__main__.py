@@ -1,6 +1,9 @@
 """Reports runs, finished or not: tables, pictures and one page, from what their workdirs hold alone.
 
 python -m selw2s_jax.report --workdir=DIR [--workdir=DIR ...] [--output=FOLDER] [--compare=METHOD:OTHER,...]
+python -m selw2s_jax.report --workdir=DIR [--workdir=DIR ...] --predictions=FILE.csv
+python -m selw2s_jax.report --workdir=DIR --where=TASK,METHOD,SEED
+python -m selw2s_jax.report --diff DIR DIR
 """
 
 import dataclasses
@@ -10,6 +13,7 @@ from etils import epath
 
 from selw2s_jax import cli
 from selw2s_jax.errors import UserError
+from selw2s_jax.runtime import output
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -27,10 +31,76 @@ def _define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
 
+    flags.DEFINE_string(
+        "predictions",
+        None,
+        "Writes what every model says of every test item to this .csv or .parquet, and no report.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "where",
+        None,
+        "Of a TASK,METHOD,SEED, says which artifacts its numbers are from, and writes no report.",
+        flag_values=values,
+    )
+    flags.DEFINE_multi_string(
+        "diff",
+        [],
+        "Of two workdirs, --diff A B, says which settings, versions and results differ, and writes no report.",
+        flag_values=values,
+    )
+
 
 def _run(values: flags.FlagValues) -> None:
+    if values.diff:
+        _show_differences(values)
+        return
     if not values.workdir:
         raise UserError("--workdir is missing; give the folder of a run")
+    if values.where:
+        _show_origins(values)
+    elif values.predictions:
+        _write_predictions(values)
+    else:
+        _write_report(values)
+
+
+def _show_differences(values: flags.FlagValues) -> None:
+    from selw2s_jax.report import differences, kept
+
+    if len(values.diff) != 2 or values.workdir:
+        raise UserError("--diff takes two workdirs, as --diff A B, and no --workdir")
+    output.end_with_reader()
+    print(differences.text(*map(kept.read, values.diff)))
+
+
+def _show_origins(values: flags.FlagValues) -> None:
+    from selw2s_jax.report import kept, origins
+
+    asked = origins.parse(values.where)
+    if len(values.workdir) != 1:
+        raise UserError("--where is of one --workdir")
+    output.end_with_reader()
+    print(origins.text(kept.read(values.workdir[0]), asked))
+
+
+def _write_predictions(values: flags.FlagValues) -> None:
+    from selw2s_jax.report import item_tables, kept
+    from selw2s_jax.runtime import places, storage
+
+    item_tables.check_name(values.predictions)
+    places.check_output_file(values.predictions, "--predictions")
+    workdirs = dict.fromkeys(values.workdir)
+    runs = {}
+    for workdir in workdirs:
+        for name, run in kept.read(workdir).items():
+            runs[name if len(workdirs) == 1 else "/".join(filter(None, (workdir, name)))] = run
+    storage.write_bytes(
+        epath.Path(values.predictions).expanduser(), item_tables.encode(runs, values.predictions)
+    )
+
+
+def _write_report(values: flags.FlagValues) -> None:
     from selw2s_jax.report import document, stored
     from selw2s_jax.run import registrations
     from selw2s_jax.runtime import places, storage
@@ -49,19 +119,19 @@ def _run(values: flags.FlagValues) -> None:
         if not any(name in run.predictions for run in runs):
             tested = ", ".join(dict.fromkeys(name for run in runs for name in run.predictions))
             raise UserError(f"--compare: {name!r} is no model that is tested here: choose of {tested}")
-    runs = [dataclasses.replace(run, asked=asked) for run in runs]
-    output = epath.Path(values.output).expanduser() if values.output else workdirs[0] / "report"
-    places.check_output_folder(output, "--output")
+    runs = stored.with_distinct_models([dataclasses.replace(run, asked=asked) for run in runs])
+    folder = epath.Path(values.output).expanduser() if values.output else workdirs[0] / "report"
+    places.check_output_folder(folder, "--output")
     files = document.files(runs, absent=[*waiting, *damaged])
-    storage.make_folder(output)
+    storage.make_folder(folder)
     for name, content in files.items():
-        storage.write_bytes(output / name, content)
+        storage.write_bytes(folder / name, content)
     for run in runs:
         if run.missing:
             print(f"{run.workdir}: {len(run.missing)} outcomes are missing; the page lists them")
     for line in waiting:
         print(line)
-    print(f"the report is {output / document.PAGE}; tables and pictures are beside it")
+    print(f"the report is {folder / document.PAGE}; tables and pictures are beside it")
     if damaged:
         raise UserError(f"the report is written, but {unread}")
 

@@ -20,7 +20,7 @@ MANIFEST = {
         "p_ik": {"task": str, "gamma": (int, float), "mask?": str},
         "training": {"batch_size": int},
     },
-    "models": {"strong": {"name": str}, "weak?": {"name": str}},
+    "models": {"strong": {"name": str, "title?": str}, "weak?": {"name": str, "title?": str}},
     "students": [_STORED],
     "test": {
         "labels_hash": str,

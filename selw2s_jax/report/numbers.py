@@ -62,7 +62,9 @@ def paper_accuracy(run: stored.Run, method: str) -> float | None:
     """The paper's accuracy of a method on the run's task, data, models and P(IK) task; None where it has none."""
     if not _may_stand_beside_the_papers(run):
         return None
-    return paper.paper_accuracy(run.task, run.weak, run.strong, method, p_ik_task=run.config["p_ik"]["task"])
+    return paper.paper_accuracy(
+        run.task, run.weak_model, run.strong_model, method, p_ik_task=run.config["p_ik"]["task"]
+    )
 
 
 def paper_pgr(run: stored.Run, method: str) -> float | None:
@@ -79,7 +81,7 @@ def printed_pgr(run: stored.Run, method: str) -> float | None:
     """PGR as a table of the paper prints it beside accuracies, which the second paper's do."""
     if not _may_stand_beside_the_papers(run):
         return None
-    return paper_reliability.pgr(run.task, run.weak, run.strong, method)
+    return paper_reliability.pgr(run.task, run.weak_model, run.strong_model, method)
 
 
 def _may_stand_beside_the_papers(run: stored.Run) -> bool:

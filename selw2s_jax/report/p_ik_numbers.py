@@ -53,7 +53,7 @@ class Pair:
             not config_lib.is_default(key, value) for key, value in varied.items()
         ):
             return None
-        return paper.p_ik_auroc(self.train_task, self.test_task, self.run.strong, self.method)
+        return paper.p_ik_auroc(self.train_task, self.test_task, self.run.strong_model, self.method)
 
     def values(self, name: str) -> list[float]:
         """A number of each seed that has it."""
@@ -134,7 +134,8 @@ def make_groups(runs: Sequence[stored.Run]) -> list[Group]:
         if pairs is not None:
             groups.append(_make_group(of_group, pairs))
         else:
-            groups += [_make_group([run], _make_pairs([run]), str(run.workdir)) for run in of_group]
+            places = stored.places(of_group)
+            groups += [_make_group([run], _make_pairs([run]), places[run]) for run in of_group]
     return groups
 
 

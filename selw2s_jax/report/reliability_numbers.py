@@ -137,13 +137,13 @@ def papers_bars(run: stored.Run) -> dict[float, paper_reliability.Bar]:
     """By entropy, the bars of the paper's figures where they are of the same data and weak model."""
     if not run.is_papers_data or run.weak is None:
         return {}
-    return {bar.entropy: bar for bar in paper_reliability.bars(run.task, run.weak)}
+    return {bar.entropy: bar for bar in paper_reliability.bars(run.task, run.weak_model)}
 
 
 def papers_filter(run: stored.Run) -> paper_reliability.Filter | None:
     """What the filter keeps there, likewise."""
     is_there = run.is_papers_data and run.weak is not None
-    return paper_reliability.entropy_filter(run.task, run.weak) if is_there else None
+    return paper_reliability.entropy_filter(run.task, run.weak_model) if is_there else None
 
 
 def score_rows(run: stored.Run) -> list[dict[str, Any]]:

@@ -182,7 +182,7 @@ def score_table(run: stored.Run) -> formats.Table:
     ]
     papers = None
     if run.is_papers_data and run.weak is not None:
-        papers = paper_reliability.scores(run.task, run.weak)
+        papers = paper_reliability.scores(run.task, run.weak_model)
     notes = [] if papers is None else [_papers_scores(papers)]
     rows = reliability_numbers.score_rows(run)
     title = "Reliability by weak label and right answer"

@@ -17,7 +17,7 @@ from etils import epath
 
 from selw2s_jax import errors
 from selw2s_jax.analysis import methods as methods_lib
-from selw2s_jax.data import by_id
+from selw2s_jax.data import by_id, model_names
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
 from selw2s_jax.report import curves as curves_lib
@@ -113,7 +113,7 @@ class Run:
 
     @property
     def weak(self) -> str | None:
-        """Name of the weak model, or of several together; None where P(IK) alone is trained."""
+        """What readers know the weak model by, or several together; None where P(IK) alone is trained."""
         manifest = self.manifest
         if "weak.task" in self.settings:  # which then says it beside the name
             manifest = manifest | {"config": self.config | {"weak": self.config["weak"] | {"task": None}}}
@@ -121,6 +121,16 @@ class Run:
 
     @property
     def strong(self) -> str:
+        return manifests.title_of(self.manifest["models"]["strong"])
+
+    @property
+    def weak_model(self) -> str | None:
+        """The weak models as the config names them, which are those of the paper's tables where it is theirs."""
+        return manifests.weak_name(self.manifest, lambda model: model["name"])
+
+    @property
+    def strong_model(self) -> str:
+        """The strong model as the config names it."""
         return self.manifest["models"]["strong"]["name"]
 
     @property
@@ -197,9 +207,30 @@ class Contents:
 
 
 def names(runs: Sequence[Run]) -> dict[str, Run]:
-    """The runs by title, with the workdir where several share one."""
+    """The runs by title, with the end of their workdir where several share one."""
     counts = collections.Counter(run.title for run in runs)
-    return {run.title if counts[run.title] == 1 else f"{run.title} ({run.workdir})": run for run in runs}
+    shown = places(runs)
+    return {run.title if counts[run.title] == 1 else f"{run.title} ({shown[run]})": run for run in runs}
+
+
+def places(runs: Sequence[Run]) -> dict[Run, str]:
+    """The folder of each run, as many of its last parts as tell them apart."""
+    shown = model_names.distinct((str(run.workdir), None) for run in runs)
+    return {run: shown[str(run.workdir), None] for run in runs}
+
+
+def with_distinct_models(runs: Sequence[Run]) -> list[Run]:
+    """The runs, with models that are called otherwise where another run has a different one of the same name."""
+    named = [model_names.as_given(model) for run in runs for model in run.manifest["models"].values()]
+    titles = model_names.distinct(named)
+    found = []
+    for run in runs:
+        models = {
+            slot: model | {"title": titles[model_names.as_given(model)]}
+            for slot, model in run.manifest["models"].items()
+        }
+        found.append(dataclasses.replace(run, manifest=run.manifest | {"models": models}))
+    return found
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:

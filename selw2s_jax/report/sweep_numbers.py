@@ -34,6 +34,11 @@ class Group:
         return f"{self.weak} teaches {self.strong}" + stored.describe_settings(self.settings)
 
     @property
+    def strong_model(self) -> str:
+        """The strong model as the config names it."""
+        return next(iter(self.runs.values())).strong_model
+
+    @property
     def methods(self) -> list[str]:
         """Those that are finished for a seed of a task or more, weak model first, ceiling last."""
         return methods_lib.weak_first(method for run in self.runs.values() for method in run.predictions)

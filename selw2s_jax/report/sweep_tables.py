@@ -29,7 +29,7 @@ def of_group(group: sweep_numbers.Group, rows: Sequence[Mapping[str, Any]]) -> l
     if ablations and all(row in ablations for row in others):
         others = []
     tasks = [sweep_numbers.AVERAGE] * group.has_averages + list(group.runs)
-    columns = [_METHOD, *_task_columns(tasks, rows, group.strong)]
+    columns = [_METHOD, *_task_columns(tasks, rows, group.strong_model)]
     notes = _notes(group)
     tables = (
         formats.Table("overview", "Methods by task", columns, others, notes),
@@ -115,7 +115,7 @@ def line_table(line: sweep_numbers.Line, rows_of: Mapping[str, Sequence[Mapping[
     columns = [
         _METHOD,
         Column("value", line.key, "config key that varies; - where the method does not depend on it"),
-        *_task_columns(tasks, rows, line.groups[0].strong),
+        *_task_columns(tasks, rows, line.groups[0].strong_model),
     ]
     title = "The task that P(IK) is trained on" if line.key == "p_ik.task" else f"Along {line.key}"
     return formats.Table("axes", title, columns, rows)
@@ -134,7 +134,7 @@ def pair_table(runs: Sequence[stored.Run]) -> formats.Table:
     ]
     rows = sweep_numbers.pair_rows(runs)
     if any(row["paper_accuracy"] is not None for row in rows):
-        published = paper.published(runs[0].strong)
+        published = paper.published(runs[0].strong_model)
         columns.append(Column("paper_accuracy", "paper's accuracy", published, "percent"))
     return formats.Table("transfer", "Methods by pair of models", columns, rows)
 

@@ -79,9 +79,11 @@ def main_table(run: stored.Run) -> formats.Table:
         _SEEDS,
     ]
     if any(row["paper_accuracy"] is not None for row in rows):
-        columns.append(Column("paper_accuracy", "paper's accuracy", paper.published(run.strong), "percent"))
+        columns.append(
+            Column("paper_accuracy", "paper's accuracy", paper.published(run.strong_model), "percent")
+        )
     if any(row["printed_pgr"] is not None for row in rows):
-        columns.append(Column("printed_pgr", "paper's PGR", paper.published(run.strong), "ratio"))
+        columns.append(Column("printed_pgr", "paper's PGR", paper.published(run.strong_model), "ratio"))
     majority = 100 * numbers.majority_class_accuracy(run)
     notes = [f"Always giving the commonest answer is right on {majority:.2f} per cent of the test items."]
     if run.members and (seeds := run.common_seeds("weak")):

@@ -38,8 +38,20 @@ def describe_test(experiment: selective.Experiment) -> dict[str, Any]:
         for seed in experiment.inputs.by_seed
         for number in experiment.members
     ]
+    p_ik = [
+        {
+            "method": name,
+            "seed": seed,
+            "distribution": distribution,
+            "key": stage.key,
+            "answers": experiment.answers(seed, split_name).key,
+        }
+        for seed, name, distribution in experiment.p_ik_tests()
+        for split_name, stage in [experiment.p_ik_test(seed, name, distribution)]
+    ]
     return {
         **({"members": of_members} if of_members else {}),
+        **({"p_ik": p_ik} if p_ik else {}),
         "n": len(test),
         "labels_hash": test.labels_hash,
         "is_papers_data": experiment.inputs.is_papers_data,
@@ -106,7 +118,7 @@ class Collector:
             records += results.make_records(
                 task=config.task,
                 weak=self._experiment.weak_name,
-                strong=inputs.strong.name,
+                strong=inputs.strong.title,
                 seed=seed,
                 total=len(test),
                 correct=correct,
@@ -143,7 +155,7 @@ class Collector:
         return report
 
     def _summarize(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        rows = results.summarize(records, with_paper=self._inputs.is_papers_data)
+        rows = results.summarize(records, of_paper=self._of_paper())
         seeds = sorted(self._config.seeds)
         correct = {
             name: np.stack([self._is_correct(seed, name) for seed in seeds])
@@ -160,6 +172,12 @@ class Collector:
         stages = [self._experiment.member_evaluation(seed, number) for number in self._experiment.members]
         probs = np.stack([self._table(stage, predict.FILE, "prob_1", test) for stage in stages])
         return (probs > 0.5) == test.labels.astype(bool)
+
+    def _of_paper(self) -> tuple[str, str] | None:
+        """The models as the paper's tables may have them, where they are of the same data."""
+        if not self._inputs.is_papers_data or len(self._inputs.weak) != 1:
+            return None
+        return self._inputs.weak[0].name, self._inputs.strong.name
 
     def _table(self, stage: stage_lib.Stage, file: str, column: str, split: splits.Split) -> np.ndarray:
         if (stage.key, file) not in self._tables:  # several numbers are of the same predictions
@@ -309,7 +327,7 @@ class Collector:
                 {
                     "seed": seed,
                     "member": experiment.name_of(number),
-                    "model": self._inputs.weak[number].name,
+                    "model": self._inputs.weak[number].title,
                     "task": learnt.task.name,
                     "rows": len(learnt),
                     "n": len(half),

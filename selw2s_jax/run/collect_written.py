@@ -115,8 +115,8 @@ class Collector:
             }
             records += results.make_records(
                 task=config.task,
-                weak=inputs.weak.name,
-                strong=inputs.strong.name,
+                weak=inputs.weak.title,
+                strong=inputs.strong.title,
                 seed=seed,
                 total=len(test),
                 correct=correct,
@@ -137,7 +137,9 @@ class Collector:
         }
 
     def _summarize(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        rows = results.summarize(records, with_paper=self._inputs.is_papers_data)
+        inputs = self._inputs
+        of_paper = (inputs.weak.name, inputs.strong.name) if inputs.is_papers_data else None
+        rows = results.summarize(records, of_paper=of_paper)
         correct = {
             name: np.stack([self._is_correct(seed, name) for seed in sorted(self._config.seeds)])
             for name in self._experiment.classifiers()

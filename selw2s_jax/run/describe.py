@@ -26,6 +26,7 @@ def describe_model(model: pretrained.Model, workdir: epath.PathLike) -> dict[str
 
     return {
         "name": model.name,
+        "title": model.title,
         "folder": describe(model.folder),
         "fingerprint": model.fingerprint,
         "learning_rate": model.learning_rate,

@@ -1,13 +1,13 @@
 """What a run leaves in its workdir, by name: manifests, the list of a sweep's cells, artifacts by key."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etils import epath
 
 from selw2s_jax import errors
-from selw2s_jax.data import members
+from selw2s_jax.data import members, model_names
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts, storage
 
@@ -64,14 +64,25 @@ def identity(manifest: Mapping[str, Any]) -> str:
     return artifacts.content_hash([manifest["config"], [stage["key"] for stage in manifest["stages"]]])[:16]
 
 
-def weak_name(manifest: Mapping[str, Any]) -> str | None:
-    """The weak models of a run together; None in a run that has none."""
+def title_of(model: Mapping[str, Any]) -> str:
+    """What readers know a model of a manifest by."""
+    return model.get("title") or model_names.short(model["name"])
+
+
+def weak_name(
+    manifest: Mapping[str, Any], name_of: Callable[[Mapping[str, Any]], str] = title_of
+) -> str | None:
+    """The weak models of a run together; None in a run that has none.
+
+    Args:
+        name_of: a model of the manifest -> what it is called.
+    """
     models = manifest["models"]
     if "weak" not in models:
         return None
     every = members.of(manifest["config"])
     slots = ["weak", *(f"weak-{number}" for number in range(1, len(every)))]
-    return members.describe([models[slot]["name"] for slot in slots], every)
+    return members.describe([name_of(models[slot]) for slot in slots], every)
 
 
 def read_all(workdir: epath.Path) -> dict[str, dict[str, Any]]:

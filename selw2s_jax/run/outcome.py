@@ -77,7 +77,8 @@ def _draw(
     folder: epath.Path,
 ) -> list[epath.Path]:
     """Pictures of the results, beside results.json: those of the report, as PNG."""
-    weak, strong = manifests.weak_name(report["manifest"]), report["manifest"]["models"]["strong"]["name"]
+    weak = manifests.weak_name(report["manifest"])
+    strong = manifests.title_of(report["manifest"]["models"]["strong"])
     drawn = {}
     if rows := [with_intervals(row) for row in report["summary"]]:
         drawn["results"] = result_figures.draw_results(

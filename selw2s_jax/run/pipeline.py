@@ -42,6 +42,7 @@ from selw2s_jax.runtime import (
     places,
     preemption,
     provenance,
+    started,
     storage,
 )
 from selw2s_jax.stages import stage as stage_lib
@@ -160,7 +161,7 @@ def run(
     workdir,
     *,
     shard: tuple[int, int] = (0, 1),
-    start: provenance.Start = provenance.Start(),
+    start: started.Start | None = None,
 ) -> dict[str, Any]:
     """Runs a config in a workdir: plan, missing stages, results. With several processes, each calls this.
 
@@ -168,7 +169,7 @@ def run(
         workdir: a folder, or a gs:// one, that all processes share.
         shard: (i, n) for the i-th of n equal parts of the work, where others run the other parts in the same
             workdir at the same time or another time. Results are written by the one that finds all stages done.
-        start: the command that it is of, for the manifest.
+        start: the command that it is of, for the manifest; None from Python.
 
     Returns:
         What `results.json` holds; of a sweep, that of each finished run by name. Empty for what is not finished.
@@ -201,7 +202,7 @@ def run(
         distributed.main_only(lambda: _check_space(todo, config, workdir))
         _print_plan(plans, stages, missing, todo, workdir)
         store.check_held()
-        _write_descriptions(config, plans, workdir, start)
+        _write_descriptions(config, plans, workdir, start or started.Start())
         if todo:
             compilation_cache.enable()
             print(f"running on {', '.join(devices)}", flush=True)
@@ -415,7 +416,7 @@ def _cell_names(plans: list[_Plan]) -> dict[str, str]:
 
 
 def _write_descriptions(
-    config: ml_collections.ConfigDict, plans: list[_Plan], workdir: epath.Path, start: provenance.Start
+    config: ml_collections.ConfigDict, plans: list[_Plan], workdir: epath.Path, start: started.Start
 ) -> None:
     """Writes what the run and its cells are made of."""
     registration = _registration(config, workdir)

@@ -26,21 +26,9 @@ def from_json(kept: Mapping[str, Any], folder: epath.PathLike) -> ml_collections
     Raises:
         UserError: it is not as a run keeps it.
     """
-    config = config_lib.default_config()
     try:
-        for key in config_lib.dotted_keys(config):
-            *sections, leaf = key.split(".")
-            section, values = config, kept
-            for name in sections:
-                section, values = section[name], values.get(name, {})
-            if leaf in values:
-                value = values[leaf]
-                section[leaf] = tuple(value) if isinstance(value, list) else value
-        for name, options in kept.get(config_lib.OPTIONS, {}).items():
-            for option, value in options.items():
-                config_lib.put(config, f"{config_lib.OPTIONS}.{name}.{option}", value)
-    except (TypeError, AttributeError) as error:
+        return config_lib.from_json(kept, ignore_unknown=True)
+    except UserError as error:
         raise UserError(
             f"the config of the run in {folder} cannot be read ({error}); run the same config there again"
         ) from error
-    return config

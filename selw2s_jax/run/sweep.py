@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.data import model_names
 from selw2s_jax.data import tasks as tasks_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts
@@ -50,6 +51,7 @@ def expand(config: ml_collections.ConfigDict) -> list[Cell]:
     ]
     axes = [axis for axis in axes if axis]
     _check_distinct(axes)
+    model_names.check_axes(config, [key for axis in axes for key in axis[0]])
     cells = [_make_cell(config, points) for points in itertools.product(*axes)]
     names = [cell.name for cell in cells]
     if len(set(names)) < len(names):

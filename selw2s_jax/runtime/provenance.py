@@ -1,13 +1,12 @@
 """What a run was made with: versions, code, devices."""
 
-import datetime
 import functools
 import hashlib
 import importlib.metadata
 import pathlib
 import platform
 import subprocess
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -25,25 +24,6 @@ _LIBRARIES = (
     "numpy",
 )
 _PACKAGE = pathlib.Path(__file__).parent.parent
-
-
-class Start(NamedTuple):
-    """How a run was started; nothing is known of one that was from Python.
-
-    Attributes:
-        command: as a shell takes it.
-        config_file: the config file with its arguments, as the command names it.
-        config_text: of that file, where it is Python.
-    """
-
-    command: str | None = None
-    config_file: str | None = None
-    config_text: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """For a manifest, with the time of now, UTC."""
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return {"date": now, "command": self.command, "config_file": self.config_file}
 
 
 @functools.cache

@@ -23,6 +23,11 @@ def configs() -> dict[str, pathlib.Path]:
     return {path.stem: path for path in sorted(folder.glob("*.py"))}
 
 
+def called(path: str) -> str:
+    """The name of the shipped config that is at this place, wherever it is installed; of other files their path."""
+    return next((name for name, at in configs().items() if str(at) == path), path)
+
+
 def find_config(path: str) -> pathlib.Path:
     """The file of a config: the user's own at that path, else the shipped one that is called so.
 

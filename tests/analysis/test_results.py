@@ -91,7 +91,8 @@ def test_equal_seeds_still_have_the_error_of_the_items():
 
 
 def table(some, majority: float = 0.5, with_paper: bool = True) -> str:
-    return results.format_table(some, results.summarize(some, with_paper=with_paper), majority)
+    of_paper = (some[0]["weak"], some[0]["strong"]) if with_paper else None
+    return results.format_table(some, results.summarize(some, of_paper=of_paper), majority)
 
 
 def cells(text: str) -> dict[str, list[str]]:
@@ -151,7 +152,7 @@ def test_diagnostics_are_a_line_per_student_with_dashes_for_nothing():
         re.split(r" {2,}", line) for line in results.format_diagnostics(entries).splitlines()
     )
     assert len(header) == len(first)
-    assert first == ["selective", "0", "0.00", "-", "-", "70.00", "70.00", "71.30", "75.00"]
+    assert first == ["selective", "0", "0.00", "-", "-", "70.00", "70.00", "71.30", "0.750"]
     assert second == ["selective", "1", *first[2:]]
 
 

@@ -313,8 +313,8 @@ def test_runs_that_cannot_be_told_apart_have_a_section_each(tmp_path):
     ]
     runs = [stored.read_run(folder) for folder in folders]
     sections = p_ik_sections.sections(runs)
-    assert [section.labels["workdir"] for section in sections] == [str(folder) for folder in folders]
-    assert all(str(folder) in section.title for folder, section in zip(folders, sections, strict=True))
+    assert [section.labels["workdir"] for section in sections] == [folder.name for folder in folders]
+    assert all(f"({folder.name})" in section.title for folder, section in zip(folders, sections, strict=True))
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from support import tiny_config
+from support import item_runs, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
@@ -220,6 +220,7 @@ def test_pgr_is_measured_against_the_mean_of_the_members(finished):
     run = stored.read_run(finished)
     assert numbers.gap_recovered(run, "finetune").value == pytest.approx(pgr)
     assert run.weak == f"{GPT2} + {GPT2}" and list(run.members) == ["weak-0", "weak-1"]
+    item_runs.assert_results_are_theirs(finished)
     files = document.files([run])
     assert "the best by the truth" in files["members_together.md"].decode()
 

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support import tiny_config
+from support import item_runs, tiny_config
 
 from selw2s_jax.data import gsm8k, sources, tasks
 from selw2s_jax.errors import UserError
@@ -67,6 +67,8 @@ def test_results_are_those_of_the_questions(sweep, train_task, distribution):
     assert sum(band["n"] * band["accuracy"] for band in entry["bands"]) == pytest.approx(known.sum())
     assert all(a["high"] <= b["low"] for a, b in zip(entry["bands"], entry["bands"][1:], strict=False))
     assert results["records"] == results["summary"] == []
+    folder = sweep / "runs" / f"p_ik.task={train_task}"
+    assert list(item_runs.assert_results_are_theirs(folder)) == [("sciq", "few-shot answers", 0)]
 
 
 @pytest.mark.slow

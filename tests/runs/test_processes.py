@@ -69,7 +69,7 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path, alone):
     processes[1].send_signal(signal.SIGTERM)
     for status, out, last in commands.endings(processes):
         assert status == 75, (out, last)
-        assert last.startswith("stopped: stopped ") and last.endswith("the same command goes on from there")
+        assert last.startswith("stopped: ") and last.endswith("the same command goes on from there")
     (ended,) = commands.endings([commands.start(workdir)])
     assert ended[0] == 0, ended
     assert not list((workdir / "checkpoints").iterdir())

@@ -7,7 +7,7 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from support import marks, tokenizer_folders, written_config
+from support import item_runs, marks, tokenizer_folders, written_config
 
 from configs import reliability
 from selw2s_jax.hf import random_checkpoint
@@ -232,6 +232,7 @@ def labels_to_run(capsys, config, workdir) -> list[str]:
 def test_a_run_and_what_poisoned_truth_changes(finished, tmp_path, capsys):
     report = json.loads((finished / "run/results.json").read_text())
     assert [record["method"] for record in report["records"]] == ["weak", "ceiling", "finetune", "reweighted"]
+    item_runs.assert_results_are_theirs(finished / "run")
     rows = {row["method"]: row for row in report["rows"]}
     assert (rows["weak"]["num_rows"], rows["weak"]["num_steps"]) == (16, 6)
     assert (rows["reweighted"]["num_rows"], rows["reweighted"]["num_steps"]) == (32, 12)
@@ -266,4 +267,5 @@ def test_numbers_are_written_at_length(tmp_path, capsys):
         (method, seed) for seed in (0, 1) for method in ("weak", "ceiling", "reweighted")
     ]
     assert len(report["reliability"]) == 2
+    item_runs.assert_results_are_theirs(tmp_path)
     assert capsys.readouterr().out.count("compiling the train step") == 2  # of truth, and of so many rows

@@ -1,0 +1,23 @@
+"""How and when a run was started."""
+
+import datetime
+from typing import Any, NamedTuple
+
+
+class Start(NamedTuple):
+    """How a run was started; nothing is known of one that was from Python.
+
+    Attributes:
+        command: as a shell takes it.
+        config_file: the config file with its arguments, as the command names it.
+        config_text: of that file, where it is Python.
+    """
+
+    command: str | None = None
+    config_file: str | None = None
+    config_text: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For a manifest, with the time of now, UTC."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return {"date": now, "command": self.command, "config_file": self.config_file}
