@@ -8,7 +8,7 @@ import pathlib
 
 from absl import flags
 
-from selw2s_jax import cli
+from selw2s_jax import arguments, cli
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import output
 
@@ -45,7 +45,7 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _default_workdir(config_file: str) -> pathlib.Path:
     path, _, arguments = config_file.partition(":")
     name = pathlib.Path(path).stem
-    if cli.is_saved(path):  # not the folder of the run that it is of, where all is done
+    if arguments.is_saved(path):  # not the folder of the run that it is of, where all is done
         name = f"{pathlib.Path(path).resolve().parent.name}-again"
     parts = [name, *filter(None, arguments.split(","))]
     return pathlib.Path("runs") / "-".join(parts).replace("/", "_")  # one folder, also for names on the hub
@@ -56,7 +56,7 @@ def _run(values: flags.FlagValues) -> None:
     cli.start_processes(values)
     from selw2s_jax.run import pipeline
 
-    start = cli.start_of(values)
+    start = arguments.start_of(values)
     workdir = values.workdir or _default_workdir(start.config_file)
     if values.prefetch and values.dry_run:
         raise UserError("--prefetch downloads and --dry_run shows what is run: give one of them")

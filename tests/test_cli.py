@@ -79,7 +79,7 @@ def parse(monkeypatch):
         cli.define_config_flag(values)
         argv = ["main", *arguments]
         monkeypatch.setattr(sys, "argv", argv)
-        cli._parse(values, argv)
+        arguments.parse(values, argv)
         return config_lib.normalize(values.config)
 
     return run

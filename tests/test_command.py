@@ -120,7 +120,7 @@ def parse():
         argv = sys.argv
         sys.argv = ["main", *arguments]  # where ml_collections looks
         try:
-            cli._parse(values, sys.argv)
+            arguments.parse(values, sys.argv)
         finally:
             sys.argv = argv
         return values

@@ -35,7 +35,7 @@ def parse(monkeypatch):
         values, argv = flags.FlagValues(), ["main", f"--config={config}", *arguments]
         cli.define_config_flag(values)
         monkeypatch.setattr(sys, "argv", argv)
-        cli._parse(values, argv)
+        arguments.parse(values, argv)
         return config_lib.normalize(values.config)
 
     return run

@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import functools
 import json
-import secrets
 import shlex
 import shutil
 import time
@@ -16,12 +15,12 @@ import ml_collections
 from etils import epath
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import errors
 from selw2s_jax.analysis import methods
 from selw2s_jax.data import item_predictions, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins, unread
 from selw2s_jax.run import (
+    agreement,
     collect,
     describe,
     forms,
@@ -182,17 +181,19 @@ def run(
     workdir = _workdir(workdir)
     config, cells, notes = _check_config(config)
     config_hash = artifacts.content_hash(config_lib.to_json(config))[:16]
-    _check_same({"config": config_hash, "code": provenance.code()["source"], **provenance.libraries()})
+    agreement.check_same(
+        {"config": config_hash, "code": provenance.code()["source"], **provenance.libraries()}
+    )
     with artifacts.locked_workdir(workdir, run=f"{config_hash} {shard[0]}/{shard[1]}") as lock:
-        _check_shared(workdir)
-        distributed.main_only(lambda: _check_shards_agree(config, workdir, shard))
+        agreement.check_shared(workdir)
+        distributed.main_only(lambda: agreement.check_shards(config, workdir, shard))
         print("reading and checking data, models and tokenizers", flush=True)
         waiting = functools.partial(preemption.check, "waiting for another run")
         store = artifacts.Store(workdir, lock=lock, while_waiting=waiting)
         benches = _workbenches(config.mesh.num_groups, store, workdir)
         plans = [_plan(cell, workdir, notes) for cell in cells]
         stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
-        _check_same({f"data or model for {stage.label}": stage.key for stage in stages})
+        agreement.check_same({f"data or model for {stage.label}": stage.key for stage in stages})
         missing = _find_missing(stages, store)
         todo = [stage for stage in _share_of(plans, shard) if stage.key in missing]
         devices = _check_devices(plans, benches) if todo else []
@@ -242,63 +243,6 @@ def _check_config(
 
     notes = distributed.agree(check)
     return (config if cells[0].name else cells[0].config), cells, notes
-
-
-def _check_same(facts: dict[str, str]) -> None:
-    distributed.check_equal(
-        facts, "start every process with the same command, code, environment, data and models"
-    )
-
-
-def _check_shared(workdir: epath.Path) -> None:
-    """Checks that all processes see one workdir.
-
-    Raises:
-        UserError: some do not see what process 0 wrote.
-    """
-    if distributed.num_processes() == 1:
-        return
-    marker = workdir / f".shared-{distributed.broadcast(secrets.token_hex(8))}"
-    distributed.main_only(lambda: marker.write_text(""))
-    seen = distributed.gather(marker.exists())
-    distributed.main_only(marker.unlink)
-    if not all(seen):
-        raise UserError(
-            f"workdir {workdir} of process {seen.index(False)} is not that of process 0: choose a --workdir that "
-            "all hosts share, such as a network file system or gs://"
-        )
-
-
-def _check_shards_agree(
-    config: ml_collections.ConfigDict, workdir: epath.Path, shard: tuple[int, int]
-) -> None:
-    """Checks that the other shards, also those that have ended, were started with this config.
-
-    A run that is finished is none of them.
-    """
-    if shard[1] == 1:
-        return
-    content = storage.read_bytes(workdir / manifests_lib.CONFIG_FILE)
-    if content is None:
-        return
-    try:
-        other = errors.parse_json(content)
-    except ValueError:
-        return  # it is about to be written anew
-    ours = config_lib.to_json(config)
-    differing = config_lib.differing_keys(ours, other)
-    if differing and not _is_finished(workdir):
-        raise UserError(
-            f"shard {shard[0]}/{shard[1]} has another config.{differing[0]} than the unfinished run in workdir "
-            f"{workdir}: start all shards with the same command but for --shard, or choose another --workdir"
-        )
-
-
-def _is_finished(workdir: epath.Path) -> bool:
-    """Whether the run in a workdir has all its stages."""
-    manifests = manifests_lib.read_all(workdir).values()
-    stages = [(stage["name"], stage["key"]) for manifest in manifests for stage in manifest["stages"]]
-    return all(artifacts.is_there(workdir, name, key) for name, key in stages)
 
 
 def _workbenches(num_groups: int, store: artifacts.Store, workdir: epath.Path) -> list[workbench.Workbench]:
