@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 from support import commands, paths
 
-from selw2s_jax import cli
+from selw2s_jax import arguments, cli
 from selw2s_jax import config as config_lib
 from selw2s_jax import main as main_command
 from selw2s_jax.benchmark import __main__ as benchmark_command
@@ -74,10 +74,10 @@ COMMAND_LINE = {
 def parse(monkeypatch):
     """Parses arguments as the commands do, with flags of its own for every call."""
 
-    def run(*arguments: str):
+    def run(*given: str):
         values = flags.FlagValues()
         cli.define_config_flag(values)
-        argv = ["main", *arguments]
+        argv = ["main", *given]
         monkeypatch.setattr(sys, "argv", argv)
         arguments.parse(values, argv)
         return config_lib.normalize(values.config)

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from support import paths
 
-from selw2s_jax import cli
+from selw2s_jax import arguments, cli
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import method_options
@@ -31,8 +31,8 @@ def test_the_type_of_a_text(text):
 def parse(monkeypatch):
     """Parses arguments as the commands do, with flags of its own for every call."""
 
-    def run(*arguments: str, config: str = f"{paths.CONFIGS / 'gpt2.py'}:smoke"):
-        values, argv = flags.FlagValues(), ["main", f"--config={config}", *arguments]
+    def run(*given: str, config: str = f"{paths.CONFIGS / 'gpt2.py'}:smoke"):
+        values, argv = flags.FlagValues(), ["main", f"--config={config}", *given]
         cli.define_config_flag(values)
         monkeypatch.setattr(sys, "argv", argv)
         arguments.parse(values, argv)

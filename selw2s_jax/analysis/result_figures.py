@@ -194,8 +194,8 @@ def _draw_histograms(
             axes.hist(p_ik[kind], bins, weights=np.full(count, 100 / count), **style)
     axes.axvline(gamma, color=plotting.BLACK, linestyle=":", linewidth=1.5)
     areas = [area for seed in seeds if (area := metrics.auroc(*seed)) is not None]
-    area = f"{np.mean(areas):.3f}" if areas else "undefined"
-    counts = f"AUROC {area}; {known.sum()} known, {(~known).sum()} not"
+    mean = f"{np.mean(areas):.3f}" if areas else "undefined"
+    counts = f"AUROC {mean}; {known.sum()} known, {(~known).sum()} not"
     axes.set_title(f"{textwrap.fill(name, 48)}\n{counts}", fontsize=9.5, loc="left")
     axes.set_xlim(0, 1)
     axes.set_xlabel("P(IK)", fontsize=9.5)
