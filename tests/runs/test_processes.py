@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from support import commands, paths, processes_worker
+from support import commands, item_runs, paths, processes_worker
 
 from selw2s_jax import main as main_command
 from selw2s_jax.runtime import artifacts
@@ -87,6 +87,7 @@ def test_two_processes_train_probes_as_one_does(tmp_path):
     for status, out, last in commands.endings(start_two((workdir, workdir), probes)):
         assert status == 0, (out, last)
     assert_close(workdir, tmp_path / "alone")
+    item_runs.assert_results_are_theirs(workdir)
 
 
 @pytest.mark.slow
