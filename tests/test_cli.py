@@ -133,14 +133,14 @@ def test_forms_of_methods_on_the_command_line(parse, text, methods):
 def test_null_on_the_command_line(parse, key, text, value, null):
     config = f"--config={paths.CONFIGS / 'gpt2.py'}:smoke"
     some, no = f"--config.{key}={text}", f"--config.{key}={null}"
-    for arguments, expected in (
+    for given, expected in (
         ([no], None),
         ([f"--config.{key}", null], None),
         ([f"-config.{key}={null}"], None),
         ([some, no], None),
         ([no, some], value),
     ):
-        assert config_lib.get(parse(config, *arguments), key) == expected, arguments
+        assert config_lib.get(parse(config, *given), key) == expected, given
 
 
 def test_none_stays_a_name_where_there_must_be_one(parse):

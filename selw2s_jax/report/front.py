@@ -1,6 +1,5 @@
 """What a page opens with: what was run and when, the main results, warnings and notes."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,8 +47,8 @@ def _described(run: stored.Run) -> dict[str, str]:
 def facts(runs: Sequence[stored.Run]) -> list[str]:
     """Date, command and version of the runs and their sizes, as HTML; runs of earlier versions say less."""
     entries = [
-        ("run", _listed([_text(run.manifest.get("date")) for run in runs])),
-        ("command", _listed([_command(run.manifest.get("command")) for run in runs])),
+        ("run", _listed([_started(run, "date") for run in runs])),
+        ("command", _listed([_started(run, "command") for run in runs])),
         ("version", _listed([_version(run.manifest) for run in runs])),
         ("seeds", _listed([", ".join(map(str, run.config["seeds"])) for run in runs])),
         ("test items", _listed([str(len(run.truth)) if run.has_classifiers else "" for run in runs])),
@@ -67,9 +66,10 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _command(value: Any) -> str:
-    is_list = isinstance(value, list) and all(isinstance(word, str) for word in value)
-    return shlex.join(value) if is_list else _text(value)
+def _started(run: stored.Run, key: str) -> str:
+    """What its manifest says of its last start; "" where it was started from Python or by an earlier version."""
+    started = run.manifest.get("started")
+    return _text(started.get(key)) if isinstance(started, dict) else ""
 
 
 def _version(manifest: Mapping[str, Any]) -> str:

@@ -30,16 +30,22 @@ def describe(document: str, values: flags.FlagValues) -> str:
     """The help of a command.
 
     Args:
-        document: docstring of its module: a sentence, how it is called (optional flags in brackets), and more.
+        document: docstring of its module: a sentence, how it is called (a line for each way, optional flags in
+            brackets), and more.
         values: its flags, as they are defined.
     """
     parts = [part for part in document.strip().split("\n\n") if part]
     call = next(part for part in parts if _CALL.match(part))
-    name, arguments = _CALL.match(" ".join(call.replace("\\\n", " ").split())).groups()
-    shown = dict(_FLAG.findall(arguments))
-    needed = [flag for flag, _ in _FLAG.findall(_without_brackets(arguments)) if flag in values]
+    whole = " ".join(call.replace("\\\n", " ").split())
+    ways = [_CALL.match(way).groups() for way in re.split(r" (?=python -m )", whole)]
+    name = ways[0][0]
+    shown: dict[str, str] = {}
+    for _, arguments in ways:
+        shown = dict(_FLAG.findall(arguments)) | shown
+    in_all = [{flag for flag, _ in _FLAG.findall(_without_brackets(arguments))} for _, arguments in ways]
+    needed = [flag for flag in shown if flag in values and all(flag in one for one in in_all)]
     others = [flag for flag in values if flag not in needed]
-    lines = [_usage(f"selw2s {WORDS.get(name, name)}", arguments), ""]
+    lines = [*(_usage(f"selw2s {WORDS.get(name, name)}", arguments) for _, arguments in ways), ""]
     lines += [f"{textwrap.fill(part, _WIDTH)}\n" for part in parts if part != call]
     for title, names in (("required", needed), ("options", others)):
         if names:

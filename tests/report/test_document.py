@@ -132,13 +132,15 @@ def test_page_can_be_walked_by_keys_and_readers_of_screens(files, tmp_path):
 
 def test_page_says_what_was_run_when_by_which_command(run):
     manifest = run.manifest | {
-        "date": "2026-01-02 03:04 UTC",
-        "command": "python -m selw2s_jax.main --config=<x>",
+        "started": {
+            "date": "2026-01-02T03:04:05+00:00",
+            "command": "python -m selw2s_jax.main --config=<x>",
+        },
         "version": "0.1.0",
     }
     (facts,) = front.facts([dataclasses.replace(run, manifest=manifest)])
     text = " ".join(report_runs.Page(facts.encode()).text)
-    assert "2026-01-02 03:04 UTC" in text and "--config=<x>" in text and "selw2s_jax 0.1.0" in text
+    assert "2026-01-02T03:04:05" in text and "--config=<x>" in text and "selw2s_jax 0.1.0" in text
     (earlier,) = front.facts([run])
     assert "<dt>command</dt>" not in earlier and "<dt>seeds</dt><dd>0, 1</dd>" in earlier
 
