@@ -26,7 +26,8 @@ from selw2s_jax.method import (
     row_weights,
     selection,
 )
-from selw2s_jax.runtime import installed
+from selw2s_jax.runtime import distributed, installed
+from selw2s_jax.stages import own_code
 
 _NUM_EXAMPLES, _EMBED_DIM = 3, 5  # of the batch that methods are tried on
 
@@ -40,6 +41,12 @@ def load(config: ml_collections.ConfigDict) -> None:
         UserError: a path is no import path, or its module is not there or fails when it is imported.
     """
     import_modules(config.plugins)
+    for module, path in own_code.changed().items() if distributed.is_main() else ():
+        print(
+            f"note: {path} has changed since the module {module} was imported, and what runs is as it was: "
+            "importlib.reload it, or start Python anew",
+            flush=True,
+        )
     if any(not set(names) <= set(known) for names, known in _named(config)):
         installed.load()
 

@@ -1,9 +1,11 @@
 """What the code of a notebook's cell takes from other cells, as text: an edit there changes what the part computes."""
 
 import inspect
+import linecache
 import pathlib
 import symtable
 import textwrap
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,7 +30,7 @@ def beside(source: str, known: Mapping[str, Any], part: Any) -> dict[str, str]:
         for name in _free_names(left.pop()):
             if name in found or name not in known or inspect.unwrap(known[name]) is inspect.unwrap(part):
                 continue
-            if (text := _text(known[name])) is not None:
+            if (text := _text(known[name], part.__module__)) is not None:
                 found[name] = text
                 left += [text] if callable(known[name]) else []
     return found
@@ -51,8 +53,10 @@ def _global_names(table: symtable.SymbolTable) -> Iterator[str]:
         yield from _global_names(inner)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any, notebook: str) -> str | None:
     """A value of another cell as a text that is the same in every process; None for one that is not among them."""
+    if isinstance(value, type):
+        return _text_of_class(value) if value.__module__ == notebook else None
     if callable(value):
         inner = inspect.unwrap(value)  # of what is jitted, the function
         try:
@@ -66,6 +70,15 @@ def _text(value: Any) -> str | None:
     if hasattr(value, "dtype") and hasattr(value, "tobytes"):
         return f"{value.dtype}{list(value.shape)} {artifacts.content_hash(value.tobytes().hex())}"
     return None
+
+
+def _text_of_class(value: type) -> str:
+    """The whole cells of its functions, as Python finds no class that has no file, and its plain values."""
+    members = [getattr(one, "__func__", getattr(one, "fget", one)) for one in vars(value).values()]
+    inner = [inspect.unwrap(one) for one in members if callable(one)]
+    cells = {one.__code__.co_filename for one in inner if isinstance(one, types.FunctionType)}
+    plain = {name: one for name, one in vars(value).items() if not name.startswith("__") and _is_plain(one)}
+    return "".join(line for cell in sorted(cells) for line in linecache.getlines(cell)) + repr(plain)
 
 
 def _is_plain(value: Any) -> bool:

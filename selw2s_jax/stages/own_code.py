@@ -1,6 +1,7 @@
 """The code of a user's own parts, as a stage's key holds it: the file of each, and the files of what it imports.
 
-In a notebook, whose cells have no file, it is the code of the part's cell, and of the functions and plain values of
+A file counts as it was first read since its module was imported: what is written there later does not run. In a
+notebook, whose cells have no file, it is the code of the part's cell, and of the functions, classes and plain values of
 other cells that it names (`notebook_code`). What is installed (in site-packages), Python's own library and this package
 are not among them, but for the package that the part is of where that is itself installed.
 """
@@ -10,18 +11,22 @@ import functools
 import importlib.machinery
 import importlib.util
 import inspect
+import io
 import pathlib
 import sys
 import sysconfig
 import textwrap
 import types
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import notebook_code
 
 _PACKAGE = __name__.split(".")[0]
+# By file: its module, how that was imported, which is another object after a reload, and what was in the file then.
+_READ: dict[pathlib.Path, tuple[str, Any, bytes]] = {}
 
 
 def hashes(**factories: Callable) -> dict[str, str]:
@@ -34,6 +39,21 @@ def hashes(**factories: Callable) -> dict[str, str]:
         for role, factory in factories.items()
         if factory.__module__.split(".")[0] != _PACKAGE
     }
+
+
+def changed() -> dict[str, pathlib.Path]:
+    """By module the files whose present lines are not those that run: of parts that keys were asked of already."""
+    return {
+        module: path
+        for path, (module, loaded, content) in _READ.items()
+        if loaded is _loaded(module) and path.is_file() and path.read_bytes() != content
+    }
+
+
+def _loaded(module: str) -> Any:
+    """What stands for a module as it was imported; None of one that is not."""
+    there = sys.modules.get(module)
+    return getattr(there, "__spec__", None) or there  # a script has no spec, and is not imported again
 
 
 def _code(role: str, factory: Callable) -> str | list:
@@ -61,7 +81,8 @@ def _source(role: str, factory: Callable) -> tuple[str, bool]:
     """The whole file that defines a factory, which may use what is beside it; else, and False, its own lines."""
     factory = inspect.unwrap(factory)
     try:
-        return pathlib.Path(inspect.getfile(factory)).read_text(encoding="utf-8"), True
+        content = _content(factory.__module__, pathlib.Path(inspect.getfile(factory)))
+        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read(), True
     except (OSError, TypeError):
         pass  # a notebook's cell has no file
     try:
@@ -73,10 +94,19 @@ def _source(role: str, factory: Callable) -> tuple[str, bool]:
         ) from error
 
 
+def _content(module: str, path: pathlib.Path) -> bytes:
+    """A file as it was first read since its module was imported; of one that is not, as it is."""
+    if (loaded := _loaded(module)) is None:
+        return path.read_bytes()
+    if path not in _READ or _READ[path][1] is not loaded:
+        _READ[path] = module, loaded, path.read_bytes()
+    return _READ[path][2]
+
+
 def _read(name: str, path: pathlib.Path, imported: dict[str, str]) -> Iterator[str]:
     """Adds a module to those imported, and gives the names of what it imports itself."""
     try:
-        content = path.read_bytes()
+        content = _content(name, path)
     except OSError as error:
         raise UserError(f"{path}, which a plug-in imports, cannot be read ({error.strerror})") from error
     imported[name] = artifacts.content_hash(content.decode("utf-8", "backslashreplace"))

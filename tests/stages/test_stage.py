@@ -18,6 +18,7 @@ from support import training_stages
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
+from selw2s_jax.experiments import plugins
 from selw2s_jax.method import label_rules, losses, registry
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import examples, own_code, train
@@ -236,6 +237,18 @@ def test_a_cell_of_a_notebook_has_values_and_arrays_of_other_cells(monkeypatch):
         *(hashes_of_cells(monkeypatch, CELLS, **{name: value}) for name, value in other_values.items()),
     ]
     assert len({key["code of loss"] for key in keys}) == len(keys)
+    in_class = {
+        "helper": "class Bend:\n    power = 2\n    @classmethod\n    def by(cls, x):\n        return x * TABLE\n"
+    }
+    in_class["make"] = "def make():\n    return lambda logits: Bend.by(logits)\n"
+    changed = {"helper": in_class["helper"].replace("*", "+"), "make": in_class["make"]}
+    fields = in_class | {
+        "helper": "import dataclasses\n@dataclasses.dataclass\nclass Bend:\n    by: int = 1\n"
+    }
+    others = fields | {"helper": fields["helper"].replace("1", "2")}
+    of_class = [hashes_of_cells(monkeypatch, cells) for cells in (in_class, changed, fields, others)]
+    of_class.append(hashes_of_cells(monkeypatch, in_class, TABLE=np.ones(3)))
+    assert len({key["code of loss"] for key in of_class}) == len(of_class)
     # Names that a function has of its own are not the notebook's.
     assert hashes_of_cells(monkeypatch, CELLS, logits=np.ones(2), q=3, loss=4, x=5) == keys[0]
     alone = {"make": "def make():\n    return lambda logits: logits\n"}
@@ -274,6 +287,23 @@ def test_a_key_holds_the_package_of_a_part_also_where_that_is_installed(write, m
     assert code_of("lab.rules") == first
     write(lab__sizes="A = 2")
     assert code_of("lab.rules") != first
+
+
+def test_a_file_counts_as_it_was_imported(write, tmp_path, capsys):
+    """What is written there while a run is under way, or between two of a notebook, is not what trains."""
+    write(mine="import helper\n" + MAKE, helper="SCALE = 1")
+    first, make = code_of("mine"), sys.modules["mine"].make
+    for name, code in {"mine": "import helper\n\n" + MAKE, "helper": "SCALE = 2"}.items():
+        before, path = (tmp_path / f"{name}.py").read_text(), tmp_path / f"{name}.py"
+        path.write_text(code)
+        assert own_code.hashes(loss=make) == first and own_code.changed() == {name: path}
+        plugins.load(config_lib.default_config())
+        assert f"note: {path} has changed since the module {name} was imported" in capsys.readouterr().out
+        path.write_text(before)
+    assert not own_code.changed()
+    write(helper="SCALE = 22")
+    importlib.reload(sys.modules["helper"])
+    assert own_code.hashes(loss=make) != first and not own_code.changed()
 
 
 # Sizes that cannot run, before anything is trained.
