@@ -46,8 +46,11 @@ def _as_room(function: "F") -> "F":
     def __call__(self: "Any", config: "Any", workdir: "Any", *, shard: "Any" = (0, 1)) -> "Any":
         return function(config, workdir, shard=shard)
 
+    def __reduce__(self: "Any") -> "Any":  # so that it can be given to other processes, as a function can
+        return __import__, (self.__name__, None, None, ["*"])
+
     __call__.__annotations__, __call__.__doc__ = function.__annotations__, function.__doc__
-    room.__class__ = type("CallableModule", (type(room),), {"__call__": __call__})
+    room.__class__ = type("CallableModule", (type(room),), {"__call__": __call__, "__reduce__": __reduce__})
     room.__doc__ = function.__doc__
     return room
 
@@ -141,10 +144,8 @@ def load_tokenizer(path: "str | os.PathLike[str]", *, bos: str = "auto") -> "Tok
 _SHORT_NAMES = {
     "config": ("selw2s_jax.config", ""),
     "exports": ("selw2s_jax.exports", ""),  # reads exported students
-    "smoke": (
-        "selw2s_jax.worlds.smoke",
-        "",
-    ),  # models and questions to try things on, made on the spot and offline
+    # Models and questions to try things on, made on the spot and offline.
+    "smoke": ("selw2s_jax.worlds.smoke", ""),
     "remote": ("selw2s_jax.runtime.remote", ""),  # local copies of what is on gs://
     "Results": ("selw2s_jax.library.results", "Results"),
     "Student": ("selw2s_jax.library.student", "Student"),

@@ -6,6 +6,7 @@ Selective Weak-to-Strong Generalization (arXiv 2511.14166). A new task is one `r
 
 import dataclasses
 import difflib
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
@@ -140,11 +141,14 @@ class Task:
 
 
 TASKS: dict[str, Task] = {}
+_is_whole = False  # whether this module has registered its own
 _ALIASES = {"cosmosqa": "cosmos_qa"}
 
 
 def register(task: Task) -> Task:
     """Adds `task` to `TASKS`; ValueError where the name is taken, as `registering.claim` says."""
+    if _is_whole:  # of other files: what is built in has its names first, whichever module is imported first
+        importlib.import_module("selw2s_jax.data.more_tasks")
     registering.claim("task", task.name, is_taken=task.name in TASKS)
     TASKS[task.name] = task
     return task
@@ -415,3 +419,4 @@ register(
         stop=SOLUTION_STOP,
     )
 )
+_is_whole = True

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import fractions
 import functools
+import importlib
 import string
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
@@ -320,6 +321,9 @@ WRITTEN_TASKS: dict[str, WrittenTask] = {}
 
 def register(task: WrittenTask) -> WrittenTask:
     """Adds `task` to `WRITTEN_TASKS`; ValueError where the name is taken, as `registering.claim` says."""
+    importlib.import_module(
+        "selw2s_jax.data.written_catalogue"
+    )  # which has its names first, as in `tasks.register`
     registering.claim("written task", task.name, is_taken=task.name in WRITTEN_TASKS)
     WRITTEN_TASKS[task.name] = task
     return task

@@ -69,7 +69,7 @@ def make_objective(config: ml_collections.ConfigDict, method: registry.Method) -
     """The method with the config's values for those options of its label rule and loss that it leaves open.
 
     Args:
-        method: as `options.method` gives it, with what the config says of this method alone.
+        method: as `method_options.applied` gives it, with what the config says of this method alone.
 
     Raises:
         ValueError: an option without a default has no value, or a factory names a section that is not there.

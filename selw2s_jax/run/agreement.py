@@ -42,6 +42,15 @@ def check_shared(workdir: epath.Path) -> None:
         )
 
 
+def check_shard(shard: tuple[int, int]) -> None:
+    """UserError where it is no (i, n) with 0 <= i < n: no process would make what is left out."""
+    number, count = shard
+    if not 0 <= number < count:
+        raise UserError(
+            f"shard {number}/{count} must be i/n with 0 <= i < n, such as 0/4 for the first of four"
+        )
+
+
 def check_shards(config: ml_collections.ConfigDict, workdir: epath.Path, shard: tuple[int, int]) -> None:
     """Checks that the other shards, also those that have ended, were started with this config.
 

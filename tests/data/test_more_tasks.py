@@ -1,5 +1,8 @@
 """Tasks that weak-to-strong researchers know by name: their rows, texts and labels, from folders."""
 
+import subprocess
+import sys
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -127,3 +130,17 @@ def test_real_mmlu_without_its_training_file_is_divided(real_data):
     assert len(train) + len(test) == 14042 and 0.28 < len(test) / 14042 < 0.32
     assert not {one.text for one in train} & {one.text for one in test}
     assert "for trials" in sources.notes(task, source=str(real_data))[0]
+
+
+def test_a_name_is_taken_whichever_module_is_imported_first():
+    code = """
+from selw2s_jax.data import tasks
+try:
+    tasks.register(tasks.Task(name="mmlu", instruction="", format=tasks.format_text))
+except ValueError as error:
+    assert "'mmlu' is registered already, by selw2s_jax.data.more_tasks" in str(error), error
+else:
+    raise AssertionError
+import selw2s_jax.data.sources, selw2s_jax.data.written_rows
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -136,6 +136,9 @@ def test_mistakes_are_user_errors(tmp_path, results):
     for wrong, message in (({"task": "sciq"}, "default_config"), (config, "gamma")):
         with pytest.raises(selw2s_jax.UserError, match=message):
             selw2s_jax.run(wrong, tmp_path / "run")
+    for shard in ((1, 1), (-1, 2), (0, 0)):  # the first of which would leave models out, and nobody make them
+        with pytest.raises(selw2s_jax.UserError, match=r"0 <= i < n"):
+            selw2s_jax.run(small_run.make_config(), tmp_path / "run", shard=shard)
     (tmp_path / "file").write_text("")
     with pytest.raises(selw2s_jax.UserError, match="file"):
         selw2s_jax.run(small_run.make_config(), tmp_path / "file" / "run")
@@ -160,6 +163,8 @@ import selw2s_jax.run.manifests as manifests
 assert selw2s_jax.run.manifests is manifests is sys.modules["selw2s_jax.run.manifests"]
 assert list(inspect.signature(selw2s_jax.run).parameters) == ["config", "workdir", "shard"]
 assert "Returns:" in selw2s_jax.run.__doc__
+import pickle
+assert pickle.loads(pickle.dumps(selw2s_jax.run)) is selw2s_jax.run
 assert selw2s_jax.config.default_config().task and issubclass(selw2s_jax.UserError, Exception)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
