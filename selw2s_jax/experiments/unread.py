@@ -231,9 +231,10 @@ def _of_other_methods(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     own_labels = any(method.uses_self_labels for method in methods)
     of_labels = ("self_label.source", "self_label.soft", "self_label.file")
     yield of_labels, own_labels, "no method of the run uses own labels"
-    asks = trains_p_ik or is_alone or "fewshot" in (p_ik.prompt, config.weak.prompt)
-    asks = asks or (own_labels and config.self_label.source == "fewshot")
-    yield ("self_label.num_shots", "seed.shots", "fewshot"), asks, "the language model is asked nothing"
+    asks = trains_p_ik or is_alone or (own_labels and config.self_label.source == "fewshot")
+    yield ("fewshot",), asks, "the language model is asked nothing"
+    shows = asks or "fewshot" in (p_ik.prompt, config.weak.prompt)  # to classifiers, which read no dialogue
+    yield ("self_label.num_shots", "seed.shots"), shows, "the language model is asked nothing"
     of_each = ("name", "learning_rate", "tokenizer", "revision", "trained", "prompt", "context_file")
     names = (*of_each, "label_noise", "members", "task")
     of_weak = (*(f"weak.{name}" for name in names), "ceiling.split")

@@ -4,7 +4,7 @@ import importlib.util
 import pathlib
 import re
 
-from selw2s_jax.data import chat
+from selw2s_jax.data import chat, model_names
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import tokenizer_settings, tokenizers, weight_files
 
@@ -49,13 +49,13 @@ def choose(policy: str, name: str, tokenizer: tokenizers.Tokenizer) -> chat.Temp
 
 
 def is_instruct(name: str) -> bool:
-    """Whether the last part of a model's name says that it was tuned to instructions."""
-    return _INSTRUCT.search(pathlib.PurePosixPath(name).name) is not None
+    """Whether the name of a model, of a folder its last part, says that it was tuned to instructions."""
+    return _INSTRUCT.search(model_names.short(name)) is not None
 
 
 def _find(folder: pathlib.Path, settings: tokenizer_settings.Settings) -> str | None:
     if (path := folder / _FILE).is_file():
-        found, where = path.read_text(encoding="utf-8"), path
+        found, where = _text(path), path
     elif (path := folder / _OLD_FILE).is_file():
         found, where = weight_files.read_json(path).get("chat_template"), path
     else:
@@ -68,3 +68,12 @@ def _find(folder: pathlib.Path, settings: tokenizer_settings.Settings) -> str | 
     if not isinstance(found, str) or len(found) > _MOST_CHARACTERS:
         raise UserError(f"{where}: chat_template is no template; correct it, or set fewshot.chat=off")
     return found
+
+
+def _text(path: pathlib.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text: download the checkpoint folder again, or set fewshot.chat=off"
+        ) from error

@@ -8,7 +8,7 @@ import ml_collections
 
 from selw2s_jax.errors import UserError
 from selw2s_jax.library import results
-from selw2s_jax.run import pipeline
+from selw2s_jax.run import agreement, pipeline
 from selw2s_jax.runtime import faults, places
 
 
@@ -17,6 +17,7 @@ def run(
 ) -> results.Results:
     """As `selw2s_jax.run`."""
     with _told_in_one_line():
+        agreement.check_shard(shard)
         places.check_compilation_cache()
         pipeline.run(config, workdir, shard=shard)
     return load_run(workdir)

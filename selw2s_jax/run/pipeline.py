@@ -179,7 +179,6 @@ def run(
     """
     began = time.monotonic()
     workdir = _workdir(workdir)
-    agreement.check_shard(shard)
     config, cells, notes = _check_config(config)
     config_hash = artifacts.content_hash(config_lib.to_json(config))[:16]
     agreement.check_same(

@@ -62,6 +62,7 @@ def test_a_value_that_is_switched_off_is_refused(key, values, remedy):
         ("p_ik.scores_file", FINETUNE | {"p_ik.scores_file": "a", "p_ik.mask": "file"}),
         ("p_ik.file", FINETUNE | {"p_ik.file": "mine.jsonl"}),
         ("p_ik.data", FINETUNE | {"p_ik.data": "easy"}),
+        ("fewshot.chat", FINETUNE | {"fewshot.chat": "on", "weak.prompt": "fewshot"}),
         ("lora.rank", {"lora.rank": 4}),
         ("training.embed_once", {"training.embed_once": False}),
         ("lora.targets", {"lora.targets": ("mlp",), "training.trained": "heads"}),

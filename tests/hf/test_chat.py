@@ -106,6 +106,7 @@ def test_a_template_that_wants_more_than_its_turns_is_refused_in_one_line(text):
         ("meta-llama/Llama-2-7b-chat-hf", True),
         ("/models/gemma-2-9b-it", True),
         ("Qwen/Qwen2.5-7B", False),
+        ("/hub/models--Qwen--Qwen2.5-7B-Instruct/snapshots/c03e6d3", True),
         ("my-chat/gpt2", False),
         ("unitary-7b", False),
     ],
@@ -137,6 +138,9 @@ def test_without_a_template_auto_is_off_and_on_is_refused(tmp_path):
     tokenizer = tokenizers.load_tokenizer(write_folder(tmp_path / "model"))
     assert chat_files.choose("auto", "x-instruct", tokenizer) is None
     with pytest.raises(UserError, match=r"fewshot\.chat=on: .* has no chat template"):
+        chat_files.choose("on", "x-instruct", tokenizer)
+    (tmp_path / "model" / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"chat_template.jinja is not UTF-8 text"):
         chat_files.choose("on", "x-instruct", tokenizer)
 
 
