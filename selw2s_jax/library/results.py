@@ -45,7 +45,8 @@ class Results:
     def __init__(self, workdir: str | os.PathLike[str]) -> None:
         places.check_workdir(workdir)
         self.workdir = epath.Path(workdir).expanduser()
-        self._contents = stored.read(self.workdir)
+        found = stored.read(self.workdir)
+        self._contents = dataclasses.replace(found, runs=stored.with_distinct_models(found.runs))
 
     @functools.cached_property
     def config(self) -> ml_collections.ConfigDict:
@@ -218,8 +219,9 @@ class Results:
         """
         contents = self._contents
         if not any(run.predictions or run.p_ik for run in contents.runs):
+            unread = f"; {'; '.join(contents.damaged)}" if contents.damaged else ""
             raise UserError(
-                f"no evaluation is finished in {self.workdir}; run the same config again, it continues"
+                f"no evaluation is finished in {self.workdir}; run the same config again, it continues{unread}"
             )
         output = self.workdir / "report" if folder is None else epath.Path(folder).expanduser()
         places.check_output_folder(output, "the report's folder")

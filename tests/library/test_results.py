@@ -101,6 +101,12 @@ def test_runs_of_a_sweep_stand_below_each_other(tmp_path):
         damaged.student(method="weak")
 
 
+def test_different_models_of_one_name_are_told_apart(tmp_path):
+    cells = {f"weak={name}": {"weak": f"/{name}/gpt2"} for name in ("one", "two")}
+    results = selw2s_jax.load_run(report_runs.write_sweep(tmp_path / "run", cells))
+    assert {row["weak"] for row in results.metrics} == {"one/gpt2", "two/gpt2"}
+
+
 def test_the_report_is_that_of_the_command(tmp_path, monkeypatch):
     workdir, asked = report_runs.write_run(tmp_path / "run"), []
 
