@@ -364,12 +364,7 @@ def _write_descriptions(
 ) -> None:
     """Writes what the run and its cells are made of."""
     registration = _registration(config, workdir)
-    artifacts.write_text(workdir / manifests_lib.CONFIG_FILE, _config_text(config))
-    copy = workdir / manifests_lib.CONFIG_COPY
-    if start.config_text is None:
-        distributed.main_only(lambda: storage.remove_file(copy))  # of an earlier run here
-    else:
-        artifacts.write_text(copy, start.config_text)
+    _write_config(config, workdir, start)
     if not plans[0].cell.name:
         distributed.main_only(
             lambda: storage.remove_file(workdir / manifests_lib.SWEEP_FILE)
@@ -411,6 +406,24 @@ def _registration(config: ml_collections.ConfigDict, workdir: epath.Path) -> dic
             f"note: {one['key']} is not as registered in {registrations.FILE}; the report says so", flush=True
         )
     return entry
+
+
+def _write_config(config: ml_collections.ConfigDict, workdir: epath.Path, start: started.Start) -> None:
+    """Writes the config, and a copy of the file that it is from."""
+    text, path = _config_text(config), workdir / manifests_lib.CONFIG_FILE
+    copy = workdir / manifests_lib.CONFIG_COPY
+
+    def discard() -> None:
+        if (
+            storage.read_bytes(path) != text.encode()
+        ):  # else it may be from that file, though not started by it now
+            storage.remove_file(copy)
+
+    if start.config_text is None:
+        distributed.main_only(discard)
+    else:
+        artifacts.write_text(copy, start.config_text)
+    artifacts.write_text(path, text)
 
 
 def _config_text(config: ml_collections.ConfigDict) -> str:

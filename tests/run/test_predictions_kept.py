@@ -8,7 +8,8 @@ from support import item_runs, small_run
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.report import kept, origins
-from selw2s_jax.run import forms, manifests
+from selw2s_jax.run import forms, manifests, pipeline
+from selw2s_jax.runtime import started
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,17 @@ def test_a_saved_config_has_the_stages_of_the_run(finished):
     keys = {stage.key for of_model in experiment.targets() for stage in of_model}
     known = {stage["key"] for stage in json.loads((finished / "manifest.json").read_text())["stages"]}
     assert keys and keys <= known
+
+
+def test_the_copy_of_a_config_file_is_kept_while_the_config_is_the_same(tmp_path):
+    workdir, copy = epath.Path(tmp_path), tmp_path / "config.py"
+    config = config_lib.normalize(small_run.make_config())
+    by_command = started.Start("python -m selw2s_jax.main", "config.py", "# mine")
+    for start, gamma, is_there in (
+        (by_command, 0.5, True), (started.Start(), 0.5, True), (started.Start(), 0.75, False),
+        (started.Start(), 0.75, False), (by_command, 0.75, True),
+    ):  # fmt: skip
+        config.p_ik.gamma = gamma
+        pipeline._write_config(config, workdir, start)
+        assert copy.exists() == is_there
+        assert config_lib.read_saved(str(tmp_path / "config.json")).p_ik.gamma == gamma
