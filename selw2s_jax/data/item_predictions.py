@@ -30,9 +30,8 @@ SCHEMA_VERSION = 1  # raised when a column changes its meaning or goes
 ANSWER = "answer"
 COLUMNS = ("task", "test", "method", "seed", "example_id", "label", "probability", "correct", "text")
 _METADATA = b"selw2s_jax"
-_DICTIONARY_BYTES = (
-    1 << 30
-)  # texts of many models are written once for up to a million rows, however long they are
+# Texts of many models are written once for up to a million rows, however long they are.
+_DICTIONARY_BYTES = 1 << 30
 
 
 class Test(NamedTuple):
@@ -122,7 +121,8 @@ def _encode(task: str, parts: Sequence[Predicted], run: str) -> bytes:
     about = {"schema_version": SCHEMA_VERSION, "run": run}
     table = table.replace_schema_metadata({_METADATA: json.dumps(about).encode()})
     buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer, compression="zstd", dictionary_pagesize_limit=_DICTIONARY_BYTES)
+    settings = {"dictionary_pagesize_limit": _DICTIONARY_BYTES, "write_page_checksum": True}
+    pq.write_table(table, buffer, compression="zstd", **settings)
     return buffer.getvalue().to_pybytes()
 
 
@@ -144,11 +144,11 @@ def read(folder: epath.PathLike, run: str, columns: Sequence[str] | None = None)
     if content is None:
         return None
     try:
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             schema, table = file.schema_arrow, file.read(columns)
         about: Mapping[str, Any] = json.loads((schema.metadata or {})[_METADATA])
         is_whole = set(COLUMNS) <= set(schema.names) and isinstance(about["schema_version"], int)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
         raise UserError(
             f"{path} cannot be read ({errors.one_line(error)}); run the same config again to write it anew"
         ) from error

@@ -8,6 +8,7 @@ import ml_collections
 
 from selw2s_jax.data import members, more_tasks, tasks, written_tasks  # noqa: F401, more_tasks registers tasks
 from selw2s_jax.hf import model_folders, pretrained
+from selw2s_jax.method import objectives
 
 
 class Item(NamedTuple):
@@ -51,10 +52,11 @@ def _data(config: ml_collections.ConfigDict, sizes: dict[str, tuple[int, str]]) 
     """The data sets that a config names, where they are read from the hub."""
     if config.data.source != "hub":
         return []
+    is_written = config.supervision == "completion"
+    known = written_tasks.WRITTEN_TASKS if is_written else tasks.TASKS
     own = () if config.data.train_file else (config.task,)
-    p_ik = () if config.p_ik.file else (config.p_ik.task,)
-    registries = (written_tasks.WRITTEN_TASKS, tasks.TASKS)
-    known = registries[0] if config.supervision == "completion" else registries[1]
+    has_p_ik = not is_written and objectives.needs_p_ik_data(config) and not config.p_ik.file
+    p_ik = (config.p_ik.task,) if has_p_ik else ()
     names = dict.fromkeys((*own, *p_ik, *members.other_tasks(config), *config.continual.tasks))
     hub_names = dict.fromkeys(known[name].hub_name for name in names if name in known)
     return [Item("data", name, *sizes[name]) for name in hub_names if name in sizes]

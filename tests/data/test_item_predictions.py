@@ -58,6 +58,21 @@ def test_texts_that_many_models_share_are_written_once(tmp_path):
     assert sizes[1] < 1.1 * sizes[0]
 
 
+def test_bytes_that_have_changed_are_not_read_as_others(tmp_path):
+    item_predictions.write(tmp_path, "sciq", [judged(), judged("ceiling")], "a run")
+    path, first = tmp_path / item_predictions.FILE, item_predictions.read(tmp_path, "a run")
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    for place in rng.integers(4, len(content), 150):
+        path.write_bytes(
+            content[:place] + bytes([content[place] ^ rng.integers(1, 256)]) + content[place + 1 :]
+        )
+        try:
+            found = item_predictions.read(tmp_path, "a run")
+        except UserError:
+            continue
+        assert found is None or found.equals(first)
+
+
 def test_a_file_of_another_run_is_none_and_a_damaged_one_is_told(tmp_path):
     assert item_predictions.read(tmp_path, "a run") is None
     item_predictions.write(tmp_path, "sciq", [judged()], "a run")

@@ -20,6 +20,7 @@ def cache(tmp_path, monkeypatch):
         for name, kind, size in (
             ("allenai/sciq", "dataset", 3_000_000),
             ("google/boolq", "dataset", 1),
+            ("allenai/ai2_arc", "dataset", 1_000_000),
             ("allenai/ai2_arc", "model", 1),
         )
     ]
@@ -32,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_models_and_data_of_a_run_each_once_with_their_sizes(cache, tmp_path):
-    config = tiny_config.make_config(data__source="hub", task="sciq")
+    config = tiny_config.make_config(data__source="hub", task="sciq", p_ik__task="arc", methods=("finetune",))
     models = [types.SimpleNamespace(folder=folder) for folder in (cache, tmp_path / "mine", cache)]
     items = prefetch.find([config, config], models)
     assert [item[:3] for item in items] == [
@@ -42,6 +43,8 @@ def test_models_and_data_of_a_run_each_once_with_their_sizes(cache, tmp_path):
     ]
     lines = prefetch.describe(items)
     assert "0.01 GB from the hub" in lines[-1] and len(lines) == 4
+    config.methods = ("selective",)  # which has P(IK)
+    assert [item.name for item in prefetch.find([config], [])] == ["allenai/sciq", "allenai/ai2_arc"]
     config.data.source = "/folder"
     assert len(prefetch.find([config], models)) == 2
 
