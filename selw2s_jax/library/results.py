@@ -47,14 +47,21 @@ class Results:
         self.workdir = epath.Path(workdir).expanduser()
         found = stored.read(self.workdir)
         self._contents = dataclasses.replace(found, runs=stored.with_distinct_models(found.runs))
+        # Now, as another run may be started here before they are asked for.
+        self._config = storage.read_bytes(self.workdir / manifests.CONFIG_FILE)
+        self._manifests: dict[str, dict[str, Any]] | UserError
+        try:
+            self._manifests = manifests.read_all(self.workdir)
+        except UserError as error:  # one of a sweep is damaged, whose others are there
+            self._manifests = error
 
     @functools.cached_property
     def config(self) -> ml_collections.ConfigDict:
         """The config, of a sweep the whole one; `selw2s_jax.run` of it finds all that is finished again."""
         path = self.workdir / manifests.CONFIG_FILE
         try:
-            kept = errors.parse_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            kept = errors.parse_json(self._config or b"")
+        except ValueError as error:
             raise UserError(f"{path} cannot be read; run the same config there again to mend it") from error
         return run_config.from_json(kept, self.workdir)
 
@@ -69,14 +76,16 @@ class Results:
             raise UserError(f"{self.workdir} holds a sweep: take one of its runs by manifests[NAME]")
         return self.manifests[""]
 
-    @functools.cached_property
+    @property
     def manifests(self) -> dict[str, dict[str, Any]]:
         """Those of the runs of a sweep that have begun, by name; of a run of its own, by "".
 
         Raises:
             UserError: one is damaged.
         """
-        return manifests.read_all(self.workdir)
+        if isinstance(self._manifests, UserError):
+            raise self._manifests
+        return self._manifests
 
     @functools.cached_property
     def metrics(self) -> list[Row]:
@@ -131,8 +140,8 @@ class Results:
             part = item_predictions.read(folder, manifests.identity(manifest))
             if part is None:
                 raise UserError(
-                    f"{folder} has no {item_predictions.FILE} of its run, which that writes when it ends: run the same "
-                    f"config in {self.workdir} again, finished stages are kept"
+                    f"{folder} has no {item_predictions.FILE} of this run, which writes it when it ends, or one that "
+                    f"another run wrote since: run the same config in {self.workdir} again, finished stages are kept"
                 )
             parts.append(_led_by(part, {"run": name} if name else {}))
         return pa.concat_tables(parts, promote_options="default")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 
@@ -66,6 +67,19 @@ def test_predictions_have_the_accuracies(results):
         assert (len(right), sum(right)) == (row["n"], row["correct"])
 
 
+def test_results_are_of_the_workdir_as_it_was(finished, results, tmp_path):
+    """Another run that is started there takes nothing of its own into those of the one before."""
+    shutil.copytree(finished, tmp_path / "run")
+    before = selw2s_jax.load_run(tmp_path / "run")
+    manifest = results.manifest | {"config": results.manifest["config"] | {"plugins": ["mine"]}}
+    for name, content in (("manifest", manifest), ("config", manifest["config"])):
+        (tmp_path / "run" / f"{name}.json").write_text(json.dumps(content))
+    assert before.config == results.config and before.manifest["config"] == results.manifest["config"]
+    assert before.predictions.equals(results.predictions)
+    with pytest.raises(selw2s_jax.UserError, match=r"has no predictions\.parquet of this run"):
+        selw2s_jax.load_run(tmp_path / "run").predictions  # noqa: B018
+
+
 def test_runs_of_a_sweep_stand_below_each_other(tmp_path):
     cells = {
         f"p_ik.task={task}": {
@@ -89,7 +103,7 @@ def test_runs_of_a_sweep_stand_below_each_other(tmp_path):
     assert set(items["p_ik.task"].to_pylist()) == {"arc", "boolq"}
     assert sum(items["known"].to_pylist()) == 2 * report_runs.P_IK["known"]
     assert set(results.manifests) == set(cells)
-    for wanted, message in (("manifest", "holds a sweep"), ("predictions", "has no predictions.parquet")):
+    for wanted, message in (("manifest", "holds a sweep"), ("predictions", r"has no predictions\.parquet")):
         with pytest.raises(selw2s_jax.UserError, match=message):
             getattr(results, wanted)
     (results.workdir / "runs" / "p_ik.task=arc" / "manifest.json").write_text("{")
