@@ -275,7 +275,7 @@ def _take_own(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
     while index < len(argv):
         argument, key = argv[index], _overridden(argv[index])
         taken = 1
-        if key == _AXES and re.match(r"[\w.]+=", axis := argument.partition("=")[2]):
+        if key == _AXES and re.match(r"[\w.-]+=", axis := argument.partition("=")[2]):
             values[key] = (*values.get(key, ()), axis)
             index += 1
             continue

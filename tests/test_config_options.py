@@ -137,6 +137,6 @@ def test_options_are_axes_of_a_sweep():
 
 
 def test_axes_of_a_sweep_on_the_command_line(parse):
-    axes = ("method_options.own.beta=1,2", "p_ik.gamma=0.5,0.7")
+    axes = ("method_options.my-own.beta=(1,2),3", "p_ik.gamma=0.5,0.7")
     plain = [f"--config.sweep.settings={axis}" for axis in axes]
     assert parse(*plain).sweep.settings == parse(f"--config.sweep.settings={axes}").sweep.settings == axes
