@@ -208,8 +208,9 @@ class Results:
             UserError: there is none of that name, it is not trained yet, or it is damaged.
         """
         named: dict[str, Any] = {"task": task, "method": method, "seed": seed}
+        listed = [entry for entry in self.students if run in (None, entry["run"])]
         for key, value in named.items():
-            there = {entry[key] for entry in self.students}
+            there = {entry[key] for entry in listed}
             if value is None and len(there) == 1:
                 named[key] = there.pop()
         return student_lib.Student(students.find(self.workdir, **named, run=run), **options)
