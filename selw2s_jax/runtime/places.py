@@ -126,6 +126,10 @@ def _check_store(text: str, name: str) -> None:
     import fsspec
 
     scheme = text.partition("://")[0]
+    if scheme not in _STORES:  # nor an address, which has been told
+        raise UserError(
+            f"{name}={_without_secrets(text)} is not taken: {scheme}:// is no store that is read here"
+        )
     package, install = _STORES[scheme]
     if gpath._is_tf_installed():  # which then reads and writes them
         return

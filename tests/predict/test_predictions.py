@@ -366,7 +366,7 @@ def test_the_command(finished, examples, records, tmp_path):
     ended = commands.process("predict", *name, "--input=in.jsonl", "--output=out.csv", cwd=tmp_path)
     assert ended.returncode == 0 and "error" not in ended.stderr, ended
     assert "9 lines, one for each question, are in out.csv" in ended.stdout
-    assert "selective, seed 0:\n  P(IK) above gamma=0.8: " in ended.stdout
+    assert "selective, seed 0:\n  P(IK) above gamma=0.5: " in ended.stdout
     with (tmp_path / "out.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     for key in ("p_ik", "prob_1"):

@@ -33,6 +33,7 @@ HUB = "https://huggingface.co"
         ("ftp://host/data", "ftp:// is no store that is read here"),
         ("az://container/data", "az:// is no store that is read here"),
         ("memory://x", "memory:// is no store that is read here"),
+        ("-flag=https://a.b", "-flag=https:// is no store that is read here"),
         ("gcs://bucket/run", "write gs://bucket/run;"),
         ("GS://bucket/run", "write gs://bucket/run;"),
         ("gs:/bucket/run", "write gs://bucket/run;"),
