@@ -78,7 +78,9 @@ def _hint(text: str) -> str | None:
         text = f"https://{text}"
     found = _URL.match(text)
     if not found:
-        return None
+        return (
+            None if storage.is_local(text) else f"{text.partition('://')[0]}:// is no store that is read here"
+        )
     given, slashes, rest = found.groups()
     scheme = given.lower()
     if slashes == "/" and (scheme not in _ONE_SLASH or os.path.exists(text)):
