@@ -134,11 +134,18 @@ def _datasets(student: students.Student, numbers: model_card.Numbers | None) -> 
     data = student.run_config.get("data", {})
     if data.get("source") != "hub" or data.get("train_file"):
         return {}
-    facts = student.facts
-    of_p_ik = [(test.get("train_task"), test["test_task"]) for test in numbers.p_ik] if numbers else []
+    facts, p_ik = student.facts, student.run_config.get("p_ik", {})
+    tested = [test["test_task"] for test in numbers.p_ik] if numbers else []
+    named = [facts.learnt, facts.task, *([p_ik.get("task")] if facts.has_p_ik_head else []), *tested]
+    own = (
+        p_ik.get("task") if p_ik.get("file") else None
+    )  # a user's questions, which may be called as a data set is
     known = written_tasks.WRITTEN_TASKS if facts.written else tasks.TASKS
-    named = dict.fromkeys(name for name in (facts.learnt, facts.task, *sum(of_p_ik, ())) if name)
-    return {name: hub for name in named if name in known and (hub := known[name].hub_name)}
+    return {
+        name: hub
+        for name in dict.fromkeys(named)
+        if name in known and name != own and (hub := known[name].hub_name)
+    }
 
 
 def _origin(student: students.Student, base: pathlib.Path | None) -> model_card.Origin:

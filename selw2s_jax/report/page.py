@@ -145,7 +145,8 @@ def table(shown: formats.Table, terms: glossary.Glossary, *, max_rows: int | Non
     """
     text = formats.to_html(shown, lambda column: terms.anchor(column, shown))
     is_long = max_rows is not None and len(shown.rows) > max_rows
-    return folded(f"{len(shown.rows)} rows", [text]) if is_long else text
+    rows = f"{len(shown.rows)} row{'s' * (len(shown.rows) != 1)}"
+    return folded(rows, [text]) if is_long else text
 
 
 def listing(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import types
 
 import huggingface_hub
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import student_facts
 
-from selw2s_jax.export import card_data, classifier_card, model_card
+from selw2s_jax.export import card_data, classifier_card, exports, model_card
 from selw2s_jax.run import students
 
 NUMBERS = model_card.Numbers(
@@ -64,6 +65,23 @@ def test_a_card_of_a_weak_model_says_whose_truth_it_learnt_where_it_is_another_t
     other = dataclasses.replace(facts, learnt="arc")
     assert "ground truth is that of another task, `arc`, and `sciq` is what it labelled" in make_card(other)
     assert students.Facts.from_json(other.to_json()) == other
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, ["sciq", "arc", "boolq"]),
+        ({"p_ik": {"task": "arc", "file": "mine.jsonl"}}, ["sciq", "boolq"]),
+        ({"data": {"source": "hub", "train_file": "mine.jsonl"}}, []),
+        ({"data": {"source": "generated"}}, []),
+    ],
+)
+def test_data_sets_are_those_of_the_hub_that_it_was_trained_or_tested_on(changes, names):
+    """P(IK)'s too, whether or not it is tested; none that a user's own file only shares its name with."""
+    config = {"data": {"source": "hub"}, "p_ik": {"task": "arc"}} | changes
+    student = types.SimpleNamespace(run_config=config, facts=student_facts.FACTS)
+    found = exports._datasets(student, model_card.Numbers({}, [{"test_task": "boolq"}]))
+    assert list(found) == names and all("/" in hub for hub in found.values())
 
 
 def test_card_without_results():
