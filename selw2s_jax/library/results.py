@@ -45,7 +45,8 @@ class Results:
     def __init__(self, workdir: str | os.PathLike[str]) -> None:
         places.check_workdir(workdir)
         self.workdir = epath.Path(workdir).expanduser()
-        self._contents = stored.read(self.workdir)
+        contents = stored.read(self.workdir)
+        self._contents = dataclasses.replace(contents, runs=stored.with_distinct_models(contents.runs))
 
     @functools.cached_property
     def config(self) -> ml_collections.ConfigDict:
@@ -98,7 +99,7 @@ class Results:
 
     @functools.cached_property
     def comparisons(self) -> list[Row]:
-        """Per pair of methods, `first` less `second`: `difference` with its ends and `p_value`, `mcnemar` as text.
+        """Per pair of methods, `first` less `second`: `num_seeds`, `difference` with its ends and its `p_value`.
 
         Pairs are each student with `finetune`, and each method with its controls.
         """

@@ -122,7 +122,7 @@ def test_the_legend_of_a_single_panel_is_as_wide_as_its_picture():
     drawn.draw_without_rendering()
     (legend,) = drawn.legends
     place = legend.get_window_extent()
-    assert 0 <= place.x0 and place.x1 <= drawn.bbox.x1
+    assert place.x0 >= 0 and place.x1 <= drawn.bbox.x1
 
 
 def test_the_picture_is_drawn_with_and_without_controls(run):

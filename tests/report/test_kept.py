@@ -172,6 +172,12 @@ def test_the_command_takes_two_workdirs(pair, tmp_path):
     for wrong in (["--diff", str(pair[0])], ["--diff", *map(str, pair), f"--workdir={pair[0]}"]):
         ended = commands.call(report_command.main, *wrong, cwd=tmp_path)
         commands.assert_refused(ended, "--diff takes two workdirs, as --diff A B")
+    for wrong in (
+        ["--diff", *map(str, pair), "--output=x"],
+        ["--workdir=x", "--where=a,b,0", "--predictions=x.csv"],
+    ):
+        ended = commands.call(report_command.main, *wrong, cwd=tmp_path)
+        commands.assert_refused(ended, "do not go together; leave one out")
 
 
 def test_models_that_share_a_name_are_told_apart(made):
