@@ -98,7 +98,8 @@ def contents(targets: Mapping[str, Mapping[str, str]]) -> str:
     """
 
     def entry(title: str, links: Mapping[str, str]) -> str:
-        texts = ", ".join(
+        # What runs are called may have commas.
+        texts = "; ".join(
             f'<a href="#{html.escape(anchor)}">{html.escape(text or title)}</a>'
             for anchor, text in links.items()
         )
