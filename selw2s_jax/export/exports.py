@@ -17,6 +17,7 @@ from selw2s_jax.hf import loader, model_folders, peft, tokenizers, weight_files,
 from selw2s_jax.models import lora, registry
 from selw2s_jax.run import manifests, student_models, students
 from selw2s_jax.runtime import artifacts, places
+from selw2s_jax.worlds import smoke
 
 FACTS_NAME = "student.json"
 _FORMS = {"class_head": classifiers.FORM, "completion": written.FORM}
@@ -35,7 +36,8 @@ def read_numbers(student: students.Student) -> model_card.Numbers | None:
         }
         of_student = [r for r in report["p_ik"] if (r["seed"], r["method"]) == (facts.seed, facts.method)]
         p_ik = [r for r in of_student if "test_task" in r]  # runs of the first versions named no task
-        return model_card.Numbers(records if facts.method in records else {}, p_ik)
+        is_generated = student.run_config["data"]["source"] == smoke.GENERATED
+        return model_card.Numbers(records if facts.method in records else {}, p_ik, is_generated)
     except (FileNotFoundError, KeyError):
         return None
     except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -84,6 +84,12 @@ def test_data_sets_are_those_of_the_hub_that_it_was_trained_or_tested_on(changes
     assert list(found) == names and all("/" in hub for hub in found.values())
 
 
+def test_generated_questions_are_no_result_of_the_data_set_that_they_are_called_by():
+    card = make_card(numbers=dataclasses.replace(NUMBERS, is_generated=True))
+    assert "The questions were generated" in card and "| `selective` | 75.00 |" in card
+    assert "model-index" in make_card() and "model-index" not in card and "generated" not in make_card()
+
+
 def test_card_without_results():
     card = make_card(numbers=None)
     assert "had no results of this model" in card and "%" not in card
