@@ -11,6 +11,10 @@ from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, storage
 
 _TESTS = ("evaluations", "members", "p_ik", "few_shot")  # lists of a manifest's tests
+_EARLIER = (
+    "note: an earlier version did not write down what each stage needs, so what these artifacts are made from is not "
+    "listed: run the same config again to have it, finished stages are kept"
+)
 
 
 class Asked(NamedTuple):
@@ -50,6 +54,8 @@ def text(runs: Mapping[str, kept.Kept], asked: Asked) -> str:
             lines = [*_numbers(run, asked), *_artifacts(run, roots)]
             head = [f"# {name}\n"] if name else []
             parts.append("".join(head) + formats.aligned([["what", "key", "state", "path", "label"], *lines]))
+            if not any("needs" in stage for stage in run.manifest["stages"]):
+                parts.append(_EARLIER)
     if not parts:
         raise UserError(_unknown(runs, asked))
     return "\n\n".join(parts)

@@ -121,6 +121,7 @@ def test_origins_of_a_number(pair):
     for stage in manifest["stages"]:
         if stage["key"] == entry["key"]:
             stage["needs"] = [trained["key"]]
+    assert origins.text(kept.read(first), origins.parse("sciq,selective,1")).endswith(origins._EARLIER)
     manifest["stages"].append(
         {"label": "selective, seed 1", "name": "train", "key": trained["key"], "needs": []}
     )
