@@ -106,6 +106,11 @@ class Results:
         return self._rows(numbers.comparison_rows)
 
     @functools.cached_property
+    def mcnemar(self) -> list[Row]:
+        """Per pair of `comparisons` and seed, McNemar's exact test: items `only_first`, `only_second`; `p_value`."""
+        return self._rows(numbers.mcnemar_rows)
+
+    @functools.cached_property
     def p_ik(self) -> list[Row]:
         """Per test of P(IK), in and out of distribution: `auroc` with its ends, `brier`, `ece` and more.
 

@@ -179,6 +179,13 @@ def test_the_command_takes_two_workdirs(pair, tmp_path):
     ):
         ended = commands.call(report_command.main, *wrong, cwd=tmp_path)
         commands.assert_refused(ended, "do not go together; leave one out")
+    for wrong in (
+        ["--diff", str(pair[0]), "http://me:secret@host/x"],
+        ["--workdir=x", "--predictions=https://host/x.csv"],
+    ):
+        ended = commands.call(report_command.main, *wrong, cwd=tmp_path)
+        commands.assert_refused(ended, "host/x")
+        assert "secret" not in ended.stderr
 
 
 def test_models_that_share_a_name_are_told_apart(made):
