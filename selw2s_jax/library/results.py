@@ -108,11 +108,16 @@ class Results:
 
     @functools.cached_property
     def comparisons(self) -> list[Row]:
-        """Per pair of methods, `first` less `second`: `difference` with its ends and `p_value`, `mcnemar` as text.
+        """Per pair of methods, `first` less `second`: `num_seeds`, `difference` with its ends and its `p_value`.
 
         Pairs are each student with `finetune`, and each method with its controls.
         """
         return self._rows(numbers.comparison_rows)
+
+    @functools.cached_property
+    def mcnemar(self) -> list[Row]:
+        """Per pair of `comparisons` and seed, McNemar's exact test: items `only_first`, `only_second`; `p_value`."""
+        return self._rows(numbers.mcnemar_rows)
 
     @functools.cached_property
     def p_ik(self) -> list[Row]:
