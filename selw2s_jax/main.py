@@ -43,11 +43,11 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 
 def _default_workdir(config_file: str) -> pathlib.Path:
-    path, _, arguments = config_file.partition(":")
+    path, _, given = config_file.partition(":")
     name = pathlib.Path(path).stem
     if arguments.is_saved(path):  # not the folder of the run that it is of, where all is done
         name = f"{pathlib.Path(path).resolve().parent.name}-again"
-    parts = [name, *filter(None, arguments.split(","))]
+    parts = [name, *filter(None, given.split(","))]
     return pathlib.Path("runs") / "-".join(parts).replace("/", "_")  # one folder, also for names on the hub
 
 
