@@ -98,6 +98,7 @@ def _write_predictions(values: flags.FlagValues) -> None:
     storage.write_bytes(
         epath.Path(values.predictions).expanduser(), item_tables.encode(runs, values.predictions)
     )
+    print(f"what every model says of every test item is in {values.predictions}")
 
 
 def _write_report(values: flags.FlagValues) -> None:

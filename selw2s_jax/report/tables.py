@@ -68,7 +68,7 @@ def main_table(run: stored.Run) -> formats.Table:
             f"{_BOOTSTRAP}; - where the interval of ceiling - weak touches zero",
             "ratio interval",
         ),
-        Column("difference", f"less {base}", f"accuracy less that of {base}, percentage points", "points"),
+        Column("difference", f"minus {base}", f"accuracy less that of {base}, percentage points", "points"),
         Column(
             "difference_interval",
             "difference 95 % interval",
