@@ -106,7 +106,7 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     Args:
         absent: a line for each run of a sweep that has not begun or cannot be read.
     """
-    report = _Report(stored.names(runs))
+    report = _Report(stored.names(stored.with_distinct_models(runs)))
     # A damaged file can hold half of a character, which no encoding has.
     document = report.page(absent).encode(errors="backslashreplace")
     return report.collected.contents() | {PAGE: document}
@@ -232,6 +232,8 @@ class _Report:
 def _caption(title: str, name: str, *, is_section: bool) -> str:
     """A table's title and what it is of; of a section without the words of its heading that the title has too."""
     heading, _, of = name.partition(": ")
+    if is_section and title.lower() in heading.lower():
+        return name
     if is_section and heading.lower() in title.lower():
         name = of
     return f"{title}. {name}" if name else title

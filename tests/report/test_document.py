@@ -171,6 +171,7 @@ def test_captions_say_things_once():
     assert caption("Methods by task", "By task: a teaches b") == "Methods by task. a teaches b"
     assert caption("All errors", "Blind spots: sciq") == "All errors. Blind spots: sciq"
     assert caption("Main results", "main: a teaches b", False) == "Main results. main: a teaches b"
+    assert caption("Blind spots", "Blind spots, each seed: sciq") == "Blind spots, each seed: sciq"
     assert caption("Where labels differ", "Where labels differ") == "Where labels differ"
     assert caption("Warnings", "") == "Warnings"
 
