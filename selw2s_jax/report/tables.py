@@ -262,7 +262,7 @@ def p_ik_table(run: stored.Run) -> formats.Table:
             "ratio",
         ),
         Column("n", "n", "number of questions", "count"),
-        Column("known", "right", "few-shot answers right, of all questions, per cent", "percent"),
+        Column("known", "few-shot right", "few-shot answers right, of all questions, per cent", "percent"),
         Column(
             "ik_rate", "IK rate", f"share with P(IK) above gamma = {run.config['p_ik']['gamma']}", "percent"
         ),
