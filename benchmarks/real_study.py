@@ -11,12 +11,14 @@ JSON and Markdown. What is finished is found again, also by `run` in another clo
 """
 
 import argparse
+import functools
 import itertools
 import json
 import pathlib
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import outputs
@@ -25,7 +27,7 @@ from etils import epath
 from selw2s_jax import config as config_lib
 from selw2s_jax.analysis import comparisons
 from selw2s_jax.experiments import inputs, selective
-from selw2s_jax.report import numbers, stored
+from selw2s_jax.report import auroc_numbers, numbers, stored
 from selw2s_jax.run import pipeline, schedule
 from selw2s_jax.runtime import artifacts, compilation_cache
 from selw2s_jax.stages import answer, embed, stage, workbench
@@ -123,6 +125,7 @@ def describe(found: stored.Run, report: dict[str, Any]) -> dict[str, Any]:
         ],
         "primary": primary,
         "secondary": [_compared(found, *pair) for pair in SECONDARY],
+        "ranking": auroc_numbers.rows(found),
         **{
             key: report[key]
             for key in ("disagreement", "calibration", "p_ik", "diagnostics", "notes", "warnings")
@@ -163,11 +166,29 @@ def to_markdown(study: dict[str, Any]) -> str:
             ]
             for row in (*of_run["primary"], *of_run["secondary"])
         ]
-        lines += ["", *outputs.table(header, rows), "", "Labels of the student's half, mean over seeds:", ""]
+        lines += ["", *outputs.table(header, rows), "", *_ranking_table(of_run["ranking"]), ""]
+        lines += ["Labels of the student's half, mean over seeds:", ""]
         lines += [*_label_table(of_run["disagreement"]), ""]
         lines += ["The same by P(IK) that was trained first, rows of all seeds:", ""]
         lines += [*_bin_table(of_run["disagreement"]), ""]
     return "\n".join(lines)
+
+
+def _ranking_table(rows: list[dict[str, Any]]) -> list[str]:
+    """How methods rank the test items, and their accuracy with as many called right as are; not registered."""
+    header = ["method", "AUROC", "95 %", "PGR on AUROC", "95 %", "accuracy at the base rate"]
+    cells = [
+        [
+            row["method"],
+            _number(row["auroc"]),
+            _interval(row["auroc_interval"], form=_number),
+            _number(row["auroc_pgr"]),
+            _interval(row["auroc_pgr_interval"], form=_number),
+            _percent(row["base_rate_accuracy"]),
+        ]
+        for row in rows
+    ]
+    return ["Not registered, looked at afterwards:", "", *outputs.table(header, cells)]
 
 
 def _label_table(entries: list[dict[str, Any]]) -> list[str]:
@@ -265,10 +286,9 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _interval(bounds, signed: bool = False) -> str:
-    return (
-        "-" if not bounds or bounds[0] is None else " to ".join(_percent(bound, signed) for bound in bounds)
-    )
+def _interval(bounds, signed: bool = False, form: Callable[[float], str] | None = None) -> str:
+    form = form or functools.partial(_percent, signed=signed)
+    return "-" if not bounds or bounds[0] is None else " to ".join(map(form, bounds))
 
 
 ABOUT = (

@@ -279,7 +279,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
         )
     found, known = dotted_keys(config), dotted_keys(_defaults())
     for key in found:
-        check_key(key)
+        if key not in known:  # most are, and to look for what was meant takes long
+            check_key(key)
     if missing := [key for key in known if key not in found]:
         raise UserError(f"config.{missing[0]} is missing; start from selw2s_jax.config.default_config()")
     for key in found:

@@ -106,7 +106,7 @@ def test_the_start_of_a_run_has_command_and_file(tmp_path, monkeypatch):
     ended = commands.call(main_command.main, f"--config={config}:smoke", "--workdir=a b", cwd=tmp_path)
     assert ended.returncode == 0, ended
     command = f"python -m selw2s_jax.main --config={config}:smoke '--workdir=a b'"
-    assert found == [started.Start(command, f"{config}:smoke", config.read_text())]
+    assert found == [started.Start(command, "gpt2:smoke", config.read_text())]
 
 
 @pytest.mark.usefixtures("registrations")

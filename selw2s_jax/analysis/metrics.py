@@ -81,6 +81,25 @@ def auroc_interval(
     return float(low), float(high)
 
 
+def accuracy_at_base_rate(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Accuracy where as many items are called class 1 as are of it, those of the highest scores.
+
+    So it has no part in it that is due to a threshold, which for that needs no label but their number. Of items with
+    the score at which it lies as many as are wanted, at random: in expectation.
+
+    Args:
+        scores, labels: as for `auroc`.
+    """
+    scores, labels = np.asarray(scores, np.float64), np.asarray(labels).astype(bool)
+    _check_same_length(scores, labels)
+    count = int(labels.sum())
+    threshold = np.sort(scores)[len(scores) - count] if count else np.inf
+    called, tied = (scores > threshold).astype(np.float64), scores == threshold
+    if count:
+        called[tied] = (count - called.sum()) / tied.sum()
+    return float(np.mean(np.where(labels, called, 1 - called)))
+
+
 def brier_score(probs: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Mean squared difference of the probability of class 1 `[N]` and the label `[N]`."""
     probs, labels = np.asarray(probs, np.float64), np.asarray(labels, np.float64)

@@ -11,7 +11,7 @@ from selw2s_jax.report import numbers, probabilities, stored
 
 
 def rows(run: stored.Run) -> list[dict[str, Any]]:
-    """Per method: AUROC over seeds and PGR on AUROC, with 95 % intervals, and PGR on accuracy beside.
+    """Per method: AUROC over seeds and PGR on AUROC, with 95 % intervals, PGR on accuracy, accuracy at the base rate.
 
     The interval of the AUROC is DeLong's with the spread of the seeds, that of PGR is bootstrapped over items and
     seeds. No rows where the test set has one class.
@@ -34,6 +34,9 @@ def rows(run: stored.Run) -> list[dict[str, Any]]:
             "auroc_pgr": None,
             "auroc_pgr_interval": None,
             "pgr": None if of_accuracy is None else of_accuracy.value,
+            "base_rate_accuracy": statistics.fmean(
+                metrics.accuracy_at_base_rate(of_seed, run.truth) for of_seed in scores
+            ),
             "num_seeds": len(seeds),
         }
     for method, recovered in _gaps_recovered(run, list(found)).items():

@@ -115,6 +115,13 @@ def auroc_table(run: stored.Run) -> formats.Table:
             "auroc_pgr_interval",
         ),
         Column("pgr", "PGR", "performance gap recovered on accuracy, beside it", "ratio"),
+        Column(
+            "base_rate_accuracy",
+            "at the base rate",
+            "accuracy, per cent, where as many items are called class 1 as are of it, those of the highest "
+            "probability, mean over seeds: what the threshold of one half costs is left out",
+            "percent",
+        ),
         _SEEDS,
     ]
     notes = [

@@ -38,6 +38,19 @@ def test_auroc_worked_examples():
     assert type(metrics.auroc([0.1, 0.2], [0, 1])) is float
 
 
+@pytest.mark.parametrize(
+    "rows", [[(0, 1), (3, 0), (3, 1), (3, 1), (5, 0)], [(1, 0), (1, 0)], [(2, 1), (0, 1)]]
+)
+def test_accuracy_at_the_base_rate_is_the_mean_over_all_ways_to_part_ties(rows):
+    shares = []
+    for order in itertools.permutations(rows):
+        ranked = sorted(order, key=lambda row: -row[0])
+        count = sum(label for _, label in rows)
+        shares.append(np.mean([label == (place < count) for place, (_, label) in enumerate(ranked)]))
+    found = metrics.accuracy_at_base_rate(*zip(*rows, strict=True))
+    assert found == pytest.approx(np.mean(shares), abs=1e-12)
+
+
 def delong_by_pairs(scores, labels):
     """AUROC and its variance from the matrix of all pairs, as DeLong et al. (1988) write them."""
     positive, negative = scores[labels], scores[~labels]

@@ -173,6 +173,8 @@ def tokens_of(found):
     return [[completion.tokens.tolist() for completion in own] for own in found]
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_samples_do_not_depend_on_rows_or_order(model):
     num_rows = {"gpt2": 1, "qwen": 5}[model.config.family]
     prompts = random_prompts(model)

@@ -52,6 +52,8 @@ NUM_PARAMS = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_every_model_has_its_published_number_of_parameters():
     found = {name: decoder.num_params(entry.config, lm_head=True) for name, entry in registry.MODELS.items()}
     assert found == NUM_PARAMS

@@ -24,7 +24,8 @@ def folder(request, fixtures):
 
 # Each policy must give torch's gradients, and so the same ones; which one it is does not depend on the family.
 @pytest.mark.parametrize(
-    ("name", "remat"), [("gpt2", "full"), ("qwen", "full"), marks.in_ci("qwen", "dots"), ("qwen", "none")]
+    ("name", "remat"),
+    [("gpt2", "full"), ("qwen", "full"), marks.in_ci("qwen", "dots"), marks.in_ci("qwen", "none")],
 )
 def test_matches_committed_torch_outputs(fixtures, name, remat):
     folder = fixtures / f"parity_{name}"
@@ -194,13 +195,13 @@ def test_num_params_without_head():
     assert decoder.num_params(config, lm_head=True) == decoder.num_params(config, lm_head=False)
 
 
-def test_a_new_family_registers_once(monkeypatch):
+def test_a_new_family_registers(monkeypatch):
     monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
     entry = dataclasses.replace(registry.get_family("gpt2"), name="gpt2-again")
     registry.register_family(entry)
     assert registry.get_family("gpt2-again") is entry
     with pytest.raises(ValueError, match="registered already"):
-        registry.register_family(entry)
+        registry.register_family(registry.get_family("gpt2"))
     with pytest.raises(errors.UserError, match="supported are gpt2, qwen"):
         registry.get_family("mamba")
 
@@ -241,7 +242,7 @@ def _settings():
 
 @pytest.mark.parametrize(
     "num_tokens",
-    [5, 331, *map(marks.in_ci, (255, layers._BLOCKWISE_TOKENS))],
+    [5, *map(marks.in_ci, (331, 255, layers._BLOCKWISE_TOKENS))],
 )
 def test_attention_on_a_cpu_is_that_of_jax(num_tokens):
     """Values and gradients, with several examples and padding in a row."""

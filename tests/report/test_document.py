@@ -196,6 +196,8 @@ def nasty(tmp_path_factory) -> dict[str, bytes]:
     return document.files([stored.read_run(workdir)])
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_names_of_anyone_are_text_in_the_page(nasty):
     page = report_runs.Page(nasty["report.html"])
     assert b"<b>" not in nasty["report.html"]

@@ -116,6 +116,8 @@ def text_of(files) -> str:
     return " ".join(report_runs.Page(files["report.html"]).text)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_table_6_has_the_mean_over_seeds_in_distribution_and_from_every_task(runs, files):
     rows = {row["test_task"]: row for row in report_runs.read_csv(files["p_ik_auroc.csv"])}
     assert list(rows) == ["sciq", "gsm8k"]
@@ -317,6 +319,8 @@ def test_runs_that_cannot_be_told_apart_have_a_section_each(tmp_path):
     assert all(f"({folder.name})" in section.title for folder, section in zip(folders, sections, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.usefixtures("no_pictures")
 def test_students_of_several_tasks_are_told_apart(tmp_path):
     """Each student has P(IK) of its own, though all are trained on ARC's questions."""

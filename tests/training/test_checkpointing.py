@@ -134,6 +134,8 @@ def assert_same(run, whole) -> None:
         assert found.dtype == expected.dtype
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_an_evaluation_is_of_each_state_and_changes_none(fixtures, tmp_path, whole):
     run = Run(fixtures, tmp_path, is_evaluated=False)
     before, bare = class_head(run.start()[1]), run.go()

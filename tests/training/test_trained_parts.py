@@ -33,7 +33,7 @@ def run_steps(model, trained: str, *, stop: int = STEPS):
     return before, train_state, graphdef
 
 
-@pytest.mark.parametrize("trained", ["heads", "lora"])
+@pytest.mark.parametrize("trained", ["heads", marks.in_ci("lora")])
 def test_only_what_is_trained_moves_and_has_moments(fixtures, trained):
     settings = adapted_models.DROPPING if trained == "lora" else None
     before, after, _ = run_steps(adapted_models.make_classifier(fixtures, "gpt2", settings), trained)
@@ -85,6 +85,8 @@ def test_a_linear_probe_is_what_jax_grad_makes_of_fixed_embeddings(fixtures):
         np.testing.assert_allclose(after.params[name][...], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("trained", [marks.in_ci("heads"), "lora"])
 def test_frozen_weights_may_be_narrower(fixtures, trained):
     """Backbone in bfloat16, heads and adapters in float32: so they stay, and so are the moments."""
