@@ -317,7 +317,7 @@ def _shot(text: Any, answer: Any) -> tuple[str, int | str]:
 
 def with_titles(student: Student) -> Facts:
     """The facts of a student, whose models are called what the config calls them for readers."""
-    facts, config = student.facts, student.run_config
+    facts, config = student.facts, {"weak": {}, "strong": {}} | student.run_config
     strong = model_names.given(config, "strong", 0) or facts.strong
     weak = facts.weak
     if facts.role == "weak":  # of several it is called weak-0, weak-1 and so on
