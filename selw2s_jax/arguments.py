@@ -28,6 +28,8 @@ _PLACES = {
     "weak_base": places.FOLDER,
     "weak_tokenizer": places.FOLDER,
     "profile_dir": "a folder of this machine",
+    "diff": places.FOLDER,
+    "predictions": places.FILE,
 }
 # The config file that reads what a run has saved.
 SAVED = pathlib.Path(__file__).parent / "run" / "saved_config.py"

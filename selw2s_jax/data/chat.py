@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar, NoReturn
 
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
 
 Turn = tuple[str, str]  # role ("user" or "assistant") and content
@@ -43,8 +44,6 @@ class Template:
         Raises:
             UserError: the template cannot be rendered.
         """
-        import jinja2
-
         messages = [{"role": role, "content": content} for role, content in turns]
         try:
             return _compile(self.text).render(
@@ -54,16 +53,10 @@ class Template:
                 documents=None,
                 **dict(self.tokens),
             )
-        except (
-            jinja2.TemplateError,
-            TypeError,
-            ValueError,
-            KeyError,
-            OverflowError,
-            MemoryError,
-            RecursionError,
-        ) as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+        except UserError:
+            raise
+        except Exception as error:  # a program of someone else's can fail in any way
+            reason = errors.one_line(error, with_type=True)
             raise UserError(
                 f"the strong model's chat template cannot be rendered ({reason}): {_REMEDY}"
             ) from error

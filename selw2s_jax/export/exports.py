@@ -17,6 +17,7 @@ from selw2s_jax.hf import loader, model_folders, peft, tokenizers, weight_files,
 from selw2s_jax.models import lora, registry
 from selw2s_jax.run import manifests, student_models, students
 from selw2s_jax.runtime import artifacts, places
+from selw2s_jax.worlds import smoke
 
 FACTS_NAME = "student.json"
 _FORMS = {"class_head": classifiers.FORM, "completion": written.FORM}
@@ -35,7 +36,8 @@ def read_numbers(student: students.Student) -> model_card.Numbers | None:
         }
         of_student = [r for r in report["p_ik"] if (r["seed"], r["method"]) == (facts.seed, facts.method)]
         p_ik = [r for r in of_student if "test_task" in r]  # runs of the first versions named no task
-        return model_card.Numbers(records if facts.method in records else {}, p_ik)
+        is_generated = student.run_config["data"]["source"] == smoke.GENERATED
+        return model_card.Numbers(records if facts.method in records else {}, p_ik, is_generated)
     except (FileNotFoundError, KeyError):
         return None
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -134,11 +136,18 @@ def _datasets(student: students.Student, numbers: model_card.Numbers | None) -> 
     data = student.run_config.get("data", {})
     if data.get("source") != "hub" or data.get("train_file"):
         return {}
-    facts = student.facts
-    of_p_ik = [(test.get("train_task"), test["test_task"]) for test in numbers.p_ik] if numbers else []
+    facts, p_ik = student.facts, student.run_config.get("p_ik", {})
+    tested = [test["test_task"] for test in numbers.p_ik] if numbers else []
+    named = [facts.learnt, facts.task, *([p_ik.get("task")] if facts.has_p_ik_head else []), *tested]
+    own = (
+        p_ik.get("task") if p_ik.get("file") else None
+    )  # a user's questions, which may be called as a data set is
     known = written_tasks.WRITTEN_TASKS if facts.written else tasks.TASKS
-    named = dict.fromkeys(name for name in (facts.learnt, facts.task, *sum(of_p_ik, ())) if name)
-    return {name: hub for name in named if name in known and (hub := known[name].hub_name)}
+    return {
+        name: hub
+        for name in dict.fromkeys(named)
+        if name in known and name != own and (hub := known[name].hub_name)
+    }
 
 
 def _origin(student: students.Student, base: pathlib.Path | None) -> model_card.Origin:

@@ -35,10 +35,12 @@ class Numbers:
     Attributes:
         records: of `results.json` for this seed, by method: this one's and its references', where they were tested.
         p_ik: its tests of P(IK).
+        is_generated: whether the questions were made to try the code on, whatever data set they are called by.
     """
 
     records: dict[str, dict[str, Any]]
     p_ik: list[dict[str, Any]]
+    is_generated: bool = False
 
 
 class CardOf(NamedTuple):
@@ -160,8 +162,8 @@ def _without_folder(name: str) -> str:
 
 
 def _results(facts: students.Facts, numbers: Numbers | None) -> list[card_data.Result]:
-    """The numbers of the model itself, for the head of the card."""
-    if numbers is None:
+    """The numbers of the model itself, for the head of the card; they stand there as those of the data set."""
+    if numbers is None or numbers.is_generated:
         return []
     found = []
     if own := numbers.records.get(facts.method):
@@ -216,6 +218,10 @@ def _numbers(facts: students.Facts, numbers: Numbers | None) -> list[str]:
     if numbers is None or not (numbers.records or numbers.p_ik):
         return ["## Results", "The run had no results of this model when it was exported."]
     paragraphs = ["## Results"]
+    if numbers.is_generated:
+        paragraphs.append(
+            "The questions were generated, to try the code on: these numbers say nothing of the task."
+        )
     if numbers.records:
         lines = [
             "| on the test split | accuracy | 95 % interval (Wilson) | right | PGR |",

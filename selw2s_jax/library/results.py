@@ -45,7 +45,8 @@ class Results:
     def __init__(self, workdir: str | os.PathLike[str]) -> None:
         places.check_workdir(workdir)
         self.workdir = epath.Path(workdir).expanduser()
-        self._contents = stored.read(self.workdir)
+        contents = stored.read(self.workdir)
+        self._contents = dataclasses.replace(contents, runs=stored.with_distinct_models(contents.runs))
 
     @functools.cached_property
     def config(self) -> ml_collections.ConfigDict:
@@ -98,11 +99,16 @@ class Results:
 
     @functools.cached_property
     def comparisons(self) -> list[Row]:
-        """Per pair of methods, `first` less `second`: `difference` with its ends and `p_value`, `mcnemar` as text.
+        """Per pair of methods, `first` less `second`: `num_seeds`, `difference` with its ends and its `p_value`.
 
         Pairs are each student with `finetune`, and each method with its controls.
         """
         return self._rows(numbers.comparison_rows)
+
+    @functools.cached_property
+    def mcnemar(self) -> list[Row]:
+        """Per pair of `comparisons` and seed, McNemar's exact test: items `only_first`, `only_second`; `p_value`."""
+        return self._rows(numbers.mcnemar_rows)
 
     @functools.cached_property
     def p_ik(self) -> list[Row]:

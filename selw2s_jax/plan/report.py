@@ -22,8 +22,9 @@ _COST_TERMS = (
     "term that is longest)"
 )
 _TOTAL_TERMS = (
-    "(an estimate, and a lower bound as its calls are: loading, compiling, saving and what models write at length are "
-    "not in it; calls of programs that were not compiled are taken without communication, --steps=all compiles them)"
+    "(an estimate, and a lower bound as its calls are: loading, compiling, saving, the solved problems of few-shot "
+    "prompts and what models write at length are not in it; calls of programs that were not compiled are taken without "
+    "communication, --steps=all compiles them)"
 )
 
 

@@ -34,8 +34,8 @@ def of_classes(records: Records, labels: Sequence[int | None], *, gamma: float) 
     few_shot = [(record["few_shot"] or {}).get("prob_1") for record in kept]
     if kept[0]["p_ik"] is not None and None not in few_shot:
         known = (np.array(few_shot) > 0.5) == truth
-        p_ik = np.array([record["p_ik"] for record in kept])
-        lines.append(f"P(IK) of whether the few-shot answer is right{_auroc(p_ik, known)}")
+        if area := _auroc(np.array([record["p_ik"] for record in kept]), known):
+            lines.append(f"P(IK) of whether the few-shot answer is right{area}")
     return lines
 
 

@@ -52,6 +52,11 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 
 def _run(values: flags.FlagValues) -> None:
+    # Each says another thing, and what goes with a report alone is of no use to them.
+    instead = [name for name in ("diff", "where", "predictions") if values[name].value]
+    given = [name for name in (*instead, "output", "compare") if values[name].value]
+    if instead and len(given) > 1:
+        raise UserError(f"--{given[0]} and --{given[1]} do not go together; leave one out")
     if values.diff:
         _show_differences(values)
         return

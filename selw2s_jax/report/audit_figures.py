@@ -32,9 +32,9 @@ def draw(
         splits: rows of `audit_numbers.chance_rows` by method, of those that have a control of their own.
     """
     with plotting.default_style():
-        width, ratios = (12, (3, 2)) if splits else (8, (1,))
+        width, ratios, letters = (12, (3, 2), 100) if splits else (8.4, (1,), 80)
         figure = plotting.figure(width=width, height=2.3 + 0.42 * len(gains))
-        figure.suptitle(textwrap.fill(f"What gains over finetune are made of: {title}", 100), fontsize=12)
+        figure.suptitle(textwrap.fill(f"What gains over finetune are made of: {title}", letters), fontsize=12)
         panels = figure.subplots(1, len(ratios), squeeze=False, sharey=True, width_ratios=ratios)[0]
         places = np.arange(len(gains))[::-1]
         _draw_items(panels[0], gains, places)
@@ -46,7 +46,8 @@ def draw(
             axes.axvline(0, color=plotting.BLACK, linewidth=0.8)
             axes.set_xlabel("points of test accuracy")
             axes.grid(axis="x", alpha=0.25)
-        figure.legend(handles=_legend(bool(splits)), loc="outside lower center", ncols=4, frameon=False)
+        handles = _legend(bool(splits))
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(panels) + 2, frameon=False)
         return plotting.Picture(figure)
 
 

@@ -19,13 +19,14 @@ def title(names: Mapping[str, stored.Run]) -> str:
         return next(iter(names))
     tasks = list(dict.fromkeys(run.task for run in runs))
     listed = ", ".join(tasks) if len(tasks) <= _MANY else f"{len(tasks)} tasks"
-    pairs = list(dict.fromkeys((run.weak, run.strong) for run in runs))
-    if len(pairs) == 1 and all(run.has_classifiers for run in runs):
-        return f"{listed}: {pairs[0][0]} teaches {pairs[0][1]} ({len(runs)} runs)"
-    if not any(run.has_classifiers for run in runs):
+    with_students = [run for run in runs if run.has_classifiers]
+    pairs = list(dict.fromkeys((run.weak, run.strong) for run in with_students))
+    if not pairs:
         strong = ", ".join(dict.fromkeys(run.strong for run in runs))
         return f"P(IK) of {strong}: {len(runs)} runs, tested on {listed}"
-    return f"{listed}: {len(pairs)} pairs of models ({len(runs)} runs)"
+    models = f"{pairs[0][0]} teaches {pairs[0][1]}" if len(pairs) == 1 else f"{len(pairs)} pairs of models"
+    alone = " and P(IK) alone" if len(with_students) < len(runs) else ""
+    return f"{listed}: {models}{alone} ({len(runs)} runs)"
 
 
 def short_names(names: Mapping[str, stored.Run]) -> dict[str, str]:

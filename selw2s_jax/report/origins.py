@@ -3,12 +3,18 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from selw2s_jax.analysis import formats, results
+from selw2s_jax.analysis import formats, methods, results
 from selw2s_jax.data import item_predictions, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.report import kept
 from selw2s_jax.run import manifests
 from selw2s_jax.runtime import artifacts, storage
+
+_TESTS = ("evaluations", "members", "p_ik", "few_shot")  # lists of a manifest's tests
+_EARLIER = (
+    "note: an earlier version did not write down what each stage needs, so what these artifacts are made from is not "
+    "listed: run the same config again to have it, finished stages are kept"
+)
 
 
 class Asked(NamedTuple):
@@ -48,6 +54,8 @@ def text(runs: Mapping[str, kept.Kept], asked: Asked) -> str:
             lines = [*_numbers(run, asked), *_artifacts(run, roots)]
             head = [f"# {name}\n"] if name else []
             parts.append("".join(head) + formats.aligned([["what", "key", "state", "path", "label"], *lines]))
+            if not any("needs" in stage for stage in run.manifest["stages"]):
+                parts.append(_EARLIER)
     if not parts:
         raise UserError(_unknown(runs, asked))
     return "\n\n".join(parts)
@@ -56,7 +64,7 @@ def text(runs: Mapping[str, kept.Kept], asked: Asked) -> str:
 def _roots(manifest: Mapping[str, Any], asked: Asked) -> list[str]:
     """The keys of the stages that numbers of a method and seed are read from; else of what it is trained by."""
     test = manifest["test"]
-    entries = [*test["evaluations"], *test.get("members", []), *test.get("p_ik", [])]
+    entries = [entry for kind in _TESTS for entry in test.get(kind, [])]
     found = [entry for entry in entries if (entry["method"], entry["seed"]) == (asked.method, asked.seed)]
     keys = [key for entry in found for key in (entry["key"], entry.get("answers")) if key is not None]
     if not keys:
@@ -69,15 +77,16 @@ def _numbers(run: kept.Kept, asked: Asked) -> list[list[str]]:
     if run.results is None:
         return []
     path, lines = str(run.folder / manifests.RESULTS_FILE), []
+    file = run.folder / item_predictions.FILE
+    items = ["number", "items", "done" if file.is_file() else "missing", str(file), "of each test item"]
+    if asked.method == methods.FEW_SHOT:  # which have no record
+        lines.append(items)
     for record in run.results["records"]:
         if (record["method"], record["seed"]) == (asked.method, asked.seed):
             correct, n = record["correct"], record["n"]
             counted = f"accuracy {formats.percent(correct / n)} % ({correct} of {n})"
             lines.append(["number", "records", "done", path, counted])
-            items = run.folder / item_predictions.FILE
-            lines.append(
-                ["number", "items", "done" if items.is_file() else "missing", str(items), "of each test item"]
-            )
+            lines.append(items)
     for test in run.results["p_ik"]:
         if (test["method"], test["seed"]) == (asked.method, asked.seed):
             area = formats.NOTHING if test["auroc"] is None else f"{test['auroc']:.3f}"
@@ -116,7 +125,10 @@ def _unknown(runs: Mapping[str, kept.Kept], asked: Asked) -> str:
         there = dict.fromkeys(run.manifest["config"]["task"] for run in runs.values())
         return f"--where: there is no run on {asked.task}; tasks here are {', '.join(there)}"
     tested = [
-        entry for manifest in of_task for entry in (*manifest["test"]["evaluations"], *manifest["students"])
+        entry
+        for manifest in of_task
+        for entries in (*(manifest["test"].get(kind, []) for kind in _TESTS), manifest["students"])
+        for entry in entries
     ]
     there = dict.fromkeys(f"{entry['method']},{entry['seed']}" for entry in tested)
     return f"--where: no {asked.method} of seed {asked.seed} is there; there are {', '.join(there)}"

@@ -98,7 +98,8 @@ def contents(targets: Mapping[str, Mapping[str, str]]) -> str:
     """
 
     def entry(title: str, links: Mapping[str, str]) -> str:
-        texts = ", ".join(
+        # What runs are called may have commas.
+        texts = "; ".join(
             f'<a href="#{html.escape(anchor)}">{html.escape(text or title)}</a>'
             for anchor, text in links.items()
         )
@@ -145,7 +146,8 @@ def table(shown: formats.Table, terms: glossary.Glossary, *, max_rows: int | Non
     """
     text = formats.to_html(shown, lambda column: terms.anchor(column, shown))
     is_long = max_rows is not None and len(shown.rows) > max_rows
-    return folded(f"{len(shown.rows)} rows", [text]) if is_long else text
+    rows = f"{len(shown.rows)} row{'s' * (len(shown.rows) != 1)}"
+    return folded(rows, [text]) if is_long else text
 
 
 def listing(text: str) -> str:

@@ -302,8 +302,12 @@ def _join(runs: Sequence[Run]) -> Run:
     manifest = runs[0].manifest | {"config": runs[0].config | {"seeds": seeds}}
     for name in ("students", "stages"):
         manifest[name] = [entry for run in runs for entry in run.manifest[name]]
-    evaluations = [entry for run in runs for entry in run.manifest["test"]["evaluations"]]
-    manifest["test"] = runs[0].manifest["test"] | {"evaluations": evaluations}
+    tests = [run.manifest["test"] for run in runs]
+    manifest["test"] = tests[0] | {
+        name: [entry for test in tests for entry in test.get(name, [])]
+        for name, value in tests[0].items()
+        if isinstance(value, list)  # evaluations, and tests of other kinds
+    }
     return dataclasses.replace(
         runs[0],
         manifest=manifest,

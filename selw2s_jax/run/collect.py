@@ -49,9 +49,15 @@ def describe_test(experiment: selective.Experiment) -> dict[str, Any]:
         for seed, name, distribution in experiment.p_ik_tests()
         for split_name, stage in [experiment.p_ik_test(seed, name, distribution)]
     ]
+    few_shot = [
+        {"method": methods.FEW_SHOT, "seed": seed, "key": experiment.answers(seed, split_name).key}
+        for seed in experiment.inputs.by_seed
+        for split_name in _answered(experiment)
+    ]
     return {
         **({"members": of_members} if of_members else {}),
         **({"p_ik": p_ik} if p_ik else {}),
+        **({"few_shot": few_shot} if few_shot else {}),
         "n": len(test),
         "labels_hash": test.labels_hash,
         "is_papers_data": experiment.inputs.is_papers_data,
@@ -61,6 +67,14 @@ def describe_test(experiment: selective.Experiment) -> dict[str, Any]:
             for name in experiment.classifiers()
         ],
     }
+
+
+def _answered(experiment: selective.Experiment) -> list[str]:
+    """The splits of test questions that the untouched strong model answers too: of students, and of P(IK)."""
+    tested = {experiment.p_ik_test(*test)[0] for test in experiment.p_ik_tests()}
+    if experiment.has_answers("test"):
+        tested.add("test")
+    return [name for name in ("test", "p_ik_test") if name in tested]
 
 
 class PIKItems(NamedTuple):
@@ -221,19 +235,17 @@ class Collector:
 
     def _few_shot(self, seed: int) -> list[item_predictions.Predicted]:
         """The strong model's answers to the questions that students, or P(IK), are tested on."""
-        tested = {self._experiment.p_ik_test(*test)[0] for test in self._experiment.p_ik_tests()}
         parts = []
-        for split_name in ("test", "p_ik_test"):
-            if split_name in tested or (split_name == "test" and self._experiment.has_answers("test")):
-                split = getattr(self._inputs.by_seed[seed], split_name)
-                right, prob_1 = self._are_right(seed, split_name), None
-                if not split.task.is_generated:
-                    prob_1 = self._table(
-                        self._experiment.answers(seed, split_name), answering.FILE, "prob_1", split
-                    )
-                parts.append(
-                    item_predictions.Predicted(self._items(split), methods.FEW_SHOT, seed, right, prob_1)
+        for split_name in _answered(self._experiment):
+            split = getattr(self._inputs.by_seed[seed], split_name)
+            right, prob_1 = self._are_right(seed, split_name), None
+            if not split.task.is_generated:
+                prob_1 = self._table(
+                    self._experiment.answers(seed, split_name), answering.FILE, "prob_1", split
                 )
+            parts.append(
+                item_predictions.Predicted(self._items(split), methods.FEW_SHOT, seed, right, prob_1)
+            )
         return parts
 
     def _items(self, split: splits.Split) -> item_predictions.Test:

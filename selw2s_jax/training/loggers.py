@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import ml_collections
 from etils import epath
 
+from selw2s_jax import errors
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import distributed, storage
 
@@ -225,12 +226,39 @@ def check_ready(settings: ml_collections.ConfigDict) -> None:
 
 
 def start(settings: ml_collections.ConfigDict, training: Training) -> list[Logger]:
-    """Those of a training; on process 0.
+    """Those of a training; on process 0. What fails later in one is said, and ends that one alone.
 
     Raises:
         UserError: one did not start.
     """
-    return [_in_one_line(name, lambda name=name: LOGGERS[name].start(training)) for name in chosen(settings)]
+    return [
+        _Guarded(name, _in_one_line(name, lambda name=name: LOGGERS[name].start(training)))
+        for name in chosen(settings)
+    ]
+
+
+class _Guarded:
+    """A logger whose faults, as of a network that is gone, do not end the training: the JSON lines have all of it."""
+
+    def __init__(self, name: str, logger: Logger):
+        self._name, self._logger = name, logger
+        self._has_failed = False
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        if not self._has_failed:
+            self._try(lambda: self._logger.log(step, values), f"from step {step} on it gets nothing")
+
+    def close(self) -> None:
+        self._try(self._logger.close, "its last steps may be missing there")
+
+    def _try(self, function: Callable[[], None], outcome: str) -> None:
+        try:
+            function()
+        except Exception as error:
+            if not self._has_failed:
+                reason = errors.one_line(error, with_type=True)
+                print(f"note: logging.{self._name} fails ({reason}): {outcome}", flush=True)
+            self._has_failed = True
 
 
 def _in_one_line(name: str, function: Callable[[], Any]) -> Any:
@@ -240,7 +268,7 @@ def _in_one_line(name: str, function: Callable[[], Any]) -> Any:
     except (UserError, OSError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = errors.one_line(error, with_type=True)
         raise UserError(
-            f"config.logging.{name}=True: it does not start ({type(error).__name__}: {reason}); {LOGGERS[name].remedy}"
+            f"config.logging.{name}=True: it does not start ({reason}); {LOGGERS[name].remedy}"
         ) from error

@@ -145,6 +145,7 @@ def test_the_card_has_the_numbers_of_the_run(finished, exported):
         assert f"{record['correct']} of {record['n']}" in card
     assert "2511.14166" in card and "AutoModelForSequenceClassification" in card and "licence" in card
     assert str(finished) not in card and str(exported) not in card
+    assert "The questions were generated" in card
 
 
 def test_results_of_another_config_are_not_the_students(finished, tmp_path):

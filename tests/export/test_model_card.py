@@ -1,7 +1,9 @@
 """The card of an exported student: its numbers, and names that stay names."""
 
 import dataclasses
+import functools
 import re
+import types
 
 import huggingface_hub
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import student_facts
 
-from selw2s_jax.export import card_data, classifier_card, model_card
+from selw2s_jax.export import card_data, classifier_card, exports, model_card
 from selw2s_jax.run import students
 
 NUMBERS = model_card.Numbers(
@@ -69,9 +71,37 @@ def test_a_card_of_a_weak_model_says_whose_truth_it_learnt_where_it_is_another_t
     assert students.Facts.from_json(other.to_json()) == other
 
 
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, ["sciq", "arc", "boolq"]),
+        ({"p_ik": {"task": "arc", "file": "mine.jsonl"}}, ["sciq", "boolq"]),
+        ({"data": {"source": "hub", "train_file": "mine.jsonl"}}, []),
+        ({"data": {"source": "generated"}}, []),
+    ],
+)
+def test_data_sets_are_those_of_the_hub_that_it_was_trained_or_tested_on(changes, names):
+    """P(IK)'s too, whether or not it is tested; none that a user's own file only shares its name with."""
+    config = {"data": {"source": "hub"}, "p_ik": {"task": "arc"}} | changes
+    student = types.SimpleNamespace(run_config=config, facts=student_facts.FACTS)
+    found = exports._datasets(student, model_card.Numbers({}, [{"test_task": "boolq"}]))
+    assert list(found) == names and all("/" in hub for hub in found.values())
+
+
+def test_generated_questions_are_no_result_of_the_data_set_that_they_are_called_by():
+    card = make_card(numbers=dataclasses.replace(NUMBERS, is_generated=True))
+    assert "The questions were generated" in card and "| `selective` | 75.00 |" in card
+    assert "model-index" in make_card() and "model-index" not in card and "generated" not in make_card()
+
+
 def test_card_without_results():
     card = make_card(numbers=None)
     assert "had no results of this model" in card and "%" not in card
+
+
+@functools.cache
+def plain_card() -> huggingface_hub.ModelCard:
+    return huggingface_hub.ModelCard(make_card(dataclasses.replace(student_facts.FACTS, strong="model")))
 
 
 @settings(deadline=None, max_examples=50)
@@ -79,14 +109,13 @@ def test_card_without_results():
 def test_names_stay_names_on_a_card(task, base):
     """Whatever a task or model is called, it adds no line to the card and no field to its head."""
     facts = dataclasses.replace(student_facts.FACTS, task=task, strong=base)
-    plain = dataclasses.replace(student_facts.FACTS, strong="model")
-    card, expected = make_card(facts), make_card(plain)
-    head, of_plain = (huggingface_hub.ModelCard(text).data.to_dict() for text in (card, expected))
+    whole = huggingface_hub.ModelCard(make_card(facts))
+    head, of_plain = whole.data.to_dict(), plain_card().data.to_dict()
     assert head.keys() == of_plain.keys() and head["tags"] == of_plain["tags"]
     (index,) = head["model-index"]
     assert index["name"] == " ".join(f"selective on {task}, seed 3".split())
     assert index["results"][0]["dataset"]["name"] == (" ".join(task.split()) or "-")
-    card, expected = (huggingface_hub.ModelCard(text).text for text in (card, expected))
+    card, expected = whole.text, plain_card().text
     assert len(card.splitlines()) == len(expected.splitlines())
     # In the title alone a backtick may be escaped.
     untitled = (re.sub("^# .*$", "", text, flags=re.MULTILINE) for text in (card, expected))

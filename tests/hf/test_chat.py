@@ -87,6 +87,7 @@ def test_it_is_kept_with_the_form_of_the_prompts():
         "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
         "{% set _ = messages.append('x') %}",
         "{% include '/etc/passwd' %}",
+        "{{ 1 / 0 }}",
         "{{ raise_exception('no\nsystem') }}",
         "{% for i in range(10 ** 9) %}{% endfor %}",
         "{% if %}",

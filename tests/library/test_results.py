@@ -80,6 +80,10 @@ def test_runs_of_a_sweep_stand_below_each_other(tmp_path):
     assert found["arc", "selective"]["accuracy"] == 0.75 and found["boolq", "selective"]["accuracy"] == 0.5
     low, high = (found["arc", "selective"][f"difference_{end}"] for end in ("low", "high"))
     assert low <= found["arc", "selective"]["difference"] <= high
+    keys = ("p_ik.task", "first", "second", "seed", "only_first", "only_second")
+    tested = [tuple(row[key] for key in keys) for row in results.mcnemar]
+    assert ("arc", "selective", "finetune", 0, 2, 0) in tested
+    assert len(tested) == 2 * len(results.comparisons)
     tests = {(row["p_ik.task"], row["test_task"], row["auroc"]) for row in results.p_ik}
     assert tests == {
         (task, report_runs.P_IK["test_task"], report_runs.P_IK["auroc"]) for task in ("arc", "boolq")

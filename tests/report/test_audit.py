@@ -6,7 +6,7 @@ import pytest
 from support import report_runs
 
 from selw2s_jax.errors import UserError
-from selw2s_jax.report import audit_numbers, audit_sections, label_forms, numbers, stored
+from selw2s_jax.report import audit_figures, audit_numbers, audit_sections, label_forms, numbers, stored
 
 RIGHT = {
     "weak": (30, 25, 28),
@@ -116,6 +116,15 @@ def test_sections_have_tables_and_are_folded_where_there_are_several(run, no_pic
 
 @pytest.mark.slow
 @pytest.mark.ci
+def test_the_legend_of_a_single_panel_is_as_wide_as_its_picture():
+    row = {"method": "selective", **dict.fromkeys(("gain", *(key for key, *_ in audit_figures._ITEMS)), 0.1)}
+    drawn = audit_figures.draw([row | {"gain_interval": (0.0, 0.2)}], {}, title="sciq")._figure
+    drawn.draw_without_rendering()
+    (legend,) = drawn.legends
+    place = legend.get_window_extent()
+    assert place.x0 >= 0 and place.x1 <= drawn.bbox.x1
+
+
 def test_the_picture_is_drawn_with_and_without_controls(run):
     alone = {name: run.predictions[name] for name in ("weak", "finetune", "posterior")}
     for one in (run, dataclasses.replace(run, predictions=alone, label_changes=[])):

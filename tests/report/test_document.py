@@ -176,6 +176,17 @@ def test_captions_say_things_once():
     assert caption("Warnings", "") == "Warnings"
 
 
+def test_title_of_several_runs_counts_those_that_have_pairs(run):
+    test = run.manifest["test"] | {"evaluations": []}
+    alone = dataclasses.replace(run, manifest=run.manifest | {"test": test})
+    found = [front.title(dict(enumerate(runs))) for runs in ([run, run], [run, alone], [alone, alone])]
+    assert found == [
+        "sciq: gpt2 teaches qwen-14b (2 runs)",
+        "sciq: gpt2 teaches qwen-14b and P(IK) alone (2 runs)",
+        "P(IK) of qwen-14b: 2 runs, tested on sciq",
+    ]
+
+
 def test_what_a_manifest_repeats_is_listed_once():
     shots = [["a question of some length", "an answer"]] * 6
     students = [{"method": name, "shots": shots, "few_shot": {"shots": shots}} for name in ("a", "b")]
@@ -249,9 +260,9 @@ def test_one_experiment_in_two_workdirs_is_told_apart_by_workdir(tmp_path, run):
     other = stored.read_run(report_runs.write_run(tmp_path / "other"))
     made = document.files([run, other])
     assert len({row["run"] for row in report_runs.read_csv(made["main.csv"])}) == 2
-    assert "overview.csv" not in made and "transfer-1.png" not in made
     page = made["report.html"].decode()
     assert "(other)" in page and str(other.workdir) not in page
+    assert "overview.csv" not in made and "transfer-1.svg" not in made
 
 
 def test_pictures_without_anything_to_draw_are_left_out():

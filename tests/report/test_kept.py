@@ -121,6 +121,7 @@ def test_origins_of_a_number(pair):
     for stage in manifest["stages"]:
         if stage["key"] == entry["key"]:
             stage["needs"] = [trained["key"]]
+    assert origins.text(kept.read(first), origins.parse("sciq,selective,1")).endswith(origins._EARLIER)
     manifest["stages"].append(
         {"label": "selective, seed 1", "name": "train", "key": trained["key"], "needs": []}
     )
@@ -172,6 +173,19 @@ def test_the_command_takes_two_workdirs(pair, tmp_path):
     for wrong in (["--diff", str(pair[0])], ["--diff", *map(str, pair), f"--workdir={pair[0]}"]):
         ended = commands.call(report_command.main, *wrong, cwd=tmp_path)
         commands.assert_refused(ended, "--diff takes two workdirs, as --diff A B")
+    for wrong in (
+        ["--diff", *map(str, pair), "--output=x"],
+        ["--workdir=x", "--where=a,b,0", "--predictions=x.csv"],
+    ):
+        ended = commands.call(report_command.main, *wrong, cwd=tmp_path)
+        commands.assert_refused(ended, "do not go together; leave one out")
+    for wrong in (
+        ["--diff", str(pair[0]), "http://me:secret@host/x"],
+        ["--workdir=x", "--predictions=https://host/x.csv"],
+    ):
+        ended = commands.call(report_command.main, *wrong, cwd=tmp_path)
+        commands.assert_refused(ended, "host/x")
+        assert "secret" not in ended.stderr
 
 
 def test_models_that_share_a_name_are_told_apart(made):

@@ -212,6 +212,7 @@ def test_single_seeds_as_an_axis_are_one_run(tmp_path):
     }
     (run,) = read_sweep(tmp_path / "run", cells).runs
     assert run.config["seeds"] == [7, 3] and run.common_seeds("weak", "selective") == [3, 7]
+    assert {entry["seed"] for entry in run.manifest["test"]["evaluations"]} == {3, 7}
     assert {seed: int(run.correct("weak", [seed]).sum()) for seed in (7, 3)} == {7: 5, 3: 4}
     assert len(run.diagnostics) == 2 and set(run.logs["weak"]) == {3, 7}
     again = {"seeds=7": cells["seeds=7"], "seeds=7,twice": cells["seeds=7"]}
@@ -244,7 +245,7 @@ def test_the_page_of_a_sweep_is_whole(tmp_path, two_tasks):
     anchors = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
     assert {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"} <= anchors
     text = " ".join(page.text)  # of several runs each is a link, called by what it differs in
-    assert "Tables of:  sciq ,  boolq" in text and "The runs at a glance" in text
+    assert "Tables of:  sciq ;  boolq" in text and "The runs at a glance" in text
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == len(
         [name for name in two_tasks if ".svg" in name]
     )

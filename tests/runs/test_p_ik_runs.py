@@ -12,6 +12,7 @@ from selw2s_jax.data import gsm8k, sources, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import inputs
 from selw2s_jax.inference import answering, generate
+from selw2s_jax.report import kept, origins
 from selw2s_jax.run import manifests as manifests_lib
 from selw2s_jax.run import pipeline
 from selw2s_jax.runtime import preemption
@@ -69,6 +70,18 @@ def test_results_are_those_of_the_questions(sweep, train_task, distribution):
     assert results["records"] == results["summary"] == []
     folder = sweep / "runs" / f"p_ik.task={train_task}"
     assert list(item_runs.assert_results_are_theirs(folder)) == [("sciq", "few-shot answers", 0)]
+    kinds = {
+        method: [line.split()[0] for line in _origins(folder, method).splitlines()[1:]]
+        for method in ("p_ik_only", "few-shot answers")
+    }
+    assert kinds["few-shot answers"] == ["number", "answers"]
+    assert {"number", "predictions", "train", "answers"} <= set(kinds["p_ik_only"])
+    with pytest.raises(UserError, match="there are p_ik_only,0, few-shot answers,0"):
+        _origins(folder, "selective")
+
+
+def _origins(folder: pathlib.Path, method: str) -> str:
+    return origins.text(kept.read(folder), origins.parse(f"sciq,{method},0"))
 
 
 @pytest.mark.slow

@@ -107,6 +107,29 @@ def test_other_processes_start_none(tmp_path, tracker, monkeypatch):
     assert not tracker[1].started
 
 
+@pytest.mark.parametrize("tracker", ["wandb"], indirect=True)
+def test_a_tracker_that_fails_under_way_is_said_once_and_ends_no_training(tmp_path, tracker, capsys):
+    library, failed = tracker[1], []
+
+    def fail(*values, **named):
+        failed.append(named)
+        raise ConnectionError("the network\nis gone")
+
+    library._log = fail
+    given = files(tmp_path, wandb=True)
+    write(given.log(0), range(3))
+    assert len(failed) == 1 and library.num_finished == 1
+    library._log, library._finish = Tracker._log.__get__(library), fail
+    write(given.log(3), [3])
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and all(
+        "logging.wandb fails (ConnectionError: the network is gone)" in line for line in said
+    )
+    assert "from step 0 on" in said[0] and "last steps" in said[1]
+    lines = (tmp_path / "logs").glob("*.jsonl")
+    assert [line.count("step") for path in lines for line in path.read_text().splitlines()] == [1] * 4
+
+
 @pytest.mark.parametrize("name", loggers.LOGGERS)
 def test_a_package_that_is_missing(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
