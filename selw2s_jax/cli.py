@@ -76,17 +76,24 @@ def define_student_flags(values: flags.FlagValues, *, several: bool = False) -> 
         several: whether lists of methods and seeds name several.
     """
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
-    flags.DEFINE_string("task", None, "Task of the run.", flag_values=values)
+    flags.DEFINE_string("task", None, "Task of the run, where it has several.", flag_values=values)
     flags.DEFINE_string(
         "run", None, "Of a sweep, the run, where several have such a student.", flag_values=values
     )
     method = "Method of the student; also weak and ceiling."
     if several:
         flags.DEFINE_list("method", None, f"{method} Several with commas.", flag_values=values)
-        flags.DEFINE_list("seed", None, "Seed of the student; several with commas.", flag_values=values)
+        flags.DEFINE_list(
+            "seed",
+            None,
+            "Seed of the student, where the run has several: one, or more with commas.",
+            flag_values=values,
+        )
     else:
         flags.DEFINE_string("method", None, method, flag_values=values)
-        flags.DEFINE_integer("seed", None, "Seed of the student.", flag_values=values)
+        flags.DEFINE_integer(
+            "seed", None, "Seed of the student, where the run has several.", flag_values=values
+        )
 
 
 def student_name(values: flags.FlagValues) -> dict[str, Any]:

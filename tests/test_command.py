@@ -18,8 +18,8 @@ from selw2s_jax.runtime import shipped, usage
 REQUIRED = {
     "run": {"config"},
     "report": set(),  # which has several ways
-    "predict": {"workdir", "task", "method", "seed", "input", "output"},
-    "export": {"workdir", "task", "method", "seed", "output"},
+    "predict": {"workdir", "method", "input", "output"},
+    "export": {"workdir", "method", "output"},
     "plan": {"config", "target"},
     "benchmark": {"config"},
     "replay": {"workdir"},

@@ -1,7 +1,7 @@
 """Writes a trained model of a run as a Hugging Face folder of safetensors.
 
-python -m selw2s_jax.export --workdir=DIR --task=NAME --method=NAME --seed=N --output=FOLDER [--dtype=bfloat16] \
-    [--lora=apart] [--push_to_hub=owner/name [--public]]
+python -m selw2s_jax.export --workdir=DIR [--task=NAME] --method=NAME [--seed=N] --output=FOLDER \
+    [--dtype=bfloat16] [--lora=apart] [--push_to_hub=owner/name [--public]]
 """
 
 import pathlib

@@ -63,6 +63,8 @@ def parts(facts: students.Facts, card: model_card.CardOf) -> model_card.Parts:
     named = model_card.names(facts)
     role = "weak" if facts.role == "weak" else facts.method  # several weak models have names of their own
     about = (_ROLES.get(role, _STUDENT) if facts.has_class_head else _P_IK_ALONE).format(**named)
+    if facts.is_plain_text:  # texts with labels, of which no answer is shown
+        about = about.replace(_CLASSES, " Its two classes are the labels of the task.")
     if facts.learnt:
         about += _OF_ANOTHER_TASK.format(**named)
     head = "class head" if facts.has_class_head else "P(IK) head, (IDK, IK)"

@@ -78,10 +78,10 @@ def save(
     card_of = model_card.CardOf(
         writer.TRANSFORMERS_CLASSIFIERS.get(student.config.family, (None,))[0], is_apart, tokenizer.pad_id
     )
-    parts, numbers = of_form.card(facts, card_of), read_numbers(student)
+    shown, numbers = students.with_titles(student), read_numbers(student)
     card = model_card.compose(
-        facts,
-        parts,
+        shown,
+        of_form.card(shown, card_of),
         numbers=numbers,
         dtype=dtype,
         library=card_of.library,

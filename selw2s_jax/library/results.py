@@ -212,13 +212,8 @@ class Results:
         Raises:
             UserError: there is none of that name, it is not trained yet, or it is damaged.
         """
-        named: dict[str, Any] = {"task": task, "method": method, "seed": seed}
-        listed = [entry for entry in self.students if run in (None, entry["run"])]
-        for key, value in named.items():
-            there = {entry[key] for entry in listed}
-            if value is None and len(there) == 1:
-                named[key] = there.pop()
-        return student_lib.Student(students.find(self.workdir, **named, run=run), **options)
+        found = students.find(self.workdir, task=task, method=method, seed=seed, run=run)
+        return student_lib.Student(found, **options)
 
     def report(self, folder: str | os.PathLike[str] | None = None) -> epath.Path:
         """Writes the report, as `python -m selw2s_jax.report` does: a page, and its tables and pictures beside it.

@@ -1,7 +1,7 @@
 """What a student of a run, its weak model and its language model say of your own questions; or what it answers to them.
 
-python -m selw2s_jax.predict --workdir=DIR --task=NAME --method=NAME --seed=N --input=questions.jsonl --output=out.csv
-                             [--variations=5]
+python -m selw2s_jax.predict --workdir=DIR [--task=NAME] --method=NAME [--seed=N] --input=questions.jsonl \
+    --output=out.csv [--variations=5]
 
 Several models at once: --method=finetune,selective --seed=0,1.
 """

@@ -103,6 +103,7 @@ def _write_predictions(values: flags.FlagValues) -> None:
     storage.write_bytes(
         epath.Path(values.predictions).expanduser(), item_tables.encode(runs, values.predictions)
     )
+    print(f"what every model says of every test item is in {values.predictions}")
 
 
 def _write_report(values: flags.FlagValues) -> None:
@@ -124,7 +125,7 @@ def _write_report(values: flags.FlagValues) -> None:
         if not any(name in run.predictions for run in runs):
             tested = ", ".join(dict.fromkeys(name for run in runs for name in run.predictions))
             raise UserError(f"--compare: {name!r} is no model that is tested here: choose of {tested}")
-    runs = stored.with_distinct_models([dataclasses.replace(run, asked=asked) for run in runs])
+    runs = [dataclasses.replace(run, asked=asked) for run in runs]
     folder = epath.Path(values.output).expanduser() if values.output else workdirs[0] / "report"
     places.check_output_folder(folder, "--output")
     files = document.files(runs, absent=[*waiting, *damaged])

@@ -16,7 +16,7 @@ _ITEMS = (
     ("weak_right_lost", -1, plotting.VERMILION, "xx", "weak right: spoiled"),
 )
 _STEPS = (
-    ("chance", plotting.ORANGE, "D", "control less finetune"),
+    ("chance", plotting.ORANGE, "D", "control minus finetune"),
     ("own", plotting.BLUE, "o", "method less control"),
 )
 _SHIFT = 0.17

@@ -110,7 +110,7 @@ def _known_table(rows: Sequence[Mapping[str, Any]], title: str) -> formats.Table
         Column("lift", "lift", f"{_LIFT}; {_BOOTSTRAP}", "ratio", "lift_interval"),
         Column(
             "excess",
-            "less inherited",
+            "minus inherited",
             f"lift less that of the weak model's own errors; {_BOOTSTRAP}",
             "ratio",
             "excess_interval",

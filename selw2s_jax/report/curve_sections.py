@@ -97,19 +97,19 @@ def _stop_table(run: stored.Run) -> formats.Table:
             Column("stopped", "stopped", "accuracy at that step, per cent", "percent", "stopped_interval"),
             Column(
                 "stopped_gain",
-                "less last",
+                "minus last",
                 f"accuracy there less that at the last step, points, {_BOOTSTRAP}",
                 "points",
                 "stopped_gain_interval",
             ),
             Column(
-                "missed", "less oracle", "accuracy there less that at the oracle's step, points", "points"
+                "missed", "minus oracle", "accuracy there less that at the oracle's step, points", "points"
             ),
         ]
     columns += [
         Column("oracle_step", "oracle's step", "the best step on the truth of the test set, mean over seeds", "step"),
         Column("oracle", "oracle", "accuracy at the oracle's step, per cent", "percent", "oracle_interval"),
-        Column("oracle_gain", "oracle less last", "accuracy there less that at the last step, points", "points"),
+        Column("oracle_gain", "oracle minus last", "accuracy there less that at the last step, points", "points"),
         Column(
             "crossed_gain", "on other items", "the same where each half of the items is scored at the step that is "
             f"best on the other half, points, {_BOOTSTRAP}", "points", "crossed_gain_interval",

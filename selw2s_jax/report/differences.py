@@ -142,7 +142,7 @@ _HEADER = [
     "n",
     "A",
     "B",
-    "B less A",
+    "B minus A",
     "shared",
     "A alone right",
     "B alone right",
@@ -222,7 +222,7 @@ def _means(pairs: Mapping[_Key, _Pair]) -> list[str]:
         rows.append([*name, *counts, f"{100 * change.mean:+.2f}", interval, _p(change.p_value)])
     if not rows:
         return []
-    header = ["task", "test", "method", "seeds", "shared", "B less A", "95 % interval", "p"]
+    header = ["task", "test", "method", "seeds", "shared", "B minus A", "95 % interval", "p"]
     title = "means over seeds, on the shared items (bootstrapped over items and seeds)"
     return [title, *formats.aligned([header, *rows], left=range(3)).splitlines()]
 
@@ -257,7 +257,7 @@ def _areas(first: kept.Kept, second: kept.Kept) -> list[str]:
     rows = [row for row in rows if row[-3] != row[-2]]
     if not rows:
         return []
-    header = ["P(IK) of", "seed", "tested on", "distribution", "AUROC A", "AUROC B", "B less A"]
+    header = ["P(IK) of", "seed", "tested on", "distribution", "AUROC A", "AUROC B", "B minus A"]
     return [f"AUROC of P(IK) that differ: {len(rows)}", *formats.aligned([header, *rows]).splitlines()]
 
 

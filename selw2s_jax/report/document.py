@@ -79,10 +79,12 @@ class _Files:
         labels: Mapping[str, str],
         of_part: Sequence[formats.Table],
         pictures: Mapping[str, tuple[plotting.Picture, str]],
+        *,
+        is_section: bool = False,
     ) -> None:
-        """What a run or section has; see `_Titled` and `section.Section`."""
+        """What a run or section of that name has; see `_Titled` and `section.Section`."""
         for table in of_part:
-            title = f"{table.title}: {name}" if name else table.title
+            title = _caption(table.title, name, is_section=is_section)
             self._by_kind.setdefault(table.name, []).append(_Titled(title, labels, table))
         for picture, (drawn, _) in pictures.items():
             self._pictures |= {f"{picture}.svg": drawn.svg, f"{picture}.pdf": drawn.pdf}
@@ -104,7 +106,7 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     Args:
         absent: a line for each run of a sweep that has not begun or cannot be read.
     """
-    report = _Report(stored.names(runs))
+    report = _Report(stored.names(stored.with_distinct_models(runs)))
     # A damaged file can hold half of a character, which no encoding has.
     document = report.page(absent).encode(errors="backslashreplace")
     return report.collected.contents() | {PAGE: document}
@@ -162,7 +164,9 @@ class _Report:
         """Of a single run, whose name stands once, without that name."""
         parts = []
         for number, section in enumerate(sections, start=1):
-            self.collected.add(section.title, section.labels, section.tables, section.pictures)
+            self.collected.add(
+                section.title, section.labels, section.tables, section.pictures, is_section=True
+            )
             if len(self._names) == 1:
                 title = section.title.removesuffix(f": {next(iter(self._names))}")
                 section = dataclasses.replace(section, title=title)
@@ -223,6 +227,16 @@ class _Report:
             page.heading(2, "Settings and manifest", "settings"),
             *provenance.settings(self._names),
         ]
+
+
+def _caption(title: str, name: str, *, is_section: bool) -> str:
+    """A table's title and what it is of; of a section without the words of its heading that the title has too."""
+    heading, _, of = name.partition(": ")
+    if is_section and title.lower() in heading.lower():
+        return name
+    if is_section and heading.lower() in title.lower():
+        name = of
+    return f"{title}. {name}" if name else title
 
 
 def _table_files(kind: str, parts: Sequence[_Titled]) -> dict[str, bytes]:

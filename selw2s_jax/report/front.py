@@ -7,7 +7,7 @@ from selw2s_jax.analysis import formats
 from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.analysis.formats import Column
 from selw2s_jax.method import registry
-from selw2s_jax.report import finding, numbers, page, stored
+from selw2s_jax.report import finding, numbers, page, provenance, stored
 
 _MANY = 3  # tasks that a title has room for
 
@@ -69,7 +69,7 @@ def _text(value: Any) -> str:
 
 def _started(run: stored.Run, key: str) -> str:
     """What its manifest says of its last start; "" where it was started from Python or by an earlier version."""
-    started = run.manifest.get("started")
+    started = provenance.without_folders(run.manifest.get("started"))
     return _text(started.get(key)) if isinstance(started, dict) else ""
 
 
@@ -88,7 +88,7 @@ def gains(run: stored.Run) -> list[str]:
     pairs = [(method, control) for method in run.predictions for control in numbers.own_controls(run, method)]
     pairs = pairs or methods_lib.default_pairs({name: run.facts(name) for name in run.predictions})
     return [
-        f"{first} less {second}: {numbers.points(change.mean, numbers.interval(change))}, "
+        f"{first} minus {second}: {numbers.points(change.mean, numbers.interval(change))}, "
         f"{numbers.verdict(change)} (seeds: {len(run.common_seeds(first, second))})"
         for first, second in pairs
         if (change := numbers.difference(run, first, second)) is not None

@@ -1,6 +1,7 @@
 """What a page ends with: questions as models read them, what runs were made of, and the terms of the page."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ _P_IK = (
     "its AUROC says how well it tells known from unknown questions, its calibration whether it can be taken for a "
     "probability."
 )
+# What stands before the last part of an absolute path, at the beginning of a word or behind = , : or a quotation mark.
+_ABOVE = re.compile(r"""(?:^|(?<=[\s=,:'"]))(?:~[^/\s,:]*)?/(?!/)(?:[^/\s,:'"]+/)*""")
+_CUT = "Folders are shown by their last part; config.json and manifest.json of the run have them whole."
 _LONG = 120  # letters of a value that is written once
 
 
@@ -79,13 +83,36 @@ def settings(names: Mapping[str, stored.Run]) -> list[str]:
         others = {key: value for key, value in run.manifest.items() if key not in ("config", "examples")}
         about = f"{name}: " if len(names) > 1 else ""
         parts += [
-            page.folded(f"{about}config", [page.listing(listed(run.config))]),
+            page.folded(f"{about}config", [page.listing(listed(without_folders(run.config)))]),
             page.folded(
                 f"{about}manifest: code, libraries, devices, models, students and stages",
-                [page.paragraph(f"Workdir {run.workdir}"), page.listing(listed(others))],
+                [
+                    page.paragraph(f"Workdir {run.workdir.name}"),
+                    page.listing(listed(without_folders(others))),
+                ],
             ),
         ]
-    return parts
+    return [page.paragraph(_CUT), *parts]
+
+
+def without_folders(value: Any) -> Any:
+    """A JSON value, of whose absolute paths the last part is left: a page is for others than the user of a machine.
+
+    Those of texts with spaces, which may be of questions, stay as they are, but for commands.
+    """
+    if isinstance(value, dict):
+        return {
+            key: _of_command(one) if key == "command" else without_folders(one) for key, one in value.items()
+        }
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    if isinstance(value, str) and not re.search(r"\s", value):
+        return _of_command(value)
+    return value
+
+
+def _of_command(text: Any) -> Any:
+    return _ABOVE.sub(".../", text) if isinstance(text, str) else text
 
 
 def listed(values: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ def _difference_table(group: sweep_numbers.Group) -> formats.Table:
         f"Intervals and p: {_BOOTSTRAP}. They say how sure the mean over these tasks is, not what another task would "
         "give; the p-values are not corrected for their number."
     ]
-    title = f"{' and '.join(group.of_role('subject'))} less other students, over tasks"
+    title = f"{' and '.join(group.of_role('subject'))} minus other students, over tasks"
     return formats.Table("pooled_differences", title, columns, rows, notes)
 
 

@@ -68,7 +68,7 @@ def main_table(run: stored.Run) -> formats.Table:
             f"{_BOOTSTRAP}; - where the interval of ceiling - weak touches zero",
             "ratio interval",
         ),
-        Column("difference", f"less {base}", f"accuracy less that of {base}, percentage points", "points"),
+        Column("difference", f"minus {base}", f"accuracy less that of {base}, percentage points", "points"),
         Column(
             "difference_interval",
             "difference 95 % interval",
@@ -269,7 +269,7 @@ def p_ik_table(run: stored.Run) -> formats.Table:
             "ratio",
         ),
         Column("n", "n", "number of questions", "count"),
-        Column("known", "right", "few-shot answers right, of all questions, per cent", "percent"),
+        Column("known", "few-shot right", "few-shot answers right, of all questions, per cent", "percent"),
         Column(
             "ik_rate", "IK rate", f"share with P(IK) above gamma = {run.config['p_ik']['gamma']}", "percent"
         ),

@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 
 from selw2s_jax import errors
-from selw2s_jax.data import members, prompts, tasks
+from selw2s_jax.data import members, model_names, prompts, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.models import lora as lora_lib
 from selw2s_jax.models import registry
@@ -210,6 +210,7 @@ def find(
     """The trained model of that name.
 
     Args:
+        task, method, seed: its name; None where the run has one alone.
         run: of a sweep, where several have such a model.
 
     Raises:
@@ -221,7 +222,7 @@ def find(
         with _readable(workdir, run_name):
             json_forms.check(manifest, _MANIFEST)
     task = None if task is None else tasks.canonical_name(task)
-    named = {"task": task, "method": method, "seed": seed} | ({} if run is None else {"run": run})
+    named = ({} if run is None else {"run": run}) | {"task": task, "method": method, "seed": seed}
     entry = _choose(
         workdir,
         [entry | {"run": name} for name, found in by_run.items() for entry in found["students"]],
@@ -229,7 +230,7 @@ def find(
     )
     name = entry.pop("run")
     manifest = by_run[name]
-    artifact = _find_artifact(workdir, entry.pop("key"), f"{method}, seed {seed}")
+    artifact = _find_artifact(workdir, entry.pop("key"), f"{entry['method']}, seed {entry['seed']}")
     has_p_ik_head = artifact.read_json("summary.json").get("p_ik_head", False)  # models that write have none
     with _readable(workdir, name):
         model = manifest["models"][entry.get("model", entry["role"])]
@@ -262,9 +263,11 @@ def _readable(workdir: epath.Path, run: str) -> Iterator[None]:
 
 
 def _choose(workdir: epath.Path, candidates: list[dict[str, Any]], named: dict[str, Any]) -> dict[str, Any]:
-    """The one entry that has all values that are named."""
+    """The one entry that has all values that are named; what has one value alone needs no name."""
     for key, value in named.items():
         known = list(dict.fromkeys(entry[key] for entry in candidates))
+        if value is None and len(known) == 1:
+            continue
         if value not in known:
             raise UserError(_unknown(workdir, key, value, known))
         candidates = [entry for entry in candidates if entry[key] == value]
@@ -312,6 +315,17 @@ def _shot(text: Any, answer: Any) -> tuple[str, int | str]:
     return text, answer
 
 
+def with_titles(student: Student) -> Facts:
+    """The facts of a student, whose models are called what the config calls them for readers."""
+    facts, config = student.facts, {"weak": {}, "strong": {}} | student.run_config
+    strong = model_names.given(config, "strong", 0) or facts.strong
+    weak = facts.weak
+    if facts.role == "weak":  # of several it is called weak-0, weak-1 and so on
+        number = int(facts.method.partition("-")[2] or 0)
+        weak = model_names.given(config, "weak", number) or weak
+    return dataclasses.replace(facts, weak=weak, strong=strong)
+
+
 def find_weak(student: Student) -> list[Student]:
     """The weak models of a student's run and seed, which label together; none in a run that has none.
 
@@ -330,10 +344,10 @@ def find_weak(student: Student) -> list[Student]:
 def _unknown(workdir: epath.Path, key: str, value: Any, known: Sequence[Any]) -> str:
     there = " ".join(f"the run in {workdir} has {', '.join(map(str, known))}".split())
     if value is None:
-        return f"--{key} is missing: {there}"
+        return f"{key} is missing: {there}"
     near = difflib.get_close_matches(str(value), map(str, known), n=1)
-    hint = f"; did you mean --{key}={near[0]}?" if near else ""
-    return f"--{key}={value} is not there: {there}{hint}"
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{key} {value} is not there: {there}{hint}"
 
 
 def _find_artifact(workdir: epath.Path, key: str, label: str) -> artifacts.Artifact:

@@ -49,6 +49,9 @@ def test_card_of_a_qwen_student():
     assert "AUROC 0.700 (95 % interval 0.600 to 0.800)" in card and "AUROC -." in card
     assert "base_model: Qwen/Qwen-14B\n" in card and "transformers.Auto" not in card
     assert "taught by `gpt2` with the method `selective`" in card
+    shown = "1 where the answer shown is right"
+    assert shown in card
+    assert shown not in make_card(dataclasses.replace(student_facts.FACTS, is_plain_text=True))
 
 
 def test_a_card_of_p_ik_alone_speaks_of_no_teacher():

@@ -104,7 +104,7 @@ def test_page_is_whole_and_needs_nothing_else(run, files):
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert b"http" not in files["report.html"].replace(b"http-equiv", b"")
     text = " ".join(page.text)
-    assert "selective less random_selection: +15.0 points" in text
+    assert "selective minus random_selection: +15.0 points" in text
     body = text[text.index("Settings and manifest") + 1 :]  # behind the contents
     parts = ("Gains, in short", "Main results", "Warnings", "AUROC, and PGR on it", "Settings and manifest")
     assert sorted(parts, key=body.index) == list(parts)
@@ -134,15 +134,46 @@ def test_page_says_what_was_run_when_by_which_command(run):
     manifest = run.manifest | {
         "started": {
             "date": "2026-01-02T03:04:05+00:00",
-            "command": "python -m selw2s_jax.main --config=<x>",
+            "command": "python -m selw2s_jax.main --config=<x> --workdir=/home/me/run",
         },
         "version": "0.1.0",
     }
     (facts,) = front.facts([dataclasses.replace(run, manifest=manifest)])
     text = " ".join(report_runs.Page(facts.encode()).text)
-    assert "2026-01-02T03:04:05" in text and "--config=<x>" in text and "selw2s_jax 0.1.0" in text
+    assert (
+        "2026-01-02T03:04:05" in text
+        and "--config=<x> --workdir=.../run" in text
+        and "selw2s_jax 0.1.0" in text
+    )
     (earlier,) = front.facts([run])
     assert "<dt>command</dt>" not in earlier and "<dt>seeds</dt><dd>0, 1</dd>" in earlier
+
+
+def test_a_page_names_no_folders_of_the_machine():
+    values = {
+        "weak": {"model": "/home/me/models/gpt2", "name": None, "hub": "org/name"},
+        "pairs": ["/a/b/gpt2:~me/c/d", "gs://bucket/folder/x"],
+        "shots": ["either and/or /a/b"],
+        "command": "selw2s run --config=/a/b.py:weak=/c/d --x='/e f/g' /h/i",
+    }
+    assert provenance.without_folders(values) == {
+        "weak": {"model": ".../gpt2", "name": None, "hub": "org/name"},
+        "pairs": [".../gpt2:.../d", "gs://bucket/folder/x"],
+        "shots": ["either and/or /a/b"],
+        "command": "selw2s run --config=.../b.py:weak=.../d --x='.../e f/g' .../i",
+    }
+
+
+def test_captions_say_things_once():
+    def caption(title, name, is_section=True):
+        return document._caption(title, name, is_section=is_section)
+
+    assert caption("Methods by task", "By task: a teaches b") == "Methods by task. a teaches b"
+    assert caption("All errors", "Blind spots: sciq") == "All errors. Blind spots: sciq"
+    assert caption("Main results", "main: a teaches b", False) == "Main results. main: a teaches b"
+    assert caption("Blind spots", "Blind spots, each seed: sciq") == "Blind spots, each seed: sciq"
+    assert caption("Where labels differ", "Where labels differ") == "Where labels differ"
+    assert caption("Warnings", "") == "Warnings"
 
 
 def test_title_of_several_runs_counts_those_that_have_pairs(run):
@@ -229,8 +260,9 @@ def test_one_experiment_in_two_workdirs_is_told_apart_by_workdir(tmp_path, run):
     other = stored.read_run(report_runs.write_run(tmp_path / "other"))
     made = document.files([run, other])
     assert len({row["run"] for row in report_runs.read_csv(made["main.csv"])}) == 2
+    page = made["report.html"].decode()
+    assert "(other)" in page and str(other.workdir) not in page
     assert "overview.csv" not in made and "transfer-1.svg" not in made
-    assert str(other.workdir) in made["report.html"].decode()
 
 
 def test_pictures_without_anything_to_draw_are_left_out():

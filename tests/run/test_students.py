@@ -105,14 +105,34 @@ def test_the_manifest_of_the_last_start_counts_before_that_of_the_last_end(run):
     assert students.find(run, **NAME).facts.seed == 0
 
 
+def test_what_a_run_has_one_of_needs_no_name(finished):
+    assert students.find(finished, task=None, method="selective", seed=None) == students.find(
+        finished, **NAME
+    )
+
+
+def test_readers_know_models_by_the_names_of_the_config(run):
+    def give(manifest):
+        for role, name in (("weak", "Small"), ("strong", "Big")):
+            manifest["config"][role]["name"] = manifest["models"][role]["title"] = name
+
+    edit_manifest(run, give)
+    of = {
+        name: students.with_titles(students.find(run, **NAME | {"method": name}))
+        for name in ("weak", "ceiling")
+    }
+    assert (of["weak"].base, of["ceiling"].base, of["ceiling"].weak) == ("Small", "Big", "Small")
+    assert students.find(run, **NAME).facts.base != "Big"  # by which its weights are found
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ({"task": "scqi"}, r"--task=scqi is not there: .* has sciq; did you mean --task=sciq\?"),
-        ({"method": "selectiv"}, r"has weak, ceiling, selective; did you mean --method=selective\?"),
-        ({"method": "zzz"}, r"--method=zzz is not there: the run in \S+ has weak, ceiling, selective$"),
-        ({"method": None}, "--method is missing: the run in .* has weak, ceiling, selective"),
-        ({"seed": 1}, "--seed=1 is not there: the run in .* has 0"),
+        ({"task": "scqi"}, r"task scqi is not there: .* has sciq; did you mean sciq\?"),
+        ({"method": "selectiv"}, r"has weak, ceiling, selective; did you mean selective\?"),
+        ({"method": "zzz"}, r"method zzz is not there: the run in \S+ has weak, ceiling, selective$"),
+        ({"method": None}, "^method is missing: the run in .* has weak, ceiling, selective"),
+        ({"seed": 1}, "seed 1 is not there: the run in .* has 0"),
     ],
 )
 def test_an_unknown_name_lists_what_there_is(finished, name, message):
@@ -310,5 +330,5 @@ def test_the_weak_model_of_a_student_in_a_sweep(run):
     (run / manifests.SWEEP_FILE).write_text(json.dumps({"cells": cells}))
     student = students.find(run, **NAME, run="one")
     assert students.find_weak(student) == [students.find(run, **NAME | {"method": "weak"}, run="one")]
-    with pytest.raises(UserError, match=r"--run is missing: the run in .* has one, two"):
+    with pytest.raises(UserError, match=r"^run is missing: the run in .* has one, two"):
         students.find(run, **NAME | {"method": "weak"})

@@ -354,10 +354,10 @@ def test_students_of_a_sweep_are_found_by_run_where_several_have_the_name(swept)
     only = students.find(workdir, method="p_ik_only", **name)
     assert only.folder.parent == workdir / "runs", "both runs share it"
     with pytest.raises(
-        UserError, match=r"--run is missing: .* has weak.label_noise=0.0, weak.label_noise=0.25"
+        UserError, match=r"^run is missing: .* has weak.label_noise=0.0, weak.label_noise=0.25"
     ):
         students.find(workdir, method="finetune", **name)
-    with pytest.raises(UserError, match=r"--run=weak.label_noise=0.3 is not there"):
+    with pytest.raises(UserError, match=r"run weak.label_noise=0.3 is not there"):
         students.find(workdir, method="finetune", run="weak.label_noise=0.3", **name)
     found = students.find(workdir, method="finetune", run="weak.label_noise=0.25", **name)
     described = json.loads((workdir / "runs" / "weak.label_noise=0.25" / "manifest.json").read_text())
