@@ -12,7 +12,6 @@ from support import report_runs, small_run
 
 import selw2s_jax
 from selw2s_jax.analysis import plotting
-from selw2s_jax.library import results as library_results
 from selw2s_jax.report import __main__ as report_command
 from selw2s_jax.report import document, numbers, stored
 
@@ -124,19 +123,6 @@ def test_different_models_of_one_name_are_told_apart(tmp_path):
     cells = {f"weak={name}": {"weak": f"/{name}/gpt2"} for name in ("one", "two")}
     results = selw2s_jax.load_run(report_runs.write_sweep(tmp_path / "run", cells))
     assert {row["weak"] for row in results.metrics} == {"one/gpt2", "two/gpt2"}
-
-
-def test_what_a_run_of_a_sweep_has_one_of_may_be_left_out(results, monkeypatch):
-    listed = [
-        {"run": f"task={task}", "task": task, "method": "weak", "seed": 0} for task in ("sciq", "boolq")
-    ]
-    monkeypatch.setattr(selw2s_jax.Results, "students", listed)
-    asked = []
-    monkeypatch.setattr(library_results.students, "find", lambda workdir, **named: asked.append(named))
-    monkeypatch.setattr(library_results.student_lib, "Student", lambda found: found)
-    results.student(run="task=boolq")
-    results.student()
-    assert [(named["task"], named["run"]) for named in asked] == [("boolq", "task=boolq"), (None, None)]
 
 
 def test_the_report_is_that_of_the_command(tmp_path, monkeypatch):

@@ -111,6 +111,14 @@ def test_what_a_run_has_one_of_needs_no_name(finished):
     )
 
 
+def test_what_a_run_of_a_sweep_has_one_of_needs_no_name():
+    entries = [{"run": task, "task": task, "method": "weak", "seed": 0, "key": task} for task in "ab"]
+    names = {"task": None, "method": None, "seed": None}
+    assert students._choose("DIR", entries, {"run": "b", **names}) == entries[1]
+    with pytest.raises(UserError, match="task is missing"):
+        students._choose("DIR", entries, names)
+
+
 def test_readers_know_models_by_the_names_of_the_config(run):
     def give(manifest):
         for role, name in (("weak", "Small"), ("strong", "Big")):
