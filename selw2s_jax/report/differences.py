@@ -129,7 +129,7 @@ def _results(first: kept.Kept, second: kept.Kept) -> Iterable[list[str]]:
             "a run without predictions.parquet is compared by its accuracies alone: run its config again to have it"
         ]
     for side, here, there in (("A", mine, theirs), ("B", theirs, mine)):
-        if alone := [" ".join(map(str, key)) for key in here if key not in there]:
+        if alone := [_in_words(key) for key in here if key not in there]:
             yield [f"results in {side} alone: {', '.join(alone)}"]
     yield _areas(first, second)
 
@@ -191,6 +191,11 @@ class _Pair(NamedTuple):
         return [*line, str(len(self.ids)), str(found.only_first), str(found.only_second), _p(found.p_value)]
 
 
+def _in_words(key: _Key) -> str:
+    test = "" if key.test == key.task else f" (tested on {key.test})"
+    return f"{key.task} {key.method} seed {key.seed}{test}"
+
+
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -206,10 +211,7 @@ def _means(pairs: Mapping[_Key, _Pair]) -> list[str]:
         if all(pair.is_same for pair in of_method):
             continue
         shared = sorted(set.intersection(*(set(pair.ids) for pair in of_method)))
-        places = [
-            [pair.ids.index(one) for one in shared] if pair.ids != shared else slice(None)
-            for pair in of_method
-        ]
+        places = [np.searchsorted(pair.ids, shared) for pair in of_method]  # which are sorted
         if not shared:
             continue
         first, second = (

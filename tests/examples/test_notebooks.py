@@ -29,9 +29,10 @@ def run_cells(path: pathlib.Path, names: dict) -> list:
     def run(source: str, name: str):
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         body = ast.parse(source).body
-        last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
-        exec(compile(ast.Module(body, []), name, "exec"), names)
-        return last and eval(compile(ast.Expression(last.value), name, "eval"), names)
+        if shows := bool(body) and isinstance(body[-1], ast.Expr):
+            body[-1] = ast.copy_location(ast.Assign([ast.Name("_", ast.Store())], body[-1].value), body[-1])
+        exec(compile(ast.fix_missing_locations(ast.Module(body, [])), name, "exec"), names)
+        return names["_"] if shows else None
 
     async def run_all():
         return [run("".join(cell["source"]), f"<{path.name} {cell['id']}>") for cell in cells(path, "code")]

@@ -187,8 +187,8 @@ import selw2s_jax.run.manifests as manifests
 assert selw2s_jax.run.manifests is manifests is sys.modules["selw2s_jax.run.manifests"]
 assert list(inspect.signature(selw2s_jax.run).parameters) == ["config", "workdir", "shard"]
 assert "Returns:" in selw2s_jax.run.__doc__
-import pickle
-assert pickle.loads(pickle.dumps(selw2s_jax.run)) is selw2s_jax.run
+import copy
+assert copy.deepcopy(selw2s_jax.run) is selw2s_jax.run
 assert selw2s_jax.config.default_config().task and issubclass(selw2s_jax.UserError, Exception)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -93,7 +93,7 @@ def test_items_are_paired_by_id_where_test_sets_differ(made, tmp_path):
     text = differences.text(kept.read(made[0]), kept.read(second))
     rows = table_under(text, "results that differ")[1:]
     assert {(row[4], row[8]) for row in rows} == {("10 and 7", "7")}
-    assert "results in A alone: sciq sciq selective 0" in text
+    assert "results in A alone: sciq selective seed 0" in text
 
 
 def test_runs_of_sweeps_go_by_name(tmp_path):
