@@ -176,6 +176,8 @@ def test_a_tpu_of_kubernetes_is_asked_for_by_its_own_resource(place):
     assert "claimName: disk}}]" in place.launch("jobset.sh", "manifest", "--volume_claim=disk").stdout
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_sky_finds_other_machines_for_a_saved_run(place):
     place.end_in("75", "0")
     done = place.launch("sky.sh", "--num_nodes=2", "--infra=gcp")

@@ -58,7 +58,7 @@ def test_examples_of_a_row_never_see_each_other(folder):
     assert (np.asarray(before)[segment_ids == 1] != np.asarray(after)[segment_ids == 1]).any()
 
 
-@pytest.mark.parametrize("compute_dtype", [marks.in_ci("float32"), "bfloat16"])
+@pytest.mark.parametrize("compute_dtype", [*map(marks.in_ci, ("float32", "bfloat16"))])
 def test_rows_of_padding_stay_finite_with_their_gradients(folder, compute_dtype):
     model = tiny_decoders.load(folder, compute_dtype=compute_dtype)
     tokens, segment_ids = np.zeros((2, 3, 11), np.int32)

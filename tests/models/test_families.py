@@ -96,7 +96,7 @@ def test_packed_examples_share_a_past(folder):
         (9, None),
         marks.in_ci(9, 3),
         marks.in_ci(_IN_BLOCKS, None),
-        (_IN_BLOCKS, 70),
+        marks.in_ci(_IN_BLOCKS, 70),
     ],
 )
 def test_grouped_attention_is_that_of_jax(num_tokens, window, monkeypatch):

@@ -139,7 +139,7 @@ def add_products(weights, ab):
     }
 
 
-@pytest.mark.parametrize("family", [marks.in_ci("gpt2"), "qwen"])
+@pytest.mark.parametrize("family", [*map(marks.in_ci, ("gpt2", "qwen"))])
 def test_gradients_are_those_of_the_summed_weights(fixtures, family):
     """dL/dA and dL/dB by `loss_and_grads` against jax.grad through W + s B A in place of W."""
     model, batch = adapted_models.make_classifier(fixtures, family), adapted_models.make_batch(family)

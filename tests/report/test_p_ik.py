@@ -203,6 +203,8 @@ def test_a_report_of_p_ik_alone_says_nothing_of_students(files):
     assert {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"} <= anchors
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_the_report_is_a_function_of_its_runs(runs, files):
     assert document.files(runs) == files
 

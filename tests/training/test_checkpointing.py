@@ -273,6 +273,8 @@ def remove_tree(folder: pathlib.Path) -> None:
     folder.rmdir()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_a_damaged_state_is_replaced_when_the_run_passes_it(fixtures, tmp_path, monkeypatch, capsys, whole):
     run = killed(fixtures, tmp_path, monkeypatch)
     for path in (tmp_path / "states" / "8" / "state").rglob("*"):

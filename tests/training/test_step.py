@@ -57,7 +57,7 @@ def _names(batch):
     return list(zip(batch.kind.reshape(-1).tolist(), batch.index.reshape(-1).tolist(), strict=True))
 
 
-@pytest.mark.parametrize("family", [marks.in_ci("gpt2"), "qwen"])
+@pytest.mark.parametrize("family", [*map(marks.in_ci, ("gpt2", "qwen"))])
 def test_packed_rows_give_the_gradient_of_one_example_per_row(fixtures, family):
     config = make_parity.CONFIGS[family]
     model = training_parts.make_classifier(fixtures, family, p_ik_head=True)

@@ -260,6 +260,8 @@ def digest(config: toy_world.WorldConfig) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_another_process_makes_the_same_world():
     code = "import sys; sys.path.insert(0, 'tests/worlds'); import test_toy_world as t; print(t.digest(t.CONFIG))"
     environment = dict(os.environ, PYTHONHASHSEED="12345", PYTHONPATH=paths.PYTHONPATH)
