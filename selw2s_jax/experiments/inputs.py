@@ -116,7 +116,7 @@ def _with_chat(
         for base, of_seed in by_seed.items()
     }
     note = (
-        f"few-shot prompts are dialogues by the chat template of {strong.name} (fewshot.chat={config.fewshot.chat}); "
+        f"few-shot prompts are dialogues by the chat template of {strong.title} (fewshot.chat={config.fewshot.chat}); "
         "the papers' are plain text"
     )
     return with_chat, [note]

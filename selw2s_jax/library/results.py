@@ -234,12 +234,8 @@ class Results:
                 f"no evaluation is finished in {self.workdir}; run the same config again, it continues{unread}"
             )
         output = self.workdir / "report" if folder is None else epath.Path(folder).expanduser()
-        places.check_output_folder(output, "the report's folder")
-        files = document.files(contents.runs, absent=[*contents.waiting, *contents.damaged])
-        storage.make_folder(output)
-        for name, content in files.items():
-            storage.write_bytes(output / name, content)
-        return output / document.PAGE
+        absent = [*contents.waiting, *contents.damaged]
+        return document.write(contents.runs, output, absent=absent, called="the report's folder")
 
     def __repr__(self) -> str:
         return f"Results({str(self.workdir)!r})"

@@ -11,7 +11,7 @@ import ml_collections
 from etils import epath
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import model_names, tasks
+from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins, unread
 from selw2s_jax.method import objectives, registry
@@ -183,8 +183,7 @@ class Planner:
         program = job.make(self._programs(config))
         key = (program.name, program.model.config, program.mesh, *program[3:8], str(program.costs))
         if key not in self._outcomes:
-            model = model_names.short(program.model.name)
-            self._say(f"compiling {place}: {program.name}, {model}, {job.length} tokens")
+            self._say(f"compiling {place}: {program.name}, {program.model.title}, {job.length} tokens")
             self._outcomes[key] = compiled.compile_program(program, self._target)
         return self._outcomes[key]
 

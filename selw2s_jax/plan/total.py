@@ -141,7 +141,7 @@ def estimated(
         per_call = 1 if work.program == "train" else program.num_examples
         calls = sum(-(-count // per_call) for count in work.counts)
         call_s = seconds * work.share
-        rows.append(Row(program.name, program.model.name, len(work.counts), calls, call_s, calls * call_s))
+        rows.append(Row(program.name, program.model.title, len(work.counts), calls, call_s, calls * call_s))
     hours = sum(row.seconds for row in rows) / config.mesh.num_groups / 3600
     return Total(length, tuple(rows), hours, hours * target.num_devices)
 

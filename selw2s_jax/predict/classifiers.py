@@ -67,7 +67,7 @@ NOT_FINITE = "leave the question out, or train the model again with a lower lear
 
 
 class Asker:
-    """A trained model by itself: what `predictions.write` has of it, bit for bit, of questions that a script gives.
+    """A trained model by itself: what `predictions.answer` has of it, bit for bit, of questions that a script gives.
 
     It is loaded when it is first asked, and kept.
 

@@ -22,7 +22,6 @@ from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import combinations, label_sources
 from selw2s_jax.predict import classifiers, label_choice, tables
 from selw2s_jax.run import student_models, students
-from selw2s_jax.runtime import compilation_cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,36 +54,6 @@ class Asked(NamedTuple):
     weak: list[classifiers.Reader]
     language_model: _LanguageModel | None
     notes: list[str]
-
-
-def write(
-    student: students.Student,
-    input_path: os.PathLike | str,
-    output_path: os.PathLike | str,
-    **folders: os.PathLike | str | None,
-) -> list[dict[str, Any]]:
-    """Writes what is known of each question of a file, in their order: all of them, or nothing.
-
-    Args:
-        student, input_path, folders: as `prepare` takes them.
-        output_path: in a folder that is there; a file of that name is replaced. JSON lines, or a table by its name,
-            as `tables` writes them.
-
-    Returns:
-        The records of `answer`.
-
-    Raises:
-        UserError: a file, a folder, a model or a question is not fit, before any device work; or a trained model is
-            damaged.
-    """
-    suffix = tables.check_output(input_path, output_path)
-    asked = prepare(student, input_path, **folders)
-    for note in asked.notes:
-        print(f"note: {note}", flush=True)
-    compilation_cache.enable()
-    records = answer(asked)
-    tables.write(output_path, records, suffix, columns_of(records))
-    return records
 
 
 def prepare(

@@ -80,35 +80,6 @@ class Asked(NamedTuple):
     notes: list[str]
 
 
-def write(
-    student: students.Student,
-    input_path: os.PathLike | str,
-    output_path: os.PathLike | str,
-    **options: Any,
-) -> list[dict[str, Any]]:
-    """Writes the answer to each question of a file, in their order: all of them, or nothing.
-
-    Args:
-        student, input_path, options: as `prepare` takes them.
-        output_path: as for `predictions.write`.
-
-    Returns:
-        The records of `answer`.
-
-    Raises:
-        UserError: a file, a folder, a model or a question is not fit, before any device work; or the trained model is
-            damaged.
-    """
-    suffix = tables.check_output(input_path, output_path)
-    asked = prepare(student, input_path, **options)
-    for note in asked.notes:
-        print(f"note: {note}", flush=True)
-    compilation_cache.enable()
-    records = answer(asked)
-    tables.write(output_path, records, suffix, COLUMNS)
-    return records
-
-
 def prepare(
     student: students.Student,
     input_path: os.PathLike | str,

@@ -109,7 +109,6 @@ def _write_predictions(values: flags.FlagValues) -> None:
 def _write_report(values: flags.FlagValues) -> None:
     from selw2s_jax.report import document, stored
     from selw2s_jax.run import registrations
-    from selw2s_jax.runtime import places, storage
 
     asked = registrations.parse_pairs(values.compare or "")
     workdirs = [epath.Path(workdir).expanduser() for workdir in dict.fromkeys(values.workdir)]
@@ -127,17 +126,13 @@ def _write_report(values: flags.FlagValues) -> None:
             raise UserError(f"--compare: {name!r} is no model that is tested here: choose of {tested}")
     runs = [dataclasses.replace(run, asked=asked) for run in runs]
     folder = epath.Path(values.output).expanduser() if values.output else workdirs[0] / "report"
-    places.check_output_folder(folder, "--output")
-    files = document.files(runs, absent=[*waiting, *damaged])
-    storage.make_folder(folder)
-    for name, content in files.items():
-        storage.write_bytes(folder / name, content)
+    page = document.write(runs, folder, absent=[*waiting, *damaged], called="--output")
     for run in runs:
         if run.missing:
             print(f"{run.workdir}: {len(run.missing)} outcomes are missing; the page lists them")
     for line in waiting:
         print(line)
-    print(f"the report is {folder / document.PAGE}; tables and pictures are beside it")
+    print(f"the report is {page}; tables and pictures are beside it")
     if damaged:
         raise UserError(f"the report is written, but {unread}")
 

@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
+from etils import epath
+
 from selw2s_jax.analysis import formats, plotting
 from selw2s_jax.report import (
     audit_sections,
@@ -33,6 +35,7 @@ from selw2s_jax.report import (
     warnings,
 )
 from selw2s_jax.report import section as section_lib
+from selw2s_jax.runtime import places, storage
 
 PAGE = "report.html"
 # What a report says of its runs together, in the order of the page. A new analysis is a module with `sections(runs)`,
@@ -110,6 +113,25 @@ def files(runs: Sequence[stored.Run], *, absent: Sequence[str] = ()) -> dict[str
     # A damaged file can hold half of a character, which no encoding has.
     document = report.page(absent).encode(errors="backslashreplace")
     return report.collected.contents() | {PAGE: document}
+
+
+def write(
+    runs: Sequence[stored.Run], folder: epath.Path, *, absent: Sequence[str] = (), called: str
+) -> epath.Path:
+    """Writes the files of `files` into a folder, made where it is missing; returns the page.
+
+    Args:
+        called: what the folder is called where it is refused.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    places.check_output_folder(folder, called)
+    content = files(runs, absent=absent)
+    storage.make_folder(folder)
+    for name, one in content.items():
+        storage.write_bytes(folder / name, one)
+    return folder / PAGE
 
 
 class _Report:

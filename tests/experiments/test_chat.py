@@ -13,7 +13,7 @@ from selw2s_jax.stages import answer
 
 pytest.importorskip("jinja2", reason="install the chat extra")
 TEMPLATE = chat.Template("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>", ())
-STRONG = types.SimpleNamespace(name="x-instruct", tokenizer=None, fingerprint="f")
+STRONG = types.SimpleNamespace(name="models/x-instruct", title="x-instruct", tokenizer=None, fingerprint="f")
 
 
 def split() -> splits.Split:

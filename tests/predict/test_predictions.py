@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 from flax import nnx
-from support import commands, small_run, tiny_config
+from support import asking, commands, small_run, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax import sharding
@@ -57,7 +57,7 @@ def student(finished) -> students.Student:
 @pytest.fixture(scope="module")
 def records(student, questions_file, tmp_path_factory) -> list[dict]:
     output = tmp_path_factory.mktemp("out") / "out.jsonl"
-    returned = predictions.write(student, questions_file, output)
+    returned = asking.write(student, questions_file, output)
     assert read_lines(output) == returned
     assert list(output.parent.iterdir()) == [output]
     return returned
@@ -195,7 +195,7 @@ def test_labels_are_those_of_the_papers_rule(student, records):
 def test_gamma_itself_is_not_above_gamma(student, records, questions_file, tmp_path):
     """Compared in float32, and strictly."""
     gamma = records[20]["p_ik"]
-    again = predictions.write(with_gamma(student, gamma), questions_file, tmp_path / "out.jsonl")
+    again = asking.write(with_gamma(student, gamma), questions_file, tmp_path / "out.jsonl")
     assert [r["used"] == "self" for r in again] == [r["p_ik"] > gamma for r in records]
     assert again[20]["used"] == "smoothed"
     for key in ("p_ik", "prob_1", "few_shot", "weak"):
@@ -206,7 +206,7 @@ def test_gamma_itself_is_not_above_gamma(student, records, questions_file, tmp_p
 @pytest.mark.ci
 def test_a_student_without_selection_has_weak_labels_smoothed(finished, records, questions_file, tmp_path):
     ceiling = students.find(finished, **NAME | {"method": "ceiling"})
-    found = predictions.write(ceiling, questions_file, tmp_path / "out.jsonl")
+    found = asking.write(ceiling, questions_file, tmp_path / "out.jsonl")
     assert {(r["p_ik"], r["used"], r["target"]) for r in found} == {(None, None, None)}
     assert [(r["weak"], r["few_shot"]) for r in found] == [(r["weak"], r["few_shot"]) for r in records]
     weak = np.array([record["weak"]["prob_1"] for record in found])
@@ -229,7 +229,7 @@ def test_a_run_of_an_earlier_version_has_no_few_shot_answers(
     student, records, questions_file, tmp_path, capsys
 ):
     old = dataclasses.replace(student, facts=dataclasses.replace(student.facts, few_shot=None))
-    found = predictions.write(old, questions_file, tmp_path / "out.jsonl")
+    found = asking.write(old, questions_file, tmp_path / "out.jsonl")
     assert "note: few_shot is null: the run is of an earlier version" in capsys.readouterr().out
     assert {(r["few_shot"], r["smoothed"], r["target"]) for r in found} == {(None, None, None)}
     for key in ("p_ik", "prob_1", "weak", "used"):
@@ -241,7 +241,7 @@ def test_without_shots_the_model_is_asked_all_the_same(student, examples, tmp_pa
     form = dataclasses.replace(student.facts.few_shot, shots=())
     bare = dataclasses.replace(student, facts=dataclasses.replace(student.facts, few_shot=form))
     path = write_questions(tmp_path / "in.jsonl", examples[:3])
-    found = predictions.write(bare, path, tmp_path / "out.jsonl")
+    found = asking.write(bare, path, tmp_path / "out.jsonl")
     assert "note: the language model is asked without shots" in capsys.readouterr().out
     assert all(0 < record["few_shot"]["prob_1"] < 1 for record in found)
 
@@ -255,7 +255,7 @@ def test_long_questions_are_truncated_and_prompts_lose_shots(student, examples, 
     while len(tokenizer.encode(student.facts.few_shot.prompt(long.text))) <= context:
         long = dataclasses.replace(long, text=f"{long.text} and so on")
     path = write_questions(tmp_path / "in.jsonl", [long, examples[1]])
-    found = predictions.write(limited, path, tmp_path / "out.jsonl")
+    found = asking.write(limited, path, tmp_path / "out.jsonl")
     out = capsys.readouterr().out
     assert "note: 2 of 2 questions truncated from the left to 16 tokens for the student" in out
     assert "note: 1 prompts with fewer shots to fit the context" in out
@@ -274,7 +274,7 @@ def refused(student, input_path, output_path, message: str, monkeypatch, **optio
     monkeypatch.setattr(predictions.sharding, "mesh_for", lambda *_, **__: pytest.fail("device work"))
     before = sorted(pathlib.Path(input_path).parent.iterdir())
     with pytest.raises(UserError, match=message) as info:
-        predictions.write(student, input_path, output_path, **options)
+        asking.write(student, input_path, output_path, **options)
     assert sorted(pathlib.Path(input_path).parent.iterdir()) == before
     return str(info.value)
 
@@ -436,8 +436,8 @@ def test_students_with_parts_of_their_own(tmp_path, trained):
     moved = pathlib.Path(shutil.move(student.base_folder, tmp_path / "moved"))
     given = {"tokenizer": moved, "base": moved, "weak_tokenizer": moved}
     with pytest.raises(UserError, match=r"of which weak trained a part, is gone; .* with --weak_base"):
-        predictions.write(student, path, tmp_path / "out.jsonl", **given)
-    records = predictions.write(student, path, tmp_path / "out.jsonl", **given, weak_base=moved)
+        asking.write(student, path, tmp_path / "out.jsonl", **given)
+    records = asking.write(student, path, tmp_path / "out.jsonl", **given, weak_base=moved)
     for method, value in (("selective", lambda r: r["prob_1"]), ("weak", lambda r: r["weak"]["prob_1"])):
         kept = kept_table(tmp_path / "run", f"evaluation of {method}, seed 0", "predictions.parquet")
         assert np.std(kept["prob_1"]) > 1e-4
@@ -464,7 +464,7 @@ def test_a_run_of_p_ik_alone(tmp_path, task, prompt):
     student = students.find(tmp_path / "run", task=task, method="p_ik_only", seed=0)
     kept = kept_table(tmp_path / "run", "evaluation of p_ik_only, seed 0", "predictions.parquet")
     gamma = float(np.median(kept["p_ik"]))
-    records = predictions.write(with_gamma(student, gamma), path, tmp_path / "out.jsonl")
+    records = asking.write(with_gamma(student, gamma), path, tmp_path / "out.jsonl")
     assert_as_kept(records, kept, "p_ik", lambda record: record["p_ik"])
     empty = {(r["class"], r["prob_1"], r["weak"], r["smoothed"]) for r in records}
     assert empty == {(None, None, None, None)}

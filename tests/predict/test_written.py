@@ -8,7 +8,7 @@ import math
 import pyarrow.parquet as pq
 import pytest
 from etils import epath
-from support import written_questions, written_students
+from support import asking, written_questions, written_students
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import variations, written_splits
@@ -70,7 +70,7 @@ def asked_directly(student, model, split, plan, how, tmp_path) -> list[list[int 
 
 def test_records_are_the_models_answers_and_their_reliability(scored, questions_file, tmp_path):
     student, model = scored
-    records = written.write(student, questions_file, tmp_path / "out.jsonl", variations=COUNT)
+    records = asking.write(student, questions_file, tmp_path / "out.jsonl", variations=COUNT)
     assert [list(record) for record in records] == [FIELDS] * len(SPLIT)
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == records
     seed = config_lib.seed_for(config_lib.default_config(), 3, "sampling")
@@ -95,8 +95,8 @@ def test_records_are_the_models_answers_and_their_reliability(scored, questions_
 
 def test_without_variations_there_is_no_reliability(scored, questions_file, tmp_path):
     student, _ = scored
-    whole = written.write(student, questions_file, tmp_path / "out.jsonl", variations=COUNT)
-    records = written.write(student, questions_file, tmp_path / "out.csv", variations=0)
+    whole = asking.write(student, questions_file, tmp_path / "out.jsonl", variations=COUNT)
+    records = asking.write(student, questions_file, tmp_path / "out.csv", variations=0)
     assert [r["text"] for r in records] == [r["text"] for r in whole]
     assert {(r["entropy"], r["s_prob"], r["agreeing"], r["majority"]) for r in records} == {(None,) * 4}
     with (tmp_path / "out.csv").open(newline="") as file:
@@ -120,7 +120,7 @@ def test_numbers_are_written_and_one_that_is_too_long_costs_itself(tmp_path, cap
     long = dataclasses.replace(split.questions[0], question_id="long", text="and so on " * 40)
     both = written_splits.WrittenSplit(split.task, [long, *split.questions])
     path = write_questions(tmp_path / "in.jsonl", both)
-    first, *records = written.write(student, path, tmp_path / "out.parquet", variations=2)
+    first, *records = asking.write(student, path, tmp_path / "out.parquet", variations=2)
     assert first["finish"] == "too_long" and first["text"] is first["variations"] is None
     how = writing.Answering(max_new_tokens=9)
     given = asked_directly(student, model, split, [()] * 4, how, tmp_path)
@@ -139,7 +139,7 @@ def test_numbers_are_written_and_one_that_is_too_long_costs_itself(tmp_path, cap
     assert table["text"].to_pylist()[1:] == [record["text"] for record in records]
     write_questions(path, written_splits.WrittenSplit(split.task, [long]))
     with pytest.raises(UserError, match=r"1 of 1 questions leave no room .*; shorten them"):
-        written.write(student, path, tmp_path / "out.jsonl")
+        asking.write(student, path, tmp_path / "out.jsonl")
 
 
 def test_what_cannot_be_asked_is_refused_before_device_work(scored, questions_file, tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def test_what_cannot_be_asked_is_refused_before_device_work(scored, questions_fi
         (student, tmp_path / "bad.jsonl", "out.csv", "line 1: has no choices; give question and choices"),
     ):
         with pytest.raises(UserError, match=message) as info:
-            written.write(one, source, tmp_path / output)
+            asking.write(one, source, tmp_path / output)
         assert "\n" not in str(info.value)
 
 

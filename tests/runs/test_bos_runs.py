@@ -7,7 +7,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from support import tiny_config, tokenizer_folders
+from support import asking, tiny_config, tokenizer_folders
 
 import selw2s_jax
 from selw2s_jax.errors import UserError
@@ -15,7 +15,6 @@ from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.export import exports
 from selw2s_jax.hf import loader, random_checkpoint
 from selw2s_jax.inference import candidates
-from selw2s_jax.predict import predictions
 from selw2s_jax.run import pipeline, student_models, students
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.worlds import smoke
@@ -102,7 +101,7 @@ def ask(student, finished, folder) -> list[dict]:
     examples = finished.inputs.test.examples
     lines = [json.dumps({"example_id": example.example_id, "text": example.text}) for example in examples]
     (folder / "questions.jsonl").write_text("\n".join(lines))
-    return predictions.write(student, folder / "questions.jsonl", folder / "answers.jsonl")
+    return asking.write(student, folder / "questions.jsonl", folder / "answers.jsonl")
 
 
 def test_predict_says_what_the_run_says(finished, student, tmp_path):

@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from support import asking
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.experiments import written, written_inputs
 from selw2s_jax.inference import writing
 from selw2s_jax.method import reliability
-from selw2s_jax.predict import written as predict_written
 from selw2s_jax.run import pipeline, students
 from selw2s_jax.runtime import artifacts
 
@@ -49,7 +49,7 @@ def test_the_runs_own_questions(tmp_path, by):
         student = students.find(tmp_path / "run", task="mmlu", method=method, seed=0)
         assert student.facts.written.task.name == "mmlu" and student.facts.supervision == "completion"
         path = write_questions(tmp_path / "in.jsonl", split)
-        return predict_written.write(student, path, tmp_path / "out.jsonl", **options)
+        return asking.write(student, path, tmp_path / "out.jsonl", **options)
 
     def shown(question, answer):
         return None if answer is None else question.choices[answer]
