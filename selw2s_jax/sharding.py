@@ -35,6 +35,8 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "rank": None,
     "classes": None,
     "rows": ("data", "fsdp"),  # devices that share weights by fsdp still have rows of their own
+    "row_groups": "data",  # rows while fsdp splits their width, as it does that of tables
+    "all_rows": None,
     "time": None,
     "examples": None,  # the loss couples all examples of a batch, and they are few numbers
     "features": None,  # the model width where it stays whole: norms, biases, activations

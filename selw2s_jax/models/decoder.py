@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.models import blockwise_attention, family, kv_cache, layers, registry, token_log_probs
+from selw2s_jax.models import blockwise_attention, embedding, family, kv_cache, layers, registry, token_log_probs
 
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -211,9 +211,9 @@ def _forward(
         positions += length[:, None]
         past_mask = _past_mask(length, positions, cache.keys.shape[2], config.sliding_window)
         mask, past = jnp.concatenate([past_mask, mask], axis=-1), (cache.keys, cache.values)
-    x = jnp.take(model.wte[...], tokens, axis=0, mode="clip").astype(settings.compute_dtype)
+    x = embedding.look_up(model.wte[...], tokens, settings.compute_dtype, settings.mesh)
     if config.rope_base is None:
-        x += jnp.take(model.wpe[...], positions, axis=0, mode="clip").astype(settings.compute_dtype)
+        x += embedding.look_up(model.wpe[...], positions, settings.compute_dtype, settings.mesh)
         rotary = None
     else:
         rotary = layers.rotary_tables(positions, config.rotary_dim, config.rope_base, config.rope_scaling)
