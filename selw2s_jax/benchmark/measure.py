@@ -11,7 +11,8 @@ import numpy as np
 
 from selw2s_jax.benchmark import workloads
 from selw2s_jax.data import batches
-from selw2s_jax.plan import compiled, programs
+from selw2s_jax.plan import programs
+from selw2s_jax.runtime import device_memory
 
 
 class Profile(NamedTuple):
@@ -155,7 +156,7 @@ def measure(work: workloads.Workload, *, warmup: int, profile: Profile | None = 
     held, step_s = run_steps(work, executables, held, work.feed)
     peak_bytes, peak_source = _counted_peak(device), "device"
     if peak_bytes <= peak_before:
-        peak_bytes = max(compiled.peak_bytes(one, device.platform) for one in executables.values())
+        peak_bytes = max(device_memory.peak_bytes(one, device.platform) for one in executables.values())
         peak_source = "compiler"
     held, resident_step_s = run_steps(work, executables, held, work.feed.on(work.program.mesh))
     if profile is not None:

@@ -302,3 +302,17 @@ def abstract_params(config: family.ModelConfig, *, lm_head: bool) -> dict[str, n
 def num_params(config: family.ModelConfig, *, lm_head: bool) -> int:
     """The number of parameters of a decoder, with or without a language-model head of its own."""
     return sum(math.prod(variable.shape) for variable in abstract_params(config, lm_head=lm_head).values())
+
+
+@functools.cache
+def layer_weights(config: family.ModelConfig) -> dict[str, tuple[int, int, int]]:
+    """Of every product with a weight in one layer, by name: its (inputs, outputs, parameters)."""
+    found = {}
+    for name, variable in abstract_params(config, lm_head=False).items():
+        metadata = variable.get_metadata()
+        if metadata.get("inputs") is not None:
+            sizes = dict(zip(metadata["axes"][1:], variable.shape[1:], strict=True))
+            size = math.prod(sizes.values())
+            num_inputs = math.prod(sizes[axis] for axis in metadata["inputs"])
+            found[name] = (num_inputs, size // num_inputs, size)
+    return found

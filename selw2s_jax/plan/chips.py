@@ -16,8 +16,8 @@ cards send through the host's memory, which takes longer.
 
 import dataclasses
 import math
-import os
-import pathlib
+
+from selw2s_jax.runtime import device_memory
 
 GIB = 2**30
 
@@ -71,18 +71,8 @@ def _tpu(
     return Chip(name, "tpu", hbm_bytes, usable_bytes, *rates, devices, source)
 
 
-def _machine_memory() -> int:
-    """Bytes of memory of this machine, or of the control group (v2) that this process is kept in."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        limit = pathlib.Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdecimal() else total
-
-
 def _cpu() -> Chip:
-    memory = _machine_memory()
+    memory = device_memory.of_machine()
     return Chip("cpu", "cpu", memory, memory, None, None, None, 1, "this machine")
 
 

@@ -1,17 +1,15 @@
 """What the compiler says of a program: whether it fits, what it communicates, and an estimate of its time."""
 
 import dataclasses
-import re
 import time
 
 import jax
 
 from selw2s_jax.plan import chips, estimate, hlo, programs, targets
+from selw2s_jax.runtime import device_memory
 
 TIGHT_SHARE = 0.9  # of the usable memory, above which a program is tight
 _QUICK = {"exec_time_optimization_effort": -1.0}
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_REFUSED = re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +63,7 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
     found, roofline, refused = (), None, False
     try:
         executable = program.compile(**(_QUICK if quick and target.chip.kind == "tpu" else {}))
-        peak = peak_bytes(executable, target.chip.kind)
+        peak = device_memory.peak_bytes(executable, target.chip.kind)
         found = tuple(hlo.collectives(executable.as_text(), program.mesh.size))
         roofline = estimate.roofline(
             target.chip,
@@ -75,9 +73,10 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
             interconnect_bytes_per_s=target.interconnect_bytes_per_s,
         )
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        needed = device_memory.refused_bytes(error)
+        if needed is None:
             raise
-        peak, refused = max(_refused_bytes(str(error)), program.state_bytes), True
+        peak, refused = max(needed, program.state_bytes), True
     return Compiled(
         program,
         peak,
@@ -88,28 +87,6 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
         roofline,
         time.monotonic() - start,
     )
-
-
-def peak_bytes(executable: jax.stages.Compiled, kind: str) -> int:
-    """What a device has to have for arguments, results, temporaries and code."""
-    memory = executable.memory_analysis()
-    if kind == "tpu":
-        # libtpu accepts programs by this number; the sum of the parts, where some share their place, is up to a tenth
-        # above it.
-        return memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
-    return (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.generated_code_size_in_bytes
-    )
-
-
-def _refused_bytes(message: str) -> int:
-    """What a program would have needed, as the TPU compiler says when it refuses one; 0 where it does not."""
-    found = _REFUSED.search(message)
-    return int(float(found[1]) * _UNITS[found[2]]) if found else 0
 
 
 def to_gib(num_bytes: float) -> float:

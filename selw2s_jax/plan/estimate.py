@@ -47,23 +47,10 @@ def _passes(trained: str, remat: str, backward: bool, num_micro: int) -> _Passes
     return _Passes(forward, remat == "full", remat != "none", 1, trained == "all")
 
 
-def layer_weights(config: registry.ModelConfig) -> dict[str, tuple[int, int, int]]:
-    """Of every product with a weight in one layer, by name: its (inputs, outputs, parameters)."""
-    found = {}
-    for name, variable in decoder.abstract_params(config, lm_head=False).items():
-        metadata = variable.get_metadata()
-        if metadata.get("inputs") is not None:
-            sizes = dict(zip(metadata["axes"][1:], variable.shape[1:], strict=True))
-            num_params = math.prod(sizes.values())
-            num_inputs = math.prod(sizes[axis] for axis in metadata["inputs"])
-            found[name] = (num_inputs, num_params // num_inputs, num_params)
-    return found
-
-
 def _last_params(config: registry.ModelConfig) -> int:
     """The parameters of one layer's weights whose products are not made again (`layers.Block.last_products`)."""
     names = decoder.abstract_decoder(config).layers.last_products
-    weights = layer_weights(config)
+    weights = decoder.layer_weights(config)
     return sum(weights[f"layers.{name}"][2] for name in names)
 
 
@@ -108,7 +95,7 @@ def step_flops(
     passes = _passes(trained, remat, backward, num_micro)
     row_length = mean_length if row_length is None else row_length
     num_layers, width = config.num_layers, config.num_heads * config.head_dim
-    params = num_layers * sum(num_params for *_, num_params in layer_weights(config).values())
+    params = num_layers * sum(num_params for *_, num_params in decoder.layer_weights(config).values())
     frozen, adapters = 2 * num_tokens * params, 2 * num_tokens * adapter_params
     last = 2 * num_tokens * num_layers * _last_params(config)
     attention = 4 * num_tokens * num_layers * width
@@ -191,7 +178,7 @@ def memory_bytes(
     cast = held * (param_bytes + compute_bytes) if param_bytes != compute_bytes else 0
     weights = num_micro * (passes.forward * cast + reads * (held + 2 * gathered) * compute_bytes)
 
-    products = compute_bytes * sum(i + o for i, o, _ in layer_weights(config).values())
+    products = compute_bytes * sum(i + o for i, o, _ in decoder.layer_weights(config).values())
     scores = config.num_heads * row_length * 2 * (FLOAT32_BYTES + compute_bytes)
     tokens = num_tokens / (data * fsdp)
     matmul_passes = passes.forward + passes.recomputed_matmul + passes.inputs + passes.weights

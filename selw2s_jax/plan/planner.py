@@ -18,6 +18,7 @@ from selw2s_jax.method import objectives, registry
 from selw2s_jax.plan import compiled, programs, report, search, targets, total, workload
 from selw2s_jax.run import forms, sweep
 from selw2s_jax.stages import settings as settings_lib
+from selw2s_jax.training import layouts
 
 
 class Options(NamedTuple):
@@ -191,7 +192,7 @@ class Planner:
         self, config: ml_collections.ConfigDict, work: workload.Workload, job: _Job
     ) -> ml_collections.ConfigDict:
         """The config with the mesh that is best for a program."""
-        shapes = search.mesh_shapes(
+        shapes = layouts.mesh_shapes(
             work.models["strong"].config, len(self._devices) // config.mesh.num_groups
         )
         self._say(f"trying {len(shapes)} meshes at {job.length} tokens")

@@ -1,6 +1,5 @@
 """Looks for a mesh, or for settings with which a program fits, by compiling each."""
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,9 +10,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained
 from selw2s_jax.models import registry
 from selw2s_jax.plan import compiled, programs, targets
-
-# Links between machines are slower than those inside one, which tensor parallelism needs at every layer.
-_MOST_TENSOR = 8
+from selw2s_jax.training import layouts
 
 Overrides = dict[str, Any]  # by dotted key of the config
 Make = Callable[[ml_collections.ConfigDict], programs.Program]
@@ -24,24 +21,6 @@ class Trial(NamedTuple):
 
     overrides: Overrides
     outcome: compiled.Compiled
-
-
-def mesh_shapes(model_config: registry.ModelConfig, num_devices: int) -> list[tuple[int, int, int]]:
-    """The (data, fsdp, tensor) that divide a model, on all devices; those that divide its state the most first."""
-    divisors = [size for size in range(1, num_devices + 1) if num_devices % size == 0]
-    shapes = [
-        (data, num_devices // (data * tensor), tensor)
-        for data, tensor in itertools.product(divisors, divisors)
-        if num_devices % (data * tensor) == 0 and tensor <= _MOST_TENSOR
-    ]
-    return [shape for shape in shapes if _divides(shape, model_config)]
-
-
-def _divides(shape: tuple[int, int, int], model_config: registry.ModelConfig) -> bool:
-    """As `sharding.check_divisible`, of a shape alone."""
-    _, fsdp, tensor = shape
-    by_tensor = (model_config.kv_heads, model_config.num_heads, model_config.mlp_dim, model_config.vocab_size)
-    return model_config.embed_dim % fsdp == 0 and not any(size % tensor for size in by_tensor)
 
 
 def with_overrides(config: ml_collections.ConfigDict, overrides: Overrides) -> ml_collections.ConfigDict:
@@ -131,7 +110,7 @@ def _remedies(
     current = tuple(config.mesh.shape or (1, num_devices, 1))
     meshes = [
         {"mesh.shape": shape}
-        for shape in mesh_shapes(model_config, num_devices)
+        for shape in layouts.mesh_shapes(model_config, num_devices)
         if shape != current and shape[0] == 1
     ]
     moments = {} if config.precision.moment_dtype == "bfloat16" else {"precision.moment_dtype": "bfloat16"}

@@ -15,7 +15,8 @@ from support import families, marks, tiny_decoders
 from selw2s_jax import errors, sharding
 from selw2s_jax.hf import loader, peft, random_checkpoint, writer
 from selw2s_jax.models import blockwise_attention, decoder, heads, kv_cache, layers, lora, registry
-from selw2s_jax.plan import estimate, search
+from selw2s_jax.plan import estimate
+from selw2s_jax.training import layouts
 
 _IN_BLOCKS = 2 * blockwise_attention._BLOCK_TOKENS + 5
 
@@ -178,7 +179,7 @@ def test_a_tensor_axis_divides_the_kv_heads():
     sharding.check_divisible(jax.sharding.AbstractMesh((1, 4, 2), sharding.MESH_AXES), config)
     with pytest.raises(errors.UserError, match="the llama model: num_kv_heads 2 by tensor 4; choose"):
         sharding.check_divisible(jax.sharding.AbstractMesh((1, 2, 4), sharding.MESH_AXES), config)
-    assert max(tensor for *_, tensor in search.mesh_shapes(config, 8)) == 2
+    assert max(tensor for *_, tensor in layouts.mesh_shapes(config, 8)) == 2
 
 
 def test_the_plan_counts_grouped_weights():

@@ -19,6 +19,7 @@ from selw2s_jax.plan import __main__ as plan_command
 from selw2s_jax.plan import chips, hlo, planner, programs, search, targets, total, workload
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import train
+from selw2s_jax.training import layouts
 
 QWEN = f"--config={paths.REPO / 'configs' / 'qwen.py'}"
 SMOKE = f"{QWEN}:smoke"
@@ -187,7 +188,7 @@ def test_the_hours_of_a_run_are_the_calls_of_all_its_stages(tmp_path):
 def test_mesh_shapes_are_those_that_are_accepted(name):
     """On 1 device here, the rule of `sharding.check_divisible` for 8."""
     config = registry.MODELS[name].config
-    shapes = search.mesh_shapes(config, 8)
+    shapes = layouts.mesh_shapes(config, 8)
     assert len(set(shapes)) == len(shapes) > 0
     for data in (1, 2, 4, 8):
         for tensor in (1, 2, 4, 8):
