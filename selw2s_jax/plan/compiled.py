@@ -1,11 +1,12 @@
 """What the compiler says of a program: whether it fits, what it communicates, and an estimate of its time."""
 
 import dataclasses
+import math
 import time
 
 import jax
 
-from selw2s_jax.plan import chips, estimate, hlo, programs, targets
+from selw2s_jax.plan import chips, estimate, hlo, kernels, limits, programs, targets
 from selw2s_jax.runtime import device_memory
 
 TIGHT_SHARE = 0.9  # of the usable memory, above which a program is tight
@@ -21,6 +22,7 @@ class Compiled:
             state.
         collectives: none where the compiler refused the program.
         flops: of all devices together, by formula.
+        limits: what the program needs beside what it does; None where the compiler refused it.
         time: None without peak rates, or where the compiler refused the program.
     """
 
@@ -30,6 +32,7 @@ class Compiled:
     is_refused: bool
     collectives: tuple[hlo.Collective, ...]
     flops: estimate.Flops
+    limits: limits.Limits | None
     time: estimate.Time | None
     compile_s: float
 
@@ -59,19 +62,14 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
             take up to a tenth less memory.
     """
     start = time.monotonic()
-    flops, traffic = programs.costs(program)
-    found, roofline, refused = (), None, False
+    flops, _ = programs.costs(program)
+    found, limit, spent, refused = (), None, None, False
     try:
         executable = program.compile(**(_QUICK if quick and target.chip.kind == "tpu" else {}))
         peak = device_memory.peak_bytes(executable, target.chip.kind)
-        found = tuple(hlo.collectives(executable.as_text(), program.mesh.size))
-        roofline = estimate.roofline(
-            target.chip,
-            flops=flops.total / program.mesh.size,
-            memory_bytes=traffic.total,
-            collective_bytes=sum(one.wire_bytes for one in found),
-            interconnect_bytes_per_s=target.interconnect_bytes_per_s,
-        )
+        text = executable.as_text()
+        found = tuple(hlo.collectives(text, program.mesh.size))
+        limit, spent = _against_limits(program, target, text, sum(one.wire_bytes for one in found))
     except jax.errors.JaxRuntimeError as error:
         needed = device_memory.refused_bytes(error)
         if needed is None:
@@ -84,8 +82,39 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
         refused,
         found,
         flops,
-        roofline,
+        limit,
+        spent,
         time.monotonic() - start,
+    )
+
+
+def _against_limits(
+    program: programs.Program, target: targets.Target, text: str, wire_bytes: float
+) -> tuple[limits.Limits, estimate.Time | None]:
+    """What a compiled program does beside what it needs, and how long it takes by the chip's peaks."""
+    rates = rates_of(target)
+    done = kernels.executed(text, program.mesh.size, rates)
+    found = limits.of_step(
+        programs.step_of(program), flops=done.flops, memory_bytes=done.memory_bytes, wire_bytes=wire_bytes
+    )
+    if rates is None:
+        return found, None
+    spent = estimate.roofline(
+        target.chip,
+        flops=done.flops,
+        memory_bytes=done.memory_bytes,
+        collective_bytes=wire_bytes,
+        interconnect_bytes_per_s=target.interconnect_bytes_per_s,
+    )
+    return found, spent._replace(total_s=done.seconds)
+
+
+def rates_of(target: targets.Target) -> kernels.Rates | None:
+    """Peaks of one device; None where none are published. Of one device alone its links do not matter."""
+    if target.chip.bf16_flops is None:
+        return None
+    return kernels.Rates(
+        target.chip.bf16_flops, target.chip.hbm_bytes_per_s, target.interconnect_bytes_per_s or math.inf
     )
 
 

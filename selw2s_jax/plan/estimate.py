@@ -1,7 +1,8 @@
 """What a train step costs, by formula: FLOPs, bytes of memory traffic, bytes on the wire, and the time they take.
 
-Nothing here is compiled or measured. The FLOPs agree with XLA's own count of the decoder; the traffic is rough; the
-time is a roofline of published peaks (Williams et al. 2009), so a lower bound that real steps exceed.
+Nothing here is compiled or measured. The FLOPs agree with XLA's own count of the decoder, and with the compiled programs
+(`plan.kernels`); the traffic is rough; the time is a roofline of published peaks (Williams et al. 2009), so a lower
+bound that real steps exceed.
 """
 
 import math
@@ -30,7 +31,7 @@ class Flops(NamedTuple):
     model: int
 
 
-class _Passes(NamedTuple):
+class Passes(NamedTuple):
     """How often a step does the work of a forward pass, in forward passes."""
 
     forward: int
@@ -40,11 +41,12 @@ class _Passes(NamedTuple):
     weights: int  # gradients of the weights of the backbone
 
 
-def _passes(trained: str, remat: str, backward: bool, num_micro: int) -> _Passes:
+def count_passes(trained: str, remat: str, backward: bool, num_micro: int) -> Passes:
+    """Those of a step; arguments as of `step_flops`."""
     if not backward or trained == "heads":  # no gradient enters a frozen backbone without adapters
-        return _Passes(1, 0, 0, 0, 0)
+        return Passes(1, 0, 0, 0, 0)
     forward = 1 if num_micro == 1 else 2
-    return _Passes(forward, remat == "full", remat != "none", 1, trained == "all")
+    return Passes(forward, remat == "full", remat != "none", 1, trained == "all")
 
 
 def _last_params(config: registry.ModelConfig) -> int:
@@ -92,7 +94,7 @@ def step_flops(
         num_micro: micro-batches.
         adapter_params: with `trained="lora"`, `lora.num_params` of the adapters.
     """
-    passes = _passes(trained, remat, backward, num_micro)
+    passes = count_passes(trained, remat, backward, num_micro)
     row_length = mean_length if row_length is None else row_length
     num_layers, width = config.num_layers, config.num_heads * config.head_dim
     params = num_layers * sum(num_params for *_, num_params in decoder.layer_weights(config).values())
@@ -166,7 +168,7 @@ def memory_bytes(
         num_params: of the whole model; num_trained: of them, or of heads and adapters, those that are trained.
         moment_bytes: of one moment of Adam, 0 for optimizers that keep next to nothing.
     """
-    passes = _passes(trained, remat, backward, num_micro)
+    passes = count_passes(trained, remat, backward, num_micro)
     data, fsdp, tensor = mesh_shape
     held = num_params / (fsdp * tensor)
     updated = num_trained / (fsdp * tensor) if backward else 0
@@ -209,7 +211,8 @@ class Time(NamedTuple):
 
     Attributes:
         matmul_s, memory_s, interconnect_s: each alone.
-        total_s: the longest of them, as if the others were hidden behind it.
+        total_s: the longest of them, as if the others were hidden behind it; of a compiled program, that of its kernels
+            in their order (`kernels.Executed`).
         bound: which that is, "matmul", "memory" or "interconnect".
     """
 

@@ -1,6 +1,7 @@
 """Collectives of a compiled program, read from its HLO text."""
 
 import collections
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -14,8 +15,9 @@ _ITEM_BITS = {"pred": 8, "token": 0}  # others end in their number of bits: bf16
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _OPCODE = re.compile(r"(?<=[\s)}\]])([a-z][a-z0-9\-]*)\(")
-_ARRAY = re.compile(r"\b([a-z][a-z0-9]*)\[([\d,]*)\]")
+_ARRAY = re.compile(r"\b([a-z][a-z0-9]*)\[([\d,]*)\](\{[^}]*\})?")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
+_APPLIED = re.compile(r"\bto_apply=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]*)\}")
 _TRIP_COUNT = re.compile(r'known_trip_count\\?":\{\\?"n\\?":\\?"(\d+)')
 _COMPARED = re.compile(r"compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT")
@@ -37,11 +39,29 @@ class Collective(NamedTuple):
     wire_bytes: float
 
 
-class _Instruction(NamedTuple):
+class Instruction(NamedTuple):
+    """A line of a computation."""
+
     name: str
     result: str  # its type
     opcode: str
     rest: str  # operands and attributes
+
+
+class Module(NamedTuple):
+    """A program: the name of the computation that it starts with, and the instructions of each."""
+
+    entry: str
+    computations: dict[str, list[Instruction]]
+
+
+class Moved(NamedTuple):
+    """One collective instruction: attributes as of `Collective`, and the number that others of the same have too."""
+
+    kind: str
+    num_bytes: int
+    wire_bytes: float
+    channel: str | None
 
 
 def collectives(text: str, num_devices: int) -> list[Collective]:
@@ -51,37 +71,50 @@ def collectives(text: str, num_devices: int) -> list[Collective]:
         text: of the optimised module, `compiled.as_text()`.
         num_devices: that it runs on.
     """
-    entry, computations = _parse(text)
-    turns = _turns(entry, computations)
-    fused = {
-        name
-        for body in computations.values()
-        for one in body
-        if one.opcode == "fusion"
-        for name in _called(one)
-    }
+    module = parse(text)
+    times, within = turns(module), within_kernels(module)
     found: dict[tuple, Collective] = {}
-    for name, instructions in computations.items():
-        sizes = {one.name: _bytes(one.result) for one in instructions}
-        for one in instructions:
-            kind = one.opcode.removesuffix("-start")
-            if kind not in KINDS or not turns[name]:
+    for name, instructions in module.computations.items():
+        for one in instructions if times[name] else ():
+            moved = collective(module, name, one, num_devices)
+            if moved is None:
                 continue
-            group = _group_size(one.rest, num_devices)
-            whole = sum(sizes.get(operand, 0) for operand in _operands(one.rest))
-            if kind == "all-gather":
-                whole *= group
-            # TPU: "all-reduce-scatter" is one kernel, whose parts are an all-reduce and a slice of its result.
-            if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
-                kind = "reduce-scatter"
-            times = turns[name]
-            wire_bytes = times * estimate.wire_bytes(kind, whole, group)
-            this = Collective(kind, times, times * whole, wire_bytes)
+            this = Collective(
+                moved.kind, times[name], times[name] * moved.num_bytes, times[name] * moved.wire_bytes
+            )
             # TPU: one that runs beside computation is named again in each fusion that it runs beside.
-            channel = re.search(r"\bchannel_id=(\d+)", one.rest) if name in fused else None
-            key = (kind, channel[1]) if channel else (name, one.name)
+            channel = moved.channel if name in within else None
+            key = (moved.kind, channel) if channel else (name, one.name)
             found[key] = min(this, found.get(key, this))
     return [_total(kind, found.values()) for kind in KINDS if any(one.kind == kind for one in found.values())]
+
+
+def collective(module: Module, name: str, one: Instruction, num_devices: int) -> Moved | None:
+    """What an instruction of a computation moves between devices; None where that is nothing."""
+    kind = one.opcode.removesuffix("-start")
+    if kind not in KINDS:
+        return None
+    sizes = {each.name: each.result for each in module.computations[name]}
+    group = _group_size(one.rest, num_devices)
+    whole = sum(sum(array_bytes(sizes.get(operand, ""))) for operand in operands(one.rest))
+    if kind == "all-gather":
+        whole *= group
+    # TPU: "all-reduce-scatter" is one kernel, whose parts are an all-reduce and a slice of its result.
+    if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
+        kind = "reduce-scatter"
+    channel = re.search(r"\bchannel_id=(\d+)", one.rest)
+    return Moved(kind, whole, estimate.wire_bytes(kind, whole, group), channel and channel[1])
+
+
+def within_kernels(module: Module) -> set[str]:
+    """The computations that are parts of one kernel: bodies of fusions, and what reductions apply."""
+    return {
+        name
+        for body in module.computations.values()
+        for one in body
+        if one.opcode == "fusion"
+        for name in called(one)
+    } | {name for body in module.computations.values() for one in body for name in _APPLIED.findall(one.rest)}
 
 
 def _total(kind: str, found: Iterable[Collective]) -> Collective:
@@ -94,8 +127,9 @@ def _total(kind: str, found: Iterable[Collective]) -> Collective:
     )
 
 
-def _parse(text: str) -> tuple[str, dict[str, list[_Instruction]]]:
-    """The name of the entry computation, and the instructions of each computation."""
+@functools.lru_cache(maxsize=1)  # for its collectives and for its kernels
+def parse(text: str) -> Module:
+    """Reads the text of a module."""
     entry, current, computations = "", None, {}
     for line in text.splitlines():
         if (start := _COMPUTATION.match(line)) and not line.startswith(" "):
@@ -106,41 +140,40 @@ def _parse(text: str) -> tuple[str, dict[str, list[_Instruction]]]:
             opcode = _OPCODE.search(found[2])
             if opcode:
                 result, rest = found[2][: opcode.start()], found[2][opcode.end() :]
-                current.append(_Instruction(found[1], result, opcode[1], rest))
-    return entry, computations
+                current.append(Instruction(found[1], result, opcode[1], rest))
+    return Module(entry, computations)
 
 
-def _turns(entry: str, computations: dict[str, list[_Instruction]]) -> collections.Counter:
+def turns(module: Module) -> collections.Counter:
     """How often each computation runs."""
-    turns: collections.Counter = collections.Counter()
+    times: collections.Counter = collections.Counter()
 
-    def visit(name: str, times: int) -> None:
-        turns[name] += times
-        for one in computations.get(name, ()):
-            for called in _called(one):
-                inner = times
-                if one.opcode == "while":
-                    inner *= _trip_count(one, computations)
-                if called in computations:
-                    visit(called, inner)
+    def visit(name: str, number: int) -> None:
+        times[name] += number
+        for one in module.computations.get(name, ()):
+            inner = number * (trip_count(module, one) if one.opcode == "while" else 1)
+            for each in called(one):
+                if each in module.computations:
+                    visit(each, inner)
 
-    visit(entry, 1)
-    return turns
+    visit(module.entry, 1)
+    return times
 
 
-def _called(one: _Instruction) -> Iterator[str]:
+def called(one: Instruction) -> Iterator[str]:
+    """The computations that an instruction runs."""
     # What an all-reduce applies to pairs of numbers holds nothing to count.
     yield from _CALLED.findall(one.rest)
     for group in _BRANCHES.findall(one.rest):
         yield from (name.strip().lstrip("%") for name in group.split(",") if name.strip())
 
 
-def _trip_count(loop: _Instruction, computations: dict[str, list[_Instruction]]) -> int:
+def trip_count(module: Module, loop: Instruction) -> int:
     """Turns of a loop: as XLA knows them, or the number that its condition compares a counter from 0 with; else 1."""
     if known := _TRIP_COUNT.search(loop.rest):
         return int(known[1])
     name = re.search(r"\bcondition=%?([\w.\-]+)", loop.rest)
-    condition = computations.get(name[1], []) if name else []
+    condition = module.computations.get(name[1], []) if name else []
     constants = {
         one.name: int(one.rest.partition(")")[0])
         for one in condition
@@ -152,7 +185,8 @@ def _trip_count(loop: _Instruction, computations: dict[str, list[_Instruction]])
     return 1
 
 
-def _operands(rest: str) -> list[str]:
+def operands(rest: str) -> list[str]:
+    """The names of an instruction's operands."""
     return re.findall(r"%([\w.\-]+)", rest.partition(")")[0])
 
 
@@ -168,12 +202,29 @@ def _group_size(rest: str, num_devices: int) -> int:
     return num_devices
 
 
-def _bytes(type_text: str) -> int:
-    """Bytes of an array, or of all arrays of a tuple."""
-    return sum(
-        math.prod(map(int, filter(None, dims.split(",")))) * _item_bits(dtype) // 8
-        for dtype, dims in _ARRAY.findall(type_text)
-    )
+def arrays(type_text: str) -> Iterator[tuple[str, list[int]]]:
+    """Dtype and sizes of an array, or of each array of a tuple."""
+    for dtype, dims, _ in _ARRAY.findall(type_text):
+        yield dtype, [int(size) for size in dims.split(",") if size]
+
+
+def num_elements(type_text: str) -> int:
+    """Numbers in an array, or in all arrays of a tuple."""
+    return sum(math.prod(sizes) for _, sizes in arrays(type_text))
+
+
+def array_bytes(type_text: str, *, first: bool = False, skip: str | None = None) -> Iterator[int]:
+    """Bytes of an array, or of each array of a tuple.
+
+    Args:
+        first: only of the first.
+        skip: leave out those with this in their layout.
+    """
+    found = list(_ARRAY.finditer(type_text))
+    for one in found[:1] if first else found:
+        if skip is None or skip not in (one[3] or ""):
+            sizes = map(int, filter(None, one[2].split(",")))
+            yield math.prod(sizes) * _item_bits(one[1]) // 8
 
 
 def _item_bits(dtype: str) -> int:

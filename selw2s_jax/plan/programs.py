@@ -17,7 +17,7 @@ from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import classify, fewshot
 from selw2s_jax.method import method_options, objectives
 from selw2s_jax.models import decoder, lora
-from selw2s_jax.plan import estimate
+from selw2s_jax.plan import estimate, limits
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.training import state, step
 
@@ -317,6 +317,25 @@ def costs(program: Program) -> tuple[estimate.Flops, estimate.Traffic]:
         **_of_passes(given),
     )
     return of_call, traffic
+
+
+def step_of(program: Program) -> limits.Step:
+    """What a program does, as far as its limits depend on it."""
+    given, num_tokens = program.costs, program.num_rows * program.row_length
+    sizes = ("num_params", "num_trained", "param_bytes", "compute_bytes", "moment_bytes")
+    return limits.Step(
+        config=program.model.config,
+        num_tokens=num_tokens,
+        num_used=min(program.num_examples * program.length, num_tokens),
+        num_examples=program.num_examples,
+        length=program.length,
+        row_length=program.row_length,
+        backward=given.get("backward", True),
+        adapter_params=given["adapter_params"] if given.get("trained") == "lora" else 0,
+        mesh_shape=tuple(program.mesh.shape.values()),
+        **{key: given[key] for key in sizes},
+        **{"trained": "all", "remat": "full", "num_micro": 1} | _of_passes(given),
+    )
 
 
 def _abstract(x, placed: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

@@ -1,0 +1,224 @@
+"""A compiled step beside what it could be: the products that the mathematics needs, and the least bytes of its layout.
+
+By formula from the sizes of the model; what is compiled is read from the program (`plan.kernels`).
+"""
+
+from typing import NamedTuple
+
+from selw2s_jax.models import decoder, registry
+from selw2s_jax.plan import estimate
+
+
+class Products(NamedTuple):
+    """FLOPs of one step on all devices together.
+
+    Attributes:
+        useful: of tokens that are read: of the last layer keys and values of all tokens, the rest of those that the
+            heads read.
+        recomputed: made again by remat, and by the second forward pass of micro-batches.
+        unread: of padding, of tokens of the last layer that nobody reads, and of attention over other examples.
+        others: what the compiled program has more than the formula says, or less.
+    """
+
+    useful: float
+    recomputed: float
+    unread: float
+    others: float
+
+    @property
+    def total(self) -> float:
+        return sum(self)
+
+
+class Bytes(NamedTuple):
+    """Bytes of one step on one device: the least, by what they are of, and those of the compiled program."""
+
+    parts: dict[str, float]
+    compiled: float
+
+    @property
+    def least(self) -> float:
+        return sum(self.parts.values())
+
+
+class Limits(NamedTuple):
+    """What a step needs beside what it does; seconds by the peaks of a chip are in `compiled.Compiled`."""
+
+    products: Products
+    memory: Bytes
+    network: Bytes
+
+
+class Step(NamedTuple):
+    """What a step does, as far as its limits depend on it.
+
+    Attributes:
+        num_tokens: of all rows, padding included; num_used: without padding.
+        length: tokens of an example.
+        trained, remat, num_micro, backward, adapter_params: as of `estimate.step_flops`.
+        mesh_shape: (data, fsdp, tensor).
+        num_params, num_trained, param_bytes, compute_bytes, moment_bytes: as of `estimate.memory_bytes`.
+    """
+
+    config: registry.ModelConfig
+    num_tokens: int
+    num_used: int
+    num_examples: int
+    length: int
+    row_length: int
+    trained: str
+    remat: str
+    num_micro: int
+    backward: bool
+    adapter_params: int
+    mesh_shape: tuple[int, int, int]
+    num_params: int
+    num_trained: int
+    param_bytes: int
+    compute_bytes: int
+    moment_bytes: int
+
+    @property
+    def passes(self) -> estimate.Passes:
+        return estimate.count_passes(self.trained, self.remat, self.backward, self.num_micro)
+
+    @property
+    def weights(self) -> dict[str, tuple[int, int, int]]:
+        """`decoder.layer_weights` by the end of their names, as "q" or "down"."""
+        return {name.split(".")[-1]: one for name, one in decoder.layer_weights(self.config).items()}
+
+    @property
+    def layer_params(self) -> int:
+        return sum(number for *_, number in self.weights.values())
+
+
+def products(step: Step, compiled_flops: float) -> Products:
+    """Which of a step's products are needed.
+
+    Args:
+        compiled_flops: of all devices together, as the compiled program has them.
+    """
+    options = {
+        "num_examples": step.num_examples,
+        "mean_length": step.length,
+        "row_length": step.row_length,
+        "trained": step.trained,
+        "backward": step.backward,
+        "adapter_params": step.adapter_params,
+    }
+    of_all = estimate.step_flops(
+        step.config, num_tokens=step.num_tokens, remat=step.remat, num_micro=step.num_micro, **options
+    )
+    once = estimate.step_flops(step.config, num_tokens=step.num_tokens, remat="none", **options)
+    needed = estimate.step_flops(step.config, num_tokens=step.num_used, remat="none", **options).model
+    useful = min(needed - _last_layer_flops(step), once.total)
+    return Products(
+        useful, of_all.total - once.total, once.total - useful, float(compiled_flops - of_all.total)
+    )
+
+
+def _last_layer_flops(step: Step) -> float:
+    """FLOPs of the last layer that only tokens need which no head reads."""
+    weights, passes = step.weights, step.passes
+    for_all = sum(weights[name][2] for name in ("k", "v") if name in weights)
+    for_all += 2 * weights["qkv"][2] // 3 if "qkv" in weights else 0
+    others = max(step.num_used - step.num_examples, 0)
+    seen = min(step.length, step.config.sliding_window or step.length)
+    width = step.config.num_heads * step.config.head_dim
+    per_token = 2 * (step.layer_params - for_all) * (1 + passes.inputs + passes.weights)
+    return others * (per_token + 4 * seen * width * (1 + 2 * passes.inputs))
+
+
+def network(step: Step) -> dict[str, float]:
+    """The least bytes that each device sends in one step, by what they are of; rings as of `estimate.wire_bytes`.
+
+    With W the weights of products in the compute dtype that one device of the tensor axis multiplies with, in each
+    micro-batch
+
+        gathers      W over fsdp in every forward pass and once in the backward pass
+        gradients    of trained weights: W scattered over fsdp, and of what is left summed over data
+        activations  two sums over tensor of a layer's outputs in every forward pass, and of its inputs' gradients; of
+                     what remat "full" makes again, those that the backward pass needs
+        embedding    rows looked up: summed over tensor, exchanged over fsdp, and back with those of all data groups
+    """
+    data, fsdp, tensor = step.mesh_shape
+    config, passes = step.config, step.passes
+    size, num_layers = step.compute_bytes, step.config.num_layers
+    weights = num_layers * step.layer_params * size / tensor
+    gathers = step.num_micro * (passes.forward + passes.inputs) * estimate.wire_bytes("all-gather", weights, fsdp)
+    gradients = 0.0
+    if passes.weights:
+        gradients = estimate.wire_bytes("reduce-scatter", weights, fsdp)
+        gradients += estimate.wire_bytes("all-reduce", weights / fsdp, data)
+    tokens = step.num_tokens / (data * fsdp)
+    stream = tokens * config.embed_dim * size
+    again = passes.recomputed_matmul * (2 - len(decoder.abstract_decoder(config).layers.last_products))
+    num_sums = 2 * passes.forward + again + 2 * passes.inputs
+    activations = num_layers * num_sums * estimate.wire_bytes("all-reduce", stream, tensor)
+    if step.trained == "heads":
+        return {"gathers": gathers, "activations": activations, "embedding": _look_up(step, stream)}
+    return {
+        "gathers": gathers,
+        "gradients": step.num_micro * gradients,
+        "activations": activations,
+        "embedding": _look_up(step, stream) * passes.forward + passes.weights * _back_to_table(step, stream),
+    }
+
+
+def _look_up(step: Step, stream: float) -> float:
+    _, fsdp, tensor = step.mesh_shape
+    rows = stream * step.param_bytes / step.compute_bytes  # before they are cast
+    summed = estimate.wire_bytes("all-reduce", rows, tensor)
+    return summed + estimate.wire_bytes("all-to-all", stream, fsdp)
+
+
+def _back_to_table(step: Step, stream: float) -> float:
+    data, fsdp, _ = step.mesh_shape
+    return estimate.wire_bytes("all-to-all", stream, fsdp) + estimate.wire_bytes("all-gather", stream * data, data)
+
+
+def memory(step: Step) -> dict[str, float]:
+    """The least bytes that one device reads and writes in one step, by what they are of.
+
+        weights      those that the device multiplies with, read in every forward pass and in the backward pass, and
+                     once more where they are cast
+        optimizer    as of `estimate.memory_bytes`: weights, moments and gradients read and written once
+        activations  what remat keeps of each layer, written and read: its input, and of "dots" and "none" the results of
+                     its products
+    """
+    config, passes = step.config, step.passes
+    data, fsdp, tensor = step.mesh_shape
+    size = step.compute_bytes
+    multiplied = config.num_layers * step.layer_params * size / tensor
+    weights = step.num_micro * multiplied * (passes.forward + passes.inputs)
+    if step.param_bytes != size:
+        weights += step.num_params / (fsdp * tensor) * step.param_bytes
+    traffic = estimate.memory_bytes(
+        config,
+        num_tokens=step.num_tokens,
+        row_length=step.row_length,
+        num_params=step.num_params,
+        num_trained=step.num_trained,
+        mesh_shape=step.mesh_shape,
+        param_bytes=step.param_bytes,
+        compute_bytes=size,
+        moment_bytes=step.moment_bytes,
+        backward=step.backward,
+        num_micro=step.num_micro,
+    )
+    kept = 0.0
+    if passes.inputs:
+        outputs = sum(number for _, number, _ in step.weights.values()) / tensor
+        per_token = config.embed_dim + (0 if step.remat == "full" else outputs)
+        kept = 2 * step.num_tokens / (data * fsdp) * config.num_layers * per_token * size
+    return {"weights": weights, "optimizer": traffic.optimizer, "activations": kept}
+
+
+def of_step(step: Step, *, flops: float, memory_bytes: float, wire_bytes: float) -> Limits:
+    """The limits of a step beside what its compiled program does on one device."""
+    num_devices = step.mesh_shape[0] * step.mesh_shape[1] * step.mesh_shape[2]
+    return Limits(
+        products(step, flops * num_devices),
+        Bytes(memory(step), memory_bytes),
+        Bytes(network(step), wire_bytes),
+    )
