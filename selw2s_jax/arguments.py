@@ -290,7 +290,7 @@ def _take_own(argv: list[str]) -> tuple[list[str], dict[str, Any]]:
                 if not equals:
                     raise UserError(f"{argument} has no value: give it as {argument}=VALUE")
                 values[key] = config_lib.parse_option(value)
-            elif config_lib.is_null(value):
+            elif config_lib.is_null(value, key):
                 values[key] = None
             if key in values:
                 index += taken

@@ -236,9 +236,17 @@ def may_be_null(key: str) -> bool:
     return not is_option(key) and get(_defaults(), key) is None
 
 
-def is_null(text: str) -> bool:
-    """Whether a text of the command line stands for no value, where a key may have none."""
-    return text.strip() in ("None", "none", "null")
+# Whose values are chosen where there is none, which the command line may call "auto".
+_CHOSEN = ("mesh.shape", "training.micro_batch_size")
+
+
+def is_null(text: str, key: str | None = None) -> bool:
+    """Whether a text of the command line stands for no value, where a key may have none.
+
+    Args:
+        key: dotted, that it is given for.
+    """
+    return text.strip() in ("None", "none", "null", *(("auto",) if key in _CHOSEN else ()))
 
 
 def check_key(key: str) -> None:

@@ -130,6 +130,11 @@ def logical_sharding(mesh: jax.sharding.Mesh, axes: tuple[str, ...]) -> jax.shar
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*(RULES[axis] for axis in axes)))
 
 
+def mesh_of(state: nnx.State) -> jax.sharding.Mesh:
+    """The mesh that the arrays of a module lie on."""
+    return jax.tree.leaves(state)[0].sharding.mesh
+
+
 def num_row_groups(mesh: jax.sharding.Mesh) -> int:
     """Number of data-parallel groups: what the rows of a batch are divided over."""
     return math.prod(mesh.shape[axis] for axis in RULES["rows"])

@@ -50,7 +50,7 @@ def same_defaults(function, section) -> set[str]:
             "b1 b2 eps warmup_steps clip_norm optimizer schedule weight_decay trained",
         ),
         (state.OptimizerSettings, "precision", "moment_dtype"),
-        (decoder.Decoder.__init__, "execution", "remat attention"),
+        (decoder.Decoder.__init__, "execution", "attention"),
         (selection.make_targets, "graph", "normalize include_self center"),
         (graph_smoothing.smooth_labels, "graph", "normalize include_self center"),
         (graph_smoothing.neighbour_weights, "graph", "normalize include_self center"),

@@ -399,6 +399,12 @@ class TrainBatches(_Steps):
             _place(batch, micro, rows, [self._sets[k].tokens[i] for k, i in slots], self._openai_pooling)
         return batch
 
+    @property
+    def largest_step(self) -> int:
+        """A step whose batch has the largest shape: it needs the most memory."""
+        costs = [shape.cost(packing.ATTENTION_TOKENS) for shape in self._shapes]
+        return int(np.argmax(np.array(costs)[self._taken]))
+
     def padding_efficiency(self) -> float:
         """Share of token slots that hold a token, over the whole run."""
         return self.num_tokens / self.num_slots
@@ -474,3 +480,12 @@ def shardings(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:
 def device_batch(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:
     """Puts a batch, the same on every process, on the devices: see `shardings`."""
     return jax.tree.map(sharding.put, batch, shardings(batch, mesh))
+
+
+def abstract_batch(batch: NamedTuple, mesh: jax.sharding.Mesh) -> NamedTuple:
+    """`device_batch` without arrays: shapes with their shardings."""
+    return jax.tree.map(
+        lambda x, placed: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed),
+        batch,
+        shardings(batch, mesh),
+    )

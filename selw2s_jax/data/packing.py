@@ -15,7 +15,8 @@ import numpy as np
 TOKENS_MULTIPLE = 16
 # Tokens of a row whose attention costs as much as all else: some 2,000 for GPT-2, more for wider models. A larger
 # number gives longer rows, which fill better: they are tried in turn until this share of the slots is filled.
-_ATTENTION_TOKENS = (2048, 4096, 8192, 16_384)
+ATTENTION_TOKENS = 2048
+_ATTENTION_TOKENS = (ATTENTION_TOKENS, 4096, 8192, 16_384)
 _FILLED, _SCORING_FILLED = 0.93, 0.95
 # A further shape is compiled where it saves this share of a run's cost, and that of so many of its steps.
 _WORTH_A_SHAPE = 0.005

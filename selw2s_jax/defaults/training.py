@@ -8,7 +8,9 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     """Adds the sections."""
     config.training = dict(
         batch_size=32,  # examples of the task in a step
-        micro_batch_size=placeholder(int),  # examples of each kind in one pass; null: the whole batch
+        micro_batch_size=placeholder(
+            int
+        ),  # examples of each kind in one pass; null (auto): the most that fit
         epochs=2.0,
         learning_rate=placeholder(float),  # null: each model's own default
         optimizer="adam",  # adam | adamw | adafactor
@@ -35,7 +37,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         compute_dtype="bfloat16",  # float32 | bfloat16
         moment_dtype="float32",  # float32 | bfloat16, of Adam
     )
-    # (data, fsdp, tensor) of the strong model; null: all devices on fsdp. The weak model's is folded where it must be.
+    # (data, fsdp, tensor) of the strong model, the weak model's is folded where it must be; null (auto): chosen for each.
     config.mesh = dict(
         shape=placeholder(tuple),
         num_groups=1,  # equal groups of devices that make stages side by side; the shape is that of each
@@ -51,7 +53,8 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         held_out=0.0,  # share of the student's half that no model is trained on: early stopping by its weak labels
     )
     config.execution = dict(
-        remat="full",  # what the backward pass computes again: full | dots (all but products) | none
+        # What the backward pass computes again: full | dots (all but products) | none | auto: dots where it fits, or full.
+        remat="auto",
         attention="xla",  # xla | cudnn (GPUs)
         train_shapes=6,  # shapes of packed rows that a training run compiles at most
         score_tokens=16_384,  # tokens in one scoring or evaluation batch

@@ -38,7 +38,7 @@ from selw2s_jax.method import (
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import places
 from selw2s_jax.stages import rows
-from selw2s_jax.training import loggers, state
+from selw2s_jax.training import layouts, loggers, state
 from selw2s_jax.worlds import world
 
 
@@ -154,7 +154,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "precision.param_dtype": _DTYPES,
         "precision.compute_dtype": _DTYPES,
         "precision.moment_dtype": _DTYPES,
-        "execution.remat": tuple(decoder.REMAT_POLICIES),
+        "execution.remat": (layouts.AUTO, *decoder.REMAT_POLICIES),
         "execution.attention": decoder.ATTENTION_IMPLEMENTATIONS,
     }
 

@@ -135,7 +135,7 @@ class Programs:
         batch = self._train_batch(model, columns.carried(config, method), batch_sizes, length, shape)
         num_params = count(abstract_state.params) + count(abstract_state.frozen)
         costs = self._costs(model, num_params=num_params, num_trained=count(abstract_state.params))
-        costs |= {"trained": self.settings.trained[model.role], "remat": config.execution.remat}
+        costs |= {"trained": self.settings.trained[model.role], "remat": self.settings.remat}
         costs |= {"num_micro": batch.tokens.shape[0]}
         return self._program(
             f"train {method_name}", model, batch, length, costs, function, (abstract_state, batch)
@@ -228,7 +228,7 @@ class Programs:
             num_rows = packing.round_up(shape[0], num_groups)
             grid = np.zeros((batch.tokens.shape[0], num_rows, shape[1]), np.int32)
             batch = batch._replace(tokens=grid, positions=grid, segment_ids=grid)
-        return abstract_batch(batch, mesh)
+        return batches.abstract_batch(batch, mesh)
 
     def _score_batch(self, model: pretrained.Model, length: int) -> batches.Batch:
         mesh = self.mesh(model)
@@ -240,7 +240,7 @@ class Programs:
                 row_multiple=sharding.num_row_groups(mesh),
             )
         )
-        return abstract_batch(batch, mesh)
+        return batches.abstract_batch(batch, mesh)
 
     def _costs(self, model: pretrained.Model, *, num_params: int, num_trained: int) -> dict[str, Any]:
         training, precision = self._config.training, self._config.precision
@@ -340,11 +340,6 @@ def step_of(program: Program) -> limits.Step:
 
 def _abstract(x, placed: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed)
-
-
-def abstract_batch(batch: batches.Batch, mesh: jax.sharding.Mesh) -> batches.Batch:
-    """`batches.device_batch` without arrays."""
-    return jax.tree.map(_abstract, batch, batches.shardings(batch, mesh))
 
 
 def count(tree) -> int:

@@ -24,6 +24,7 @@ from selw2s_jax.run import (
     collect,
     describe,
     forms,
+    layouts,
     outcome,
     plan_text,
     preview,
@@ -76,10 +77,10 @@ def show(config: ml_collections.ConfigDict, workdir, *, shard: tuple[int, int] =
     plans = [_plan(cell, workdir, notes) for cell in cells]
     stages = list({stage.key: stage for plan in plans for stage in plan.stages}.values())
     missing = _find_missing(stages, store)
-    devices = _check_devices(plans, _workbenches(config.mesh.num_groups, store, workdir))
     todo = [stage for stage in _share_of(plans, shard) if stage.key in missing]
+    devices = _check_devices(plans, todo, _workbenches(config.mesh.num_groups, store, workdir))
     _print_plan(plans, stages, missing, todo, workdir, is_whole=True)
-    print(f"on {', '.join(devices)}\n")
+    print(f"on {devices}\n")
     shown = [one for plan in plans for one in forms.get(plan.cell.config).preview(plan.experiment)]
     print(preview.to_text(shown))
 
@@ -196,7 +197,7 @@ def run(
         agreement.check_same({f"data or model for {stage.label}": stage.key for stage in stages})
         missing = _find_missing(stages, store)
         todo = [stage for stage in _share_of(plans, shard) if stage.key in missing]
-        devices = _check_devices(plans, benches) if todo else []
+        devices = _check_devices(plans, todo, benches) if todo else ""
         if todo:
             loggers.check_ready(config.logging)
         _discard_leftovers(stages, missing, workdir)
@@ -206,7 +207,7 @@ def run(
         _write_descriptions(config, plans, workdir, start or started.Start())
         if todo:
             compilation_cache.enable()
-            print(f"running on {', '.join(devices)}", flush=True)
+            print(f"running on {devices}", flush=True)
             schedule.make_all(todo, benches, _cell_names(plans), store.claimed)
         store.check_held()
         reports = {plan.cell.name: _finish(plan, store) for plan in plans}
@@ -291,18 +292,21 @@ def _find_missing(stages: list[stage_lib.Stage], store: artifacts.Store) -> set[
     return set(distributed.broadcast(keys))
 
 
-def _check_devices(plans: list[_Plan], benches: Sequence[workbench.Workbench]) -> list[str]:
-    """Lays the models out on the devices: what was found, for people."""
+def _check_devices(
+    plans: list[_Plan], todo: list[stage_lib.Stage], benches: Sequence[workbench.Workbench]
+) -> str:
+    """Lays the models out on the devices: what was found, for people, and a line for each layout in training."""
 
     def check() -> list[str]:
-        return [
+        found = [
             line
             for plan in plans
             for bench in benches
             for line in bench.check(plan.experiment.settings, plan.experiment.inputs.models)
         ]
+        return [", ".join(dict.fromkeys(found)), *layouts.expected(todo, benches[0])]
 
-    return list(dict.fromkeys(distributed.agree(check)))
+    return "\n".join(distributed.agree(check))
 
 
 def _discard_leftovers(stages: list[stage_lib.Stage], missing: set[str], workdir: epath.Path) -> None:
@@ -442,6 +446,9 @@ def _finish(plan: _Plan, store: artifacts.Store) -> dict[str, Any]:
     report["notes"] += collect.notes_on_prompts(plan.stages, store)
     collector.write_p_ik_items(plan.folder)
     manifest = json.loads((plan.folder / manifests_lib.MANIFEST_FILE).read_text())
+    if found := layouts.of_finished(plan.stages, store):
+        manifest["layouts"] = found
+        artifacts.write_text(plan.folder / manifests_lib.MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
     del manifest["started"]  # equal runs have equal results
     _write_predictions(collector, plan, manifests_lib.identity(manifest))
     report = {"schema_version": manifests_lib.SCHEMA_VERSION, **report, "manifest": manifest}

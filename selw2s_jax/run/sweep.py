@@ -111,7 +111,7 @@ def _parse(text: str, key: str) -> Any:
     """A value of the type that a key of the config has, None where it may be null."""
     if config_lib.is_option(key):
         return config_lib.parse_option(text)
-    if config_lib.is_null(text) and config_lib.may_be_null(key):
+    if config_lib.is_null(text, key) and config_lib.may_be_null(key):
         return None
     if key == "mesh.shape":
         return _parse_mesh(text)

@@ -4,7 +4,9 @@ import dataclasses
 import functools
 
 import numpy as np
+from flax import nnx
 
+from selw2s_jax import sharding
 from selw2s_jax.data import splits
 from selw2s_jax.inference import classify
 from selw2s_jax.runtime import artifacts
@@ -74,7 +76,7 @@ class Predict(stage_lib.Stage):
 
     def _predict(self, bench: workbench.Workbench) -> tuple[np.ndarray, np.ndarray | None]:
         model, trained = self.trained.model, self.trained.hold(bench)
-        mesh = self.settings.mesh_for(model, bench.devices)
+        mesh = sharding.mesh_of(nnx.state(trained))
         if self.embedded is not None:
             embeddings = embed.read(bench.store, (self.embedded,), self.split)
             return classify.predict_embedded(trained, embeddings, mesh=mesh)

@@ -55,7 +55,7 @@ class Pretrain(stage_lib.Stage):
     def write(self, folder, bench: workbench.Workbench) -> None:
         """Writes the model as a Hugging Face folder."""
         bench.release()
-        recipe, mesh = self.recipe, self.settings.mesh_for(self.model, bench.devices)
+        recipe, mesh = self.recipe, bench.mesh_for(self.settings, self.model)
         print("  writing and packing the text", flush=True)
         data = recipe.text_batches(row_multiple=sharding.num_row_groups(mesh))
         options = self.settings.classifier(self.model, mesh, p_ik_head=False).decoder_options

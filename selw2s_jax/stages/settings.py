@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.hf import pretrained
-from selw2s_jax.models import lora
-from selw2s_jax.training import state
+from selw2s_jax.models import decoder, lora
+from selw2s_jax.training import layouts, state
+
+_WHOLE_SHARE = 0.25  # of a device's memory, up to which it holds all weights of a model that is read
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,16 +54,52 @@ class Settings:
         )
 
     def mesh_for(
-        self, model: pretrained.Model, devices: Sequence[jax.Device] | None = None
+        self,
+        model: pretrained.Model,
+        devices: Sequence[jax.Device] | None = None,
+        usable_bytes: int | None = None,
     ) -> jax.sharding.Mesh:
-        """The devices (None: all) as a model is laid out on them.
+        """The devices (None: all) as a model is laid out on them that is read; training may choose another mesh.
+
+        Args:
+            usable_bytes: memory of a device, None where it is not known.
 
         Raises:
             UserError: `mesh.shape` does not fit the devices, or does not divide the strong model.
         """
-        return sharding.mesh_for(
-            model.config, self.mesh.shape, may_fold=model.role != "strong", devices=devices
+        shape = self.mesh.shape
+        if shape is None and usable_bytes is not None:
+            shape = self._reading_shape(model, devices, usable_bytes)
+        return sharding.mesh_for(model.config, shape, may_fold=model.role != "strong", devices=devices)
+
+    def _reading_shape(
+        self, model: pretrained.Model, devices: Sequence[jax.Device] | None, usable_bytes: int
+    ) -> tuple[int, int, int] | None:
+        """Each device reads rows of its own, with all weights where they are few beside its memory."""
+        num_devices = jax.device_count() if devices is None else len(devices)
+        size = jnp.dtype(self.precision.param_dtype).itemsize
+        num_bytes = decoder.num_params(model.config, lm_head=True) * size
+        return (num_devices, 1, 1) if num_bytes <= _WHOLE_SHARE * usable_bytes else None
+
+    def given(self, model: pretrained.Model, devices: Sequence[jax.Device] | None = None) -> layouts.Given:
+        """What the config says of the layout of a model's train step."""
+        shape, micro = self.mesh.shape, self.training.micro_batch_size
+        if shape is not None:
+            shape = tuple(self.mesh_for(model, devices).shape.values())
+        return layouts.Given(
+            shape,
+            None if self.execution.remat == layouts.AUTO else self.execution.remat,
+            None if micro is None else self.training.batch_size // micro,
         )
+
+    def laid_out(self, layout: layouts.Layout) -> "Settings":
+        """The same with a layout as if the config gave it."""
+        mesh, execution, training = (
+            section.copy_and_resolve_references() for section in (self.mesh, self.execution, self.training)
+        )
+        mesh.shape, execution.remat = layout.mesh_shape, layout.remat
+        training.micro_batch_size = training.batch_size // layout.num_micro
+        return dataclasses.replace(self, mesh=mesh, execution=execution, training=training)
 
     def describe(self, mesh: jax.sharding.Mesh) -> str:
         """Devices, mesh and dtypes, for people."""
@@ -109,9 +148,14 @@ class Settings:
             "mesh": mesh,
             "adapters": self.adapters(model),
             "seed": seed,
-            "remat": self.execution.remat,
+            "remat": self.remat,
             "attention": self.execution.attention,
         }
+
+    @property
+    def remat(self) -> str:
+        """As given, else what is tried first; of what is only read it says nothing."""
+        return layouts.REMATS[0] if self.execution.remat == layouts.AUTO else self.execution.remat
 
     def language_model_options(self, model: pretrained.Model, mesh: jax.sharding.Mesh) -> dict[str, Any]:
         """Of a model that is only read, as `decoder.Decoder` takes them; the strong one answers, and has its head."""

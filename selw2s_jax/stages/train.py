@@ -44,6 +44,10 @@ class Train(training.Training):
         return {kind: carried for kind, carried in kinds.items() if carried is not None}
 
     @property
+    def texts_by_kind(self):
+        return {kind: carried.split.texts for kind, carried in self.by_kind.items()}
+
+    @property
     def needs(self):
         of_examples = [stage for carried in self.by_kind.values() for stage in carried.needs]
         last = () if self.starts_from is None else (self.starts_from,)
@@ -135,7 +139,7 @@ class Train(training.Training):
 
     def before_training(self, bench, mesh) -> heads.Classifier:
         if self.starts_from is not None:
-            return self.starts_from.load(bench, seed=self.init_seed)
+            return self.starts_from.laid_out_as(self).load(bench, seed=self.init_seed)
         return super().before_training(bench, mesh)
 
     def built(self, mesh, *, seed: int = 0) -> pretrained.ClassifierSettings:

@@ -1,8 +1,9 @@
 """What the stages that train have in common: a pretrained model, an order of examples, what is kept of it."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,11 +15,13 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import layouts
 from selw2s_jax.stages import pretrain as pretrain_lib
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import workbench
 from selw2s_jax.training import checkpointing, fit, loop, state, step
+from selw2s_jax.training import layouts as layout_search
 
 # Settings that came later: at their defaults they are not named, so that older artifacts are still found.
 _LATER_SETTINGS = ("optimizer", "schedule", "warmup_steps", "weight_decay", "clip_norm")
@@ -68,6 +71,16 @@ class Training(stage_lib.Stage):
     @property
     def state_bytes(self):
         return 3 * self.num_bytes  # with two moments
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether heads alone are trained, on embeddings that another stage makes."""
+        return self.settings.is_probe(self.model)
+
+    @property
+    def texts_by_kind(self) -> Mapping[int, Sequence[str]] | None:
+        """Of examples of each kind, where they are known before it is made."""
+        return None
 
     @property
     def trained(self) -> str:
@@ -127,24 +140,32 @@ class Training(stage_lib.Stage):
         Returns:
             The run, and what its summary says.
         """
-        mesh = self.settings.mesh_for(self.model, bench.devices)
-        sizes = {kind: batch_sizes[kind] for kind in sets}
-        data = self.settings.make_batches(
-            sets, sizes, num_steps=num_steps, order_seed=self.order_seed, mesh=mesh
-        )
         bench.release()
+        run = {
+            "objective": objective,
+            "computation": computation,
+            "optimizer": self.settings.optimizer(self.model, num_steps),
+            "train_steps": bench.train_steps,
+        }
+        sizes = {kind: batch_sizes[kind] for kind in sets}
+        prepare = functools.cache(functools.partial(self._prepare, bench, sets, sizes, num_steps))
+
+        def count(layout: layout_search.Layout) -> int:
+            laid_out, mesh, data = prepare(layout)
+            return fit.peak_bytes(data.batch_at(data.largest_step), laid_out.abstract(mesh), mesh=mesh, **run)
+
+        chosen = layouts.choose(self, bench, sets, sizes, count)
+        bench.tell(layouts.to_text(chosen.record, self.settings.training.batch_size))
+        laid_out, mesh, data = prepare(chosen.layout)
         fitted = fit.fit(
             data,
-            self.abstract(mesh),
-            lambda: self.before_training(bench, mesh),
-            objective=objective,
-            computation=computation,
-            optimizer=self.settings.optimizer(self.model, num_steps),
+            laid_out.abstract(mesh),
+            lambda: laid_out.before_training(bench, mesh),
             mesh=mesh,
-            files=bench.files(self, self.settings),
-            train_steps=bench.train_steps,
+            files=layouts.saving(bench.files(self, self.settings), self, chosen),
             keep_trace=keep_trace,
             evaluation=evaluate and evaluate(mesh),
+            **run,
         )
         summary = {
             "label": self.label,
@@ -152,9 +173,28 @@ class Training(stage_lib.Stage):
             **fitted.metrics,
             **data.summary,
             "devices": self.settings.describe(mesh),
+            "layout": chosen.record,
             **fitted.times,
         }
         return fitted, summary
+
+    def _prepare(
+        self, bench: workbench.Workbench, sets, sizes, num_steps: int, layout: layout_search.Layout
+    ) -> tuple["Training", jax.sharding.Mesh, Any]:
+        """This training with a layout as if the config gave it, its mesh, and its batches, packed for that."""
+        laid_out = dataclasses.replace(self, settings=self.settings.laid_out(layout))
+        mesh = bench.mesh_for(laid_out.settings, self.model)
+        data = laid_out.settings.make_batches(
+            sets, sizes, num_steps=num_steps, order_seed=self.order_seed, mesh=mesh
+        )
+        return laid_out, mesh, data
+
+    def laid_out_as(self, other: "Training") -> "Training":
+        """This training in the layout of another."""
+        settings = dataclasses.replace(
+            self.settings, mesh=other.settings.mesh, execution=other.settings.execution
+        )
+        return dataclasses.replace(self, settings=settings)
 
     def keep(self, folder, bench: workbench.Workbench, fitted: fit.Fitted, summary: dict[str, Any]) -> None:
         """Writes the weights that were trained and the summary, and leaves the model on the devices."""
@@ -172,7 +212,7 @@ class Training(stage_lib.Stage):
         Args:
             seed: of the dropout where training goes on.
         """
-        mesh, artifact = self.settings.mesh_for(self.model, bench.devices), stage_lib.find(bench.store, self)
+        mesh, artifact = bench.mesh_for(self.settings, self.model), stage_lib.find(bench.store, self)
         built = self.built_again(mesh, artifact, seed)
         return state.load_trained(
             artifact.verified("params"),

@@ -11,7 +11,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, pretrained
 from selw2s_jax.inference import partials
 from selw2s_jax.models import decoder
-from selw2s_jax.runtime import artifacts
+from selw2s_jax.runtime import artifacts, device_memory, distributed
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.training import checkpointing, fit
@@ -26,8 +26,10 @@ class Workbench:
         devices: None for all.
 
     Attributes:
-        store, devices: those.
+        store, workdir, devices: those.
         train_steps: compiled ones, by what they are a function of.
+        usable_bytes: memory of each device, on all processes the same; None where devices do not say it.
+        told: layouts of trainings that were told of.
     """
 
     def __init__(
@@ -35,7 +37,11 @@ class Workbench:
     ):
         self.store, self.devices = store, devices
         self.train_steps: dict[Hashable, Callable] = {}
-        self._workdir = workdir
+        self.workdir = workdir
+        here = device_memory.usable_bytes(jax.devices() if devices is None else devices)
+        every = distributed.gather(here)
+        self.usable_bytes: int | None = None if None in every else min(every)
+        self.told: set[str] = set()
         self._held: tuple[str, nnx.Module] | None = None
 
     def make(self, stage: stage_lib.Stage) -> None:
@@ -43,7 +49,7 @@ class Workbench:
         with self.store.filling(stage.name, stage.inputs) as folder:
             if folder is not None:
                 stage.write(folder, self)
-        checkpointing.discard(fit.checkpoints_folder(self._workdir, stage.key))
+        checkpointing.discard(fit.checkpoints_folder(self.workdir, stage.key))
 
     def check(self, settings: settings_lib.Settings, models: Sequence[pretrained.Model]) -> list[str]:
         """Lays models out on the devices, and checks that those have the attention asked for.
@@ -54,7 +60,7 @@ class Workbench:
         Raises:
             UserError: devices, mesh and models do not go together.
         """
-        meshes = {model.slot: settings.mesh_for(model, self.devices) for model in reversed(models)}
+        meshes = {model.slot: self.mesh_for(settings, model) for model in reversed(models)}
         strong = meshes.pop("strong")
         platform = strong.devices.flat[0].platform
         if settings.execution.attention == "cudnn" and platform != "gpu":
@@ -65,6 +71,20 @@ class Workbench:
             if mesh != strong
         ]
         return [settings.describe(strong), *others]
+
+    @property
+    def num_devices(self) -> int:
+        return jax.device_count() if self.devices is None else len(self.devices)
+
+    def mesh_for(self, settings: settings_lib.Settings, model: pretrained.Model) -> jax.sharding.Mesh:
+        """The devices as a model is laid out on them that is read."""
+        return settings.mesh_for(model, self.devices, self.usable_bytes)
+
+    def tell(self, line: str) -> None:
+        """Prints what was not told before."""
+        if line not in self.told:
+            self.told.add(line)
+            print(f"  {line}", flush=True)
 
     def hold(self, key: str, load: Callable[[], nnx.Module]) -> nnx.Module:
         """The module of that key: the one that the devices hold, or else loaded in its place."""
@@ -81,7 +101,7 @@ class Workbench:
         Args:
             answers: whether it has that head whichever it is.
         """
-        options = settings.language_model_options(model, settings.mesh_for(model, self.devices))
+        options = settings.language_model_options(model, self.mesh_for(settings, model))
         options["lm_head"] |= answers
         # Runs of a sweep may differ in what a stage's key has and in what it has not.
         named = [model.fingerprint, *(options[name] for name in ("compute_dtype", "attention", "lm_head"))]
@@ -99,7 +119,7 @@ class Workbench:
     def files(self, stage: stage_lib.Stage, settings: settings_lib.Settings) -> fit.Files:
         """Where a training keeps what it writes under way."""
         return fit.Files(
-            self._workdir,
+            self.workdir,
             stage.label,
             stage.key,
             settings.checkpoint,
@@ -110,4 +130,4 @@ class Workbench:
 
     def partial(self, stage: stage_lib.Stage) -> partials.Partial:
         """What a stage that goes over the examples of a split has done already."""
-        return partials.Partial(fit.checkpoints_folder(self._workdir, stage.key) / "scores.npz")
+        return partials.Partial(fit.checkpoints_folder(self.workdir, stage.key) / "scores.npz")

@@ -12,6 +12,7 @@ from etils import epath
 from flax import nnx
 
 from selw2s_jax.data import batches, text_rows
+from selw2s_jax.runtime import device_memory
 from selw2s_jax.training import checkpointing, loggers, loop, metrics_log, state, step
 
 
@@ -153,15 +154,10 @@ def fit(
         history = loop.History(keep_trace=keep_trace, saved=saved)
         first_step = 0 if saved is None else saved.step
         saved = None  # its arrays are donated to the first step
+        run = _train_step(graphdef, shardings, objective, computation, optimizer, mesh, train_steps)
         with contextlib.closing(files.log(first_step)) as log:
-            compiled = (graphdef, objective, optimizer, mesh)
-            if compiled not in train_steps:
-                print("  compiling the train step with its first batch", flush=True)
-                train_steps[compiled] = step.make_train_step(
-                    graphdef, computation, optimizer, mesh=mesh, state_shardings=shardings
-                )
             train_state, metrics = loop.train(
-                train_steps[compiled],
+                run,
                 train_state,
                 data,
                 mesh=mesh,
@@ -176,3 +172,44 @@ def fit(
                 ),
             )
     return Fitted(graphdef, train_state, metrics, history)
+
+
+def peak_bytes(
+    batch: batches.Batch,
+    abstract: nnx.Module,
+    *,
+    objective: Hashable,
+    computation: step.Computation,
+    optimizer: state.OptimizerSettings,
+    mesh: jax.sharding.Mesh,
+    train_steps: dict[Hashable, Callable],
+) -> int:
+    """Bytes that a device needs for the train step of a batch, by the compiler; `fit` does not compile it again.
+
+    Args:
+        batch: of a run, on the host; the others as for `fit`.
+
+    Returns:
+        Them; of a program that the compiler refuses for its size what it names, 0 where it names nothing.
+    """
+    graphdef, abstract_state, shardings = state.abstract(abstract, optimizer, mesh, computation.rule_state)
+    run = _train_step(graphdef, shardings, objective, computation, optimizer, mesh, train_steps)
+    try:
+        executable = run.lower(abstract_state, batches.abstract_batch(batch, mesh)).compile()
+    except jax.errors.JaxRuntimeError as error:
+        refused = device_memory.refused_bytes(error)
+        if refused is None:
+            raise
+        return refused
+    return device_memory.peak_bytes(executable, mesh.devices.flat[0].platform)
+
+
+def _train_step(graphdef, shardings, objective, computation, optimizer, mesh, train_steps) -> Callable:
+    """The jitted step of what `fit` is given, one for all runs in which it is the same."""
+    key = (graphdef, objective, optimizer, mesh)
+    if key not in train_steps:
+        print("  compiling the train step with its first batch", flush=True)
+        train_steps[key] = step.make_train_step(
+            graphdef, computation, optimizer, mesh=mesh, state_shardings=shardings
+        )
+    return train_steps[key]

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 
 from selw2s_jax.models import decoder, registry
 
+AUTO = "auto"  # of execution.remat: to be chosen; of the mesh and of micro-batches that is None
+
 # What the search may choose. "none" is not among them: what it keeps besides products takes longer to write and read
 # than to make again (on 2 CPU cores a step took 1.1 to 1.4 times as long as with "dots"), and needs the most memory.
 REMATS = ("dots", "full")
@@ -235,9 +237,7 @@ def rough_bytes(work: Work, layout: Layout) -> int:
     return int(state + (gradients + cast) / shares + gathered + embedding + activations + of_a_layer)
 
 
-def search(
-    work: Work, layouts: Sequence[Layout], usable_bytes: int, count: Callable[[Layout], int]
-) -> Found:
+def search(work: Work, layouts: Sequence[Layout], usable_bytes: int, count: Callable[[Layout], int]) -> Found:
     """The first layout that fits and leaves some room; else the first that fits at all.
 
     Few are counted: what the compiler counts of one corrects the rough count of those after it.
@@ -266,7 +266,8 @@ def search(
             break
         correction, doubt = tried[-1].num_bytes / rough[layout], _SURELY_NOT_ONCE_CORRECTED
     leanest = min(rough, key=rough.__getitem__)
-    if not any(one.num_bytes <= usable_bytes or one.layout == leanest for one in tried):
+    is_known = any(one.num_bytes <= usable_bytes or one.layout == leanest for one in tried)
+    if not is_known and least_bytes(work, leanest) <= usable_bytes:
         try_out(leanest)
     ample = [one for one in tried if one.num_bytes <= TIGHT_SHARE * usable_bytes]
     fitting = [one for one in tried if one.num_bytes <= usable_bytes]

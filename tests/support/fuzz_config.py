@@ -124,7 +124,7 @@ _WORDS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": F
 def _meant(key: str, text: str) -> Any:
     """What a text of the command line says for a key; raises ValueError where it says nothing."""
     kind = config_lib.type_of(key)
-    if config_lib.may_be_null(key) and config_lib.is_null(text):
+    if config_lib.may_be_null(key) and config_lib.is_null(text, key):
         return None
     if kind is bool:
         if text.lower() not in _WORDS:

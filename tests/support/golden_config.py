@@ -41,7 +41,7 @@ GOLDEN = {
     "evaluation.held_out": 0.0,
     "evaluation.num_trained": 0,
     "execution.attention": "xla",
-    "execution.remat": "full",
+    "execution.remat": "auto",
     "execution.score_tokens": 16_384,
     "execution.train_shapes": 6,
     "fewshot.chat": "off",
