@@ -92,7 +92,7 @@ class Workload:
         """The program for what `start` made and batches of one shape, to be called as `(held, batch)`."""
         shape_of = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)  # noqa: E731
         shapes = (jax.tree.map(shape_of, held), batches.abstract_batch(batch, self.program.mesh))
-        return self.program._replace(arguments=(*self.program.arguments[:-2], *shapes)).compile()
+        return self.program._replace(arguments=(*self.program.arguments[:-2], *shapes)).lower().compile()
 
 
 class Workloads:

@@ -10,7 +10,15 @@ import optax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.models import blockwise_attention, embedding, family, kv_cache, layers, registry, token_log_probs
+from selw2s_jax.models import (
+    blockwise_attention,
+    embedding,
+    family,
+    kv_cache,
+    layers,
+    registry,
+    token_log_probs,
+)
 
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,

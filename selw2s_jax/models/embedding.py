@@ -34,7 +34,11 @@ def _forward(table, indices, dtype, mesh):
 def _backward(dtype, mesh, kept, gradient):
     table, indices = kept
     indices = sharding.constrain(indices, ("all_rows", "time"), mesh)
-    for axes in (("rows", "time", "features"), ("row_groups", "time", "embed"), ("all_rows", "time", "embed")):
+    for axes in (
+        ("rows", "time", "features"),
+        ("row_groups", "time", "embed"),
+        ("all_rows", "time", "embed"),
+    ):
         gradient = sharding.constrain(gradient, axes, mesh)
     (of_table,) = jax.linear_transpose(lambda table: _take(table, indices, dtype), table)(gradient)
     return of_table, None

@@ -1,7 +1,7 @@
 """Plans a run without the hardware that it is for: what it is made of, whether it fits, and about how long it takes.
 
-python -m selw2s_jax.plan --config=configs/qwen.py --target=a100-80gb:8 [--lengths=128,512] [--steps=all] [--mesh=auto]
-                          [--json] [--config.key=value ...]
+python -m selw2s_jax.plan --config=configs/qwen.py --target=a100-80gb:8 [--lengths=128,512] [--steps=all]
+                          [--layout=auto] [--json] [--config.key=value ...]
 
 The programs of the run are compiled for the target on this machine. It needs no accelerator, weights, data, tokenizer
 or network.
@@ -37,10 +37,11 @@ def _define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_enum(
-        "mesh",
+        "layout",
         "config",
         ("config", "auto"),
-        "The mesh of the config, or the best of all shapes by estimate.",
+        "Remat, mesh and micro-batches of the config, what it leaves open as a run chooses it; or the best of all that "
+        "are worth compiling, with their memory and time.",
         flag_values=values,
     )
     flags.DEFINE_bool(
@@ -67,7 +68,7 @@ def _run(values: flags.FlagValues) -> None:
     targets.set_environment(target)
     from selw2s_jax.plan import planner
 
-    options = planner.Options(lengths, values.steps == "all", values.mesh == "auto")
+    options = planner.Options(lengths, values.steps == "all", values.layout == "auto")
     planner.run(values.config, target, options, as_json=values.json, workdir=values.workdir)
 
 

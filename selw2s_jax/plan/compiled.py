@@ -4,11 +4,9 @@ import dataclasses
 import math
 import time
 
-import jax
+from selw2s_jax.plan import chips, estimate, hlo, kept_programs, kernels, limits, programs, targets
 
-from selw2s_jax.plan import chips, estimate, hlo, kernels, limits, programs, targets
-from selw2s_jax.runtime import device_memory
-
+VERDICTS = ("fits", "tight", "does not fit")
 TIGHT_SHARE = 0.9  # of the usable memory, above which a program is tight
 _QUICK = {"exec_time_optimization_effort": -1.0}
 
@@ -43,7 +41,7 @@ class Compiled:
 
     @property
     def verdict(self) -> str:
-        """ "fits", "tight" or "does not fit"."""
+        """One of `VERDICTS`."""
         if self.is_refused or self.peak_bytes > self.usable_bytes:
             return "does not fit"
         return "tight" if self.peak_bytes > TIGHT_SHARE * self.usable_bytes else "fits"
@@ -63,23 +61,17 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
     """
     start = time.monotonic()
     flops, _ = programs.costs(program)
-    found, limit, spent, refused = (), None, None, False
-    try:
-        executable = program.compile(**(_QUICK if quick and target.chip.kind == "tpu" else {}))
-        peak = device_memory.peak_bytes(executable, target.chip.kind)
-        text = executable.as_text()
+    options = _QUICK if quick and target.chip.kind == "tpu" else {}
+    peak, text = kept_programs.get_or_compile(program, target, options)
+    found, limit, spent = (), None, None
+    if text is not None:
         found = tuple(hlo.collectives(text, program.mesh.size))
         limit, spent = _against_limits(program, target, text, sum(one.wire_bytes for one in found))
-    except jax.errors.JaxRuntimeError as error:
-        needed = device_memory.refused_bytes(error)
-        if needed is None:
-            raise
-        peak, refused = max(needed, program.state_bytes), True
     return Compiled(
         program,
-        peak,
+        max(peak, program.state_bytes if text is None else 0),
         target.usable_bytes,
-        refused,
+        text is None,
         found,
         flops,
         limit,

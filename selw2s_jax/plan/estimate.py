@@ -1,11 +1,10 @@
 """What a train step costs, by formula: FLOPs, bytes of memory traffic, bytes on the wire, and the time they take.
 
-Nothing here is compiled or measured. The FLOPs agree with XLA's own count of the decoder, and with the compiled programs
-(`plan.kernels`); the traffic is rough; the time is a roofline of published peaks (Williams et al. 2009), so a lower
-bound that real steps exceed.
+Nothing here is compiled or measured. The FLOPs agree with XLA's own count of the decoder, and with those of compiled
+programs (`plan.kernels`); the traffic is rough; the time is a roofline of published peaks (Williams et al. 2009), so a
+lower bound that real steps exceed.
 """
 
-import math
 from typing import NamedTuple
 
 from selw2s_jax.models import decoder, heads, registry

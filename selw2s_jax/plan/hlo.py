@@ -196,7 +196,9 @@ def _group_size(rest: str, num_devices: int) -> int:
         return len(listed[1].split(","))
     if tiled := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
         return int(tiled[1])
-    if by_axis := re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\([^)]*\)+)?\s*\{([^}]*)\}", rest):
+    if by_axis := re.search(
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\([^)]*\)+)?\s*\{([^}]*)\}", rest
+    ):
         sizes = dict(re.findall(r"'?([\w.:()]+)'?=(\d+)", by_axis[1]))
         return math.prod(int(sizes.get(axis.strip(" '"), 1)) for axis in by_axis[2].split(","))
     return num_devices

@@ -44,8 +44,8 @@ class Executed(NamedTuple):
 
     Attributes:
         flops: of products, 2 for each multiply-add; elementwise work is left out.
-        memory_bytes: read and written by kernels, each of which reads its inputs and writes its results once; what stays
-            in a TPU's vector memory is not among them.
+        memory_bytes: read and written by kernels, each of which reads its inputs and writes its results once; what
+            stays in a TPU's vector memory is not among them.
         seconds: of the kernels one after another as they are scheduled, each as long as its products or its memory
             traffic takes, and of what they wait for collectives; None without rates.
     """
@@ -71,9 +71,7 @@ class _Reader:
         self._types = {
             name: {one.name: one.result for one in body} for name, body in module.computations.items()
         }
-        self._by_name = {
-            name: {one.name: one for one in body} for name, body in module.computations.items()
-        }
+        self._by_name = {name: {one.name: one for one in body} for name, body in module.computations.items()}
 
     def executed(self, rates: Rates | None) -> Executed:
         turns, within = hlo.turns(self._module), hlo.within_kernels(self._module)
@@ -119,7 +117,8 @@ class _Reader:
             (called,) = hlo.called(one)
             shares = self._read_shares(called)
             read = sum(
-                shares.get(number, 1.0) * _hbm(types.get(operand, "")) for number, operand in enumerate(inputs)
+                shares.get(number, 1.0) * _hbm(types.get(operand, ""))
+                for number, operand in enumerate(inputs)
             )
             return read + self._written(called, one.result)
         return sum(_hbm(types.get(operand, "")) for operand in inputs) + _hbm(one.result)
@@ -147,9 +146,7 @@ class _Reader:
                 return 0.0  # in place
             return share(user.name) if hlo.num_elements(user.result) == size else 1.0
 
-        return {
-            int(one.rest.partition(")")[0]): share(one.name) for one in body if one.opcode == "parameter"
-        }
+        return {int(one.rest.partition(")")[0]): share(one.name) for one in body if one.opcode == "parameter"}
 
     def _written(self, name: str, result: str) -> float:
         """Bytes that a fusion writes: of an array that it updates in place, the update."""
@@ -180,7 +177,7 @@ class _Reader:
         """Seconds of one turn of a computation, in which kernels run one by one and collectives beside them."""
         clock = links_free = 0.0
         pending: dict[str, float] = {}  # by what waits for it
-        last_use = dict(self._beside(name))
+        beside = dict(self._beside(name))
         for one in self._module.computations[name]:
             moved = hlo.collective(self._module, name, one, self._num_devices)
             if moved is not None:
@@ -200,7 +197,7 @@ class _Reader:
             else:
                 flops, num_bytes = self._flops_of_kernel(name, one), self._bytes(name, one)
                 clock += max(flops / rates.flops, num_bytes / rates.memory)
-                for channel, wire_bytes, ends in last_use.get(one.name, ()):
+                for channel, wire_bytes, ends in beside.get(one.name, ()):
                     if channel not in pending:
                         pending[channel] = links_free = max(clock, links_free) + wire_bytes / rates.links
                     if ends:
@@ -208,7 +205,7 @@ class _Reader:
         return max(clock, links_free)
 
     def _beside(self, name: str) -> Iterator[tuple[str, list[tuple[str, float, bool]]]]:
-        """Fusions of a computation that hold collectives: their channel, bytes, and whether it is the last to name it."""
+        """Of fusions that hold collectives: the channel of each, its bytes, and whether they are the last to name it."""
         body, seen = self._module.computations[name], set()
         found = {}
         for one in reversed(body):

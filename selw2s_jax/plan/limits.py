@@ -145,7 +145,9 @@ def network(step: Step) -> dict[str, float]:
     config, passes = step.config, step.passes
     size, num_layers = step.compute_bytes, step.config.num_layers
     weights = num_layers * step.layer_params * size / tensor
-    gathers = step.num_micro * (passes.forward + passes.inputs) * estimate.wire_bytes("all-gather", weights, fsdp)
+    gathers = (
+        step.num_micro * (passes.forward + passes.inputs) * estimate.wire_bytes("all-gather", weights, fsdp)
+    )
     gradients = 0.0
     if passes.weights:
         gradients = estimate.wire_bytes("reduce-scatter", weights, fsdp)
@@ -174,17 +176,19 @@ def _look_up(step: Step, stream: float) -> float:
 
 def _back_to_table(step: Step, stream: float) -> float:
     data, fsdp, _ = step.mesh_shape
-    return estimate.wire_bytes("all-to-all", stream, fsdp) + estimate.wire_bytes("all-gather", stream * data, data)
+    return estimate.wire_bytes("all-to-all", stream, fsdp) + estimate.wire_bytes(
+        "all-gather", stream * data, data
+    )
 
 
 def memory(step: Step) -> dict[str, float]:
     """The least bytes that one device reads and writes in one step, by what they are of.
 
-        weights      those that the device multiplies with, read in every forward pass and in the backward pass, and
-                     once more where they are cast
-        optimizer    as of `estimate.memory_bytes`: weights, moments and gradients read and written once
-        activations  what remat keeps of each layer, written and read: its input, and of "dots" and "none" the results of
-                     its products
+    weights      those that the device multiplies with, read in every forward pass and in the backward pass, and
+                 once more where they are cast
+    optimizer    as of `estimate.memory_bytes`: weights, moments and gradients read and written once
+    activations  what remat keeps of each layer, written and read: its input, and of "dots" and "none" the results of
+                 its products
     """
     config, passes = step.config, step.passes
     data, fsdp, tensor = step.mesh_shape

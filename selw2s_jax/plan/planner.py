@@ -18,7 +18,6 @@ from selw2s_jax.method import objectives, registry
 from selw2s_jax.plan import compiled, programs, report, search, targets, total, workload
 from selw2s_jax.run import forms, sweep
 from selw2s_jax.stages import settings as settings_lib
-from selw2s_jax.training import layouts
 
 
 class Options(NamedTuple):
@@ -27,18 +26,18 @@ class Options(NamedTuple):
     Attributes:
         lengths: tokens of an example; None for those of data at hand, else the task's default.
         all_steps: whether scoring, evaluation and the other models' training are compiled too.
-        search_meshes: whether the mesh is chosen by compiling all of them.
+        search_layouts: whether remat, mesh and micro-batches are chosen by compiling those that may be the best.
     """
 
     lengths: tuple[int, ...] | None = None
     all_steps: bool = False
-    search_meshes: bool = False
+    search_layouts: bool = False
 
 
 class _Job(NamedTuple):
     """A program of the run, whose config a search may change: `make` takes the devices' programs.
 
-    `is_main`: whether it decides the mesh, and what would help is looked for where it does not fit.
+    `is_main`: whether it decides the layout, and what would help is looked for where it does not fit.
     """
 
     role: str
@@ -59,7 +58,7 @@ class Planner:
         self._target, self._options, self._say = target, options, say
         self._devices = targets.make_devices(target)
         self._outcomes: dict[tuple, compiled.Compiled] = {}  # what is the same in two runs is compiled once
-        self._found: dict[str, list] = {"meshes": [], "remedies": [], "workloads": [], "totals": []}
+        self._found: dict[str, list] = {"layouts": [], "remedies": [], "workloads": [], "totals": []}
 
     def plan(self, config: ml_collections.ConfigDict, workdir: epath.Path, name: str = "") -> None:
         """Plans one run: prints, and keeps for `to_json`.
@@ -77,13 +76,15 @@ class Planner:
         self._found["workloads"].append({"name": name} | report.workload_json(work))
         shapes = self._shapes(config, work)
         jobs = [job for length, shape in shapes for job in self._jobs(config, work, length, shape)]
-        if self._options.search_meshes:
-            config = self._choose_mesh(config, work, [job for job in jobs if job.is_main][-1])
+        config = self._lay_out(config, work, [job for job in jobs if job.is_main][-1])
         outcomes = [
             self._compile(config, job, f"{number} of {len(jobs)}") for number, job in enumerate(jobs, start=1)
         ]
         self._say(f"\nper device, in GiB\n{report.memory_table(outcomes)}")
         self._say(f"\n{report.cost_table(outcomes)}")
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            if job.is_main and outcome.limits is not None:
+                self._say(f"\n{report.limits_table(outcome)}")
         for job, outcome in zip(jobs, outcomes, strict=True):
             if job.is_main and not outcome.fits:
                 self._remedy(config, job, outcome)
@@ -188,22 +189,27 @@ class Planner:
             self._outcomes[key] = compiled.compile_program(program, self._target)
         return self._outcomes[key]
 
-    def _choose_mesh(
+    def _lay_out(
         self, config: ml_collections.ConfigDict, work: workload.Workload, job: _Job
     ) -> ml_collections.ConfigDict:
-        """The config with the mesh that is best for a program."""
-        shapes = layouts.mesh_shapes(
-            work.models["strong"].config, len(self._devices) // config.mesh.num_groups
-        )
-        self._say(f"trying {len(shapes)} meshes at {job.length} tokens")
+        """The config with the layout that is best for a program, or that a run would choose."""
         make = lambda config: job.make(self._programs(config))  # noqa: E731
-        trials = search.rank_meshes(config, make, self._target, shapes)
+        if not self._options.search_layouts:
+            overrides = search.resolve(config, make, self._target)
+            if overrides:
+                self._say(f"layout as a run chooses it: {report.flags(overrides)}")
+            return search.with_overrides(config, overrides)
+        self._say(f"trying layouts at {job.length} tokens")
+        trials = search.explore(config, make, self._target)
         if not trials:
             raise UserError(
-                f"the state of {work.models['strong'].name} fits on no mesh of {self._target.name}: take more devices"
+                f"the state of {work.models['strong'].name} fits in no layout of {self._target.name}: take more devices"
             )
-        self._say(report.trials_table(trials))
-        self._found["meshes"] += [report.trial_json(trial) for trial in trials]
+        on_frontier = search.frontier(trials)
+        self._say(report.trials_table(trials, on_frontier))
+        self._found["layouts"] += [
+            {"is_on_frontier": trial in on_frontier} | report.trial_json(trial) for trial in trials
+        ]
         return search.with_overrides(config, trials[0].overrides)
 
     def _remedy(

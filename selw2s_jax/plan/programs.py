@@ -53,13 +53,9 @@ class Program(NamedTuple):
     function: Any
     arguments: tuple[Any, ...]
 
-    def compile(self, **options) -> jax.stages.Compiled:
-        """The program for the devices of the mesh.
-
-        Args:
-            options: of the compiler.
-        """
-        return self.function.lower(*self.arguments).compile(compiler_options=options or None)
+    def lower(self) -> jax.stages.Lowered:
+        """The program for the devices of the mesh, traced."""
+        return self.function.lower(*self.arguments)
 
 
 class Programs:

@@ -10,8 +10,8 @@ from selw2s_jax.plan import chips, search, targets, total, workload
 from selw2s_jax.plan.compiled import Compiled, to_gib
 
 _ESTIMATE = (
-    "estimate: a roofline of published peaks, the longest of the terms as if the others were hidden behind it; real "
-    "steps take longer"
+    "estimate: kernels one after another, each at the peak of what bounds it, and what they wait for collectives at "
+    "the peak of the links, as the compiler has put them in order; real steps take longer"
 )
 _MEMORY_TERMS = (
     "(length: tokens of each example; rows: packed rows of a call x their tokens; state: what stays on a device "
@@ -19,8 +19,17 @@ _MEMORY_TERMS = (
 )
 _COST_TERMS = (
     "(one call: a train step of the whole batch, or a pass over one batch of texts; TFLOP: of all devices; bound: the "
-    "term that is longest)"
+    "longest of products, memory and network, each alone)"
 )
+_LIMIT_TERMS = (
+    "(products: useful, of tokens that are read; recomputed by remat and micro-batches; unread, of padding and of "
+    "tokens of the last layer that no head reads. memory: weights, moments and gradients once for each use, and what remat "
+    "keeps. network: what the layout has to send. Seconds: at the chip's peaks)"
+)
+_FRONTIER_TERMS = (
+    "(*: no other of these takes both less memory and less time; micro-batch: examples of the task)"
+)
+_BOUNDS = {"matmul": "products", "memory": "memory", "interconnect": "the network"}
 _TOTAL_TERMS = (
     "(an estimate, and a lower bound as its calls are: loading, compiling, saving, the solved problems of few-shot "
     "prompts and what models write at length are not in it; calls of programs that were not compiled are taken without "
@@ -64,6 +73,7 @@ def step_json(outcome: Compiled) -> dict[str, Any]:
             for one in outcome.collectives
         ],
         "flops": outcome.flops._asdict(),
+        "limits": limits_json(outcome),
         "estimate": None if outcome.time is None else outcome.time._asdict() | {"note": _ESTIMATE},
         "compile_s": round(outcome.compile_s, 1),
     }
@@ -124,13 +134,13 @@ def memory_table(outcomes: Sequence[Compiled]) -> str:
 
 def cost_table(outcomes: Sequence[Compiled]) -> str:
     """FLOPs of all devices, collectives of one, and the terms of the estimate of time."""
-    rows = [("program", "length", "TFLOP", "matmul", "memory", "interconnect", "one call", "bound")]
+    rows = [("program", "length", "TFLOP", "products", "memory", "network", "one call", "bound")]
     for outcome in outcomes:
         time = outcome.time
         seconds = ("-", "-", "-", "-", "-")
         if time is not None:
             terms = (time.matmul_s, time.memory_s, time.interconnect_s, time.total_s)
-            seconds = (*(f"{term:.3f} s" for term in terms), time.bound)
+            seconds = (*(f"{term:.3f} s" for term in terms), _BOUNDS[time.bound])
         tflop = f"{outcome.flops.total / 1e12:.1f}"
         rows.append((outcome.program.name, str(outcome.program.length), tflop, *seconds))
     lines = [formats.aligned(rows, left=(0, 7)), f"({_ESTIMATE})", _COST_TERMS]
@@ -145,15 +155,101 @@ def cost_table(outcomes: Sequence[Compiled]) -> str:
     return "\n".join(lines)
 
 
-def trials_table(trials: Sequence[search.Trial]) -> str:
-    """Meshes in their order."""
-    rows = [("data x fsdp x tensor", "peak GiB", "verdict", "matmul", "memory", "interconnect", "one call")]
+def limits_table(outcome: Compiled) -> str:
+    """What a step needs beside what its program does."""
+    found, spent, program = outcome.limits, outcome.time, outcome.program
+    num_devices = program.mesh.size
+    rates = (None,) * 3 if spent is None else _rates(outcome)
+    products = found.products
+    listed = (
+        ("products", "TFLOP", 1e12, products.useful / num_devices, products.total / num_devices),
+        ("memory", "GiB", chips.GIB, found.memory.least, found.memory.compiled),
+        ("network", "GiB", chips.GIB, found.network.least, found.network.compiled),
+    )
+    rows = [("limit", "least", "compiled", "", "ratio", "least", "compiled")]
+    for (name, unit, size, least, compiled), rate in zip(listed, rates, strict=True):
+        ratio = f"{compiled / least:.2f}" if least else "-"
+        seconds = ("-", "-") if not rate else tuple(f"{value / rate:.3f} s" for value in (least, compiled))
+        rows.append((name, _number(least / size), _number(compiled / size), unit, ratio, *seconds))
+    lines = [
+        f"limits of {program.name} at {program.length} tokens, one device",
+        formats.aligned(rows, left=(0, 3)),
+        "products: "
+        + ", ".join(f"{_share(part, products.total)} {name}" for name, part in products._asdict().items()),
+        *(
+            f"{name} at least: " + ", ".join(f"{key} {gib(part)}" for key, part in one.parts.items()) + " GiB"
+            for name, one in (("memory", found.memory), ("network", found.network))
+        ),
+    ]
+    if spent is not None:
+        lines.append(
+            f"bound by {_BOUNDS[spent.bound]}: {max(spent[:3]):.3f} s of it alone, {spent.total_s:.3f} s as scheduled"
+        )
+    return "\n".join([*lines, _LIMIT_TERMS])
+
+
+def _rates(outcome: Compiled) -> tuple[float, float, float]:
+    """FLOPs and bytes per second that the times of a program were made with."""
+    found, spent = outcome.limits, outcome.time
+    done = (
+        found.products.total / outcome.program.mesh.size,
+        found.memory.compiled,
+        found.network.compiled,
+    )
+    return tuple(work / seconds if seconds else 0.0 for work, seconds in zip(done, spent[:3], strict=True))
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}"
+
+
+def limits_json(outcome: Compiled) -> dict[str, Any] | None:
+    """The same as JSON values; products of all devices, bytes of one."""
+    if outcome.limits is None:
+        return None
+    found = outcome.limits
+    sizes = {
+        name: {"least": one.least, "compiled": one.compiled, "parts": one.parts}
+        for name, one in (("memory", found.memory), ("network", found.network))
+    }
+    return {"products": found.products._asdict(), **sizes}
+
+
+def trials_table(trials: Sequence[search.Trial], on_frontier: Sequence[search.Trial]) -> str:
+    """Layouts in their order; those that no other beats in both memory and time are marked."""
+    rows = [
+        (
+            "remat",
+            "data x fsdp x tensor",
+            "micro-batch",
+            "peak GiB",
+            "verdict",
+            "products",
+            "memory",
+            "network",
+        )
+        + ("one call", "frontier")
+    ]
     for trial in trials:
-        time = trial.outcome.time
-        seconds = ("-",) * 4 if time is None else tuple(f"{term:.3f} s" for term in time[:4])
-        shape = " x ".join(map(str, trial.overrides["mesh.shape"]))
-        rows.append((shape, gib(trial.outcome.peak_bytes), trial.outcome.verdict, *seconds))
-    return formats.aligned(rows, left=(0, 2))
+        spent = trial.outcome.time
+        seconds = ("-",) * 4 if spent is None else tuple(f"{term:.3f} s" for term in spent[:4])
+        remat, shape, micro = trial.overrides.values()
+        rows.append(
+            (
+                remat,
+                " x ".join(map(str, shape)),
+                str(micro),
+                gib(trial.outcome.peak_bytes),
+                trial.outcome.verdict,
+                *seconds,
+                "*" if trial in on_frontier else "",
+            )
+        )
+    return f"{formats.aligned(rows, left=(0, 1, 4, 9))}\n{_FRONTIER_TERMS}"
 
 
 def total_table(found: total.Total) -> str:

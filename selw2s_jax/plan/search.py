@@ -1,5 +1,6 @@
-"""Looks for a mesh, or for settings with which a program fits, by compiling each."""
+"""Looks for a layout, or for settings with which a program fits, by compiling some of them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,8 +10,13 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained
 from selw2s_jax.models import registry
-from selw2s_jax.plan import compiled, programs, targets
+from selw2s_jax.plan import compiled, limits, programs, targets
 from selw2s_jax.training import layouts
+
+# Of an exploration: programs compiled at most, the fastest by formula among them whatever they take, and how much less
+# than those before one of the others has to take. The rough count is at most so much too large.
+_MOST_TRIALS, _FASTEST = 6, 3
+_LEANER, _LEAST_OF_ROUGH = 0.9, 0.5
 
 Overrides = dict[str, Any]  # by dotted key of the config
 Make = Callable[[ml_collections.ConfigDict], programs.Program]
@@ -32,33 +38,134 @@ def with_overrides(config: ml_collections.ConfigDict, overrides: Overrides) -> m
     return config
 
 
-def rank_meshes(
-    config: ml_collections.ConfigDict,
-    make: Make,
-    target: targets.Target,
-    shapes: Sequence[tuple[int, int, int]],
-) -> list[Trial]:
-    """Compiles a program on each mesh: those that fit first, the fastest of them by estimate first.
+def overrides_of(config: ml_collections.ConfigDict, layout: layouts.Layout) -> Overrides:
+    """A layout as values of a config."""
+    return {
+        "execution.remat": layout.remat,
+        "mesh.shape": layout.mesh_shape,
+        "training.micro_batch_size": config.training.batch_size // layout.num_micro,
+    }
 
-    Ties of the longest term are broken by the sum of all. A mesh whose state alone is too large is left out. All are
-    compiled quickly (`compiled.compile_program`).
+
+def given(config: ml_collections.ConfigDict) -> layouts.Given:
+    """What a config says of the layout of the strong model's train step."""
+    micro, remat = config.training.micro_batch_size, config.execution.remat
+    return layouts.Given(
+        None if config.mesh.shape is None else tuple(config.mesh.shape),
+        None if remat == layouts.AUTO else remat,
+        None if micro is None else config.training.batch_size // micro,
+    )
+
+
+def resolve(config: ml_collections.ConfigDict, make: Make, target: targets.Target) -> Overrides:
+    """What a run would choose of the layout that its config leaves open; {} where it leaves nothing open.
+
+    Args:
+        make: the train step of a config.
+    """
+    if (said := given(config)).layout is not None:
+        return {}
+    work = work_of(config, make(config))
+
+    def count(layout: layouts.Layout) -> int:
+        program = make(with_overrides(config, overrides_of(config, layout)))
+        return compiled.compile_program(program, target, quick=True).peak_bytes
+
+    options = layouts.candidates(work, _num_devices(config, target), said)
+    found = layouts.search(work, options, target.usable_bytes, count)
+    leanest = min(options, key=lambda layout: layouts.rough_bytes(work, layout))
+    return overrides_of(config, leanest if found.chosen is None else found.chosen.layout)
+
+
+def explore(config: ml_collections.ConfigDict, make: Make, target: targets.Target) -> list[Trial]:
+    """Compiles a step in the layouts that may be the best: those that fit first, the fastest of them first.
+
+    Whatever the config says of the layout, all are candidates. Compiled are the fastest by formula of those that may
+    fit, and then those that are the fastest for the memory that they take: `_MOST_TRIALS` in all, each quickly
+    (`compiled.compile_program`).
 
     Args:
         make: the program of a config.
     """
+    program = make(config)
+    work, step = work_of(config, program), programs.step_of(program)
+    options = layouts.candidates(work, _num_devices(config, target))
+    if target.chip.bf16_flops is not None:
+        options.sort(key=lambda layout: _seconds(step, layout, target))
     trials = []
-    for shape in shapes:
-        overrides = {"mesh.shape": shape}
-        program = make(with_overrides(config, overrides))
+    for layout in _worth_trying(work, options, target.usable_bytes):
+        overrides = overrides_of(config, layout)
+        try:
+            program = make(with_overrides(config, overrides))
+        except UserError:  # rows of a batch that the mesh does not divide
+            continue
         if program.state_bytes <= target.usable_bytes:
             trials.append(Trial(overrides, compiled.compile_program(program, target, quick=True)))
+    return sorted(trials, key=_order)
 
-    def order(trial: Trial):
-        time = trial.outcome.time
-        seconds = (0.0, 0.0) if time is None else (time.total_s, sum(time[:3]))
-        return (not trial.outcome.fits, *seconds, trial.outcome.peak_bytes)
 
-    return sorted(trials, key=order)
+def _order(trial: Trial):
+    outcome, spent = trial.outcome, trial.outcome.time
+    seconds = (0.0, 0.0) if spent is None else (spent.total_s, sum(spent[:3]))
+    return (compiled.VERDICTS.index(outcome.verdict), *seconds, outcome.peak_bytes)
+
+
+def frontier(trials: Sequence[Trial]) -> list[Trial]:
+    """Of trials those that no other beats in both memory and time, the fastest first; none without times."""
+    timed = [trial for trial in trials if trial.outcome.time is not None]
+    found: list[Trial] = []
+    for trial in sorted(timed, key=lambda one: (one.outcome.time.total_s, one.outcome.peak_bytes)):
+        if not found or trial.outcome.peak_bytes < found[-1].outcome.peak_bytes:
+            found.append(trial)
+    return found
+
+
+def work_of(config: ml_collections.ConfigDict, program: programs.Program) -> layouts.Work:
+    """What a train step does, as far as its layout matters."""
+    costs, precision = program.costs, config.precision
+    batch = config.training.batch_size
+    return layouts.Work(
+        program.model.config,
+        costs.get("trained", "heads"),  # a pass over texts needs no more than heads do
+        costs["num_params"],
+        costs["num_trained"],
+        precision.param_dtype,
+        precision.compute_dtype,
+        precision.moment_dtype,
+        program.num_examples * program.length,
+        program.length,
+        (batch, config.p_ik.batch_size or batch),
+    )
+
+
+def _num_devices(config: ml_collections.ConfigDict, target: targets.Target) -> int:
+    return target.num_devices // config.mesh.num_groups
+
+
+def _seconds(step: limits.Step, layout: layouts.Layout, target: targets.Target) -> float:
+    """Of a layout by formula, nothing hidden behind anything else."""
+    laid_out = step._replace(
+        mesh_shape=layout.mesh_shape, remat=layout.remat, num_micro=layout.num_micro, num_tokens=step.num_used
+    )
+    rates = compiled.rates_of(target)
+    flops = limits.products(laid_out, 0.0)
+    of_device = (flops.useful + flops.recomputed + flops.unread) / math.prod(layout.mesh_shape)
+    memory, network = (sum(part(laid_out).values()) for part in (limits.memory, limits.network))
+    return of_device / rates.flops + memory / rates.memory + network / rates.links
+
+
+def _worth_trying(
+    work: layouts.Work, options: Sequence[layouts.Layout], usable_bytes: int
+) -> list[layouts.Layout]:
+    """A few of the layouts, which are in the order of their time: the first, ever leaner ones, and the leanest."""
+    rough = {layout: layouts.rough_bytes(work, layout) for layout in options}
+    may_fit = [layout for layout in options if _LEAST_OF_ROUGH * rough[layout] <= usable_bytes]
+    chosen = may_fit[:_FASTEST]
+    for layout in may_fit:
+        if rough[layout] < _LEANER * min(rough[one] for one in chosen):
+            chosen.append(layout)
+    leanest = min(options, key=rough.__getitem__)
+    return list(dict.fromkeys((*chosen[: _MOST_TRIALS - 1], leanest)))
 
 
 def find_remedy(
