@@ -205,7 +205,7 @@ class _Reader:
         return max(clock, links_free)
 
     def _beside(self, name: str) -> Iterator[tuple[str, list[tuple[str, float, bool]]]]:
-        """Of fusions that hold collectives: the channel of each, its bytes, and whether they are the last to name it."""
+        """Of fusions that hold collectives: the channel of each, its bytes, whether this is the last of them."""
         body, seen = self._module.computations[name], set()
         found = {}
         for one in reversed(body):

@@ -23,8 +23,8 @@ _COST_TERMS = (
 )
 _LIMIT_TERMS = (
     "(products: useful, of tokens that are read; recomputed by remat and micro-batches; unread, of padding and of "
-    "tokens of the last layer that no head reads. memory: weights, moments and gradients once for each use, and what remat "
-    "keeps. network: what the layout has to send. Seconds: at the chip's peaks)"
+    "tokens of the last layer that no head reads. memory: weights, moments and gradients once for each use, and what "
+    "remat keeps. network: what the layout has to send. Seconds: at the chip's peaks)"
 )
 _FRONTIER_TERMS = (
     "(*: no other of these takes both less memory and less time; micro-batch: examples of the task)"
@@ -221,34 +221,15 @@ def limits_json(outcome: Compiled) -> dict[str, Any] | None:
 
 def trials_table(trials: Sequence[search.Trial], on_frontier: Sequence[search.Trial]) -> str:
     """Layouts in their order; those that no other beats in both memory and time are marked."""
-    rows = [
-        (
-            "remat",
-            "data x fsdp x tensor",
-            "micro-batch",
-            "peak GiB",
-            "verdict",
-            "products",
-            "memory",
-            "network",
-        )
-        + ("one call", "frontier")
-    ]
+    head = "remat, data x fsdp x tensor, micro-batch, peak GiB, verdict, products, memory, network, one call, frontier"
+    rows = [tuple(head.split(", "))]
     for trial in trials:
         spent = trial.outcome.time
         seconds = ("-",) * 4 if spent is None else tuple(f"{term:.3f} s" for term in spent[:4])
         remat, shape, micro = trial.overrides.values()
-        rows.append(
-            (
-                remat,
-                " x ".join(map(str, shape)),
-                str(micro),
-                gib(trial.outcome.peak_bytes),
-                trial.outcome.verdict,
-                *seconds,
-                "*" if trial in on_frontier else "",
-            )
-        )
+        layout = (remat, " x ".join(map(str, shape)), str(micro))
+        memory = (gib(trial.outcome.peak_bytes), trial.outcome.verdict)
+        rows.append((*layout, *memory, *seconds, "*" if trial in on_frontier else ""))
     return f"{formats.aligned(rows, left=(0, 1, 4, 9))}\n{_FRONTIER_TERMS}"
 
 
