@@ -4,7 +4,6 @@ Nothing here is compiled or measured. The FLOPs agree with XLA's own count of th
 time is a roofline of published peaks (Williams et al. 2009), so a lower bound that real steps exceed.
 """
 
-import math
 from typing import NamedTuple
 
 from selw2s_jax.models import decoder, heads, registry
