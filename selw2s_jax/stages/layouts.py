@@ -263,5 +263,5 @@ def _nothing_fits(stage, work, found: layouts.Found, options, usable_bytes: int,
     remedies.append("a smaller data.max_length or training.batch_size")
     return (
         f"{stage.label}: no layout of its train step fits into the {gib(usable_bytes)} GiB of a device; {what}, needs "
-        f"{gib(needed)} GiB, {gib(needed - usable_bytes)} too many: {', or '.join(remedies)}"
+        f"{gib(needed)} GiB, {gib(needed - usable_bytes)} GiB too many: {', or '.join(remedies)}"
     )

@@ -34,7 +34,9 @@ def test_the_order_is_that_of_an_estimate_of_time():
     assert len(set(ordered)) == len(ordered) == 10 * 2 * 6
     assert ordered[0] == layouts.Layout((1, 8, 1), "dots", 1)
     place = {layout: number for number, layout in enumerate(ordered)}
-    for shape in layouts.mesh_shapes(QWEN_14B, 8):  # what is made again costs time, and so does a second forward pass
+    for shape in layouts.mesh_shapes(
+        QWEN_14B, 8
+    ):  # what is made again costs time, and so does a second forward pass
         dots, full = (place[layouts.Layout(shape, remat, 1)] for remat in ("dots", "full"))
         assert dots < full < place[layouts.Layout(shape, "full", 2)]
     # Frozen weights are gathered for nothing where each device can hold all, and adapters are few to add up.
@@ -56,7 +58,9 @@ def test_what_is_given_is_not_changed():
     assert layouts.Given((2, 4, 1), "none", 1).layout == layouts.Layout((2, 4, 1), "none", 1)
 
 
-@pytest.mark.parametrize(("sizes", "micros"), [((32, 32), [1, 2, 4, 8, 16, 32]), ((12, 18), [1, 2, 6]), ((7,), [1, 7])])
+@pytest.mark.parametrize(
+    ("sizes", "micros"), [((32, 32), [1, 2, 4, 8, 16, 32]), ((12, 18), [1, 2, 6]), ((7,), [1, 7])]
+)
 def test_micro_batches_divide_the_examples_of_every_kind(sizes, micros):
     found = layouts.candidates(make_work(batch_sizes=sizes), 8)
     assert sorted({layout.num_micro for layout in found}) == micros
@@ -88,12 +92,17 @@ def test_less_memory_takes_the_next_layout_that_fits_and_few_are_counted(factor)
 
 
 def test_a_tight_layout_is_taken_only_where_none_leaves_room():
-    work = make_work()._replace(num_params=10**11, num_trained=10**11)  # so that there is doubt
-    first, second = layouts.candidates(work, 8)[:2]
-    pick = lambda counts: layouts.search(work, [first, second], 200 * GIB, counts.get).chosen.layout  # noqa: E731
-    assert pick({first: 190 * GIB, second: 150 * GIB}) == second
-    assert pick({first: 190 * GIB, second: 195 * GIB}) == first
-    assert pick({first: 210 * GIB, second: 195 * GIB}) == second
+    work = make_work(tokens=64 * 1024, longest=1024)
+    first, second = (layouts.Layout((1, 8, 1), remat, 1) for remat in ("dots", "full"))
+
+    def pick(**gib: int) -> layouts.Layout:
+        count = lambda layout: gib[layout.remat] * GIB  # noqa: E731
+        return layouts.search(work, [first, second], 70 * GIB, count).chosen.layout
+
+    assert pick(dots=60, full=40) == first
+    assert pick(dots=66, full=40) == second
+    assert pick(dots=66, full=69) == first
+    assert pick(dots=75, full=69) == second
 
 
 def test_the_state_alone_is_never_compiled_where_it_does_not_fit():
