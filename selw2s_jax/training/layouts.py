@@ -10,9 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
+from selw2s_jax import sharding
 from selw2s_jax.models import decoder, registry
+from selw2s_jax.runtime import device_memory
 
 AUTO = "auto"  # of execution.remat: to be chosen; of the mesh and of micro-batches that is None
 
@@ -37,6 +40,7 @@ _SURELY_FITS, _SURELY_NOT, _SURELY_NOT_ONCE_CORRECTED = 0.4, 2.0, 0.95
 # Of the usable memory, that a layout is to leave some of: fragments, and programs of evaluations.
 TIGHT_SHARE = 0.9
 _MOST_COUNTS = 5
+_WHOLE_SHARE = 0.25  # of a device's memory, up to which it holds all weights of a model that is read
 
 
 class Layout(NamedTuple):
@@ -150,6 +154,34 @@ def _divides(shape: tuple[int, int, int], model_config: registry.ModelConfig) ->
     _, fsdp, tensor = shape
     by_tensor = (model_config.kv_heads, model_config.num_heads, model_config.mlp_dim, model_config.vocab_size)
     return model_config.embed_dim % fsdp == 0 and not any(size % tensor for size in by_tensor)
+
+
+def reading_mesh(
+    model_config: registry.ModelConfig,
+    usable_bytes: int | None,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    dtype: Any = "float32",
+) -> jax.sharding.Mesh:
+    """The mesh for a model that is only read.
+
+    Each device reads rows of its own, with all weights where they are few beside its memory; else fsdp divides them.
+
+    Args:
+        usable_bytes: memory of a device, None where it is not known.
+        devices: default: all.
+        dtype: that weights are held in, or a wider one.
+    """
+    devices = jax.devices() if devices is None else devices
+    num_bytes = decoder.num_params(model_config, lm_head=True) * _size(dtype)
+    is_whole = usable_bytes is not None and num_bytes <= _WHOLE_SHARE * usable_bytes
+    shape = (len(devices), 1, 1) if is_whole else None
+    return sharding.mesh_for(model_config, shape, may_fold=True, devices=devices)
+
+
+def reading_mesh_here(model_config: registry.ModelConfig) -> jax.sharding.Mesh:
+    """`reading_mesh` of all devices of a process that runs alone."""
+    return reading_mesh(model_config, device_memory.usable_bytes(jax.devices()))
 
 
 def candidates(work: Work, num_devices: int, given: Given | None = None) -> list[Layout]:
