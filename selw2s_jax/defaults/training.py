@@ -37,7 +37,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         compute_dtype="bfloat16",  # float32 | bfloat16
         moment_dtype="float32",  # float32 | bfloat16, of Adam
     )
-    # (data, fsdp, tensor) of the strong model, the weak model's is folded where it must be; null (auto): chosen for each.
+    # (data, fsdp, tensor) of the strong model, the weak model's is folded where it must be; null (auto): as models fit.
     config.mesh = dict(
         shape=placeholder(tuple),
         num_groups=1,  # equal groups of devices that make stages side by side; the shape is that of each
@@ -53,7 +53,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         held_out=0.0,  # share of the student's half that no model is trained on: early stopping by its weak labels
     )
     config.execution = dict(
-        # What the backward pass computes again: full | dots (all but products) | none | auto: dots where it fits, or full.
+        # What the backward pass computes again: full | dots (all but products) | none | auto: dots where it fits.
         remat="auto",
         attention="xla",  # xla | cudnn (GPUs)
         train_shapes=6,  # shapes of packed rows that a training run compiles at most

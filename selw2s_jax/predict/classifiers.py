@@ -11,7 +11,6 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from selw2s_jax import sharding
 from selw2s_jax.data import batches, doubts, lengths, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import plugins
@@ -21,6 +20,7 @@ from selw2s_jax.method import registry
 from selw2s_jax.models import heads
 from selw2s_jax.run import run_config, student_models, students
 from selw2s_jax.runtime import compilation_cache
+from selw2s_jax.training import layouts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +193,7 @@ class _Limits(NamedTuple):
 
 def load(reader: Reader) -> Loaded:
     """The trained model on the devices of this process."""
-    mesh = sharding.mesh_for(reader.student.config, None, may_fold=True)
+    mesh = layouts.reading_mesh_here(reader.student.config)
     return student_models.load(reader.student, base=reader.base, mesh=mesh), mesh
 
 

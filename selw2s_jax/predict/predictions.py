@@ -14,7 +14,6 @@ import ml_collections
 import numpy as np
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import sharding
 from selw2s_jax.data import doubts, question_files, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, pretrained, tokenizers
@@ -22,6 +21,7 @@ from selw2s_jax.inference import answering, classify, fewshot, generate
 from selw2s_jax.method import combinations, label_sources
 from selw2s_jax.predict import classifiers, label_choice, tables
 from selw2s_jax.run import student_models, students
+from selw2s_jax.training import layouts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +265,7 @@ def _answer(
     examples: Sequence[tasks.Example],
 ) -> list[dict[str, Any]]:
     """The untouched language model's answers: `prob_1`, null where they are generated, and `answer`."""
-    mesh = sharding.mesh_for(student.config, None, may_fold=True)
+    mesh = layouts.reading_mesh_here(student.config)
     dtype = student.facts.compute_dtype
     language_model = pretrained.load_language_model(asked.folder, dtype=dtype, mesh=mesh)
     common = {"batch_tokens": config.execution.score_tokens, "label": "few-shot answers"}

@@ -16,7 +16,6 @@ import numpy as np
 from etils import epath
 
 from selw2s_jax import config as config_lib
-from selw2s_jax import sharding
 from selw2s_jax.data import (
     answer_tables,
     answers,
@@ -36,6 +35,7 @@ from selw2s_jax.models import registry
 from selw2s_jax.predict import tables
 from selw2s_jax.run import run_config, student_models, students
 from selw2s_jax.runtime import compilation_cache
+from selw2s_jax.training import layouts
 
 COLUMNS = tables.Columns(
     {
@@ -271,7 +271,7 @@ def _ask(
 
     As in the run, the answer itself is greedy, and those to variations are sampled where the run samples.
     """
-    mesh = sharding.mesh_for(student.config, None, may_fold=True)
+    mesh = layouts.reading_mesh_here(student.config)
     language_model = student_models.load(student, base=base, mesh=mesh)
     sampled = dataclasses.replace(
         how,

@@ -9,17 +9,20 @@ from selw2s_jax.stages import stage as stage_lib
 
 
 def expected(stages: Iterable[stage_lib.Stage], bench: workbench.Workbench) -> list[str]:
-    """A line for each layout that trainings are expected to have, with the models that are trained so.
+    """A line for each layout that trainings of a model are expected to have.
 
     Raises:
         UserError: the state of one fits on no mesh of the devices.
     """
-    slots: dict[str, dict[str, None]] = {}
+    by_model: dict[tuple[str, str], layouts.Expected] = {}  # of each layout the one that needs the most
     for stage in stages:
         if isinstance(stage, training.Training) and not stage.is_probe:
-            text = layouts.expected(stage, bench) or "chosen once its rows are known"
-            slots.setdefault(text, {})[stage.model.slot] = None
-    return [f"layout of the {' and '.join(named)} model in training: {text}" for text, named in slots.items()]
+            one = layouts.expected(stage, bench)
+            place = (stage.model.slot, one.described)
+            known = by_model.get(place)
+            if known is None or (one.num_bytes or 0) > (known.num_bytes or 0):
+                by_model[place] = one
+    return [f"layout of the {slot} model in training: {one}" for (slot, _), one in by_model.items()]
 
 
 def of_finished(stages: Iterable[stage_lib.Stage], store: artifacts.Store) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
@@ -78,17 +79,39 @@ def choose(
     return Chosen(found.chosen.layout, _found(found, bench.usable_bytes))
 
 
-def expected(stage, bench) -> str | None:
-    """What a plan says of the layout of a training, before its examples are tokenised; None where nothing is known.
+class Expected(NamedTuple):
+    """The layout that a training will have, as far as it is known before its examples are tokenised.
+
+    Attributes:
+        described: for people.
+        num_bytes: that a device needs, roughly; None where the layout is given.
+        usable_bytes: that it has.
+        is_counted: whether the compiler counts first.
+    """
+
+    described: str
+    num_bytes: int | None = None
+    usable_bytes: int | None = None
+    is_counted: bool = False
+
+    def __str__(self) -> str:
+        if self.num_bytes is None:
+            return self.described
+        counted = ", which the compiler counts before the first step" if self.is_counted else ""
+        return f"{self.described}: roughly {gib(self.num_bytes)} of {gib(self.usable_bytes)} GiB{counted}"
+
+
+def expected(stage, bench) -> Expected:
+    """What a plan says of the layout of a training.
 
     Raises:
         UserError: the state alone fits on no mesh.
     """
     given = stage.settings.given(stage.model, bench.devices)
     if given.layout is not None:
-        return f"{given.layout.describe(stage.settings.training.batch_size)}, as given"
+        return Expected(f"{given.layout.describe(stage.settings.training.batch_size)}, as given")
     if bench.usable_bytes is None or (texts := stage.texts_by_kind) is None:
-        return None
+        return Expected("chosen before its first step")
     sizes = [np.array([len(text) for text in of_kind]) for of_kind in texts.values()]
     limit = _CHARACTERS_PER_TOKEN * stage.model.max_length
     num_tokens = sum(
@@ -106,8 +129,7 @@ def expected(stage, bench) -> str | None:
     )
     chosen = found.chosen or layouts.Trial(options[0], layouts.rough_bytes(work, options[0]), True)
     described = chosen.layout.describe(stage.settings.training.batch_size)
-    memory = f"roughly {gib(chosen.num_bytes)} of {gib(bench.usable_bytes)} GiB"
-    return f"{described}: {memory}" + (", the compiler counts it before the first step" * chosen.is_counted)
+    return Expected(described, chosen.num_bytes, bench.usable_bytes, chosen.is_counted)
 
 
 def saving(files: fit.Files, stage, chosen: Chosen) -> fit.Files:
@@ -123,6 +145,18 @@ def saving(files: fit.Files, stage, chosen: Chosen) -> fit.Files:
             is_kept = True
 
     return dataclasses.replace(files, before_save=before_save)
+
+
+def mesh_of_trained(stage, bench, summary: Mapping[str, Any]) -> jax.sharding.Mesh:
+    """The mesh of a trained model that is read again: that of its training where it can be, so that it answers alike.
+
+    Args:
+        summary: of its artifact.
+    """
+    record, settings = summary.get("layout"), stage.settings
+    if record and settings.mesh.shape is None and math.prod(record["mesh"]) == bench.num_devices:
+        settings = settings.laid_out(_of_record(record))
+    return bench.mesh_for(settings, stage.model)
 
 
 def to_text(record: Mapping[str, Any], batch_size: int) -> str:
@@ -229,5 +263,5 @@ def _nothing_fits(stage, work, found: layouts.Found, options, usable_bytes: int,
     remedies.append("a smaller data.max_length or training.batch_size")
     return (
         f"{stage.label}: no layout of its train step fits into the {gib(usable_bytes)} GiB of a device; {what}, needs "
-        f"{gib(needed)} GiB, {gib(needed - usable_bytes)} too many: {', or '.join(remedies)}"
+        f"{gib(needed)} GiB, {gib(needed - usable_bytes)} GiB too many: {', or '.join(remedies)}"
     )

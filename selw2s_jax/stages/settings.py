@@ -5,16 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 
 from selw2s_jax import sharding
 from selw2s_jax.data import batches
 from selw2s_jax.hf import pretrained
-from selw2s_jax.models import decoder, lora
+from selw2s_jax.models import lora
 from selw2s_jax.training import layouts, state
-
-_WHOLE_SHARE = 0.25  # of a device's memory, up to which it holds all weights of a model that is read
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,19 +64,12 @@ class Settings:
         Raises:
             UserError: `mesh.shape` does not fit the devices, or does not divide the strong model.
         """
-        shape = self.mesh.shape
-        if shape is None and usable_bytes is not None:
-            shape = self._reading_shape(model, devices, usable_bytes)
-        return sharding.mesh_for(model.config, shape, may_fold=model.role != "strong", devices=devices)
-
-    def _reading_shape(
-        self, model: pretrained.Model, devices: Sequence[jax.Device] | None, usable_bytes: int
-    ) -> tuple[int, int, int] | None:
-        """Each device reads rows of its own, with all weights where they are few beside its memory."""
-        num_devices = jax.device_count() if devices is None else len(devices)
-        size = jnp.dtype(self.precision.param_dtype).itemsize
-        num_bytes = decoder.num_params(model.config, lm_head=True) * size
-        return (num_devices, 1, 1) if num_bytes <= _WHOLE_SHARE * usable_bytes else None
+        if self.mesh.shape is None:
+            dtype = self.precision.param_dtype
+            return layouts.reading_mesh(model.config, usable_bytes, devices, dtype=dtype)
+        return sharding.mesh_for(
+            model.config, self.mesh.shape, may_fold=model.role != "strong", devices=devices
+        )
 
     def given(self, model: pretrained.Model, devices: Sequence[jax.Device] | None = None) -> layouts.Given:
         """What the config says of the layout of a model's train step."""

@@ -15,11 +15,10 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.hf import pretrained
 from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import layouts
+from selw2s_jax.stages import layouts, workbench
 from selw2s_jax.stages import pretrain as pretrain_lib
 from selw2s_jax.stages import settings as settings_lib
 from selw2s_jax.stages import stage as stage_lib
-from selw2s_jax.stages import workbench
 from selw2s_jax.training import checkpointing, fit, loop, state, step
 from selw2s_jax.training import layouts as layout_search
 
@@ -212,7 +211,8 @@ class Training(stage_lib.Stage):
         Args:
             seed: of the dropout where training goes on.
         """
-        mesh, artifact = bench.mesh_for(self.settings, self.model), stage_lib.find(bench.store, self)
+        artifact = stage_lib.find(bench.store, self)
+        mesh = layouts.mesh_of_trained(self, bench, artifact.read_json("summary.json"))
         built = self.built_again(mesh, artifact, seed)
         return state.load_trained(
             artifact.verified("params"),
