@@ -17,7 +17,7 @@ class Products(NamedTuple):
             heads read.
         recomputed: made again by remat, and by the second forward pass of micro-batches.
         unread: of padding, of tokens of the last layer that nobody reads, and of attention over other examples.
-        others: what the compiled program has more than the formula says, or less.
+        others: what the compiled program has more than the formula says, or less than all of these.
     """
 
     useful: float
@@ -92,29 +92,40 @@ class Step(NamedTuple):
         return sum(number for *_, number in self.weights.values())
 
 
+def formula_flops(step: Step, **changes) -> int:
+    """FLOPs of a step on all devices together, by `estimate.step_flops`."""
+    return _flops(step, **changes).total
+
+
+def _flops(step: Step, **changes) -> estimate.Flops:
+    options = {
+        "num_tokens": step.num_tokens,
+        "num_examples": step.num_examples,
+        "mean_length": step.length,
+        "row_length": step.row_length,
+        "trained": step.trained,
+        "remat": step.remat,
+        "backward": step.backward,
+        "num_micro": step.num_micro,
+        "adapter_params": step.adapter_params,
+    }
+    return estimate.step_flops(step.config, **(options | changes))
+
+
 def products(step: Step, compiled_flops: float) -> Products:
     """Which of a step's products are needed.
 
     Args:
         compiled_flops: of all devices together, as the compiled program has them.
     """
-    options = {
-        "num_examples": step.num_examples,
-        "mean_length": step.length,
-        "row_length": step.row_length,
-        "trained": step.trained,
-        "backward": step.backward,
-        "adapter_params": step.adapter_params,
-    }
-    of_all = estimate.step_flops(
-        step.config, num_tokens=step.num_tokens, remat=step.remat, num_micro=step.num_micro, **options
-    )
-    once = estimate.step_flops(step.config, num_tokens=step.num_tokens, remat="none", **options)
-    needed = estimate.step_flops(step.config, num_tokens=step.num_used, remat="none", **options).model
-    useful = min(needed - _last_layer_flops(step), once.total)
-    return Products(
-        useful, of_all.total - once.total, once.total - useful, float(compiled_flops - of_all.total)
-    )
+    of_all, once = formula_flops(step), formula_flops(step, remat="none", num_micro=1)
+    needed = _flops(step, num_tokens=step.num_used, remat="none", num_micro=1).model
+    useful = min(needed - _last_layer_flops(step), once)
+    unread, others = once - useful, float(compiled_flops - of_all)
+    left_out = min(
+        max(-others, 0.0), unread
+    )  # less than the formula: products that nobody reads are not made
+    return Products(useful, of_all - once, unread - left_out, others + left_out)
 
 
 def _last_layer_flops(step: Step) -> float:

@@ -148,8 +148,7 @@ def _seconds(step: limits.Step, layout: layouts.Layout, target: targets.Target) 
         mesh_shape=layout.mesh_shape, remat=layout.remat, num_micro=layout.num_micro, num_tokens=step.num_used
     )
     rates = compiled.rates_of(target)
-    flops = limits.products(laid_out, 0.0)
-    of_device = (flops.useful + flops.recomputed + flops.unread) / math.prod(layout.mesh_shape)
+    of_device = limits.formula_flops(laid_out) / math.prod(layout.mesh_shape)
     memory, network = (sum(part(laid_out).values()) for part in (limits.memory, limits.network))
     return of_device / rates.flops + memory / rates.memory + network / rates.links
 

@@ -138,18 +138,24 @@ def step(family="llama", **changes) -> limits.Step:
 def test_products_are_useful_made_again_or_unread(family, for_all):
     given = step(family)
     layer = given.layer_params
-    found = limits.products(given, 0.0)
+    formula = estimate.step_flops(
+        given.config, num_tokens=128, num_examples=10, mean_length=12, row_length=16, remat="full"
+    ).total
+    found = limits.products(given, formula)
     # All layers of all tokens that are no padding; of the last one, for tokens that nobody reads, keys and values.
     matmul = 6 * (120 * 3 * layer - 110 * (layer - for_all)) + 10 * 2 * 2 * 2 * 32 * 3
     attention = 3 * 4 * 12 * 32 * (120 * 3 - 110)
     assert found.useful == matmul + attention
-    none = limits.products(given._replace(remat="none"), 0.0)
+    none = limits.products(given._replace(remat="none"), 10 * formula)
     assert none.recomputed == 0 and (none.useful, none.unread) == (found.useful, found.unread)
     assert found.recomputed == 2 * 128 * 3 * (layer - 32 * 48) + 3 * 4 * 128 * 16 * 32
-    assert found.unread > 0 and limits.products(given, found.total - found.others).others == 0
+    assert found.unread > 0 and found.others == 0 and found.total == formula
+    # A program that makes less has left out what nobody reads.
+    fewer = limits.products(given, formula - found.unread - 8)
+    assert (fewer.unread, fewer.others) == (0, -8) and fewer.useful == found.useful
     # Without padding and with every token read, all of it is useful.
     full = given._replace(num_used=128, num_examples=128, length=1, row_length=1, remat="none")
-    assert limits.products(full, 0.0).unread == 0
+    assert limits.products(full, 10 * formula).unread == 0
 
 
 def test_the_least_bytes_between_devices():
