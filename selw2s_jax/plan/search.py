@@ -13,8 +13,8 @@ from selw2s_jax.models import registry
 from selw2s_jax.plan import compiled, limits, programs, targets
 from selw2s_jax.training import layouts
 
-# Of an exploration: programs compiled at most, the fastest by formula among them whatever they take, and how much less
-# than those before one of the others has to take. The rough count is at most so much too large.
+# Of an exploration: programs compiled at most, the fastest by formula among them that fit whatever they take, and how
+# much less than those before one of the others has to take. The rough count is at most so much too large.
 _MOST_TRIALS, _FASTEST = 6, 3
 _LEANER, _LEAST_OF_ROUGH = 0.9, 0.5
 
@@ -80,8 +80,8 @@ def resolve(config: ml_collections.ConfigDict, make: Make, target: targets.Targe
 def explore(config: ml_collections.ConfigDict, make: Make, target: targets.Target) -> list[Trial]:
     """Compiles a step in the layouts that may be the best: those that fit first, the fastest of them first.
 
-    Whatever the config says of the layout, all are candidates. Compiled are the fastest by formula of those that may
-    fit, and then those that are the fastest for the memory that they take: `_MOST_TRIALS` in all, each quickly
+    Whatever the config says of the layout, all are candidates. Compiled are the fastest by formula until some fit, and
+    then those that are the fastest for the memory that they take: `_MOST_TRIALS` in all, each quickly
     (`compiled.compile_program`).
 
     Args:
@@ -92,16 +92,55 @@ def explore(config: ml_collections.ConfigDict, make: Make, target: targets.Targe
     options = layouts.candidates(work, _num_devices(config, target))
     if target.chip.bf16_flops is not None:
         options.sort(key=lambda layout: _seconds(step, layout, target))
-    trials = []
-    for layout in _worth_trying(work, options, target.usable_bytes):
+    rough = {layout: layouts.rough_bytes(work, layout) for layout in options}
+
+    def try_out(layout: layouts.Layout) -> Trial | None:
         overrides = overrides_of(config, layout)
         try:
             program = make(with_overrides(config, overrides))
         except UserError:  # rows of a batch that the mesh does not divide
-            continue
-        if program.state_bytes <= target.usable_bytes:
-            trials.append(Trial(overrides, compiled.compile_program(program, target, quick=True)))
-    return sorted(trials, key=_order)
+            return None
+        if program.state_bytes > target.usable_bytes:
+            return None
+        return Trial(overrides, compiled.compile_program(program, target, quick=True))
+
+    return sorted(_try_some(rough, target.usable_bytes, try_out), key=_order)
+
+
+def _try_some(
+    rough: dict[layouts.Layout, int], usable_bytes: int, try_out: Callable[[layouts.Layout], Trial | None]
+) -> list[Trial]:
+    """Tries a few layouts: the first that fit, then ever leaner ones, and the leanest.
+
+    Args:
+        rough: bytes that each needs, roughly, in the order of their time; what was tried corrects it.
+        try_out: None of a layout that cannot be.
+    """
+    trials: dict[layouts.Layout, Trial] = {}
+    correction = dict.fromkeys((layout.remat for layout in rough), _LEAST_OF_ROUGH)
+    leanest, num_fitting, least = min(rough, key=rough.__getitem__), 0, math.inf
+
+    def run(layout: layouts.Layout) -> None:
+        nonlocal num_fitting, least
+        trial = try_out(layout)
+        if trial is None:
+            return
+        trials[layout] = trial
+        if trial.outcome.fits:
+            num_fitting, least = num_fitting + 1, min(least, rough[layout])
+        else:
+            needed = trial.outcome.peak_bytes / rough[layout]
+            correction[layout.remat] = max(correction[layout.remat], needed)
+
+    for layout in rough:
+        may_fit = correction[layout.remat] * rough[layout] <= usable_bytes
+        if may_fit and (num_fitting < _FASTEST or rough[layout] < _LEANER * least):
+            run(layout)
+        if len(trials) == _MOST_TRIALS - 1:
+            break
+    if leanest not in trials:
+        run(leanest)
+    return list(trials.values())
 
 
 def _order(trial: Trial):
@@ -151,20 +190,6 @@ def _seconds(step: limits.Step, layout: layouts.Layout, target: targets.Target) 
     of_device = limits.formula_flops(laid_out) / math.prod(layout.mesh_shape)
     memory, network = (sum(part(laid_out).values()) for part in (limits.memory, limits.network))
     return of_device / rates.flops + memory / rates.memory + network / rates.links
-
-
-def _worth_trying(
-    work: layouts.Work, options: Sequence[layouts.Layout], usable_bytes: int
-) -> list[layouts.Layout]:
-    """A few of the layouts, which are in the order of their time: the first, ever leaner ones, and the leanest."""
-    rough = {layout: layouts.rough_bytes(work, layout) for layout in options}
-    may_fit = [layout for layout in options if _LEAST_OF_ROUGH * rough[layout] <= usable_bytes]
-    chosen = may_fit[:_FASTEST]
-    for layout in may_fit:
-        if rough[layout] < _LEANER * min(rough[one] for one in chosen):
-            chosen.append(layout)
-    leanest = min(options, key=rough.__getitem__)
-    return list(dict.fromkeys((*chosen[: _MOST_TRIALS - 1], leanest)))
 
 
 def find_remedy(

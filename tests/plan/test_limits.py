@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -244,21 +245,31 @@ def test_the_frontier_is_what_nothing_else_beats():
     assert search.frontier(trials) == [trials[1], trials[2], trials[0]]
 
 
-@pytest.mark.parametrize("usable_gib", [5, 16, 80])
-def test_layouts_that_are_worth_compiling(usable_gib):
-    config = registry.MODELS["qwen-14b"].config
+@pytest.mark.parametrize("needed", [0.6, 1.0, 1.7])
+@pytest.mark.parametrize("usable_gib", [3, 24, 80])
+def test_layouts_that_are_tried(usable_gib, needed):
+    """Until some fit, whatever the compiler says of the rough count; then leaner ones, and the leanest."""
+    config, usable = registry.MODELS["qwen-14b"].config, usable_gib * chips.GIB
     num_params = decoder.num_params(config, lm_head=False)
-    work = layouts.Work(
-        config, "all", num_params, num_params, "float32", "bfloat16", "float32", 8192, 128, (32, 32)
-    )
+    dtypes = ("float32", "bfloat16", "float32")
+    work = layouts.Work(config, "lora", num_params, 10**7, *dtypes, 8192, 128, (32, 32))
     options = layouts.candidates(work, 8)
-    found = search._worth_trying(work, options, usable_gib * chips.GIB)
-    rough = [layouts.rough_bytes(work, layout) for layout in found]
-    assert len(set(found)) == len(found) <= search._MOST_TRIALS
-    assert rough[-1] == min(layouts.rough_bytes(work, layout) for layout in options)
-    if usable_gib == 80:
-        assert found[: search._FASTEST] == options[: search._FASTEST]
-        assert rough[search._FASTEST - 1 :] == sorted(rough[search._FASTEST - 1 :], reverse=True)
+    rough = {layout: layouts.rough_bytes(work, layout) for layout in options}
+    tried = []
+
+    def try_out(layout):
+        tried.append(layout)
+        verdict = "fits" if needed * rough[layout] <= usable else "does not fit"
+        outcome = types.SimpleNamespace(fits=verdict == "fits", peak_bytes=needed * rough[layout])
+        return search.Trial({}, outcome)
+
+    found = search._try_some(rough, usable, try_out)
+    assert len(found) == len(set(tried)) == len(tried) <= search._MOST_TRIALS
+    assert min(rough.values()) in map(rough.get, tried)
+    fitting = [layout for layout in options if needed * rough[layout] <= usable]
+    if fitting:
+        assert fitting[0] in tried
+    assert search._try_some(rough, usable, lambda layout: None) == []
 
 
 def test_what_a_config_says_of_its_layout():
