@@ -45,11 +45,13 @@ def row(model: str, trained: str, target: str, found: dict) -> str:
         return f"{name}| {layout} | {memory} | {step['verdict']} | - |"
     limits = step["limits"]
     useful = limits["products"]["useful"] / sum(limits["products"].values())
-    ratios = [limits[kind]["compiled"] / max(limits[kind]["least"], 1) for kind in ("memory", "network")]
+    memory_ratio = limits["memory"]["compiled"] / limits["memory"]["least"]
+    least = limits["network"]["least"]
+    network_ratio = f"{limits['network']['compiled'] / least:.2f}" if least else "-"
     terms = " | ".join(f"{spent[term]:.3f}" for term in ("matmul_s", "memory_s", "interconnect_s", "total_s"))
     bound = {"matmul": "products", "memory": "memory", "interconnect": "network"}[spent["bound"]]
     return (
-        f"{name}| {layout} | {memory} | {step['verdict']} | {useful:.0%} | {ratios[0]:.1f} | {ratios[1]:.2f} "
+        f"{name}| {layout} | {memory} | {step['verdict']} | {useful:.0%} | {memory_ratio:.1f} | {network_ratio} "
         f"| {terms} | {bound} |"
     )
 

@@ -144,6 +144,8 @@ class _Reader:
                 return share(user.name) * hlo.num_elements(user.result) / size
             if place == 0 and user.opcode == "dynamic-update-slice":
                 return 0.0  # in place
+            if user.opcode == "fusion":  # TPU: one within another
+                return self._read_shares(next(hlo.called(user))).get(place, 1.0)
             return share(user.name) if hlo.num_elements(user.result) == size else 1.0
 
         return {int(one.rest.partition(")")[0]): share(one.name) for one in body if one.opcode == "parameter"}
@@ -160,6 +162,8 @@ class _Reader:
                 one = by_name[hlo.operands(one.rest)[0]]
             if one.opcode == "dynamic-update-slice":
                 found += _hbm(types[hlo.operands(one.rest)[1]])
+            elif one.opcode == "fusion":
+                found += self._written(next(hlo.called(one)), one.result)
             elif len(outputs) > 1:
                 found += _hbm(types[output])
             else:

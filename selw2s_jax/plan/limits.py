@@ -147,7 +147,8 @@ def network(step: Step) -> dict[str, float]:
     micro-batch
 
         gathers      W over fsdp in every forward pass and once in the backward pass
-        gradients    of trained weights: W scattered over fsdp, and of what is left summed over data
+        gradients    of trained weights: W scattered over fsdp, and of what is left summed over data; those of adapters
+                     summed over both
         activations  two sums over tensor of a layer's outputs in every forward pass, and of its inputs' gradients; of
                      what remat "full" makes again, those that the backward pass needs
         embedding    rows looked up: summed over tensor, exchanged over fsdp, and back with those of all data groups
@@ -163,6 +164,9 @@ def network(step: Step) -> dict[str, float]:
     if passes.weights:
         gradients = estimate.wire_bytes("reduce-scatter", weights, fsdp)
         gradients += estimate.wire_bytes("all-reduce", weights / fsdp, data)
+    if step.trained == "lora":
+        adapters = step.adapter_params * size / tensor
+        gradients = estimate.wire_bytes("all-reduce", adapters, data * fsdp)
     tokens = step.num_tokens / (data * fsdp)
     stream = tokens * config.embed_dim * size
     again = passes.recomputed_matmul * (2 - len(decoder.abstract_decoder(config).layers.last_products))
