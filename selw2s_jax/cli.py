@@ -17,6 +17,7 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import (
     distributed,
     faults,
+    garbage,
     output,
     places,
     preemption,
@@ -188,6 +189,7 @@ def _answer(define_flags: Callable[[flags.FlagValues], None], work: Callable, ar
 
 
 def _run_process(work: Callable[[flags.FlagValues], None], starts_devices: bool) -> None:
+    garbage.collect_seldom()
     logging.set_verbosity(logging.WARNING)
     # A write that fails is raised; what Orbax, asyncio and TensorStore say about it besides is left out.
     for logger in (logging.get_absl_logger(), std_logging.getLogger("asyncio")):

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from selw2s_jax.analysis import metrics
 
@@ -223,6 +222,8 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     if only_first + only_second == 0:
         return McNemar(0, 0, 1.0)
+    from scipy import stats  # slow to import
+
     result = stats.binomtest(only_first, only_first + only_second, 0.5)
     return McNemar(only_first, only_second, float(result.pvalue))
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
-from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import distributions, metrics
 
 NUM_BINS = 10  # of equal width on [0, 1] of P(IK)
 ENOUGH_AUROC = 0.6  # on rows where the labels differ: above it, selection is expected to gain
@@ -91,7 +90,7 @@ def error_correlation(
     error = np.sqrt(np.mean((x * y - phi * (x**2 + y**2) / 2) ** 2) / len(x))
     if error == 0 or not abs(phi) < 1:
         return phi, None
-    half = stats.norm.ppf((1 + confidence) / 2) * error / (1 - phi**2)
+    half = distributions.normal_quantile((1 + confidence) / 2) * error / (1 - phi**2)
     return phi, (float(np.tanh(np.arctanh(phi) - half)), float(np.tanh(np.arctanh(phi) + half)))
 
 

@@ -8,9 +8,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
-from selw2s_jax.analysis import metrics
+from selw2s_jax.analysis import distributions, metrics
 
 
 def share_interval(
@@ -36,7 +35,7 @@ def share_interval(
     effective = float(len(groups))
     if 0 < share < 1:
         effective = min(share * (1 - share) / variance, count) if variance else float(count)
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = distributions.normal_quantile((1 + confidence) / 2)
     scale = 1 + z**2 / effective
     centre = (share + z**2 / (2 * effective)) / scale
     half = z * math.sqrt(share * (1 - share) / effective + (z / (2 * effective)) ** 2) / scale
@@ -58,7 +57,7 @@ def mean_interval(
     mean = math.fsum(values) / len(values)
     spread = math.fsum((math.fsum(own) - mean * len(own)) ** 2 for own in by_group)
     error = math.sqrt(spread * len(by_group) / (len(by_group) - 1)) / len(values)
-    half = float(stats.t.ppf((1 + confidence) / 2, len(by_group) - 1)) * error
+    half = distributions.t_quantile((1 + confidence) / 2, len(by_group) - 1) * error
     return mean - half, mean + half
 
 
@@ -80,10 +79,16 @@ def auroc_interval(
     if area is None or not 0 < area < 1:
         return None
     # The share of the other class that each score is on the right side of, by ranks (Sun & Xu 2014), less the area.
-    ranks, num_positive, num_negative = stats.rankdata(scores), int(labels.sum()), int((~labels).sum())
+    ranks, num_positive, num_negative = (
+        distributions.average_ranks(scores),
+        int(labels.sum()),
+        int((~labels).sum()),
+    )
     excess = np.zeros(len(scores))
-    excess[labels] = (ranks[labels] - stats.rankdata(scores[labels])) / num_negative - area
-    excess[~labels] = 1 - (ranks[~labels] - stats.rankdata(scores[~labels])) / num_positive - area
+    excess[labels] = (ranks[labels] - distributions.average_ranks(scores[labels])) / num_negative - area
+    excess[~labels] = (
+        1 - (ranks[~labels] - distributions.average_ranks(scores[~labels])) / num_positive - area
+    )
     sums = []
     for of_class in (labels, ~labels):
         names = [group for group, is_own in zip(groups, of_class, strict=True) if is_own]
@@ -107,7 +112,7 @@ def auroc_interval(
     if variance <= 0:
         return None
     logit = math.log(area / (1 - area))
-    half = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance) / (area * (1 - area))
+    half = distributions.normal_quantile((1 + confidence) / 2) * math.sqrt(variance) / (area * (1 - area))
     return 1 / (1 + math.exp(half - logit)), 1 / (1 + math.exp(-half - logit))
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+
+from selw2s_jax.analysis import distributions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ def auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:
     num_positive, num_negative = int(labels.sum()), int((~labels).sum())
     if num_positive == 0 or num_negative == 0:
         return None
-    rank_sum = stats.rankdata(scores)[labels].sum()
+    rank_sum = distributions.average_ranks(scores)[labels].sum()
     return float((rank_sum - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
 
 
@@ -69,14 +70,14 @@ def auroc_interval(
     if area is None or min(len(positive), len(negative)) < 2:
         return None
     # The share of the other class that each score is on the right side of, by ranks (Sun & Xu 2014).
-    ranks = stats.rankdata(scores)
-    above = (ranks[labels] - stats.rankdata(positive)) / len(negative)
-    below = 1 - (ranks[~labels] - stats.rankdata(negative)) / len(positive)
+    ranks = distributions.average_ranks(scores)
+    above = (ranks[labels] - distributions.average_ranks(positive)) / len(negative)
+    below = 1 - (ranks[~labels] - distributions.average_ranks(negative)) / len(positive)
     variance = np.var(above, ddof=1) / len(positive) + np.var(below, ddof=1) / len(negative)
     if variance == 0 or not 0 < area < 1:
         return None
     logit = np.log(area / (1 - area))
-    half = stats.norm.ppf((1 + confidence) / 2) * np.sqrt(variance) / (area * (1 - area))
+    half = distributions.normal_quantile((1 + confidence) / 2) * np.sqrt(variance) / (area * (1 - area))
     low, high = 1 / (1 + np.exp(-(logit - half))), 1 / (1 + np.exp(-(logit + half)))
     return float(low), float(high)
 
@@ -139,8 +140,13 @@ def performance_gap_recovered(weak: float, student: float, ceiling: float) -> fl
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of an accuracy."""
-    interval = stats.binomtest(correct, total).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    if not 0 <= correct <= total or total < 1:
+        raise ValueError(f"{correct} of {total} items cannot be right")
+    share, z = correct / total, distributions.normal_quantile(0.5 + 0.5 * confidence)
+    scale = 2 * (total + z**2)
+    center = (2 * total * share + z**2) / scale
+    half = z / scale * math.sqrt(4 * total * share * (1 - share) + z**2)
+    return (0.0 if correct == 0 else center - half), (1.0 if correct == total else center + half)
 
 
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -148,7 +154,9 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> tuple[floa
     values = np.asarray(values, np.float64)
     if len(values) < 2:
         return None
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    half = distributions.t_quantile((1 + confidence) / 2, len(values) - 1) * distributions.standard_error(
+        values
+    )
     return float(values.mean() - half), float(values.mean() + half)
 
 

@@ -30,7 +30,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import special
+
+from selw2s_jax.analysis import distributions
 
 LEVEL = 0.05
 POWER = 0.8
@@ -158,7 +160,9 @@ def _variance(found: Components, seeds: int | None, items: int | None, *, residu
 def error_interval(found: Components, confidence: float = 0.95) -> tuple[float, float]:
     """Interval of the run's own standard error, by chi-squared with `degrees` degrees of freedom."""
     tails = (1 + confidence) / 2, (1 - confidence) / 2
-    low, high = (math.sqrt(found.degrees / stats.chi2.ppf(tail, found.degrees)) for tail in tails)
+    low, high = (
+        math.sqrt(found.degrees / distributions.chi_square_quantile(tail, found.degrees)) for tail in tails
+    )
     return standard_error(found) * low, standard_error(found) * high
 
 
@@ -206,6 +210,8 @@ def detectable_gain(
 
     if found.total == 0 or excess(1.0) < 0:
         return None
+    from scipy import optimize  # slow to import
+
     return float(optimize.brentq(excess, 1e-9, 1.0, xtol=1e-9))
 
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+
+from selw2s_jax.analysis import distributions
 
 _MOST_IN_FULL = 7  # whose 5,040 orders are all looked at
 _NUM_DRAWS = 10_000
@@ -37,7 +38,7 @@ def spearman(first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int = 0) -> R
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"need two vectors of one length, got {first.shape} and {second.shape}")
-    ranks = [stats.rankdata(values) - (len(values) + 1) / 2 for values in (first, second)]
+    ranks = [distributions.average_ranks(values) - (len(values) + 1) / 2 for values in (first, second)]
     scale = np.sqrt(np.prod([of_one @ of_one for of_one in ranks]))
     if len(first) < 3 or not scale:
         return None

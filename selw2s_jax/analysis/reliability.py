@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from selw2s_jax.analysis import grouped, weak_errors
+from selw2s_jax.analysis import distributions, grouped, weak_errors
 from selw2s_jax.method import reliability
 
 KINDS = ("choice", "words", "number")  # of answers
@@ -374,4 +373,4 @@ def _uniformity(of: dict[str, Any]) -> dict[str, float | None]:
     if len(pairs) < 2:
         return _NO_TEST
     chi_square = math.fsum((chosen - expected) ** 2 / expected for chosen, expected in pairs)
-    return {"chi_square": chi_square, "p_value": float(stats.chi2.sf(chi_square, len(pairs) - 1))}
+    return {"chi_square": chi_square, "p_value": distributions.chi_square_tail(chi_square, len(pairs) - 1)}

@@ -319,7 +319,8 @@ def find_model(
     tokenizer = tokenizers.load_tokenizer(tokenizer_folder, bos=config.model.bos)
     named = f"{'chain.models' if role == 'chain' else f'{role}.model'}={name}"
     tokenizers.check_tokenizer(tokenizer, model_config.vocab_size, named)
-    weights = weight_files.fingerprint(folder, cache_dir=made.parent / ".cache")
+    tokenizer.keep_in(_cache_folder(workdir) / "tokens")
+    weights = weight_files.fingerprint(folder, cache_dir=_cache_folder(workdir))
     learning_rate = section.learning_rate or config.training.learning_rate
     return pretrained.Model(
         role=role,
@@ -332,6 +333,11 @@ def find_model(
         max_length=min(config.data.max_length, model_config.max_seq_len),
         number=number,
     )
+
+
+def _cache_folder(workdir):
+    """What can be made again from the inputs alone: hashes of files, token ids of texts."""
+    return workdir / ".cache"
 
 
 def make_recipes(config: ml_collections.ConfigDict, workdir) -> dict[str, world.Recipe]:
@@ -356,6 +362,7 @@ def world_model(
     """A language model of the generated world, which a stage of the run pretrains."""
     recipe = recipes[f"{role}-{number}" if number else role]
     tokenizer = tokenizers.load_tokenizer(recipe.tokenizer_folder, bos=config.model.bos)
+    tokenizer.keep_in(_cache_folder(workdir) / "tokens")
     folder = artifacts.Store(workdir).path(pretrain.NAME, recipe.inputs)
     return pretrained.Model(
         role=role,

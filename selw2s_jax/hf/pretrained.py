@@ -13,7 +13,7 @@ from flax import nnx
 from selw2s_jax.data import model_names
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import loader, tokenizers
-from selw2s_jax.models import decoder, heads, language_model, lora, registry
+from selw2s_jax.models import decoder, heads, language_model, lora, registry, shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ def load_classifier(folder: pathlib.Path, settings: ClassifierSettings) -> heads
 
 def abstract_classifier(config: registry.ModelConfig, settings: ClassifierSettings) -> heads.Classifier:
     """A classifier as `load_classifier` makes it, of shapes only: no weight is made."""
-    return nnx.eval_shape(lambda: random_classifier(config, settings))
+    return shapes.of(random_classifier, config, settings)
 
 
 def random_classifier(
@@ -187,9 +187,13 @@ def abstract_trainable(
     config: registry.ModelConfig, settings: LanguageModelSettings
 ) -> language_model.LanguageModel:
     """A language model as `load_trainable` makes it, of shapes only: no weight is made."""
-    return nnx.eval_shape(
-        lambda: _adapt(decoder.Decoder(config, rngs=nnx.Rngs(0), **settings.decoder_options), settings)
-    )
+    return shapes.of(_random_trainable, config, settings)
+
+
+def _random_trainable(
+    config: registry.ModelConfig, settings: LanguageModelSettings
+) -> language_model.LanguageModel:
+    return _adapt(decoder.Decoder(config, rngs=nnx.Rngs(0), **settings.decoder_options), settings)
 
 
 def _adapt(backbone: decoder.Decoder, settings: LanguageModelSettings) -> language_model.LanguageModel:

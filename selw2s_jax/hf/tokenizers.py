@@ -21,10 +21,19 @@ import types
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from etils import epath
+
 from selw2s_jax import errors
 from selw2s_jax.hf import bos as bos_lib
-from selw2s_jax.hf import byte_level_bpe, model_folders, rank_files, sentencepiece_bpe, tokenizer_settings
-from selw2s_jax.runtime import remote
+from selw2s_jax.hf import (
+    byte_level_bpe,
+    kept_tokens,
+    model_folders,
+    rank_files,
+    sentencepiece_bpe,
+    tokenizer_settings,
+)
+from selw2s_jax.runtime import artifacts, provenance, remote
 
 # Embedding tables are padded to round sizes; no published model adds as many rows as this.
 MAX_EMBEDDING_PADDING = 1024
@@ -68,6 +77,7 @@ class Tokenizer(abc.ABC):
         self.bos_id = bos.chosen(bos_policy, self.files[0])
         self.bos_note = self._describe_bos(bos, bos_policy)
         self.fingerprint = _fingerprint(self.files, self.bos_id)
+        self._kept: kept_tokens.KeptTokens | None = None
 
     def _describe_bos(self, bos: bos_lib.Bos, policy: str) -> str | None:
         said_by = bos.said_by if policy == "auto" else f"model.bos={policy}"
@@ -89,8 +99,23 @@ class Tokenizer(abc.ABC):
         Raises:
             UserError: a text cannot be tokenized.
         """
-        encoded = self._encode_bare(texts)
+        encode = self._encode_bare
+        encoded = encode(texts) if self._kept is None else self._kept.encode(texts, encode)
         return encoded if self.bos_id is None else [[self.bos_id, *ids] for ids in encoded]
+
+    def keep_in(self, folder: str | os.PathLike) -> None:
+        """Keeps what is tokenised many texts at a time, below a folder, for this process and later ones.
+
+        Once the tokenizer is limited to the ids of its model: what is kept is found by all that ids depend on.
+        """
+        depends_on = {
+            "tokenizer": self.fingerprint,
+            "num_ids": self.vocab_size,
+            "unicode": unicodedata.unidata_version,
+            "source": provenance.source(),
+            "libraries": provenance.libraries(),
+        }
+        self._kept = kept_tokens.KeptTokens(epath.Path(folder) / artifacts.content_hash(depends_on)[:16])
 
     @abc.abstractmethod
     def _encode_bare(self, texts: Sequence[str]) -> list[list[int]]:
@@ -122,6 +147,7 @@ class Tokenizer(abc.ABC):
         if self.bos_id is not None and self.bos_id >= num_ids:
             return f"{self.decode([self.bos_id])!r}, which is put in front of every text, has the id {self.bos_id}"
         self._forget([text for text in beyond.values() if text])
+        self._kept = None
         self.vocab_size = num_ids
         self.eos_ids = tuple(i for i in self.eos_ids if i < num_ids)
         if self.pad_id >= num_ids:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from selw2s_jax.models import (
     kv_cache,
     layers,
     registry,
+    shapes,
     token_log_probs,
 )
 
@@ -293,7 +295,11 @@ def _make_settings(param_dtype, compute_dtype, remat, attention, mesh) -> family
 def abstract_decoder(config: family.ModelConfig, **options) -> Decoder:
     """A `Decoder` of shapes only: no weight is made."""
     options = {"param_dtype": "float32", "compute_dtype": "float32"} | options
-    return nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0), **options))
+    return shapes.of(_build, config, tuple(options.items()))
+
+
+def _build(config: family.ModelConfig, options: tuple[tuple[str, Any], ...]) -> Decoder:
+    return Decoder(config, rngs=nnx.Rngs(0), **dict(options))
 
 
 def flatten_params(state: nnx.State) -> dict[str, nnx.Variable]:

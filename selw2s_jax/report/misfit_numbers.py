@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from selw2s_jax.analysis import misfit, resampling
 from selw2s_jax.method import registry
@@ -134,6 +133,8 @@ def _choose(runs: Sequence[stored.Run], method: str, kind: str) -> dict[str, Any
     chosen = min(found, key=lambda pair: found[pair]["predicted_error"])
     best = min(found, key=lambda pair: found[pair]["error_student"])
     predicted, real = ([one[name] for one in found.values()] for name in ("predicted_error", "error_student"))
+    from scipy import stats  # slow to import
+
     is_ranked = len(found) > 2 and len(set(predicted)) > 1 and len(set(real)) > 1
     return {
         "chosen": chosen,

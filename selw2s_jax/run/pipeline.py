@@ -7,7 +7,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,6 +44,7 @@ from selw2s_jax.runtime import (
     provenance,
     started,
     storage,
+    timing,
 )
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import workbench
@@ -204,14 +205,17 @@ def run(
         distributed.main_only(lambda: _check_space(todo, config, workdir))
         _print_plan(plans, stages, missing, todo, workdir)
         store.check_held()
-        _write_descriptions(config, plans, workdir, start or started.Start())
+        seconds = timing.until_now(began, of_process=start is not None)
+        _write_descriptions(config, plans, workdir, start or started.Start(), seconds)
+        made = timing.Programs()
         if todo:
             compilation_cache.enable()
-            print(f"running on {devices}", flush=True)
-            schedule.make_all(todo, benches, _cell_names(plans), store.claimed)
+            print(f"running on {devices}; before: {timing.describe(seconds)}", flush=True)
+            with made:
+                schedule.make_all(todo, benches, _cell_names(plans), store.claimed)
         store.check_held()
         reports = {plan.cell.name: _finish(plan, store) for plan in plans}
-        print(f"{time.monotonic() - began:.0f} s", flush=True)
+        print(f"{time.monotonic() - began:.0f} s{made.describe()}", flush=True)
         if any(reports.values()):  # else all is left to other shards
             print(f"report: python -m selw2s_jax.report --workdir={shlex.quote(str(workdir))}", flush=True)
         distributed.barrier("the reports are written")
@@ -364,7 +368,11 @@ def _cell_names(plans: list[_Plan]) -> dict[str, str]:
 
 
 def _write_descriptions(
-    config: ml_collections.ConfigDict, plans: list[_Plan], workdir: epath.Path, start: started.Start
+    config: ml_collections.ConfigDict,
+    plans: list[_Plan],
+    workdir: epath.Path,
+    start: started.Start,
+    seconds: Mapping[str, float],
 ) -> None:
     """Writes what the run and its cells are made of."""
     registration = _registration(config, workdir)
@@ -392,7 +400,7 @@ def _write_descriptions(
             artifacts.write_text(plan.folder / manifests_lib.CONFIG_FILE, _config_text(plan.cell.config))
         truth = forms.get(plan.cell.config).truth(plan.experiment.inputs.test)
         artifacts.write_text(plan.folder / manifests_lib.TRUTH_FILE, json.dumps(truth, indent=1) + "\n")
-        manifest = _manifest(plan, workdir) | {"started": start.to_json()}
+        manifest = _manifest(plan, workdir) | {"started": start.to_json(seconds)}
         manifest |= {"registration": registration} if registration else {}
         artifacts.write_text(plan.folder / manifests_lib.MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
 

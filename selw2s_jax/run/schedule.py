@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import jax
 
 from selw2s_jax.errors import UserError
-from selw2s_jax.runtime import preemption
+from selw2s_jax.runtime import garbage, preemption
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import workbench
 
@@ -33,6 +33,13 @@ def make_all(
         Preempted: the run was told to stop.
     """
     queue = _Queue(missing, claimed)
+    with garbage.set_aside():
+        _work_on(queue, benches, cells)
+    if queue.error is not None:
+        raise queue.error
+
+
+def _work_on(queue: "_Queue", benches: Sequence[workbench.Workbench], cells: Mapping[str, str]) -> None:
     if len(benches) == 1:
         _work(queue, benches[0], cells, "")
     else:
@@ -44,8 +51,6 @@ def make_all(
             thread.start()
         for thread in threads:
             thread.join()
-    if queue.error is not None:
-        raise queue.error
 
 
 class _Queue:

@@ -29,16 +29,18 @@ _PACKAGE = pathlib.Path(__file__).parent.parent
 @functools.cache
 def code() -> dict[str, Any]:
     """Version, hash of the source files, and the commit where they come from a git repository."""
+    return {"version": shipped.version(), "source": source(), "commit": _commit()}
+
+
+@functools.cache
+def source() -> str:
+    """Hash of the source files."""
     digest = hashlib.sha256()
     # The configs of a wheel are no source: a checkout has them elsewhere, and a run keeps its own.
     configs = shipped.configs().values()
     for path in sorted(path for path in _PACKAGE.rglob("*.py") if path not in configs):
         digest.update(f"{path.relative_to(_PACKAGE).as_posix()}\n".encode() + path.read_bytes())
-    return {
-        "version": shipped.version(),
-        "source": digest.hexdigest()[:16],
-        "commit": _commit(),
-    }
+    return digest.hexdigest()[:16]
 
 
 def _commit() -> str | None:

@@ -1,6 +1,7 @@
 """How and when a run was started."""
 
 import datetime
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
@@ -17,7 +18,17 @@ class Start(NamedTuple):
     config_file: str | None = None
     config_text: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """For a manifest, with the time of now, UTC."""
+    def to_json(self, seconds: Mapping[str, float]) -> dict[str, Any]:
+        """For a manifest, with the time of now, UTC.
+
+        Args:
+            seconds: how long what came before took, by what it was.
+        """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return {"date": now, "command": self.command, "config_file": self.config_file}
+        rounded = {name: round(value, 2) for name, value in seconds.items()}
+        return {
+            "date": now,
+            "command": self.command,
+            "config_file": self.config_file,
+            "seconds": rounded,
+        }

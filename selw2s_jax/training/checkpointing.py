@@ -1,21 +1,26 @@
-"""Arrays on disk, through Orbax: the weights of finished models, and the states of training runs under way."""
+"""Arrays on disk, through Orbax: the weights of finished models, and the states of training runs under way.
+
+Orbax is imported where arrays are written or read: what only looks at finished stages, as `--dry_run`, does without.
+"""
 
 import hashlib
 import os
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
 
 from selw2s_jax import errors, sharding
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts, distributed, storage
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 # Statuses of TensorStore and XLA, and system errors, that say nothing of what a file holds.
 _UNREADABLE = (
@@ -34,6 +39,8 @@ def save_params(folder, params) -> None:
     Raises:
         OSError: the file system refused, for example a full disk.
     """
+    import orbax.checkpoint as ocp
+
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(_absolute(folder), _pure(params))
@@ -47,6 +54,8 @@ def load_params(folder, params: nnx.State, mesh: jax.sharding.Mesh) -> nnx.State
     Args:
         params: of `ShapeDtypeStruct`s, as in a module that `nnx.eval_shape` makes.
     """
+    import orbax.checkpoint as ocp
+
     shardings = sharding.param_shardings(mesh, params)
     params = jax.tree.map(lambda p, s: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=s), params, shardings)
     with ocp.StandardCheckpointer() as checkpointer:
@@ -63,11 +72,16 @@ class Saved(NamedTuple):
     record: dict[str, Any]  # JSON values
 
 
-class _Manager(ocp.CheckpointManager):
+def _open_manager(folder: epath.Path, keep: int) -> "ocp.CheckpointManager":
     """Orbax's, less its question whether to stop: JAX counts those of a process, and `preemption` asks them."""
+    import orbax.checkpoint as ocp
 
-    def reached_preemption(self, step: int) -> bool:
-        return False
+    class Manager(ocp.CheckpointManager):
+        def reached_preemption(self, step: int) -> bool:
+            return False
+
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    return Manager(folder, options=options)
 
 
 class Checkpoints:
@@ -101,10 +115,9 @@ class Checkpoints:
                 raise _system_error(error, self._folder) from error
 
     @property
-    def _manager(self) -> ocp.CheckpointManager:
+    def _manager(self) -> "ocp.CheckpointManager":
         if self._opened is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True)
-            self._opened = _Manager(self._folder, options=options)
+            self._opened = _open_manager(self._folder, self._keep)
         return self._opened
 
     def is_due(self, step: int) -> bool:
@@ -120,6 +133,8 @@ class Checkpoints:
         Raises:
             OSError: the file system refused, now or at the save before.
         """
+        import orbax.checkpoint as ocp
+
         self._before_save()
         arrays = _by_path(saved.state)
         # Of the arrays as they are on the devices: what goes wrong between them and the disk shows at reading.
@@ -205,6 +220,8 @@ def _read_state(folder: epath.Path, wanted: dict[str, Any]):
     Raises:
         Exception: a part is missing or not what was written, as far as one process can tell.
     """
+    import orbax.checkpoint as ocp
+
     record = dict(ocp.JsonCheckpointHandler().restore(folder / "record"))
     if record.pop("hash") != artifacts.content_hash(record):
         raise ValueError("its record is not what was written")

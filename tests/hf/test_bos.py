@@ -172,7 +172,7 @@ def test_no_text_has_more_tokens_than_is_counted_on(tmp_path):
         tokenizers.load_tokenizer(write_llama(tmp_path)),
         tokenizers.load_tokenizer(write_json(tmp_path, {"post_processor": template()})),
     ):
-        for text in ("", "a", "é", "日", "\U0010fffd", "Z" * 9):
+        for text in ("", "a", "é", "日", "\U0010fffd", "Z" * 9, "   ", " \t\n\r\v\f", "a b c"):
             assert len(tokenizer.encode(text)) <= lengths.most_tokens(text)
 
 
