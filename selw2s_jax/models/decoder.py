@@ -30,7 +30,9 @@ REMAT_POLICIES = {
 }
 ATTENTION_IMPLEMENTATIONS = ("xla", "cudnn")
 DTYPES = ("float32", "bfloat16", "float16")
-_MOST_READ = 0.5  # of a row's tokens: where more are read, the last layer computes all of them like any other
+# The last layer computes all tokens, like any other, where more than this share of them is read, or where the others
+# are not worth one more layer to compile: so many FLOPs of a forward pass.
+_MOST_READ, _WORTH_A_LAYER = 0.5, 2**26
 _LOGITS_AT_ONCE = 2**27  # of all devices together: half a GiB in float32
 
 
@@ -213,6 +215,8 @@ def _forward(
     model = nnx.merge(graphdef, state)
     config, settings = model.config, model.settings
     axes = ("rows", "time", "features")
+    if reads is not None:
+        reads = sharding.constrain(reads, axes[:2], settings.mesh)
     if segment_ids is None:
         segment_ids = jnp.ones_like(tokens)
     if positions is None:
@@ -252,12 +256,21 @@ def _forward(
     stacks, policy = (layers_state, adapters_state, past), REMAT_POLICIES[settings.remat]
     if reads is None:
         x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
-    elif reads.shape[1] > _MOST_READ * tokens.shape[1]:
+    elif not _is_worth_a_layer(layers_state, tokens, reads):
         x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
-        x = layers.take_columns(x, reads)
+        x = sharding.constrain(layers.take_columns(x, reads), axes, settings.mesh)
     else:
         x, keys_values = layer_stack.run_and_read(run_layer, x, stacks, policy, reads)
     return model.final_norm(x), keys_values
+
+
+def _is_worth_a_layer(layers_state, tokens, reads) -> bool:
+    """Whether the last layer is compiled by itself, for the tokens that are read."""
+    num_params = (
+        sum(leaf.size for leaf in jax.tree.leaves(layers_state)) // jax.tree.leaves(layers_state)[0].shape[0]
+    )
+    num_unread = tokens.size - reads.size
+    return reads.shape[1] <= _MOST_READ * tokens.shape[1] and 2 * num_unread * num_params >= _WORTH_A_LAYER
 
 
 def _own_mask(segment_ids, window):

@@ -6,7 +6,6 @@ Weights keep the checkpoint's Conv1D layout, [in, out].
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding

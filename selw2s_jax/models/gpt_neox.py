@@ -7,7 +7,6 @@ side by side or one after the other. Weights keep the checkpoint's Linear layout
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding

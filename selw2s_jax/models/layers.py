@@ -27,7 +27,7 @@ class Context(NamedTuple):
         rotary: cosines and sines, None for learned positions.
         branches: what `project` adds, by name of the weight in the layer, as "attn.qkv".
         past: keys and values [C, S, K, H] of this layer in a `kv_cache.KVCache`, in front of the input's own.
-        reads: of the tokens that the layer is asked for, None for all: keys and values are of all tokens whatever it is.
+        reads: the tokens that the layer is asked for, None for all. Keys and values are of all in any case.
     """
 
     mask: jax.Array
@@ -59,8 +59,13 @@ def read(x, context):
 
 
 def take_columns(x, columns):
-    """x [R, T, ...] at columns [R, A] of each row -> [R, A, ...]: from within rows, so that they stay on their device."""
+    """x [R, T, ...] at columns [R, A] of each row, [R, A, ...]: from within rows, so that they stay on their device."""
     return jnp.take_along_axis(x, columns.reshape(*columns.shape, *(1,) * (x.ndim - 2)), axis=1, mode="clip")
+
+
+def place_read(reads, row, column):
+    """Where [E] among the columns `reads` [R, A] of row[e] column[e] is: the first place that has it."""
+    return jnp.argmax(reads[row] == column[:, None], axis=1)
 
 
 def param(rngs, init, shape, axes, dtype, num_layers=None, inputs=None) -> nnx.Param:
@@ -152,7 +157,10 @@ def project_qkv(spec, x, weight, bias, context, settings):
         own_weight, own_bias = weight[...], bias[...].astype(x.dtype)
         branch = context.branches.get("attn.qkv")
         if part is not None:
-            own_weight, own_bias = slice_part(own_weight, weight_axes, part), slice_part(own_bias, out_axes[2:], part)
+            own_weight, own_bias = (
+                slice_part(own_weight, weight_axes, part),
+                slice_part(own_bias, out_axes[2:], part),
+            )
             branch = branch and functools.partial(branch, part=part)
         out = project(spec, x, own_weight, settings, branch) + own_bias
         return jnp.moveaxis(out, out_axes.index("c"), 0)

@@ -7,7 +7,6 @@ code act only past `seq_length`; inputs are never that long here.
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
