@@ -35,10 +35,24 @@ def run_and_read(run_layer, x, stacks, policy, columns):
 
     before = jax.tree.map(lambda stack: stack[:num_before], stacks)
     places = (jnp.arange(num_before), before)
-    x, ys = jax.lax.scan(jax.checkpoint(run_picked, policy=policy, prevent_cse=False), x, places)
+    run_picked = jax.checkpoint(run_picked, policy=functools.partial(_saves, policy), prevent_cse=False)
+    x, ys = jax.lax.scan(run_picked, x, places)
     # Its gradient comes right behind it: nothing to be gained by making it again.
     x, y = run_layer(x, jax.tree.map(lambda stack: stack[num_before], stacks), columns)
     return x, jax.tree.map(lambda ys, y: jnp.concatenate([ys, y[None]]), ys, y)
+
+
+def _saves(policy, primitive, *args, **params):
+    """A policy that saves no picked weight, which would be their stack once more: they are picked again.
+
+    What else is a `custom_jvp` in a layer is elementwise, and soon made again.
+    """
+    picks = primitive in (
+        jax.custom_derivatives.custom_jvp_call_p,
+        jax.lax.dynamic_slice_p,
+        jax.lax.squeeze_p,
+    )
+    return not picks and policy(primitive, *args, **params)
 
 
 def _pick(index, stack, own):
