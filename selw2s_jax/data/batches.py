@@ -46,6 +46,9 @@ class Batch(NamedTuple):
     # [M, E, ...] float32 by name; neutral for padding and for kinds without the column.
     columns: dict[str, np.ndarray]
     answers: answer_tokens.Answers | None = None  # of examples with the column `answer_tokens.COLUMN`
+    # [M, R, A] int32, the columns of each row's tokens that are read, among them `last` of every example.
+    # By row, as devices have rows: so they neither send tokens to each other nor copy keys for each example.
+    reads: np.ndarray | None = None
 
     @property
     def example_weight(self) -> np.ndarray | float:
@@ -122,6 +125,7 @@ def _empty(
     num_rows: int,
     row_length: int,
     num_slots: int,
+    num_reads: int,
     column_shapes: Mapping[str, tuple[int, ...]] = types.MappingProxyType({}),
 ) -> Batch:
     """A batch of padding alone."""
@@ -139,7 +143,13 @@ def _empty(
             name: np.full((*slots, *shape), _NEUTRAL.get(name, 0.0), np.float32)
             for name, shape in column_shapes.items()
         },
+        reads=np.zeros((num_micro, num_rows, num_reads), np.int32),
     )
+
+
+def reads_needed(most: int) -> int:
+    """Places in a row for so many tokens that are read: a power of two, so that few shapes are compiled."""
+    return 1 << (max(most, 1) - 1).bit_length()
 
 
 def _joint_shapes(sets: Iterable[ExampleSet]) -> dict[str, tuple[int, ...]]:
@@ -157,11 +167,16 @@ def _joint_shapes(sets: Iterable[ExampleSet]) -> dict[str, tuple[int, ...]]:
 
 
 def _place(
-    batch: Batch, micro: int, rows: list[list[int]], tokens: Sequence[np.ndarray], openai_pooling: bool
+    batch: Batch,
+    micro: int,
+    rows: list[list[int]],
+    tokens: Sequence[np.ndarray],
+    openai_pooling: bool,
+    keep: Sequence[int] | None = None,
 ):
-    """Writes packed examples into one micro-batch; slot i is example i of `tokens`."""
+    """Writes packed examples into one micro-batch; slot i is example i of `tokens`, read at its last `keep[i]`."""
     for row, members in enumerate(rows):
-        start = 0
+        start = num_read = 0
         for segment, slot in enumerate(members, start=1):
             ids = tokens[slot]
             stop = start + len(ids)
@@ -172,6 +187,11 @@ def _place(
             # openai/weak-to-strong takes the number of ids != 0 for the length, though id 0 is a token ("!").
             length = max(np.count_nonzero(ids), 1) if openai_pooling else len(ids)
             batch.last[micro, slot] = start + length - 1
+            own = min(1 if keep is None else keep[slot], length)
+            batch.reads[micro, row, num_read : num_read + own] = np.arange(
+                start + length - own, start + length
+            )
+            num_read += own
             batch.weight[micro, slot] = 1.0
             start = stop
 
@@ -265,10 +285,10 @@ class _Steps:
         return members
 
     def _without_tokens(
-        self, step: int, members: list[list[tuple[int, int]]], num_rows: int, row_length: int
+        self, step: int, members: list[list[tuple[int, int]]], num_rows: int, row_length: int, num_reads: int
     ) -> Batch:
         """The batch of a step whose rows are still empty."""
-        batch = _empty(self.num_micro, num_rows, row_length, len(members[0]), self._column_shapes)
+        batch = _empty(self.num_micro, num_rows, row_length, len(members[0]), num_reads, self._column_shapes)
         columns = {kind: examples.columns_at(step) for kind, examples in self._sets.items()}
         for micro, slots in enumerate(members):
             batch.kind[micro], batch.index[micro] = np.transpose(slots)
@@ -287,7 +307,7 @@ class EmbeddedBatches(_Steps):
 
     def batch_at(self, step: int) -> Batch:
         """The batch of one step, a pure function of the arguments of this object and the step."""
-        batch = self._without_tokens(step, self._members(step), 0, 0)
+        batch = self._without_tokens(step, self._members(step), 0, 0, 0)
         batch.weight[:] = 1.0
         return batch
 
@@ -357,18 +377,24 @@ class TrainBatches(_Steps):
             )
             for kind, examples in sets.items()
         }
-        has_answers = answer_tokens.COLUMN in self._column_shapes
-        self._answer_places = self._places_by_shape() if has_answers else None
+        self._has_answers = answer_tokens.COLUMN in self._column_shapes
+        self._reads, self._answer_places = self._places_by_shape(micros)
 
-    def _places_by_shape(self) -> list[int]:
-        """Places for the answer tokens of a row, enough for all the steps that take a shape."""
-        places = [0] * len(self._shapes)
-        for step, taken in enumerate(self._taken):
-            micros = zip(self._micro_lengths(step), self._micro_answers(step), strict=True)
-            for lengths, counts in micros:
-                rows = packing.balance(lengths, self._shapes[taken].num_rows)
-                places[taken] = max(places[taken], answer_tokens.places_needed(rows, counts))
-        return places
+    def _places_by_shape(self, micros: list[list[list[int]]]) -> tuple[list[int], list[int]]:
+        """Places for the examples and for the answer tokens of a row, enough for all the steps that take a shape.
+
+        Args:
+            micros: of each step, `_micro_lengths`.
+        """
+        reads, places = [0] * len(self._shapes), [0] * len(self._shapes)
+        for step, (taken, all_lengths) in enumerate(zip(self._taken, micros, strict=True)):
+            packed = [packing.balance(lengths, self._shapes[taken].num_rows) for lengths in all_lengths]
+            most = max(len(row) for rows in packed for row in rows)
+            reads[taken] = max(reads[taken], reads_needed(most))
+            if self._has_answers:
+                needed = map(answer_tokens.places_needed, packed, self._micro_answers(step))
+                places[taken] = max(places[taken], *needed)
+        return reads, places
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -385,12 +411,12 @@ class TrainBatches(_Steps):
 
     def batch_at(self, step: int) -> Batch:
         """The batch of one step, a pure function of the arguments of this object and the step."""
-        members = self._members(step)
-        shape, all_lengths = self._shapes[self._taken[step]], self._micro_lengths(step)
+        members, taken = self._members(step), self._taken[step]
+        shape, all_lengths = self._shapes[taken], self._micro_lengths(step)
         packed = [packing.balance(lengths, shape.num_rows) for lengths in all_lengths]
-        batch = self._without_tokens(step, members, *shape)
-        if self._answer_places is not None:
-            num_places = self._answer_places[self._taken[step]]
+        batch = self._without_tokens(step, members, *shape, self._reads[taken])
+        if self._has_answers:
+            num_places = self._answer_places[taken]
             answers = answer_tokens.empty(len(members), shape.num_rows, num_places, len(members[0]))
             for micro, counts in enumerate(self._micro_answers(step)):
                 answer_tokens.place(answers, micro, packed[micro], all_lengths[micro], counts)
@@ -421,6 +447,7 @@ def score_batches(
     batch_tokens: int,
     row_multiple: int = 1,
     past_slots: int = 0,
+    keep: Sequence[int] | None = None,
     openai_pooling: bool = False,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
     """Batches for scoring every example once, of one shape or two, the longest rows first.
@@ -432,11 +459,13 @@ def score_batches(
         batch_tokens: token slots of a batch, about.
         row_multiple: number of data-parallel groups.
         past_slots: keys that every row attends to besides its own.
+        keep: last tokens of each example that are read, default 1.
 
     Yields:
         A batch with one micro-batch, and the indices into `tokens` of its slots of weight 1, in slot order.
     """
     rows = packing.scoring_rows([len(ids) for ids in tokens], batch_tokens // row_multiple)
+    keep = [1] * len(tokens) if keep is None else np.asarray(keep).tolist()
     for row_length in sorted({length for length, _ in rows}, reverse=True):
         limit = min(batch_tokens, _MAX_KEYS * batch_tokens * row_length // (row_length + past_slots))
         packed = [members for length, members in rows if length == row_length]
@@ -446,12 +475,14 @@ def score_batches(
         num_rows = packing.round_up(-(-len(packed) // num_batches), row_multiple)
         chunks = [packed[start : start + num_rows] for start in range(0, len(packed), num_rows)]
         most_slots = max(sum(map(len, chunk)) for chunk in chunks)
+        num_reads = reads_needed(max(sum(keep[i] for i in row) for row in packed))
         for chunk in chunks:
             members = np.array([i for row in chunk for i in row])
             starts = np.cumsum([0, *map(len, chunk)])
             slots = [list(range(start, stop)) for start, stop in itertools.pairwise(starts.tolist())]
-            batch = _empty(1, num_rows, row_length, packing.round_up(most_slots, _SLOTS_MULTIPLE))
-            _place(batch, 0, slots, [tokens[i] for i in members], openai_pooling)
+            batch = _empty(1, num_rows, row_length, packing.round_up(most_slots, _SLOTS_MULTIPLE), num_reads)
+            own = [tokens[i] for i in members]
+            _place(batch, 0, slots, own, openai_pooling, [keep[i] for i in members])
             batch.index[0, : len(members)] = members
             yield batch, members
 

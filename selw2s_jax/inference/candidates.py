@@ -10,6 +10,7 @@ from flax import nnx
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import classify, fewshot, partials, prefix
+from selw2s_jax.models import layers
 
 
 def begin_length(own: Sequence[int], whole: Sequence[Sequence[int]]) -> int:
@@ -132,13 +133,16 @@ def _forward(static, arrays, batch: batches.Batch):
     (graphdef, most), (params, cache, counts) = static, arrays
     model = nnx.merge(graphdef, params)
     tokens, row, last = batch.tokens[0], batch.row[0], batch.last[0]
-    hidden = model.hidden_states(tokens, batch.segment_ids[0], batch.positions[0], cache=cache)
+    grids = (tokens, batch.segment_ids[0], batch.positions[0])
+    hidden = model.hidden_states(*grids, reads=batch.reads[0], cache=cache)
+    place = layers.place_read(batch.reads[0], row, last)  # those before are of the tokens before
     count = counts[batch.index[0]]
 
     def add(total, back):
         """The log-probability of the token `back` before the last; one token at a time, for its [E, V] logits."""
         column = jnp.maximum(last - back, 1)
-        all_log_probs = jax.nn.log_softmax(model.lm_logits(hidden[row, column - 1]), axis=-1)
+        before = jnp.maximum(place - back - 1, 0)
+        all_log_probs = jax.nn.log_softmax(model.lm_logits(hidden[row, before]), axis=-1)
         own = jnp.take_along_axis(all_log_probs, tokens[row, column][:, None], axis=-1)[:, 0]
         return total + jnp.where(back < count, own, 0.0), None
 

@@ -88,10 +88,14 @@ def predict(
 
 def class_forward(graphdef, params, batch: batches.Batch):
     """What `score` runs on a batch for `predict`: class probabilities `[E, 2]` and P(IK) `[E]`, if any, float32."""
-    outputs = nnx.merge(graphdef, params)(
-        batch.tokens[0], batch.segment_ids[0], batch.positions[0], batch.row[0], batch.last[0]
-    )
-    return _probabilities(outputs)
+    return _probabilities(outputs_of(nnx.merge(graphdef, params), batch))
+
+
+def outputs_of(model: heads.Classifier, batch: batches.Batch) -> heads.Outputs:
+    """What a classifier says of the examples of a batch for scoring."""
+    micro = jax.tree.map(lambda x: x[0], batch)
+    example = (micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last)
+    return model(*example, reads=micro.reads)
 
 
 def predictor(
@@ -168,6 +172,7 @@ def embed_forward(graphdef, params, batch: batches.Batch, cache=None):
         batch.positions[0],
         batch.row[0],
         batch.last[0],
+        reads=batch.reads[0],
         cache=cache,
     )
 
@@ -212,13 +217,15 @@ def score(
     batch_tokens: int,
     label: str,
     past_slots: int = 0,
+    keep: Sequence[int] | None = None,
     openai_pooling: bool = False,
     partial: partials.Partial | None = None,
 ):
     """Runs `forward(static, params, batch) -> pytree of [E, ...]` over all examples, back in their order.
 
     `forward` is a function of a module and `static` hashable, so that runs of one shape compile once. `past_slots` are
-    keys that `forward` lets every row attend to besides its own.
+    keys that `forward` lets every row attend to besides its own, `keep` how many last tokens of each example it reads,
+    by default one: `Batch.reads`.
 
     Returns:
         The pytree with `[N, ...]` NumPy arrays.
@@ -233,6 +240,7 @@ def score(
             batch_tokens=batch_tokens,
             row_multiple=sharding.num_row_groups(mesh),
             past_slots=past_slots,
+            keep=keep,
             openai_pooling=openai_pooling,
         )
     )

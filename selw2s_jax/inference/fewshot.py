@@ -16,6 +16,7 @@ from selw2s_jax.data import batches, by_id, lengths, tasks
 from selw2s_jax.data import prompts as prompts_lib
 from selw2s_jax.errors import UserError
 from selw2s_jax.inference import partials, prefix
+from selw2s_jax.models import layers
 
 
 def encode_prompts(
@@ -206,8 +207,9 @@ def answer_forward(static, arrays, batch: batches.Batch):
     """What `prefix.score` runs on a batch for `answer_log_odds`: `[E]` float32."""
     (graphdef, answer_ids), (params, cache, _) = static, arrays
     model = nnx.merge(graphdef, params)
-    hidden = model.hidden_states(batch.tokens[0], batch.segment_ids[0], batch.positions[0], cache=cache)
-    last = hidden[batch.row[0], batch.last[0]]
+    grids = (batch.tokens[0], batch.segment_ids[0], batch.positions[0])
+    hidden = model.hidden_states(*grids, reads=batch.reads[0], cache=cache)
+    last = hidden[batch.row[0], layers.place_read(batch.reads[0], batch.row[0], batch.last[0])]
     token_ids = jnp.broadcast_to(jnp.array(answer_ids, jnp.int32), (last.shape[0], len(answer_ids)))
     logits = model.answer_logits(last, token_ids)
     return logits[:, 1] - logits[:, 0]

@@ -316,9 +316,10 @@ def _either(left, right):
 def _prefill(compiled: _Compiled, params, past: kv_cache.KVCache | None, rows: _Rows, refill: _Refill):
     """Reads prompts, writes them into their rows' cache, and generates the first token of each."""
     model = nnx.merge(compiled.graphdef, params)
-    hidden, new = model.extend(refill.tokens, refill.segment_ids, cache=past)
     size = len(refill.limit)
     own_length = refill.segment_ids.sum(axis=1)
+    last = jnp.maximum(own_length - 1, 0)[:, None]
+    hidden, new = model.extend(refill.tokens, refill.segment_ids, reads=last, cache=past)
     length = own_length
     if past is not None:
         new = [
@@ -326,8 +327,7 @@ def _prefill(compiled: _Compiled, params, past: kv_cache.KVCache | None, rows: _
             for old, x in zip((past.keys, past.values), new, strict=True)
         ]
         length = own_length + kv_cache.for_rows(past.length, size, axis=0)
-    last = hidden[jnp.arange(size), jnp.maximum(own_length - 1, 0)]
-    first = _next_tokens(compiled, model, last, refill.key, jnp.zeros(size, jnp.int32))
+    first = _next_tokens(compiled, model, hidden[:, 0], refill.key, jnp.zeros(size, jnp.int32))
     tokens = jnp.zeros((size, rows.tokens.shape[1]), jnp.int32).at[:, 0].set(first)
     is_done = _is_eos(compiled, first) | (refill.limit <= 1)
     num_groups = sharding.num_row_groups(model.mesh)

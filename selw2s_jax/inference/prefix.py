@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -108,7 +109,8 @@ def prefill(
 
 def _prefill_forward(graphdef, params, tokens, segment_ids):
     model = nnx.merge(graphdef, params)
-    _, (keys, values) = model.extend(tokens, segment_ids)
+    # Keys and values are all that is wanted: of the last layer nothing else is computed, not even of the token read.
+    _, (keys, values) = model.extend(tokens, segment_ids, reads=jnp.zeros_like(tokens[:, :1]))
     return kv_cache.constrain(kv_cache.KVCache(keys, values, segment_ids.sum(axis=1)), model.mesh)
 
 
@@ -166,6 +168,7 @@ def score(
                 mesh=mesh,
                 batch_tokens=batch_tokens,
                 past_slots=slots,
+                keep=None if keep is None else [keep[i] for i in members],
                 label=label if len(groups) == 1 else f"{label} ({number + 1} of {len(groups)})",
                 partial=partial
                 if partial is None or whole

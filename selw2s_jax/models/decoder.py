@@ -16,6 +16,7 @@ from selw2s_jax.models import (
     embedding,
     family,
     kv_cache,
+    layer_stack,
     layers,
     registry,
     shapes,
@@ -32,6 +33,9 @@ REMAT_POLICIES = {
 }
 ATTENTION_IMPLEMENTATIONS = ("xla", "cudnn")
 DTYPES = ("float32", "bfloat16", "float16")
+# The last layer computes all tokens, like any other, where more than this share of them is read, or where the others
+# are not worth one more layer to compile: so many FLOPs of a forward pass.
+_MOST_READ, _WORTH_A_LAYER = 0.5, 2**26
 _LOGITS_AT_ONCE = 2**27  # of all devices together: half a GiB in float32
 
 
@@ -83,7 +87,7 @@ class Decoder(nnx.Module):
         return self.settings.mesh
 
     def hidden_states(
-        self, tokens, segment_ids=None, positions=None, *, adapters=None, dropout=None, cache=None
+        self, tokens, segment_ids=None, positions=None, *, reads=None, adapters=None, dropout=None, cache=None
     ):
         """Final hidden states, after the final norm.
 
@@ -92,12 +96,14 @@ class Decoder(nnx.Module):
             segment_ids: [R, T] int32, one number per example packed in a row, 0 for padding; default one
                 example per row. Examples of a row never see each other.
             positions: [R, T] int32, counted from the end of the cache; default restarting with each segment.
+            reads: [R, A] int32, columns of the tokens whose states are wanted, default all: of other tokens the last
+                layer then computes keys and values alone.
             adapters: `lora.Adapters` of its weights.
             dropout: `lora.Dropout` of the adapters, None without.
             cache: `kv_cache.KVCache` of what comes before every segment of a row; its number of rows divides R.
 
         Returns:
-            [R, T, D] in the compute dtype; positions of padding are finite and mean nothing.
+            [R, T, D], or [R, A, D], in the compute dtype; positions of padding are finite and mean nothing.
 
         Raises:
             UserError: rows longer than `max_seq_len` without segment ids to cut them.
@@ -107,19 +113,19 @@ class Decoder(nnx.Module):
             raise errors.UserError(
                 f"rows of {tokens.shape[1]} tokens exceed the model's context of {limit}: shorten them"
             )
-        return self._run(tokens, segment_ids, positions, adapters, dropout, cache, False)[0]
+        return self._run(tokens, segment_ids, positions, reads, adapters, dropout, cache, False)[0]
 
-    def extend(self, tokens, segment_ids=None, positions=None, *, adapters=None, cache=None):
+    def extend(self, tokens, segment_ids=None, positions=None, *, reads=None, adapters=None, cache=None):
         """`hidden_states`, and the keys and values of these tokens, [L, R, T, K, H] each in the compute dtype.
 
         Those of padding are finite and mean nothing. No row is too long here: the caller sees to it that
         positions stay within `max_seq_len`.
         """
-        return self._run(tokens, segment_ids, positions, adapters, None, cache, True)
+        return self._run(tokens, segment_ids, positions, reads, adapters, None, cache, True)
 
-    def _run(self, tokens, segment_ids, positions, adapters, dropout, cache, returns_keys_values):
+    def _run(self, tokens, segment_ids, positions, reads, adapters, dropout, cache, returns_keys_values):
         adapters = (None, None) if adapters is None else nnx.split(adapters)
-        grids = (tokens, segment_ids, positions)
+        grids = (tokens, segment_ids, positions, reads)
         with self._precision():
             return _forward(*nnx.split(self), *adapters, *grids, dropout, cache, returns_keys_values)
 
@@ -195,7 +201,7 @@ class Decoder(nnx.Module):
 
 # Compiled here, so that an eager call compiles once per structure and shape; inside a caller's jit they
 # are inlined.
-@functools.partial(jax.jit, static_argnums=(0, 2, 9))
+@functools.partial(jax.jit, static_argnums=(0, 2, 10))
 def _forward(
     graphdef,
     state,
@@ -204,6 +210,7 @@ def _forward(
     tokens,
     segment_ids,
     positions,
+    reads,
     dropout,
     cache,
     returns_keys_values,
@@ -211,6 +218,8 @@ def _forward(
     model = nnx.merge(graphdef, state)
     config, settings = model.config, model.settings
     axes = ("rows", "time", "features")
+    if reads is not None:
+        reads = sharding.constrain(reads, axes[:2], settings.mesh)
     if segment_ids is None:
         segment_ids = jnp.ones_like(tokens)
     if positions is None:
@@ -232,20 +241,39 @@ def _forward(
     layers_graphdef, layers_state = nnx.split(model.layers)
     layers_state = layers.cast_products(layers_state, settings.compute_dtype)
 
-    def run_layer(x, states):
+    def branches(adapters_state, dropout):
+        if adapters_graphdef is None:
+            return {}
+        return nnx.merge(adapters_graphdef, adapters_state).branches(dropout)
+
+    def run_layer(x, states, columns=None):
         layer_state, adapters_state, past = states
-        branches = {}
-        if adapters_graphdef is not None:
-            branches = nnx.merge(adapters_graphdef, adapters_state).branches(dropout)
-        layer_context = context._replace(branches=branches, past=past)
+        layer_context = context._replace(branches=branches(adapters_state, dropout), past=past)
+        if columns is not None:
+            own = branches(adapters_state, None if dropout is None else dropout.at(columns))
+            layer_context = layer_context._replace(reads=layers.make_reads(layer_context, columns, own))
         x, keys_values = nnx.merge(layers_graphdef, layer_state)(x, layer_context)
         return sharding.constrain(x, axes, settings.mesh), keys_values if returns_keys_values else None
 
-    # Inside a scan the loop already keeps XLA from merging the recomputation with the forward pass.
-    run_layer = jax.checkpoint(run_layer, policy=REMAT_POLICIES[settings.remat], prevent_cse=False)
     x = sharding.constrain(x, axes, settings.mesh)
-    x, keys_values = jax.lax.scan(run_layer, x, (layers_state, adapters_state, past))
+    stacks, policy = (layers_state, adapters_state, past), REMAT_POLICIES[settings.remat]
+    if reads is None:
+        x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
+    elif not _is_worth_a_layer(layers_state, tokens, reads):
+        x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
+        x = sharding.constrain(layers.take_columns(x, reads), axes, settings.mesh)
+    else:
+        x, keys_values = layer_stack.run_and_read(run_layer, x, stacks, policy, reads)
     return model.final_norm(x), keys_values
+
+
+def _is_worth_a_layer(layers_state, tokens, reads) -> bool:
+    """Whether the last layer is compiled by itself, for the tokens that are read."""
+    num_params = (
+        sum(leaf.size for leaf in jax.tree.leaves(layers_state)) // jax.tree.leaves(layers_state)[0].shape[0]
+    )
+    num_unread = tokens.size - reads.size
+    return reads.shape[1] <= _MOST_READ * tokens.shape[1] and 2 * num_unread * num_params >= _WORTH_A_LAYER
 
 
 def _own_mask(segment_ids, window):

@@ -6,7 +6,6 @@ Weights keep the checkpoint's Conv1D layout, [in, out].
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -28,12 +27,11 @@ class Attention(nnx.Module):
         self.out_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        qkv = layers.project("rtd,dcnh->rtcnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
-        q, k, v = jnp.moveaxis(qkv + self.qkv_bias[...].astype(dtype), 2, 0)
-        h = layers.attend(q, k, v, context, self.settings)
-        h = layers.project("rtnh,nhd->rtd", h, self.out, self.settings, branches.get("attn.out"))
-        return h + self.out_bias[...].astype(dtype), (k, v)
+        _, queries = layers.read(x, context)
+        q, k, v = layers.project_qkv("rtd,dcnh->rtcnh", x, self.qkv, self.qkv_bias, context, self.settings)
+        h = layers.attend(q, k, v, queries, self.settings)
+        h = layers.project("rtnh,nhd->rtd", h, self.out, self.settings, queries.branches.get("attn.out"))
+        return h + self.out_bias[...].astype(x.dtype), (k, v)
 
 
 class MLP(nnx.Module):

@@ -7,7 +7,6 @@ side by side or one after the other. Weights keep the checkpoint's Linear layout
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -34,13 +33,12 @@ class Attention(nnx.Module):
         self.out_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        qkv = layers.project("rtd,nchd->rtnch", x, self.qkv, self.settings, branches.get("attn.qkv"))
-        q, k, v = jnp.moveaxis(qkv + self.qkv_bias[...].astype(dtype), 3, 0)
-        q, k = layers.apply_rotary(q, context.rotary), layers.apply_rotary(k, context.rotary)
-        h = layers.attend(q, k, v, context, self.settings)
-        h = layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branches.get("attn.out"))
-        return h + self.out_bias[...].astype(dtype), (k, v)
+        _, queries = layers.read(x, context)
+        q, k, v = layers.project_qkv("rtd,nchd->rtnch", x, self.qkv, self.qkv_bias, context, self.settings)
+        q, k = layers.apply_rotary(q, queries.rotary), layers.apply_rotary(k, context.rotary)
+        h = layers.attend(q, k, v, queries, self.settings)
+        h = layers.project("rtnh,dnh->rtd", h, self.out, self.settings, queries.branches.get("attn.out"))
+        return h + self.out_bias[...].astype(x.dtype), (k, v)
 
 
 class MLP(nnx.Module):
@@ -72,6 +70,7 @@ class ParallelBlock(layers.Block):
 
     def __call__(self, x, context):
         h, keys_values = self.attn(self.attn_norm(x), context)
+        x, context = layers.read(x, context)
         return x + h + self.mlp(self.mlp_norm(x), context), keys_values
 
 

@@ -50,16 +50,18 @@ class Classifier(nnx.Module):
         self.class_head = _make_head(backbone.config.embed_dim, dtype)
         self.p_ik_head = _make_head(backbone.config.embed_dim, dtype) if p_ik_head else None
 
-    def __call__(self, tokens, segment_ids, positions, row, last, *, dropout=None) -> Outputs:
+    def __call__(self, tokens, segment_ids, positions, row, last, *, reads=None, dropout=None) -> Outputs:
         """Reads example e at (row[e], last[e]) of the packed rows.
 
         Args:
             tokens, segment_ids, positions: [R, T] int32, as for `Decoder.hidden_states`.
             row, last: [E] int32, coordinates of each example's last token.
+            reads: [R, A] int32, columns of tokens in each row, among them those that are read: of others the last layer
+                computes keys and values alone. Default all.
             dropout: `lora.Dropout` of the adapters, in training.
         """
-        adapted = {"adapters": self.adapters, "dropout": dropout}
-        return _apply_heads(self, embed(self.backbone, tokens, segment_ids, positions, row, last, **adapted))
+        options = {"reads": reads, "adapters": self.adapters, "dropout": dropout}
+        return _apply_heads(self, embed(self.backbone, tokens, segment_ids, positions, row, last, **options))
 
 
 class Probe(nnx.Module):
@@ -90,6 +92,7 @@ def embed(
     row,
     last,
     *,
+    reads=None,
     adapters=None,
     dropout=None,
     cache=None,
@@ -102,9 +105,10 @@ def embed(
         cache: of what comes before every example, as for `Decoder.hidden_states`.
     """
     hidden = backbone.hidden_states(
-        tokens, segment_ids, positions, adapters=adapters, dropout=dropout, cache=cache
+        tokens, segment_ids, positions, reads=reads, adapters=adapters, dropout=dropout, cache=cache
     )
-    embeddings = hidden[row, last].astype(jnp.float32)
+    place = last if reads is None else layers.place_read(reads, row, last)
+    embeddings = hidden[row, place].astype(jnp.float32)
     return sharding.constrain(embeddings, ("examples", "features"), backbone.mesh)
 
 

@@ -46,14 +46,18 @@ class LanguageModel(nnx.Module):
     def has_lm_head(self) -> bool:
         return self.backbone.has_lm_head
 
-    def hidden_states(self, tokens, segment_ids=None, positions=None, *, dropout=None, cache=None):
+    def hidden_states(
+        self, tokens, segment_ids=None, positions=None, *, reads=None, dropout=None, cache=None
+    ):
         """As of `Decoder`, which see for all of these; `dropout` of the adapters, in training."""
         return self.backbone.hidden_states(
-            tokens, segment_ids, positions, adapters=self.adapters, dropout=dropout, cache=cache
+            tokens, segment_ids, positions, reads=reads, adapters=self.adapters, dropout=dropout, cache=cache
         )
 
-    def extend(self, tokens, segment_ids=None, positions=None, *, cache=None):
-        return self.backbone.extend(tokens, segment_ids, positions, adapters=self.adapters, cache=cache)
+    def extend(self, tokens, segment_ids=None, positions=None, *, reads=None, cache=None):
+        return self.backbone.extend(
+            tokens, segment_ids, positions, reads=reads, adapters=self.adapters, cache=cache
+        )
 
     def lm_logits(self, hidden):
         return self.backbone.lm_logits(hidden)

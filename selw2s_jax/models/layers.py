@@ -27,12 +27,45 @@ class Context(NamedTuple):
         rotary: cosines and sines, None for learned positions.
         branches: what `project` adds, by name of the weight in the layer, as "attn.qkv".
         past: keys and values [C, S, K, H] of this layer in a `kv_cache.KVCache`, in front of the input's own.
+        reads: the tokens that the layer is asked for, None for all. Keys and values are of all in any case.
     """
 
     mask: jax.Array
     rotary: tuple[jax.Array, jax.Array] | None
     branches: Mapping[str, Callable[[str, jax.Array], jax.Array]]
     past: tuple[jax.Array, jax.Array] | None = None
+    reads: "Reads | None" = None
+
+
+class Reads(NamedTuple):
+    """The tokens that a layer is asked for."""
+
+    columns: jax.Array  # [R, A] int32, of each in its row
+    context: Context  # of these tokens: mask [R, 1, A, S], rotary and branches of theirs
+
+
+def make_reads(context, columns, branches) -> Reads:
+    """The tokens at columns [R, A] of a layer's rows, whose context is `context` but for their `branches`."""
+    rotary = context.rotary and tuple(take_columns(table, columns) for table in context.rotary)
+    mask = jnp.take_along_axis(context.mask, columns[:, None, :, None], axis=2, mode="clip")
+    return Reads(columns, context._replace(mask=mask, rotary=rotary, branches=branches))
+
+
+def read(x, context):
+    """x and its context at the tokens that are read, [R, A, ...]; both as they are where all of them are."""
+    if context.reads is None:
+        return x, context
+    return take_columns(x, context.reads.columns), context.reads.context
+
+
+def take_columns(x, columns):
+    """x [R, T, ...] at columns [R, A] of each row, [R, A, ...]: from within rows, so that they stay on their device."""
+    return jnp.take_along_axis(x, columns.reshape(*columns.shape, *(1,) * (x.ndim - 2)), axis=1, mode="clip")
+
+
+def place_read(reads, row, column):
+    """Where [E] among the columns `reads` [R, A] of row[e] column[e] is: the first place that has it."""
+    return jnp.argmax(reads[row] == column[:, None], axis=1)
 
 
 def param(rngs, init, shape, axes, dtype, num_layers=None, inputs=None) -> nnx.Param:
@@ -111,6 +144,35 @@ def project(spec, x, weight, settings, branch=None):
     product = _product_of_matrices if settings.mesh.size == 1 else jnp.einsum
     out = product(spec, x, weight[...].astype(dtype), preferred_element_type=result_dtype).astype(dtype)
     return out if branch is None else out + branch(spec, x)
+
+
+def project_qkv(spec, x, weight, bias, context, settings):
+    """q, k and v by one weight and bias that have an axis "c" of these three: q of the tokens that are read.
+
+    One product where all are, else one of q and one of k and v.
+    """
+    _, weight_axes, out_axes = spec.replace("->", ",").split(",")
+
+    def parts(x, context, part):
+        own_weight, own_bias = weight[...], bias[...].astype(x.dtype)
+        branch = context.branches.get("attn.qkv")
+        if part is not None:
+            own_weight, own_bias = (
+                slice_part(own_weight, weight_axes, part),
+                slice_part(own_bias, out_axes[2:], part),
+            )
+            branch = branch and functools.partial(branch, part=part)
+        out = project(spec, x, own_weight, settings, branch) + own_bias
+        return jnp.moveaxis(out, out_axes.index("c"), 0)
+
+    if context.reads is None:
+        return parts(x, context, None)
+    return *parts(*read(x, context), (0, 1)), *parts(x, context, (1, 3))
+
+
+def slice_part(array, axes, part):
+    """The part (start, stop) of the axis "c" of an array."""
+    return jax.lax.slice_in_dim(array, *part, axis=axes.index("c"))
 
 
 def _on_cpu(settings) -> bool:
@@ -207,8 +269,8 @@ def attend(q, k, v, context, settings):
     """Scaled dot-product attention of q, k, v and of the past in `context` -> [R, T, N, H].
 
     Args:
-        q: [R, T, N, H].
-        k, v: [R, T, K, H], K a divisor of N: consecutive N / K heads of q share one of k and v.
+        q: [R, T, N, H], of the tokens that `context` is of.
+        k, v: [R, S, K, H], K a divisor of N: consecutive N / K heads of q share one of k and v.
     """
     axes, kv_axes = (("rows", "time", name, "head_dim") for name in ("heads", "kv_heads"))
     q = sharding.constrain(q, axes, settings.mesh)
@@ -241,7 +303,7 @@ def _attend_in_groups(attention, q, k, v, mask):
 
 def _attend_on_cpu(q, k, v, mask, settings):
     """As `jax.nn.dot_product_attention` under a causal mask, laid out for XLA's CPU."""
-    if settings.mesh.size == 1 and q.shape[1] >= _BLOCKWISE_TOKENS:
+    if settings.mesh.size == 1 and q.shape[1] == k.shape[1] >= _BLOCKWISE_TOKENS:
         return blockwise_attention.attend(q, k, v, mask)
     return _attend_in_groups(_attend_whole, q, k, v, mask)
 
@@ -311,5 +373,6 @@ class Block(nnx.Module):
 
     def __call__(self, x, context):
         h, keys_values = self.attn(self.attn_norm(x), context)
+        x, context = read(x, context)
         x = x + h
         return x + self.mlp(self.mlp_norm(x), context), keys_values

@@ -40,12 +40,14 @@ class Attention(nnx.Module):
         self.out = layers.param(rngs, layers.weight_init, (D, N, H), axes, *stack, inputs=axes[1:])
 
     def __call__(self, x, context):
-        q, k, v = (self._heads(name, x, context) for name in "qkv")
+        read, queries = layers.read(x, context)
+        q = self._heads("q", read, queries)
+        k, v = (self._heads(name, x, context) for name in "kv")
         if self.has_norms:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = layers.apply_rotary(q, context.rotary), layers.apply_rotary(k, context.rotary)
-        h = layers.attend(q, k, v, context, self.settings)
-        branch = context.branches.get("attn.out")
+        q, k = layers.apply_rotary(q, queries.rotary), layers.apply_rotary(k, context.rotary)
+        h = layers.attend(q, k, v, queries, self.settings)
+        branch = queries.branches.get("attn.out")
         return layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branch), (k, v)
 
     def _heads(self, name, x, context):

@@ -63,6 +63,11 @@ class Dropout(NamedTuple):
     example: jax.Array  # [R, T] int32
     position: jax.Array  # [R, T] int32, in the example
 
+    def at(self, columns: jax.Array) -> "Dropout":
+        """Of the tokens at columns [R, A] of the rows."""
+        example, position = (layers.take_columns(x, columns) for x in (self.example, self.position))
+        return Dropout(self.step, example, position)
+
 
 class Seed(nnx.Variable):
     """Seeds of an adapter's dropout: no parameters."""
@@ -94,8 +99,14 @@ class Adapter(nnx.Module):
         self.b = nnx.Param(b, axes=("layers", *(axis for _, axis in outer), "rank"))
         self.seed = Seed(jax.random.bits(key_dropout, (num_layers,), jnp.uint32), axes=("layers",))
 
-    def __call__(self, spec: str, x: jax.Array, *, dropout: Dropout | None) -> jax.Array:
-        """The branch beside `layers.project(spec, x, weight, ...)` of a layer, in the compute dtype."""
+    def __call__(
+        self, spec: str, x: jax.Array, *, dropout: Dropout | None, part: tuple[int, int] | None = None
+    ) -> jax.Array:
+        """The branch beside `layers.project(spec, x, weight, ...)` of a layer, in the compute dtype.
+
+        Args:
+            part: as for `layers.slice_part`, of a weight of which no more is multiplied by.
+        """
         if dropout is not None:
             x = self._drop(x, dropout)
         x_axes, weight_axes, out_axes = spec.replace("->", ",").split(",")
@@ -103,7 +114,8 @@ class Adapter(nnx.Module):
         outer = "".join(axis for axis in weight_axes if axis in out_axes)
         low_axes = "".join(axis for axis in x_axes if axis not in inner) + "k"
         low = layers.project(f"{x_axes},k{inner}->{low_axes}", x, self.a, self.model)
-        high = layers.project(f"{low_axes},{outer}k->{out_axes}", low, self.b, self.model)
+        b = self.b[...] if part is None else layers.slice_part(self.b[...], outer, part)
+        high = layers.project(f"{low_axes},{outer}k->{out_axes}", low, b, self.model)
         return self.settings.scale * high
 
     def _drop(self, x: jax.Array, dropout: Dropout) -> jax.Array:

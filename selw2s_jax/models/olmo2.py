@@ -14,6 +14,7 @@ class Block(layers.Block):
 
     def __call__(self, x, context):
         h, keys_values = self.attn(x, context)
+        x, context = layers.read(x, context)
         x = x + self.attn_norm(h)
         return x + self.mlp_norm(self.mlp(x, context)), keys_values
 

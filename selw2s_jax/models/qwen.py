@@ -7,7 +7,6 @@ code act only past `seq_length`; inputs are never that long here.
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
@@ -28,12 +27,11 @@ class Attention(nnx.Module):
         self.out = layers.param(rngs, layers.weight_init, (D, N, H), axes, *stack, inputs=axes[1:])
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        qkv = layers.project("rtd,cnhd->rtcnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
-        q, k, v = jnp.moveaxis(qkv + self.qkv_bias[...].astype(dtype), 2, 0)
-        q, k = layers.apply_rotary(q, context.rotary), layers.apply_rotary(k, context.rotary)
-        h = layers.attend(q, k, v, context, self.settings)
-        h = layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branches.get("attn.out"))
+        _, queries = layers.read(x, context)
+        q, k, v = layers.project_qkv("rtd,cnhd->rtcnh", x, self.qkv, self.qkv_bias, context, self.settings)
+        q, k = layers.apply_rotary(q, queries.rotary), layers.apply_rotary(k, context.rotary)
+        h = layers.attend(q, k, v, queries, self.settings)
+        h = layers.project("rtnh,dnh->rtd", h, self.out, self.settings, queries.branches.get("attn.out"))
         return h, (k, v)
 
 

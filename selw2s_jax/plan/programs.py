@@ -223,7 +223,9 @@ class Programs:
             num_groups = sharding.num_row_groups(mesh)
             num_rows = packing.round_up(shape[0], num_groups)
             grid = np.zeros((batch.tokens.shape[0], num_rows, shape[1]), np.int32)
-            batch = batch._replace(tokens=grid, positions=grid, segment_ids=grid)
+            num_reads = batches.reads_needed(-(-batch.row.shape[1] // num_rows))
+            reads = np.zeros((*grid.shape[:2], num_reads), np.int32)
+            batch = batch._replace(tokens=grid, positions=grid, segment_ids=grid, reads=reads)
         return batches.abstract_batch(batch, mesh)
 
     def _score_batch(self, model: pretrained.Model, length: int) -> batches.Batch:

@@ -228,9 +228,7 @@ def say(loaded: Loaded, reader: Reader, config: ml_collections.ConfigDict) -> Sc
 
 
 def _forward(graphdef, params, batch: batches.Batch) -> Scores:
-    outputs = nnx.merge(graphdef, params)(
-        batch.tokens[0], batch.segment_ids[0], batch.positions[0], batch.row[0], batch.last[0]
-    )
+    outputs = classify.outputs_of(nnx.merge(graphdef, params), batch)
     p_ik = None if outputs.p_ik_logits is None else jax.nn.softmax(outputs.p_ik_logits, axis=-1)[:, 1]
     probs = jax.nn.softmax(outputs.class_logits, axis=-1)
     return Scores(outputs.class_logits, probs, p_ik, outputs.embeddings)

@@ -35,17 +35,16 @@ def answer_log_probs(model: language_model.LanguageModel, micro: batches.Batch, 
     Args:
         micro: with `answers`, of examples that have the column `answer_tokens.COLUMN`.
     """
+    columns, slots = micro.answers
     hidden = model.hidden_states(
         micro.tokens,
         micro.segment_ids,
         micro.positions,
+        reads=jnp.maximum(columns - 1, 0),  # a token is predicted by the one before
         dropout=step_lib.adapter_dropout(model, micro, step),
     )
-    columns, slots = micro.answers
-    # From within each row, so that they stay on the device that has it. A token is predicted by the one before.
-    before = jnp.maximum(columns - 1, 0)
-    hidden = jnp.take_along_axis(hidden, before[:, :, None], axis=1, mode="clip")
     hidden = sharding.constrain(hidden, ("rows", "time", "features"), model.mesh)
+    # From within each row, so that they stay on the device that has it.
     targets = jnp.take_along_axis(micro.tokens, columns, axis=1, mode="clip")
     log_probs = model.token_log_probs(hidden, targets)
     # Not scattered, which on a GPU sums in any order. Padding has the number of no slot.

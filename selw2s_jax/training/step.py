@@ -64,7 +64,8 @@ def classification(
 def classify(model: heads.Classifier, micro: batches.Batch, step: jax.Array) -> heads.Outputs:
     """Outputs for the examples of one micro-batch, with the dropout of adapters that have some."""
     dropout = adapter_dropout(model, micro, step)
-    return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last, dropout=dropout)
+    example = (micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last)
+    return model(*example, reads=micro.reads, dropout=dropout)
 
 
 def classify_embeddings(probe: heads.Probe, micro: batches.Batch, step: jax.Array) -> heads.Outputs:

@@ -48,7 +48,7 @@ def assert_placed(batch: batches.Batch, sets: dict[int, batches.ExampleSet], ope
         np.testing.assert_array_equal(batch.tokens[micro, row, columns], ids)
         np.testing.assert_array_equal(batch.positions[micro, row, columns], np.arange(len(ids)))
         length = max(int((ids != 0).sum()), 1) if openai_pooling else len(ids)
-        assert last == columns[0] + length - 1
+        assert last == columns[0] + length - 1 and last in batch.reads[micro, row]
         covered[micro, row, columns] += 1
         for name, values in sets[kind].columns.items():
             np.testing.assert_array_equal(batch.columns[name][micro, slot], values[index])
@@ -59,7 +59,7 @@ def assert_placed(batch: batches.Batch, sets: dict[int, batches.ExampleSet], ope
         used = row[row > 0]  # 1, 2, ... from the left, padding last
         np.testing.assert_array_equal(row[: len(used)], used)
         assert set(np.diff(used, prepend=0)) <= {0, 1}
-    for values in batch[:7]:
+    for values in (*batch[:7], batch.reads):
         assert values.dtype == np.int32
     for values in (batch.weight, *batch.columns.values()):
         assert values.dtype == np.float32
@@ -329,6 +329,13 @@ def test_a_past_leaves_room_for_fewer_rows():
         for slots in (0, 20_000)
     )
     assert plain[2] == behind[2] and behind[1] < plain[1] / 4
+
+
+def test_reads_are_the_last_tokens_that_are_kept():
+    tokens = example_set([5, 2, 9]).tokens
+    ((batch, members),) = batches.score_batches(tokens, batch_tokens=32, keep=np.array([3, 2, 1]))
+    assert batch.tokens.shape == (1, 1, 16) and members.tolist() == [2, 0, 1]
+    assert batch.reads.tolist() == [[[8, 11, 12, 13, 14, 15, 0, 0]]]
 
 
 def test_openai_pooling_counts_ids_that_are_not_0():

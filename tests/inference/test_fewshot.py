@@ -179,8 +179,8 @@ class TableDecoder(nnx.Module):
     def __init__(self, table):
         self.table = nnx.Param(jnp.asarray(table))
 
-    def hidden_states(self, tokens, segment_ids, positions, cache=None):
-        return self.table[...][tokens]
+    def hidden_states(self, tokens, segment_ids, positions, reads, cache=None):
+        return self.table[...][jnp.take_along_axis(tokens, reads, axis=1)]
 
     def answer_logits(self, hidden, token_ids):
         return jnp.einsum("ed,ead->ea", hidden, self.table[...][token_ids])
