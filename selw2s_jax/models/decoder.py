@@ -10,13 +10,13 @@ import optax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.models import blockwise_attention, family, kv_cache, layers, registry, token_log_probs
+from selw2s_jax.models import blockwise_attention, cpu_products, family, kv_cache, layers, registry, token_log_probs
 
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(blockwise_attention.OUTPUT),
+        jax.checkpoint_policies.save_only_these_names(blockwise_attention.OUTPUT, cpu_products.OUTPUT),
     ),
     "none": jax.checkpoint_policies.everything_saveable,
 }

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.models import blockwise_attention
+from selw2s_jax.models import blockwise_attention, cpu_products
 
 embedding_init = jax.nn.initializers.normal(0.02)
 weight_init = jax.nn.initializers.normal(0.02)
@@ -104,20 +104,29 @@ def project(spec, x, weight, settings, branch=None):
     The axes that are summed over are the last of x, and the first or the last of the weight, in the same order; the
     result's are what is left of x and then of the weight: in another order XLA copies weights and results.
     """
+    product = einsum(settings)
+    if settings.mesh.size == 1:
+        product = functools.partial(_product_of_matrices, product)
     dtype = settings.compute_dtype
-    # XLA's CPU products of bfloat16 are several times faster with a float32 result. Elsewhere they sum in
-    # float32 anyway, and asking for it would make the backward pass multiply float32 by bfloat16.
-    result_dtype = jnp.float32 if _on_cpu(settings) else dtype
-    product = _product_of_matrices if settings.mesh.size == 1 else jnp.einsum
-    out = product(spec, x, weight[...].astype(dtype), preferred_element_type=result_dtype).astype(dtype)
+    out = product(spec, x, weight[...].astype(dtype), dtype)
     return out if branch is None else out + branch(spec, x)
+
+
+def einsum(settings):
+    """`einsum(spec, x, y, dtype)` of two arrays in the compute dtype, summed in float32, with a result in `dtype`."""
+    is_native = _on_cpu(settings) and settings.compute_dtype == jnp.bfloat16
+    return cpu_products.einsum if is_native else _einsum
+
+
+def _einsum(spec, x, y, dtype):
+    return jnp.einsum(spec, x, y, preferred_element_type=dtype)
 
 
 def _on_cpu(settings) -> bool:
     return settings.mesh.devices.flat[0].platform == "cpu"
 
 
-def _product_of_matrices(spec, x, weight, **options):
+def _product_of_matrices(product, spec, x, weight, dtype):
     """The einsum with the axes of each side merged, which spares XLA's CPU copies of weights and of their gradients.
 
     Across devices the axes stay apart: some of those that would be merged are sharded.
@@ -129,7 +138,7 @@ def _product_of_matrices(spec, x, weight, **options):
         outer, weight, spec = weight.shape[num_inner_axes:], weight.reshape(inner, -1), "tk,kn->tn"
     else:
         outer, weight, spec = weight.shape[:-num_inner_axes], weight.reshape(-1, inner), "tk,nk->tn"
-    return jnp.einsum(spec, x.reshape(-1, inner), weight, **options).reshape(*rows, *outer)
+    return product(spec, x.reshape(-1, inner), weight, dtype).reshape(*rows, *outer)
 
 
 def segment_positions(segment_ids):
@@ -248,10 +257,11 @@ def _attend_on_cpu(q, k, v, mask, settings):
 
 def _attend_whole(q, k, v, mask):
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    logits = jnp.einsum("rnth,rnsh->rnts", q, k, preferred_element_type=jnp.float32)
+    product = cpu_products.einsum if q.dtype == jnp.bfloat16 else _einsum
+    logits = product("rnth,rnsh->rnts", q, k, jnp.float32)
     # A token sees at least itself, so no softmax is NaN.
     probs = jax.nn.softmax(jnp.where(mask, logits * q.shape[-1] ** -0.5, -jnp.inf), axis=-1)
-    return jnp.einsum("rnts,rnsh->rnth", probs.astype(v.dtype), v).swapaxes(1, 2)
+    return product("rnts,rnsh->rnth", probs.astype(v.dtype), v, v.dtype).swapaxes(1, 2)
 
 
 def _attend_with_past(q, k, v, past_k, past_v, mask):
