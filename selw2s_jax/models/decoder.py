@@ -220,7 +220,8 @@ def _forward(
     context = layers.Context(mask, rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)
-    layers_state = layers.cast_products(layers_state, settings.compute_dtype)
+    if not layers.uses_cpu_products(settings):  # which round them layer by layer: XLA's CPU stacks no bfloat16
+        layers_state = layers.cast_products(layers_state, settings.compute_dtype)
 
     def run_layer(x, states):
         layer_state, adapters_state, past = states
@@ -257,8 +258,11 @@ def _past_mask(length, positions, num_slots, window):
 def _lm_logits(graphdef, state, hidden):
     model = nnx.merge(graphdef, state)
     dtype = model.settings.compute_dtype
-    weight = model._head_weight().astype(dtype)
-    return jnp.einsum("...d,vd->...v", hidden.astype(dtype), weight, preferred_element_type=jnp.float32)
+    weight, hidden = model._head_weight().astype(dtype), hidden.astype(dtype)
+    if layers.uses_cpu_products(model.settings) and model.mesh.size == 1:
+        logits = cpu_products.einsum("td,vd->tv", hidden.reshape(-1, hidden.shape[-1]), weight, jnp.float32)
+        return logits.reshape(*hidden.shape[:-1], -1)
+    return jnp.einsum("...d,vd->...v", hidden, weight, preferred_element_type=jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)

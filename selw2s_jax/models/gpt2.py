@@ -28,12 +28,13 @@ class Attention(nnx.Module):
         self.out_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        qkv = layers.project("rtd,dcnh->rtcnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
-        q, k, v = jnp.moveaxis(qkv + self.qkv_bias[...].astype(dtype), 2, 0)
+        branches = context.branches
+        branch = branches.get("attn.qkv")
+        qkv = layers.project("rtd,dcnh->rtcnh", x, self.qkv, self.settings, branch, self.qkv_bias)
+        q, k, v = jnp.moveaxis(qkv, 2, 0)
         h = layers.attend(q, k, v, context, self.settings)
-        h = layers.project("rtnh,nhd->rtd", h, self.out, self.settings, branches.get("attn.out"))
-        return h + self.out_bias[...].astype(dtype), (k, v)
+        branch = branches.get("attn.out")
+        return layers.project("rtnh,nhd->rtd", h, self.out, self.settings, branch, self.out_bias), (k, v)
 
 
 class MLP(nnx.Module):
@@ -51,12 +52,11 @@ class MLP(nnx.Module):
         self.down_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        h = layers.project("rtd,df->rtf", x, self.up, self.settings, branches.get("mlp.up"))
-        h = jax.nn.gelu(h + self.up_bias[...].astype(dtype), approximate=True)
+        branches = context.branches
+        h = layers.project("rtd,df->rtf", x, self.up, self.settings, branches.get("mlp.up"), self.up_bias)
+        h = jax.nn.gelu(h, approximate=True)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
-        h = layers.project("rtf,fd->rtd", h, self.down, self.settings, branches.get("mlp.down"))
-        return h + self.down_bias[...].astype(dtype)
+        return layers.project("rtf,fd->rtd", h, self.down, self.settings, branches.get("mlp.down"), self.down_bias)
 
 
 def parse_config(config: dict) -> family.ModelConfig:

@@ -34,13 +34,14 @@ class Attention(nnx.Module):
         self.out_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        qkv = layers.project("rtd,nchd->rtnch", x, self.qkv, self.settings, branches.get("attn.qkv"))
-        q, k, v = jnp.moveaxis(qkv + self.qkv_bias[...].astype(dtype), 3, 0)
+        branches = context.branches
+        branch = branches.get("attn.qkv")
+        qkv = layers.project("rtd,nchd->rtnch", x, self.qkv, self.settings, branch, self.qkv_bias)
+        q, k, v = jnp.moveaxis(qkv, 3, 0)
         q, k = layers.apply_rotary(q, context.rotary), layers.apply_rotary(k, context.rotary)
         h = layers.attend(q, k, v, context, self.settings)
-        h = layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branches.get("attn.out"))
-        return h + self.out_bias[...].astype(dtype), (k, v)
+        branch = branches.get("attn.out")
+        return layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branch, self.out_bias), (k, v)
 
 
 class MLP(nnx.Module):
@@ -57,12 +58,11 @@ class MLP(nnx.Module):
         self.down_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        h = layers.project("rtd,fd->rtf", x, self.up, self.settings, branches.get("mlp.up"))
-        h = _ACTIVATIONS[self.activation](h + self.up_bias[...].astype(dtype))
+        branches = context.branches
+        h = layers.project("rtd,fd->rtf", x, self.up, self.settings, branches.get("mlp.up"), self.up_bias)
+        h = _ACTIVATIONS[self.activation](h)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
-        h = layers.project("rtf,df->rtd", h, self.down, self.settings, branches.get("mlp.down"))
-        return h + self.down_bias[...].astype(dtype)
+        return layers.project("rtf,df->rtd", h, self.down, self.settings, branches.get("mlp.down"), self.down_bias)
 
 
 class ParallelBlock(layers.Block):

@@ -98,47 +98,41 @@ def cast_products(state, dtype):
     return jax.tree.map(cast, state, is_leaf=is_variable)
 
 
-def project(spec, x, weight, settings, branch=None):
-    """The einsum of x with a weight, both and the result in the compute dtype, plus `branch(spec, x)`.
+def project(spec, x, weight, settings, branch=None, bias=None):
+    """The einsum of x with a weight, both and the result in the compute dtype, plus `branch(spec, x)` and a bias.
 
     The axes that are summed over are the last of x, and the first or the last of the weight, in the same order; the
     result's are what is left of x and then of the weight: in another order XLA copies weights and results.
     """
-    product = einsum(settings)
-    if settings.mesh.size == 1:
-        product = functools.partial(_product_of_matrices, product)
     dtype = settings.compute_dtype
-    out = product(spec, x, weight[...].astype(dtype), dtype)
-    return out if branch is None else out + branch(spec, x)
+    # Across devices the axes stay apart: some of those that would be merged are sharded.
+    is_merged = settings.mesh.size == 1
+    if uses_cpu_products(settings):
+        out = cpu_products.project(spec, x, weight[...], None if bias is None else bias[...], is_merged)
+        return out if branch is None else out + branch(spec, x)
+    weight = weight[...].astype(dtype)
+    if is_merged:
+        out = einsum(*cpu_products.as_matrices(spec, x, weight), dtype)
+        out = out.reshape(cpu_products.shape_of(spec, x, weight))
+    else:
+        out = einsum(spec, x, weight, dtype)
+    if branch is not None:
+        out = out + branch(spec, x)
+    return out if bias is None else out + bias[...].astype(dtype)
 
 
-def einsum(settings):
-    """`einsum(spec, x, y, dtype)` of two arrays in the compute dtype, summed in float32, with a result in `dtype`."""
-    is_native = _on_cpu(settings) and settings.compute_dtype == jnp.bfloat16
-    return cpu_products.einsum if is_native else _einsum
+def uses_cpu_products(settings) -> bool:
+    """Whether products are those of `cpu_products`."""
+    return _on_cpu(settings) and settings.compute_dtype == jnp.bfloat16
 
 
-def _einsum(spec, x, y, dtype):
+def einsum(spec, x, y, dtype):
+    """`jnp.einsum(spec, x, y)`, summed in `dtype` or wider."""
     return jnp.einsum(spec, x, y, preferred_element_type=dtype)
 
 
 def _on_cpu(settings) -> bool:
     return settings.mesh.devices.flat[0].platform == "cpu"
-
-
-def _product_of_matrices(product, spec, x, weight, dtype):
-    """The einsum with the axes of each side merged, which spares XLA's CPU copies of weights and of their gradients.
-
-    Across devices the axes stay apart: some of those that would be merged are sharded.
-    """
-    x_axes, weight_axes = spec.split("->")[0].split(",")
-    num_inner_axes = len(set(x_axes) & set(weight_axes))
-    rows, inner = x.shape[:-num_inner_axes], math.prod(x.shape[-num_inner_axes:])
-    if weight_axes[0] in x_axes:
-        outer, weight, spec = weight.shape[num_inner_axes:], weight.reshape(inner, -1), "tk,kn->tn"
-    else:
-        outer, weight, spec = weight.shape[:-num_inner_axes], weight.reshape(-1, inner), "tk,nk->tn"
-    return product(spec, x.reshape(-1, inner), weight, dtype).reshape(*rows, *outer)
 
 
 def segment_positions(segment_ids):
@@ -257,7 +251,7 @@ def _attend_on_cpu(q, k, v, mask, settings):
 
 def _attend_whole(q, k, v, mask):
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    product = cpu_products.einsum if q.dtype == jnp.bfloat16 else _einsum
+    product = cpu_products.einsum if q.dtype == jnp.bfloat16 else einsum
     logits = product("rnth,rnsh->rnts", q, k, jnp.float32)
     # A token sees at least itself, so no softmax is NaN.
     probs = jax.nn.softmax(jnp.where(mask, logits * q.shape[-1] ** -0.5, -jnp.inf), axis=-1)

@@ -28,9 +28,10 @@ class Attention(nnx.Module):
         self.out = layers.param(rngs, layers.weight_init, (D, N, H), axes, *stack, inputs=axes[1:])
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        qkv = layers.project("rtd,cnhd->rtcnh", x, self.qkv, self.settings, branches.get("attn.qkv"))
-        q, k, v = jnp.moveaxis(qkv + self.qkv_bias[...].astype(dtype), 2, 0)
+        branches = context.branches
+        branch = branches.get("attn.qkv")
+        qkv = layers.project("rtd,cnhd->rtcnh", x, self.qkv, self.settings, branch, self.qkv_bias)
+        q, k, v = jnp.moveaxis(qkv, 2, 0)
         q, k = layers.apply_rotary(q, context.rotary), layers.apply_rotary(k, context.rotary)
         h = layers.attend(q, k, v, context, self.settings)
         h = layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branches.get("attn.out"))
