@@ -80,7 +80,9 @@ def _project_backward(spec, is_merged, saved, d_out):
     if bias is not None:
         # A product with ones: XLA's own sum of bfloat16 over rows takes as long as a product with weights.
         kept = out_axes[1:] if is_merged else out_axes[-bias.ndim :]
-        ones = jnp.ones([d_rows.shape[out_axes.index(axis)] for axis in out_axes if axis not in kept], x.dtype)
+        ones = jnp.ones(
+            [d_rows.shape[out_axes.index(axis)] for axis in out_axes if axis not in kept], x.dtype
+        )
         d_bias = product(f"{out_axes[: ones.ndim]},{out_axes}->{kept}", ones, d_rows)
         d_bias = d_bias.reshape(bias.shape).astype(bias.dtype)
     return d_x.reshape(x.shape).astype(x.dtype), d_weight.reshape(weight.shape).astype(weight.dtype), d_bias

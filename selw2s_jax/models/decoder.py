@@ -10,7 +10,15 @@ import optax
 from flax import nnx
 
 from selw2s_jax import errors, sharding
-from selw2s_jax.models import blockwise_attention, cpu_products, family, kv_cache, layers, registry, token_log_probs
+from selw2s_jax.models import (
+    blockwise_attention,
+    cpu_products,
+    family,
+    kv_cache,
+    layers,
+    registry,
+    token_log_probs,
+)
 
 REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -220,7 +228,9 @@ def _forward(
     context = layers.Context(mask, rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)
-    if not layers.uses_cpu_products(settings):  # which round them layer by layer: XLA's CPU stacks no bfloat16
+    if not layers.uses_cpu_products(
+        settings
+    ):  # which round them layer by layer: XLA's CPU stacks no bfloat16
         layers_state = layers.cast_products(layers_state, settings.compute_dtype)
 
     def run_layer(x, states):

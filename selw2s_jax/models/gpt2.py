@@ -56,7 +56,9 @@ class MLP(nnx.Module):
         h = layers.project("rtd,df->rtf", x, self.up, self.settings, branches.get("mlp.up"), self.up_bias)
         h = jax.nn.gelu(h, approximate=True)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
-        return layers.project("rtf,fd->rtd", h, self.down, self.settings, branches.get("mlp.down"), self.down_bias)
+        return layers.project(
+            "rtf,fd->rtd", h, self.down, self.settings, branches.get("mlp.down"), self.down_bias
+        )
 
 
 def parse_config(config: dict) -> family.ModelConfig:

@@ -62,7 +62,9 @@ class MLP(nnx.Module):
         h = layers.project("rtd,fd->rtf", x, self.up, self.settings, branches.get("mlp.up"), self.up_bias)
         h = _ACTIVATIONS[self.activation](h)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
-        return layers.project("rtf,df->rtd", h, self.down, self.settings, branches.get("mlp.down"), self.down_bias)
+        return layers.project(
+            "rtf,df->rtd", h, self.down, self.settings, branches.get("mlp.down"), self.down_bias
+        )
 
 
 class ParallelBlock(layers.Block):
