@@ -6,6 +6,8 @@ All take the same examples in the same steps of 32 from the same weights, and th
 same work. Each runs in a process of its own, and they take turns step by step, so that all see the same machine; a
 ratio is the median over the rounds. Where one model fills the device, --alone runs them one after the other.
 
+--against=CHECKOUT is a further loop of ours, of another commit: its package in our worker, as `before`.
+
 On a GPU without data at hand, --lengths=sciq takes random tokens of the data set's lengths, and --random_weights makes
 the weights on the device (losses are then not compared).
 """
@@ -31,7 +33,7 @@ from selw2s_jax.hf import random_checkpoint, tokenizers
 from selw2s_jax.models import registry
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
-OURS, PEERS = "selw2s_jax", ("tuned", "openai")
+OURS, BEFORE, PEERS = "selw2s_jax", "before", ("tuned", "openai")
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # of all of them: a GPU's memory as it is needed
 # For all of them too: memory in large pages, which spares page faults on a CPU.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
@@ -40,11 +42,13 @@ HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 class Worker:
     """A loop in a process of its own."""
 
-    def __init__(self, module: str, *arguments: str, environment: dict[str, str]):
+    def __init__(
+        self, module: str, *arguments: str, environment: dict[str, str], folder: pathlib.Path = REPO
+    ):
         command = [sys.executable, "-m", f"benchmarks.loops.{module}", *arguments]
         self._process = subprocess.Popen(
             command,
-            cwd=REPO,
+            cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -107,8 +111,18 @@ def make_starts(args, folder: pathlib.Path) -> dict[str, Callable[[], Worker]]:
         own = (f"--style={style}", f"--order={order}", f"--device={device}")
         return Worker("peers", *common, *of_peers, *own, environment=environment)
 
-    peers = {style: functools.partial(start_peer, style) for style in args.peers}
-    return {OURS: lambda: Worker("ours", *common, *own, environment=environment)} | peers
+    def start_ours(checkout: pathlib.Path, dtype: str) -> Worker:
+        path = {"PYTHONPATH": str(checkout)}
+        return Worker(
+            "ours", *common, f"--dtype={dtype}", *own, environment=environment | path, folder=checkout
+        )
+
+    found = {OURS: functools.partial(start_ours, REPO, args.dtype)}
+    if args.against:
+        found[BEFORE] = functools.partial(
+            start_ours, args.against.resolve(), args.against_dtype or args.dtype
+        )
+    return found | {style: functools.partial(start_peer, style) for style in args.peers}
 
 
 def compare(workers: dict[str, Worker], do: str, rounds: int, warmup: int, index=None) -> tuple[dict, dict]:
@@ -209,6 +223,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--score_rounds", type=int, default=2)
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
+    parser.add_argument(
+        "--against", type=pathlib.Path, help="a checkout of this repository at another commit"
+    )
+    parser.add_argument("--against_dtype", choices=("float32", "bfloat16"), help="its dtype, default --dtype")
     parser.add_argument("--output", type=pathlib.Path)
     args = parser.parse_args()
     if not args.lengths and not (args.source and args.tokenizer):
@@ -216,7 +234,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, pathlib.Path(folder))
     given = ("task", "lengths", "model", "dtype", "remat", "attention")
-    given += ("steps_at_once", "score_tokens", "huge_pages")
+    given += ("steps_at_once", "score_tokens", "huge_pages", "against_dtype")
     settings = {name: getattr(args, name) for name in given}
     machine = {"machine": outputs.MACHINE}
     outputs.write(machine | settings | found, args.output)

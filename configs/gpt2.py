@@ -18,6 +18,7 @@ def get_config(arguments: str | None = None):
         },
     )
     config = config_lib.default_config()
+    config.precision.compute_dtype = "bfloat16"  # as published, on every machine
     config.weak.model = choice["weak"]
     config.strong.model = choice["strong"]
     if choice["smoke"]:

@@ -33,6 +33,7 @@ def get_config(arguments: str | None = None):
     (name,) = chosen
     models = _TOYS[name] if choice["smoke"] else _models(name, choice["largest"])
     config = config_lib.default_config()
+    config.precision.compute_dtype = "bfloat16"  # as published, on every machine
     config.methods = ("finetune", "confidence", "selective", "self_training", "random_selection")
     config.weak.model, config.strong.model = models[0], models[-1]
     config.sweep.tasks = ("sciq",)

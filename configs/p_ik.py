@@ -19,6 +19,7 @@ def get_config(arguments: str | None = None):
     if choice["world"] and choice["smoke"]:
         raise UserError("configs/p_ik.py: world and smoke exclude each other; choose one")
     config = config_lib.default_config()
+    config.precision.compute_dtype = "bfloat16"  # as published, on every machine
     config.strong.model = "qwen-14b"
     if choice["smoke"]:
         config_lib.smoke_settings(config, weak=None, strong="random-small-qwen")

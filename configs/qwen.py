@@ -11,6 +11,7 @@ from selw2s_jax import config as config_lib
 def get_config(arguments: str | None = None):
     choice = config_lib.parse_arguments(arguments, choices={"weak": ("gpt2", "qwen-1.8b"), "smoke": ()})
     config = config_lib.default_config()
+    config.precision.compute_dtype = "bfloat16"  # as published, on every machine
     config.weak.model = choice["weak"]
     config.strong.model = "qwen-14b"
     if choice["smoke"]:

@@ -34,6 +34,7 @@ def get_config(arguments: str | None = None):
         choices={"pair": tuple(PAIRS), "task": tasks, "world": (), "smoke": (), "compat": ()},
     )
     config = config_lib.default_config()
+    config.precision.compute_dtype = "bfloat16"  # as published, on every machine
     config.supervision, config.task, config.methods = "completion", chosen["task"], METHODS
     config.weak.model, config.strong.model = PAIRS[chosen["pair"]]
     config.data.max_length = 1600 if chosen["task"] == "ethics_commonsense" else 512

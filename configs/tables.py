@@ -44,6 +44,7 @@ def get_config(arguments: str | None = None):
     if choice["p_ik"] == "frozen" and not choice["world"]:
         raise UserError("configs/tables.py: p_ik=frozen is a setting of the small world; add world")
     config = config_lib.default_config()
+    config.precision.compute_dtype = "bfloat16"  # as published, on every machine
     config.methods = _METHODS[table]
     if choice["world"]:
         _set_world(config, table, choice["p_ik"])

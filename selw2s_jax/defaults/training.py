@@ -34,7 +34,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     )
     config.precision = dict(
         param_dtype="float32",  # float32 | bfloat16, of parameters that are trained
-        compute_dtype="bfloat16",  # float32 | bfloat16
+        compute_dtype="auto",  # float32 | bfloat16 | auto: bfloat16, but float32 on CPUs without products of it
         moment_dtype="float32",  # float32 | bfloat16, of Adam
     )
     # (data, fsdp, tensor) of the strong model, the weak model's is folded where it must be; null (auto): as models fit.

@@ -18,7 +18,7 @@ from selw2s_jax.data import (
     variation_plans,
 )
 from selw2s_jax.errors import UnknownName, UserError
-from selw2s_jax.experiments import class_checks
+from selw2s_jax.experiments import class_checks, precision
 from selw2s_jax.hf import bos, chat_files
 from selw2s_jax.inference import writing
 from selw2s_jax.method import (
@@ -152,7 +152,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "training.schedule": state.SCHEDULES,
         "training.trained": state.TRAINED,
         "precision.param_dtype": _DTYPES,
-        "precision.compute_dtype": _DTYPES,
+        "precision.compute_dtype": (precision.AUTO, *_DTYPES),
         "precision.moment_dtype": _DTYPES,
         "execution.remat": (layouts.AUTO, *decoder.REMAT_POLICIES),
         "execution.attention": decoder.ATTENTION_IMPLEMENTATIONS,

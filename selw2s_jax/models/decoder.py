@@ -13,6 +13,7 @@ from flax import nnx
 from selw2s_jax import errors, sharding
 from selw2s_jax.models import (
     blockwise_attention,
+    cpu_products,
     embedding,
     family,
     kv_cache,
@@ -27,7 +28,7 @@ REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(blockwise_attention.OUTPUT),
+        jax.checkpoint_policies.save_only_these_names(blockwise_attention.OUTPUT, cpu_products.OUTPUT),
     ),
     "none": jax.checkpoint_policies.everything_saveable,
 }
@@ -239,7 +240,10 @@ def _forward(
     context = layers.Context(mask, rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)
-    layers_state = layers.cast_products(layers_state, settings.compute_dtype)
+    if not layers.uses_cpu_products(
+        settings
+    ):  # which round them layer by layer: XLA's CPU stacks no bfloat16
+        layers_state = layers.cast_products(layers_state, settings.compute_dtype)
 
     def branches(adapters_state, dropout):
         if adapters_graphdef is None:
@@ -295,8 +299,11 @@ def _past_mask(length, positions, num_slots, window):
 def _lm_logits(graphdef, state, hidden):
     model = nnx.merge(graphdef, state)
     dtype = model.settings.compute_dtype
-    weight = model._head_weight().astype(dtype)
-    return jnp.einsum("...d,vd->...v", hidden.astype(dtype), weight, preferred_element_type=jnp.float32)
+    weight, hidden = model._head_weight().astype(dtype), hidden.astype(dtype)
+    if layers.uses_cpu_products(model.settings) and model.mesh.size == 1:
+        logits = cpu_products.einsum("td,vd->tv", hidden.reshape(-1, hidden.shape[-1]), weight, jnp.float32)
+        return logits.reshape(*hidden.shape[:-1], -1)
+    return jnp.einsum("...d,vd->...v", hidden, weight, preferred_element_type=jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)

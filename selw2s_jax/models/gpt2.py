@@ -30,8 +30,8 @@ class Attention(nnx.Module):
         _, queries = layers.read(x, context)
         q, k, v = layers.project_qkv("rtd,dcnh->rtcnh", x, self.qkv, self.qkv_bias, context, self.settings)
         h = layers.attend(q, k, v, queries, self.settings)
-        h = layers.project("rtnh,nhd->rtd", h, self.out, self.settings, queries.branches.get("attn.out"))
-        return h + self.out_bias[...].astype(x.dtype), (k, v)
+        branch = queries.branches.get("attn.out")
+        return layers.project("rtnh,nhd->rtd", h, self.out, self.settings, branch, self.out_bias), (k, v)
 
 
 class MLP(nnx.Module):
@@ -49,12 +49,13 @@ class MLP(nnx.Module):
         self.down_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        h = layers.project("rtd,df->rtf", x, self.up, self.settings, branches.get("mlp.up"))
-        h = jax.nn.gelu(h + self.up_bias[...].astype(dtype), approximate=True)
+        branches = context.branches
+        h = layers.project("rtd,df->rtf", x, self.up, self.settings, branches.get("mlp.up"), self.up_bias)
+        h = jax.nn.gelu(h, approximate=True)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
-        h = layers.project("rtf,fd->rtd", h, self.down, self.settings, branches.get("mlp.down"))
-        return h + self.down_bias[...].astype(dtype)
+        return layers.project(
+            "rtf,fd->rtd", h, self.down, self.settings, branches.get("mlp.down"), self.down_bias
+        )
 
 
 def parse_config(config: dict) -> family.ModelConfig:

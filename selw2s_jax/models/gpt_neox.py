@@ -37,8 +37,8 @@ class Attention(nnx.Module):
         q, k, v = layers.project_qkv("rtd,nchd->rtnch", x, self.qkv, self.qkv_bias, context, self.settings)
         q, k = layers.apply_rotary(q, queries.rotary), layers.apply_rotary(k, context.rotary)
         h = layers.attend(q, k, v, queries, self.settings)
-        h = layers.project("rtnh,dnh->rtd", h, self.out, self.settings, queries.branches.get("attn.out"))
-        return h + self.out_bias[...].astype(x.dtype), (k, v)
+        branch = queries.branches.get("attn.out")
+        return layers.project("rtnh,dnh->rtd", h, self.out, self.settings, branch, self.out_bias), (k, v)
 
 
 class MLP(nnx.Module):
@@ -55,12 +55,13 @@ class MLP(nnx.Module):
         self.down_bias = layers.param(rngs, layers.zeros_init, (D,), ("features",), *stack)
 
     def __call__(self, x, context):
-        dtype, branches = x.dtype, context.branches
-        h = layers.project("rtd,fd->rtf", x, self.up, self.settings, branches.get("mlp.up"))
-        h = _ACTIVATIONS[self.activation](h + self.up_bias[...].astype(dtype))
+        branches = context.branches
+        h = layers.project("rtd,fd->rtf", x, self.up, self.settings, branches.get("mlp.up"), self.up_bias)
+        h = _ACTIVATIONS[self.activation](h)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
-        h = layers.project("rtf,df->rtd", h, self.down, self.settings, branches.get("mlp.down"))
-        return h + self.down_bias[...].astype(dtype)
+        return layers.project(
+            "rtf,df->rtd", h, self.down, self.settings, branches.get("mlp.down"), self.down_bias
+        )
 
 
 class ParallelBlock(layers.Block):

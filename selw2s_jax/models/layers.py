@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.models import blockwise_attention
+from selw2s_jax.models import blockwise_attention, cpu_products
 
 embedding_init = jax.nn.initializers.normal(0.02)
 weight_init = jax.nn.initializers.normal(0.02)
@@ -131,19 +131,37 @@ def cast_products(state, dtype):
     return jax.tree.map(cast, state, is_leaf=is_variable)
 
 
-def project(spec, x, weight, settings, branch=None):
-    """The einsum of x with a weight, both and the result in the compute dtype, plus `branch(spec, x)`.
+def project(spec, x, weight, settings, branch=None, bias=None):
+    """The einsum of x with a weight, both and the result in the compute dtype, plus `branch(spec, x)` and a bias.
 
     The axes that are summed over are the last of x, and the first or the last of the weight, in the same order; the
     result's are what is left of x and then of the weight: in another order XLA copies weights and results.
     """
     dtype = settings.compute_dtype
-    # XLA's CPU products of bfloat16 are several times faster with a float32 result. Elsewhere they sum in
-    # float32 anyway, and asking for it would make the backward pass multiply float32 by bfloat16.
-    result_dtype = jnp.float32 if _on_cpu(settings) else dtype
-    product = _product_of_matrices if settings.mesh.size == 1 else jnp.einsum
-    out = product(spec, x, weight[...].astype(dtype), preferred_element_type=result_dtype).astype(dtype)
-    return out if branch is None else out + branch(spec, x)
+    # Across devices the axes stay apart: some of those that would be merged are sharded.
+    is_merged = settings.mesh.size == 1
+    if uses_cpu_products(settings):
+        out = cpu_products.project(spec, x, weight[...], None if bias is None else bias[...], is_merged)
+        return out if branch is None else out + branch(spec, x)
+    weight = weight[...].astype(dtype)
+    if is_merged:
+        out = einsum(*cpu_products.as_matrices(spec, x, weight), dtype)
+        out = out.reshape(cpu_products.shape_of(spec, x, weight))
+    else:
+        out = einsum(spec, x, weight, dtype)
+    if branch is not None:
+        out = out + branch(spec, x)
+    return out if bias is None else out + bias[...].astype(dtype)
+
+
+def uses_cpu_products(settings) -> bool:
+    """Whether products are those of `cpu_products`."""
+    return _on_cpu(settings) and settings.compute_dtype == jnp.bfloat16
+
+
+def einsum(spec, x, y, dtype):
+    """`jnp.einsum(spec, x, y)`, summed in `dtype` or wider."""
+    return jnp.einsum(spec, x, y, preferred_element_type=dtype)
 
 
 def project_qkv(spec, x, weight, bias, context, settings):
@@ -154,7 +172,7 @@ def project_qkv(spec, x, weight, bias, context, settings):
     _, weight_axes, out_axes = spec.replace("->", ",").split(",")
 
     def parts(x, context, part):
-        own_weight, own_bias = weight[...], bias[...].astype(x.dtype)
+        own_weight, own_bias = weight[...], bias[...]
         branch = context.branches.get("attn.qkv")
         if part is not None:
             own_weight, own_bias = (
@@ -162,7 +180,7 @@ def project_qkv(spec, x, weight, bias, context, settings):
                 slice_part(own_bias, out_axes[2:], part),
             )
             branch = branch and functools.partial(branch, part=part)
-        out = project(spec, x, own_weight, settings, branch) + own_bias
+        out = project(spec, x, own_weight, settings, branch, own_bias)
         return jnp.moveaxis(out, out_axes.index("c"), 0)
 
     if context.reads is None:
@@ -177,21 +195,6 @@ def slice_part(array, axes, part):
 
 def _on_cpu(settings) -> bool:
     return settings.mesh.devices.flat[0].platform == "cpu"
-
-
-def _product_of_matrices(spec, x, weight, **options):
-    """The einsum with the axes of each side merged, which spares XLA's CPU copies of weights and of their gradients.
-
-    Across devices the axes stay apart: some of those that would be merged are sharded.
-    """
-    x_axes, weight_axes = spec.split("->")[0].split(",")
-    num_inner_axes = len(set(x_axes) & set(weight_axes))
-    rows, inner = x.shape[:-num_inner_axes], math.prod(x.shape[-num_inner_axes:])
-    if weight_axes[0] in x_axes:
-        outer, weight, spec = weight.shape[num_inner_axes:], weight.reshape(inner, -1), "tk,kn->tn"
-    else:
-        outer, weight, spec = weight.shape[:-num_inner_axes], weight.reshape(-1, inner), "tk,nk->tn"
-    return jnp.einsum(spec, x.reshape(-1, inner), weight, **options).reshape(*rows, *outer)
 
 
 def segment_positions(segment_ids):
@@ -310,10 +313,11 @@ def _attend_on_cpu(q, k, v, mask, settings):
 
 def _attend_whole(q, k, v, mask):
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    logits = jnp.einsum("rnth,rnsh->rnts", q, k, preferred_element_type=jnp.float32)
+    product = cpu_products.einsum if q.dtype == jnp.bfloat16 else einsum
+    logits = product("rnth,rnsh->rnts", q, k, jnp.float32)
     # A token sees at least itself, so no softmax is NaN.
     probs = jax.nn.softmax(jnp.where(mask, logits * q.shape[-1] ** -0.5, -jnp.inf), axis=-1)
-    return jnp.einsum("rnts,rnsh->rnth", probs.astype(v.dtype), v).swapaxes(1, 2)
+    return product("rnts,rnsh->rnth", probs.astype(v.dtype), v, v.dtype).swapaxes(1, 2)
 
 
 def _attend_with_past(q, k, v, past_k, past_v, mask):

@@ -52,8 +52,8 @@ class Attention(nnx.Module):
 
     def _heads(self, name, x, context):
         branch = context.branches.get(f"attn.{name}")
-        h = layers.project("rtd,nhd->rtnh", x, getattr(self, name), self.settings, branch)
-        return h + getattr(self, f"{name}_bias")[...].astype(x.dtype) if self.has_bias else h
+        bias = getattr(self, f"{name}_bias") if self.has_bias else None
+        return layers.project("rtd,nhd->rtnh", x, getattr(self, name), self.settings, branch, bias)
 
 
 def make_family(

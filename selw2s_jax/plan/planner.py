@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 from etils import epath
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import checks, plugins, unread
+from selw2s_jax.experiments import checks, plugins, precision, unread
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.plan import compiled, programs, report, search, targets, total, workload
 from selw2s_jax.run import forms, sweep
@@ -256,7 +257,7 @@ def run(
         UserError: config, target and models do not go together.
     """
     say = functools.partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
-    runs = cells(config)
+    runs = cells(config, target.chip.kind)
     say(report.header(target))
     planner = Planner(target, options, say)
     with tempfile.TemporaryDirectory() as scratch:
@@ -268,12 +269,17 @@ def run(
     return found
 
 
-def cells(config: ml_collections.ConfigDict) -> list[sweep.Cell]:
-    """The runs of a config, each checked."""
+def cells(config: ml_collections.ConfigDict, platform: str | None = None) -> list[sweep.Cell]:
+    """The runs of a config, each checked.
+
+    Args:
+        platform: of the devices that they are for, default that of those at hand.
+    """
     config = config_lib.normalize(config)
     plugins.load(config)
     expanded = sweep.expand(config)
     for cell in expanded:
+        precision.resolve(cell.config, platform or jax.default_backend())
         if cell.config.supervision != "class_head":
             raise UserError(
                 f"config.supervision={cell.config.supervision}: plan and benchmark know the programs of class heads "

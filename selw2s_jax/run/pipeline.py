@@ -18,7 +18,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.analysis import methods
 from selw2s_jax.data import item_predictions, tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import checks, plugins, unread
+from selw2s_jax.experiments import checks, plugins, precision, unread
 from selw2s_jax.run import (
     agreement,
     collect,
@@ -92,7 +92,7 @@ def prefetch(config: ml_collections.ConfigDict, workdir) -> list[prefetch_lib.It
     Nothing is run, and no device is asked for. Args and errors are those of `run`.
     """
     workdir = _workdir(workdir)
-    config, cells, notes = _check_config(config)
+    config, cells, notes = _check_config(config, platform="cpu")  # which downloads the same as any
     print("downloading, reading and checking data, models and tokenizers", flush=True)
     plans = [_plan(cell, workdir, notes) for cell in cells]
     items = prefetch_lib.find(
@@ -228,12 +228,21 @@ def _workdir(workdir) -> epath.Path:
 
 
 def _check_config(
-    config: ml_collections.ConfigDict,
+    config: ml_collections.ConfigDict, platform: str | None = None
 ) -> tuple[ml_collections.ConfigDict, list[sweep.Cell], list[str]]:
-    """The config in its normal form, its cells, each checked, and what a reader of the results has to know of it."""
+    """The config in its normal form, its cells, each checked, and what a reader of the results has to know of it.
+
+    Args:
+        platform: of the devices, default that of those at hand.
+    """
     config = config_lib.normalize(config)
     distributed.agree(lambda: plugins.load(config))
     cells = sweep.expand(config)
+    of_all = [config, *(cell.config for cell in cells)]
+    if any(one.precision.compute_dtype == precision.AUTO for one in of_all):
+        platform = platform or jax.default_backend()
+        (became,) = {one.precision.compute_dtype for one in of_all if precision.resolve(one, platform)}
+        print(f"precision.compute_dtype=auto is {became} on this {platform.upper()}", flush=True)
 
     def check() -> list[str]:
         for cell in cells:

@@ -90,7 +90,7 @@ GOLDEN = {
     "p_ik.temperature": 1.0,
     "p_ik.weight": 1.0,
     "plugins": (),
-    "precision.compute_dtype": "bfloat16",
+    "precision.compute_dtype": "auto",
     "precision.moment_dtype": "float32",
     "precision.param_dtype": "float32",
     "pretraining.b2": 0.98,
