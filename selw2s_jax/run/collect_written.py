@@ -12,6 +12,7 @@ from selw2s_jax.experiments import written
 from selw2s_jax.inference import writing
 from selw2s_jax.run import written_facts
 from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import predict
 from selw2s_jax.stages import stage as stage_lib
 
 
@@ -201,11 +202,17 @@ class Collector:
         own = None
         if self._experiment.has_own_answers:
             own = writing.read_answers(self._store, self._experiment.own_answers(seed), split)
+        p_ik = None
+        if self._experiment.has_p_ik:
+            p_ik = stage_lib.read_column(
+                self._store, self._experiment.p_ik(seed), predict.FILE, "p_ik", split
+            )
         described["auroc"] += weak_errors.areas(
             answers,
             split.truths,
             log_probs=[given[0] for given in found["log_prob"]],
             own=own,
+            p_ik=p_ik,
             unparsed=config.answers.unparsed,
         )
         return described

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from selw2s_jax.data import batches, by_id, splits
+from selw2s_jax.data import batches, by_id, splits, written_splits
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, fewshot
 from selw2s_jax.runtime import artifacts
@@ -357,7 +357,7 @@ class SampledAccuracy(Column):
 class Examples:
     """A split with the columns that its examples carry."""
 
-    split: splits.Split
+    split: splits.Split | written_splits.WrittenSplit
     columns: dict[str, Column]
 
     def __len__(self) -> int:

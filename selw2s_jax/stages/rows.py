@@ -13,7 +13,7 @@ from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
 from selw2s_jax.method import row_weights
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import own_code
+from selw2s_jax.stages import own_code, predict
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import written as written_stage
 
@@ -111,6 +111,7 @@ class Weighted(Rows):
         completion: of `COMPLETIONS`.
         seed: of what is drawn.
         own: the stage that has the strong model's own answers, of methods that use them.
+        p_ik: the stage that has P(IK) of its answers, of methods that use it.
     """
 
     answers: written_stage.Write
@@ -119,10 +120,11 @@ class Weighted(Rows):
     completion: str
     seed: int
     own: written_stage.Write | None = None
+    p_ik: predict.Predict | None = None
 
     @property
     def needs(self):
-        return (self.answers,) if self.own is None else (self.answers, self.own)
+        return tuple(stage for stage in (self.answers, self.own, self.p_ik) if stage is not None)
 
     @property
     def most(self):
@@ -138,6 +140,7 @@ class Weighted(Rows):
             "completion": self.completion,
             "sampling_seed": self.seed,
             **({} if self.own is None else {"own_answers": self.own.key}),
+            **({} if self.p_ik is None else {"p_ik": self.p_ik.key}),
             **own_code.hashes(
                 row_weights=row_weights.ROW_WEIGHTS[self.method], completion=type(self.split.task).completion
             ),
@@ -151,6 +154,9 @@ class Weighted(Rows):
             given,
             lambda purpose, key: by_id.keyed_uniform(self.seed, purpose, key),
             None if self.own is None else writing.read_answers(store, self.own, self.split),
+            None
+            if self.p_ik is None
+            else stage_lib.read_column(store, self.p_ik, predict.FILE, "p_ik", self.split),
         )
         chosen = weigh(self.method, self.options, inputs)
         weights = np.asarray(chosen.weights, np.float32)  # as the loss has them
