@@ -14,6 +14,7 @@ from selw2s_jax.run import written_facts
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import predict
 from selw2s_jax.stages import stage as stage_lib
+from selw2s_jax.worlds import world, written_world
 
 
 def truth(test: written_splits.WrittenSplit) -> dict[str, list]:
@@ -122,7 +123,9 @@ class Collector:
                 total=len(test),
                 correct=correct,
             )
+        is_ranked = config.data.source == world.NAME and config.task in written_world.PROPERTIES
         return {
+            **({"by_frequency": self._by_frequency()} if is_ranked else {}),
             "records": records,
             "summary": self._summarize(records),
             "majority_class_accuracy": None,
@@ -136,6 +139,15 @@ class Collector:
             "notes": [*inputs.notes, *self._notes()],
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
+
+    def _by_frequency(self) -> dict[str, Any]:
+        """Right answers to the test questions by how common the entity of the right choice is."""
+        ranks = written_world.WrittenWorld(world.world_config(self._config)).test_ranks(self._config.task)
+        correct = {
+            name: [self._is_correct(seed, name) for seed in self._config.seeds]
+            for name in self._experiment.classifiers()
+        }
+        return results.by_frequency([ranks[name] for name in self._inputs.test.ids], correct)
 
     def _summarize(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         inputs = self._inputs
