@@ -95,6 +95,7 @@ class Experiment(base.Experiment):
             of_rows,
             **self._course(seed, model),
             mean=self._config.loss.mean,
+            learn_end=self._config.answers.learn_end,
             **options,
         )
 

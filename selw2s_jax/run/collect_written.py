@@ -147,7 +147,9 @@ class Collector:
             name: [self._is_correct(seed, name) for seed in self._config.seeds]
             for name in self._experiment.classifiers()
         }
-        return results.by_frequency([ranks[name] for name in self._inputs.test.ids], correct)
+        test = self._inputs.test
+        chance = float(np.mean([1 / len(question.choices) for question in test.questions]))
+        return results.by_frequency([ranks[name] for name in test.ids], correct) | {"chance": chance}
 
     def _summarize(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         inputs = self._inputs

@@ -211,7 +211,7 @@ class _Ids(NamedTuple):
 
 
 def encode(
-    texts: Texts, model: pretrained.Model, *, overlong: str, label: str
+    texts: Texts, model: pretrained.Model, *, overlong: str, label: str, learn_end: bool = True
 ) -> tuple[batches.ExampleSet, dict[str, int]]:
     """Rows as token ids, within what the model is given.
 
@@ -219,6 +219,7 @@ def encode(
         overlong: what becomes of rows that are longer: "drop", "truncate" (their prompts, from the left, a BOS token in
             front stays; where the answer leaves no room they are dropped) or "error".
         label: of the training, for messages.
+        learn_end: False leaves the end of text out of every completion.
 
     Returns:
         The examples, and of the rows how many are `overlong`, `left_out`, and `unfinished`: their ends were cut off.
@@ -232,7 +233,7 @@ def encode(
             "can be read; train the weak model longer, raise answers.max_new_tokens, or set answers.by=score or "
             "answers.unparsed=trained"
         )
-    prompts, completions, is_long, is_lost = _tokenize(texts, model, overlong)
+    prompts, completions, is_long, is_lost = _tokenize(_ended(texts, learn_end), model, overlong)
     _refuse(texts.names, is_long, is_lost, model, overlong=overlong, label=label)
     num_front, most = _num_front(model), model.max_length
     kept = np.flatnonzero(~is_lost)
@@ -249,7 +250,7 @@ def encode(
     return examples, counts
 
 
-def check(texts: Texts, model: pretrained.Model, *, overlong: str, label: str) -> int:
+def check(texts: Texts, model: pretrained.Model, *, overlong: str, label: str, learn_end: bool = True) -> int:
     """How many rows `encode` gives, at less work: only what may be too long is made into tokens.
 
     Raises:
@@ -261,10 +262,15 @@ def check(texts: Texts, model: pretrained.Model, *, overlong: str, label: str) -
     if unsure:
         columns = (texts.names, texts.prompts, texts.completions, texts.has_end)
         names, prompts, completions, has_end = ([column[i] for i in unsure] for column in columns)
-        some = _tokenize(Texts(names, prompts, completions, texts.weights[unsure], has_end), model, overlong)
+        some = Texts(names, prompts, completions, texts.weights[unsure], has_end)
+        some = _tokenize(_ended(some, learn_end), model, overlong)
         is_long[unsure], is_lost[unsure] = some.is_long, some.is_lost
     _refuse(texts.names, is_long, is_lost, model, overlong=overlong, label=label)
     return int((~is_lost).sum())
+
+
+def _ended(texts: Texts, learn_end: bool) -> Texts:
+    return texts if learn_end else texts._replace(has_end=[False] * len(texts.has_end))
 
 
 def _num_front(model: pretrained.Model) -> int:

@@ -118,6 +118,13 @@ def test_what_students_are_told_of_their_training(make, inputs):
     assert written_answers.student(0, "finetune").rows.completion == "raw"
 
 
+def test_all_models_learn_ends_or_none_does(make):
+    values = {"answers__by": "generate", **EVERY}
+    before, after = keys(make(**values)), keys(make(**values, answers__learn_end=False))
+    assert differing(before, after) == before.keys()
+    assert "learn_end" not in make(**values).ceiling(0).inputs
+
+
 def test_weak_answers_are_to_the_questions_of_the_student_and_tests_to_one_prompt(make, inputs):
     experiment = make()
     answers, test = experiment.weak_answers(0), experiment.evaluation(0, "finetune")

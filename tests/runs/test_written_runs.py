@@ -92,6 +92,7 @@ WRITTEN = {"answers__by": "generate"}
                 "; lower answers.max_new_tokens, or choose",
             ],
         ),
+        ({"answers__learn_end": False}, ["answers.learn_end=False", "set answers.by=generate"]),
         ({"p_ik__gamma": 0.3}, ["config.p_ik.gamma=0.3 is read by nothing: set supervision=class_head"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",

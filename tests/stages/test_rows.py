@@ -184,9 +184,13 @@ def model(asked):
     return asked[0].model
 
 
-def encode(texts, model, overlong="drop", **changes):
+def encode(texts, model, overlong="drop", learn_end=True, **changes):
     return rows.encode(
-        texts, dataclasses.replace(model, **changes), overlong=overlong, label="reweighted, seed 0"
+        texts,
+        dataclasses.replace(model, **changes),
+        overlong=overlong,
+        label="reweighted, seed 0",
+        learn_end=learn_end,
     )
 
 
@@ -200,6 +204,10 @@ def test_the_end_of_text_is_learnt_but_where_an_answer_was_cut_off(make, model):
     for ids, prompt, completion in zip(examples.tokens, texts.prompts, texts.completions, strict=True):
         assert model.tokenizer.decode([i for i in ids.tolist() if i != END]) == prompt + completion
     np.testing.assert_array_equal(examples.columns["example_weight"], texts.weights)
+    without, same = encode(texts, model, learn_end=False)
+    assert same == counts  # of the answers, not of what is learnt of them
+    for ids, whole in zip(without.tokens, examples.tokens, strict=True):
+        np.testing.assert_array_equal(ids, whole[whole != END])
     count = int(examples.columns["answer_tokens"][0])
     assert model.tokenizer.decode(examples.tokens[0][-count:-1].tolist()) == texts.completions[0]
 
