@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import tokenizers
 from selw2s_jax.method import completion_methods, row_weights
-from selw2s_jax.stages import rows
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import predict, rows
 
 HIGH = 1 / (1 + math.exp(-1 / 3 / 0.2))  # S_prob of the two that agree of three, and of the third
 LOW = 1 - HIGH
@@ -323,6 +325,10 @@ def test_ground_truth_changes_no_row_of_a_student(asked):
         stage.split,
         questions=[dataclasses.replace(one, answer=2, solution="x") for one in stage.split.questions],
     )
+    scores = types.SimpleNamespace(name="predictions", inputs={"made": "up"}, key="key")
+    with store.filling(scores.name, scores.inputs) as folder:
+        table = {"example_id": split.ids, "p_ik": np.linspace(0.2, 0.9, len(split), dtype=np.float32)}
+        artifacts.write_table(folder / predict.FILE, table)
     for method in row_weights.ROW_WEIGHTS:
         for completion in rows.COMPLETIONS:
             found = []
@@ -330,7 +336,8 @@ def test_ground_truth_changes_no_row_of_a_student(asked):
                 answers = dataclasses.replace(stage, split=one)
                 # As if the strong model had answered the same.
                 own = answers if completion_methods.METHODS[method].uses_self_labels else None
-                weighted = rows.Weighted(one, answers, method, {}, completion, 3, own)
+                p_ik = scores if completion_methods.METHODS[method].uses_p_ik else None
+                weighted = rows.Weighted(one, answers, method, {}, completion, 3, own, p_ik)
                 found.append(weighted.texts(store))
             assert found[0]._replace(weights=None) == found[1]._replace(weights=None)
             np.testing.assert_array_equal(found[0].weights, found[1].weights)
