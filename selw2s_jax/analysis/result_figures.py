@@ -11,7 +11,6 @@ from selw2s_jax.analysis import methods as methods_lib
 from selw2s_jax.method import registry
 
 PGR_LIMITS = (-1.5, 2.5)  # of an axis, whatever the intervals
-_CHANCE = 50  # per cent, of two classes
 _NUM_BARS = 20
 _NUM_COLUMNS = 2  # of panels of P(IK)
 
@@ -98,6 +97,7 @@ def draw_by_frequency(
     correct: Mapping[str, Sequence[float]],
     totals: Sequence[int],
     facts: Mapping[str, methods_lib.Facts],
+    chance: float = 0.5,
 ) -> plotting.Picture:
     """Accuracy by group, with Wilson 95 % intervals; a group without questions has no point.
 
@@ -106,6 +106,7 @@ def draw_by_frequency(
         correct: by method, or `methods.FEW_SHOT`, the right answers of each group (or their mean over seeds) `[G]`.
         totals: the questions of each group `[G]`.
         facts: of the methods, by name.
+        chance: accuracy of guessing, a fraction.
     """
     styles = method_looks.styles(facts) | {methods_lib.FEW_SHOT: (plotting.BROWN, "-.")}
     with plotting.default_style():
@@ -126,8 +127,8 @@ def draw_by_frequency(
                 linewidth=1.3,
                 label=textwrap.fill(name, 24),
             )
-        axes.axhline(_CHANCE, color=plotting.GREY, linestyle=":", linewidth=1)
-        axes.text(-0.48, _CHANCE, "chance", va="bottom", fontsize=9, color=plotting.GREY)
+        axes.axhline(100 * chance, color=plotting.GREY, linestyle=":", linewidth=1)
+        axes.text(-0.48, 100 * chance, "chance", va="bottom", fontsize=9, color=plotting.GREY)
         names = [f"{name}\nn = {count}" for name, count in zip(groups, totals, strict=True)]
         axes.set_xticks(np.arange(len(groups)), names)
         axes.set_xlim(-0.5, len(groups) - 0.5)

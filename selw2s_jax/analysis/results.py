@@ -333,9 +333,32 @@ def format_p_ik_tests(tests: Sequence[dict[str, Any]]) -> str:
     return formats.aligned(cells)
 
 
+def by_frequency(ranks: Sequence[float], correct: Mapping[str, Sequence[Sequence[bool]]]) -> dict[str, Any]:
+    """Right answers to the test items by fifths of entity frequency, from common to rare.
+
+    Args:
+        ranks: `[N]` of the entities that the items are about, the most common first.
+        correct: by method, `[S, N]` whether its answers are right, for each seed.
+
+    Returns:
+        A JSON value: `n` items of each fifth, and `correct` of them by method, the mean over seeds.
+    """
+    groups = np.array_split(np.argsort(ranks, kind="stable"), len(FREQUENCY_GROUPS))
+
+    def count(right: Sequence[bool]) -> list[int]:
+        return [int(np.sum(np.asarray(right)[group])) for group in groups]
+
+    means = {name: np.mean([count(right) for right in seeds], axis=0) for name, seeds in correct.items()}
+    return {
+        "n": [len(group) for group in groups],
+        "correct": {name: mean.tolist() for name, mean in means.items()},
+    }
+
+
 def format_by_frequency(counts: dict[str, Any]) -> str:
     """Test accuracy in per cent by fifths of entity frequency."""
     cells = [["accuracy by frequency", *FREQUENCY_GROUPS], ["n", *map(str, counts["n"])]]
     for name, correct in counts["correct"].items():
-        cells.append([name, *(formats.percent(c / n) for c, n in zip(correct, counts["n"], strict=True))])
+        shares = [formats.percent(c / n if n else None) for c, n in zip(correct, counts["n"], strict=True)]
+        cells.append([name, *shares])
     return formats.aligned(cells)

@@ -18,6 +18,7 @@ def areas(
     *,
     log_probs: Sequence[float] | None = None,
     own: Sequence[Sequence[Answer]] | None = None,
+    p_ik: Sequence[float] | np.ndarray | None = None,
     unparsed: str = "class",
 ) -> list[dict[str, Any]]:
     """AUROCs for a wrong answer to the original prompt, as the entries "auroc" of `analysis.reliability.describe`.
@@ -28,11 +29,13 @@ def areas(
         log_probs: `[Q]` log-probability of the weak model's answer to the original prompt among its candidates; NaN
             where it was written.
         own: `[Q][1 + N]` answers of the strong model, before any training.
+        p_ik: `[Q]` the strong model's P(IK) of the questions, before any other training.
         unparsed: of `reliability.assess`.
 
     Returns:
         Of each `score` that there is: "confidence" (the log-probability), "own_entropy" (that of the strong model's
-        answers to the variations), "own_agreement" (the share of these that the weak label has).
+        answers to the variations), "own_agreement" (the share of these that the weak label has), "p_ik".
+        The last also of the `label` "own", the strong model's own answers to the original prompts.
     """
     takes_part = reliability.assess([given[1:] for given in answers], unparsed=unparsed).takes_part
     asked = [
@@ -55,8 +58,15 @@ def areas(
             -list(varied[question]).count(answers[question][0]) / max(len(varied[question]), 1)
             for question in asked
         ]
+    if p_ik is not None:
+        scores["p_ik"] = [-float(p_ik[question]) for question in asked]
     wrong = [answers[question][0] is None or answers[question][0] != truths[question] for question in asked]
-    return [area(name, "original", values, wrong, asked) for name, values in scores.items()]
+    found = [area(name, "original", values, wrong, asked) for name, values in scores.items()]
+    if own is not None and p_ik is not None:
+        # What P(IK) is trained to tell, on other questions: an answer that says nothing is wrong there too.
+        is_wrong = [given[0] is None or given[0] != truth for given, truth in zip(own, truths, strict=True)]
+        found.append(area("p_ik", "own", [-float(one) for one in p_ik], is_wrong, range(len(is_wrong))))
+    return found
 
 
 def area(

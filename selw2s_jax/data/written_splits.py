@@ -5,7 +5,19 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from selw2s_jax.data import answers, by_id, doubts, overlap, splits, tasks, written_rows, written_tasks
+import numpy as np
+
+from selw2s_jax.data import (
+    answers,
+    by_id,
+    doubts,
+    lengths,
+    overlap,
+    splits,
+    tasks,
+    written_rows,
+    written_tasks,
+)
 from selw2s_jax.errors import UserError
 from selw2s_jax.runtime import artifacts
 
@@ -46,6 +58,14 @@ class WrittenSplit:
         """Of ids, right answers and what is trained on as such."""
         right = [answers.to_text(truth) for truth in self.truths]
         return artifacts.content_hash([self.ids, right, list(map(self.task.reference, self.questions))])
+
+    def tokens(self, reader: lengths.Reader) -> list[np.ndarray]:
+        """`lengths.encode` of the original prompts, as class and P(IK) heads read them."""
+        return lengths.encode(self.prompts, reader)
+
+    def is_overlong(self, reader: lengths.Reader) -> np.ndarray:
+        """`lengths.is_overlong` of these, `[N]` bool."""
+        return lengths.is_overlong(self.prompts, reader)
 
     def only(self, keep: Sequence[bool]) -> "WrittenSplit":
         """The questions whose place in `keep` is true."""

@@ -20,6 +20,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         temperature=0.0,  # of the weak model's answers; 0: greedy. Models are always tested greedily
         top_p=1.0,  # of the sampled ones
         completion="raw",  # what students learn: raw (the text as written) | canonical (its answer in the task's form)
+        learn_end=True,  # whether the end of text behind an answer is learnt; False: models write on behind it
         unparsed="class",  # an answer in which none is found: class | left_out | drop_question | trained
     )
     config.reliability = dict(

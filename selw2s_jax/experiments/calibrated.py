@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from selw2s_jax.method import registry
 from selw2s_jax.stages import calibrated, examples
 
 # (selective.Experiment, base seed) -> the column of its student's half.
@@ -64,3 +65,18 @@ def _weak_each(experiment, seed):
 
 
 MAKERS["shuffled_weak_each"] = _shuffled(_weak_each)
+
+
+def _agreement(experiment, seed):
+    return examples.Agreement(
+        experiment.weak_each(seed), experiment.weak_column(seed), experiment.config.reliability.temperature
+    )
+
+
+# What examples may count for in the loss, by `registry.Method.weight`; of labels by the weak models.
+WEIGHTS: dict[str, Make] = {"agreement": _agreement, "shuffled_agreement": _shuffled(_agreement)}
+
+
+def weighing(experiment, seed: int, method: registry.Method) -> dict[str, examples.Column]:
+    """The column of what examples of a method count for, where they do not all alike."""
+    return {} if method.weight is None else {"example_weight": WEIGHTS[method.weight](experiment, seed)}

@@ -406,6 +406,11 @@ def _check_written(config) -> None:
             f"config.answers.temperature={answers.temperature} is of sampled answers: set it to 0, or "
             "answers.by=generate"
         )
+    if answers.by == "score" and not answers.learn_end:
+        raise UserError(
+            "config.answers.learn_end=False is of answers that are written: with answers.by=score the end of text is "
+            "part of every candidate: set answers.by=generate"
+        )
     if varied.kind == "sampling" and not answers.temperature:
         raise UserError(
             "config.variations.kind=sampling asks one prompt several times: set answers.temperature above 0, or all "

@@ -70,7 +70,7 @@ def _check_members(config) -> None:
 
 
 def _check_disagreement(config, num_models: int) -> None:
-    """That there are several weak models where a method chooses by how far they disagree."""
+    """That there are several weak models where a method chooses or weighs by how far they disagree."""
     if config.selection.disagreement_above < 0:
         raise UserError(
             f"config.selection.disagreement_above={config.selection.disagreement_above} must not be negative"
@@ -78,6 +78,11 @@ def _check_disagreement(config, num_models: int) -> None:
     for name in config.methods:
         method = registry.METHODS[name]
         selector = method.rule_options.get("selector", config.selection.selector)
+        if num_models < 2 and method.weight is not None:
+            raise UserError(
+                f"method {name!r} weighs rows by how many weak models agree, and there is one: name several by "
+                "weak.members, or choose another method"
+            )
         if num_models < 2 and method.label_rule == "selective" and selector == "by_disagreement":
             raise UserError(
                 f"method {name!r} chooses by how far weak models disagree, and there is one: name several by "

@@ -157,6 +157,8 @@ def carried(config: ml_collections.ConfigDict, method: registry.Method) -> dict[
         if method.p_ik_from != "config":
             made |= CALIBRATED.keys() | FROZEN.keys()
         names += [name for name in read if name in made]
+        if method.weight is not None:
+            names.append("example_weight")
         kinds[batches.TASK] = tuple(names)
     if objectives.trains_p_ik(config, method):
         kinds[batches.P_IK] = ("ik_target",)

@@ -14,7 +14,7 @@ from selw2s_jax import config as config_lib
 from selw2s_jax import errors
 from selw2s_jax.data import batches, members, tasks, written_tasks
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import columns, teachers
+from selw2s_jax.experiments import calibrated, columns, teachers
 from selw2s_jax.method import (
     combinations,
     label_rules,
@@ -178,7 +178,14 @@ def _check_teacher(name: str, config: ml_collections.ConfigDict, method: registr
             f"method {name!r} has the teacher {method.teacher!r} and the masks of {method.mask_of!r}, which has "
             f"another, {registry.METHODS[method.mask_of].teacher!r}: give both the same"
         )
-    of_weak = [one for one in columns.carried(config, method).get(batches.TASK, ()) if one in _OF_WEAK_LABELS]
+    if method.weight is not None and method.weight not in calibrated.WEIGHTS:
+        raise UserError(
+            f"method {name!r} has weight={method.weight!r}, which is none of: {', '.join(calibrated.WEIGHTS)}"
+        )
+    of_weak = [] if method.weight is None else [method.weight]
+    of_weak += [
+        one for one in columns.carried(config, method).get(batches.TASK, ()) if one in _OF_WEAK_LABELS
+    ]
     if method.teacher != teachers.WEAK and of_weak:
         raise UserError(
             f"method {name!r} has the teacher {method.teacher!r} and reads the column {of_weak[0]!r}, which is of "

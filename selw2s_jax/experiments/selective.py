@@ -434,6 +434,7 @@ class Experiment(reading.Reading):
             named["given_p_ik"] = examples.ShuffledMasks(self.student(seed, method.mask_of), shuffle_seed)
         elif objectives.takes_given_scores(self._config, method):
             named["given_p_ik"] = self._scores_column(seed)
+        named |= calibrated.weighing(self, seed, method)
         for column_name in columns.carried(self._config, method)[batches.TASK]:
             if column_name in calibrated.MAKERS:
                 named[column_name] = calibrated.MAKERS[column_name](self, seed)

@@ -121,6 +121,9 @@ def _of_class_head(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
         "training.match_steps",
         "data.mmlu_train",
     )
+    weighs = any(method.weight is not None for method in _methods(config))
+    read = {"reliability.temperature"} if weighs else set()
+    of_written = tuple(name for name in _keys(config, of_written) if name not in read)
     yield True, iter([(of_written, False, "set supervision=completion")])
     yield True, _switched_off(config)
     yield False, _of_other_methods(config)
@@ -323,7 +326,7 @@ def _of_sampling(config: ml_collections.ConfigDict, methods, trains_p_ik: bool) 
 def _draws_columns(config: ml_collections.ConfigDict, method: registry.Method) -> bool:
     """Whether a column of a method's examples is shuffled."""
     carried = columns.carried(config, method).get(batches.TASK, ())
-    return any(name.startswith("shuffled_") for name in carried)
+    return any(name.startswith("shuffled_") for name in (*carried, method.weight or ""))
 
 
 def _may_be_written(task: str | None) -> bool:

@@ -6,14 +6,15 @@ Reliability-Aware Alignment (arXiv 2406.19032); `selective` has those of models 
 from typing import Any
 
 import ml_collections
+import numpy as np
 
-from selw2s_jax.data import by_id, written_splits
+from selw2s_jax.data import batches, by_id, written_splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import base, once
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
-from selw2s_jax.method import completion_methods, method_options, row_weights
-from selw2s_jax.stages import complete, rows, written
+from selw2s_jax.method import completion_methods, method_options, objectives, registry, row_weights
+from selw2s_jax.stages import complete, known, predict, rows, train, written
 from selw2s_jax.stages import stage as stage_lib
 
 SUPERVISED = ("weak", "ceiling")  # models that learn from ground truth, beside the students
@@ -25,13 +26,16 @@ class Experiment(base.Experiment):
     def targets(self) -> list[list[stage_lib.Stage]]:
         """The stages that results are read from, by model, in the order in which they are best made."""
         # Own answers first: the model is then loaded once for all seeds.
-        own = [self.own_answers(seed) for seed in self._config.seeds] if self.has_own_answers else []
+        seeds = self._config.seeds
+        own = [self.own_answers(seed) for seed in seeds] if self.has_own_answers else []
+        own += [self.known_answers(seed) for seed in seeds] if self.has_p_ik else []
         return [
             *([own] if own else []),
+            *([[self.p_ik(seed) for seed in seeds]] if self.has_p_ik else []),
             # The answers are asked for beside the weak model, which is then still on the devices.
             *(
                 [*([self.weak_answers(seed)] if name == "weak" else []), self.evaluation(seed, name)]
-                for seed in self._config.seeds
+                for seed in seeds
                 for name in self.classifiers()
             ),
         ]
@@ -58,6 +62,7 @@ class Experiment(base.Experiment):
     def student(self, seed: int, name: str) -> complete.Complete:
         """A student by the name of its method. The ground truth of its questions is not among its inputs."""
         split, answers = self.inputs.by_seed[seed].student, self._config.answers
+        method = completion_methods.find(name)
         weighted = rows.Weighted(
             split,
             self.weak_answers(seed),
@@ -66,7 +71,8 @@ class Experiment(base.Experiment):
             # What was scored is in the task's form already.
             answers.completion if answers.by == "generate" else "canonical",
             self.seed_for(seed, "sampling"),
-            self.own_answers(seed) if completion_methods.find(name).uses_self_labels else None,
+            self.own_answers(seed) if method.uses_self_labels else None,
+            self.p_ik(seed) if method.uses_p_ik else None,
         )
         return self._train(
             f"{name}, seed {seed}",
@@ -87,13 +93,20 @@ class Experiment(base.Experiment):
             role,
             model,
             of_rows,
-            epochs=self._config.training.epochs,
-            order_seed=self.seed_for(seed, "order"),
-            init_seed=self.seed_for(seed, "init"),
-            pretraining=self.pretraining(model.slot),
+            **self._course(seed, model),
             mean=self._config.loss.mean,
+            learn_end=self._config.answers.learn_end,
             **options,
         )
+
+    def _course(self, seed: int, model: pretrained.Model) -> dict[str, Any]:
+        """How long a model is trained, from where and in which order."""
+        return {
+            "epochs": self._config.training.epochs,
+            "order_seed": self.seed_for(seed, "order"),
+            "init_seed": self.seed_for(seed, "init"),
+            "pretraining": self.pretraining(model.slot),
+        }
 
     def trained(self, seed: int, name: str) -> complete.Complete:
         """The training of "weak", "ceiling" or a student."""
@@ -119,6 +132,44 @@ class Experiment(base.Experiment):
         """Whether a method of the run uses these."""
         return any(completion_methods.find(name).uses_self_labels for name in self._config.methods)
 
+    # P(IK): it sees the ground truth of the weak model's questions, and of no others.
+
+    @property
+    def has_p_ik(self) -> bool:
+        """Whether a method of the run uses it."""
+        return completion_methods.use_p_ik(self._config.methods)
+
+    @once.once
+    def known_answers(self, seed: int) -> written.Write:
+        """The strong model's answers, as it was pretrained, to the weak model's questions; greedy."""
+        split = self.inputs.by_seed[seed].weak
+        reader = written.Untouched(self.inputs.strong, self.pretraining("strong"))
+        return self._greedy(f"own answers for P(IK), seed {seed}", reader, split)
+
+    @once.once
+    def p_ik_model(self, seed: int) -> train.Train:
+        """P(IK) of these answers, trained alone on the strong model."""
+        answers, model = self.known_answers(seed), self.inputs.strong
+        split, is_cut = answers.split, self._config.data.overlong == "truncate"
+        learnt = split if is_cut else split.only(~split.is_overlong(model))
+        size = self._config.training.batch_size
+        return train.Train(
+            f"P(IK) alone, seed {seed}",
+            self.settings,
+            "p_ik",
+            model,
+            objectives.make_objective(self._config, registry.METHODS["p_ik_only"]),
+            {batches.TASK: size, batches.P_IK: size},
+            p_ik=known.Questions(learnt, {"ik_target": known.IsRight(answers)}),
+            **self._course(seed, model),
+        )
+
+    @once.once
+    def p_ik(self, seed: int) -> predict.Predict:
+        """P(IK) of the student's questions."""
+        split = self.inputs.by_seed[seed].student
+        return predict.Predict(f"P(IK), seed {seed}", self.settings, self.p_ik_model(seed), split)
+
     def _label(self, label: str, seed: int, reader) -> written.Write:
         """A model's answers to the student's questions, in all prompts."""
         split, section = self.inputs.by_seed[seed].student, self._config.answers
@@ -138,16 +189,13 @@ class Experiment(base.Experiment):
     @once.once
     def evaluation(self, seed: int, name: str) -> written.Write:
         """Answers to the test questions by "weak", "ceiling" or a student; greedy."""
-        test = self.inputs.test
-        how = writing.Answering(by=self._config.answers.by, max_new_tokens=self._max_new_tokens(test))
-        return written.Write(
-            f"evaluation of {name}, seed {seed}",
-            self.settings,
-            self.trained(seed, name),
-            test,
-            [()] * len(test),
-            how,
-        )
+        label = f"evaluation of {name}, seed {seed}"
+        return self._greedy(label, self.trained(seed, name), self.inputs.test)
+
+    def _greedy(self, label: str, reader, split: written_splits.WrittenSplit) -> written.Write:
+        """A model's answers to questions in their original prompts alone."""
+        how = writing.Answering(by=self._config.answers.by, max_new_tokens=self._max_new_tokens(split))
+        return written.Write(label, self.settings, reader, split, [()] * len(split), how)
 
     def _max_new_tokens(self, split: written_splits.WrittenSplit) -> int:
         return self._config.answers.max_new_tokens or split.task.max_new_tokens
@@ -169,8 +217,10 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
     made_up = [[0, 0, 0, 1], [None, 1, 0, None], [2, 2, 2, 2]]
     ids = [f"question {number}" for number in range(len(made_up))]
     for name in config.methods:
-        own = made_up if completion_methods.find(name).uses_self_labels else None
-        inputs = row_weights.RowInputs(ids, made_up, lambda purpose, key: 0.5, own)
+        method = completion_methods.find(name)
+        own = made_up if method.uses_self_labels else None
+        p_ik = np.array([0.1, 0.5, 0.9], np.float32) if method.uses_p_ik else None
+        inputs = row_weights.RowInputs(ids, made_up, lambda purpose, key: 0.5, own, p_ik)
         if name in SUPERVISED:
             raise UserError(
                 f"the row weights {name!r} have the name of a model of every run: register another"

@@ -12,6 +12,7 @@ from selw2s_jax.experiments import inputs as inputs_lib
 from selw2s_jax.experiments import written_data
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
+from selw2s_jax.method import completion_methods
 from selw2s_jax.worlds import world
 
 _OVERLONG = "longer than the context with room for an answer"
@@ -88,8 +89,10 @@ def _fit(config, data: written_splits.WrittenData, plan, weak: pretrained.Model,
     refused: a student that cannot be asked has no answer.
     """
     originals = lambda split: [()] * len(split)  # noqa: E731
+    # The strong one answers the weak model's questions where P(IK) is learnt of that.
+    of_weak = (weak, strong) if completion_methods.use_p_ik(config.methods) else (weak,)
     readers = {
-        "weak": ((weak,), originals(data.weak)),
+        "weak": (of_weak, originals(data.weak)),
         "student": ((weak, strong), plan),
         "test": ((weak, strong), originals(data.test)),
     }

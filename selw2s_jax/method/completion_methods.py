@@ -4,8 +4,12 @@ What a method does is the function of its name in `row_weights.ROW_WEIGHTS`; one
 method too. Losses and label rules are those of no method here: all have the loss of Eq. 5.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from selw2s_jax.method import registry, row_weights
 
+_P_IK: dict[str, Any] = {"uses_p_ik": True, "p_ik_from": "frozen"}  # of a model that is trained on it first
 METHODS: dict[str, registry.Method] = {
     "finetune": registry.Method(
         description="the strong model on the weak model's answers to the original prompts"
@@ -45,6 +49,27 @@ METHODS: dict[str, registry.Method] = {
         uses_self_labels=True,
         description="control: own answers to as many questions, at random, as selective_by_consistency takes",
     ),
+    "self_training_by_p_ik": registry.Method(
+        uses_self_labels=True,
+        **_P_IK,
+        description="the strong model's own commonest answers, each weighed by P(IK) (in neither paper)",
+    ),
+    "self_training_by_shuffled_p_ik": registry.Method(
+        role="control",
+        control_of="self_training_by_p_ik",
+        uses_self_labels=True,
+        **_P_IK,
+        description="control: self_training_by_p_ik, each question with another one's P(IK)",
+    ),
+    "finetune_by_p_ik": registry.Method(
+        **_P_IK, description="weak answers, each weighed by P(IK) of the strong model (in neither paper)"
+    ),
+    "finetune_by_shuffled_p_ik": registry.Method(
+        role="control",
+        control_of="finetune_by_p_ik",
+        **_P_IK,
+        description="control: finetune_by_p_ik, each question with another one's P(IK)",
+    ),
     "question_weights": registry.Method(
         role="ablation", description="reweighted between questions alone: the rows of each weigh the same"
     ),
@@ -78,3 +103,8 @@ def students() -> tuple[str, ...]:
 def find(name: str) -> registry.Method | None:
     """What is known of a method; of a user's row weights that they are a student's."""
     return METHODS.get(name) or (registry.Method() if name in row_weights.ROW_WEIGHTS else None)
+
+
+def use_p_ik(names: Iterable[str]) -> bool:
+    """Whether any of these methods uses P(IK)."""
+    return any(method is not None and method.uses_p_ik for method in map(find, names))

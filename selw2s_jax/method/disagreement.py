@@ -1,11 +1,12 @@
-"""Selection by how far several weak models disagree: where they do, the strong model's own label is taken."""
+"""How far several weak models disagree: where they do, own labels are taken, or rows count for less."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from selw2s_jax.method import label_rules, selection
+from selw2s_jax.method import label_rules, reliability, selection
 
 MEASURES = ("votes", "variance")
 
@@ -23,6 +24,22 @@ def disagreement(weak_each: jax.Array, by: str) -> jax.Array:
         return jnp.var(probs, axis=-1)
     for_one = jnp.mean((probs > 0.5).astype(jnp.float32), axis=-1)
     return jnp.minimum(for_one, 1 - for_one)
+
+
+def agreement(weak_each: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:
+    """S_prob of labels among the votes of K models `[N]` float32, as Eq. 4 of arXiv 2406.19032 has it of answers.
+
+    A model votes for class 1 above a half. 1 where all vote for the class of the label, 0 where none does.
+
+    Args:
+        weak_each: `[N, K, 2]`, of each model.
+        labels: `[N, 2]`, that are taught.
+        temperature: T of `reliability.scores`.
+    """
+    num_models = weak_each.shape[1]
+    votes = np.sum((weak_each[..., 1] > 0.5) == (labels[:, 1:] > 0.5), axis=1)
+    divided = [reliability.scores([num, num_models - num], temperature)[0] for num in range(1, num_models)]
+    return np.array([0.0, *divided, 1.0], np.float32)[votes]
 
 
 def _reads(*, each: str = "weak_each", **_: Any) -> tuple[str, ...]:

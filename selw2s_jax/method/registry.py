@@ -36,6 +36,7 @@ class Method:
         is_student: whether it may be listed in `methods` of a config.
         columns: that its examples carry besides those that its label rule reads, as `example_weight`, which the step
             reads.
+        weight: name in `experiments.calibrated.WEIGHTS`: what each example counts for in the loss; None: all alike.
         teacher: name in `experiments.teachers.TEACHERS`: whose labels it learns from, and on which rows.
     """
 
@@ -54,6 +55,7 @@ class Method:
     description: str = ""
     role: str = "student"
     columns: tuple[str, ...] = ()
+    weight: str | None = None
     teacher: str = "weak"
 
     def __post_init__(self):
@@ -347,6 +349,24 @@ register(
         role="control",
         control_of="selective_by_disagreement",
         description="control: own labels on random rows, as many as selective_by_disagreement chose",
+    ),
+)
+
+# Of several weak models too: what Reliability-Aware Alignment does with the answers of one to several prompts.
+register(
+    "reweighted_by_agreement",
+    Method(
+        weight="agreement",
+        description="the weak models' mean label, each row weighed by how many of them agree with it (S_prob)",
+    ),
+)
+register(
+    "shuffled_weights_by_agreement",
+    Method(
+        weight="shuffled_agreement",
+        role="control",
+        control_of="reweighted_by_agreement",
+        description="control: reweighted_by_agreement with the weights shuffled among the rows",
     ),
 )
 

@@ -27,6 +27,8 @@ class RowInputs(NamedTuple):
     draw: Callable[[str, str], float]
     # [Q][1 + N] likewise of the strong model as it was pretrained; None for methods that use no own labels.
     own: Sequence[Sequence[reliability.Answer]] | None = None
+    # [Q] P(IK) of the strong model as it was pretrained; None for methods that use none.
+    p_ik: np.ndarray | None = None
 
     @property
     def original(self) -> list[reliability.Answer]:
@@ -92,7 +94,9 @@ def check_rows(rows: Rows, num_answers: Sequence[int]) -> None:
 
 # Of two options of one name the later section's counts: the temperature here is that of reliability.
 ROW_WEIGHTS = factories.Registry(
-    "row weights", sections=("answers", "reliability"), built_in=("selw2s_jax.method.own_answers",)
+    "row weights",
+    sections=("answers", "reliability"),
+    built_in=tuple(f"selw2s_jax.method.{name}" for name in ("own_answers", "p_ik_weights")),
 )
 register = ROW_WEIGHTS.register
 NORMALIZE = ("none", "batch", "question")

@@ -9,6 +9,8 @@ from selw2s_jax.runtime import json_forms
 def checked(entry: Any) -> dict[str, Any]:
     """The questions of each group, and by method the right answers among them, the mean over seeds.
 
+    Where it is no half, also the `chance` of guessing right.
+
     Raises:
         ValueError: it is none.
     """
@@ -20,4 +22,9 @@ def checked(entry: Any) -> dict[str, Any]:
         fits = len(numbers) == len(results.FREQUENCY_GROUPS)
         if not fits or not all(0 <= one <= n for one, n in zip(numbers, counts["n"], strict=True)):
             raise ValueError("right answers by frequency are not of these groups of questions")
+    if "chance" in entry:
+        json_forms.check(entry["chance"], (int, float))
+        if not 0 < entry["chance"] < 1:
+            raise ValueError("chance by frequency is no share")
+        counts["chance"] = entry["chance"]
     return counts

@@ -42,6 +42,7 @@ def _section(run: stored.Run, title: str, number: int, *, is_folded: bool) -> se
         correct={name: correct[name] for name in shown},
         totals=totals,
         facts={name: run.facts(name) for name in correct},
+        **{key: run.by_frequency[0][key] for key in ("chance",) if key in run.by_frequency[0]},
     )
     return section.Section(
         title,

@@ -20,11 +20,12 @@ class Pair(NamedTuple):
 
 
 _AUGMENTATION = "is there more to it than several prompts to a question?"
+_WHICH = "does it count which question has which weights?"
 _NAIVE = "does it gain over one answer to a question?"
 # The comparisons of every run, in the order of its table; Holm's correction is over those that a run has.
 PAIRS = (
     Pair("entropy_filter", "random_filter", "do the questions count that it keeps, or their number?"),
-    Pair("reweighted", "shuffled_weights", "does it count which question has which weights?"),
+    Pair("reweighted", "shuffled_weights", _WHICH),
     Pair("entropy_filter", "all_variations", _AUGMENTATION),
     Pair("reweighted", "all_variations", _AUGMENTATION),
     Pair("entropy_filter_sampled", "all_variations_sampled", f"{_AUGMENTATION[:-1]}, rows as many?"),
@@ -41,6 +42,10 @@ PAIRS = (
     Pair("selective_by_consistency", "finetune", _NAIVE),
     Pair("selective_by_entropy", "self_training", "do weak answers add to own ones?"),
     Pair("selective_by_entropy", "finetune", _NAIVE),
+    Pair("self_training_by_p_ik", "self_training_by_shuffled_p_ik", _WHICH),
+    Pair("self_training_by_p_ik", "self_training", "do weights by P(IK) gain?"),
+    Pair("finetune_by_p_ik", "finetune_by_shuffled_p_ik", _WHICH),
+    Pair("finetune_by_p_ik", "finetune", "do weights by P(IK) gain?"),
     Pair("majority", "finetune", "does the commonest answer gain over that to the original prompt?"),
 )
 LABEL_NAMES = {
@@ -48,12 +53,14 @@ LABEL_NAMES = {
     "original": "answers to the original prompts",
     "majority": "commonest answers",
 }
+_OTHER_LABELS = {"own": "the strong model's own answers to the original prompts"}
 _SCORE_NAMES = {
     "entropy": "S_ent of the question",
     "score": "S_prob of the answer",
     "confidence": "log-probability of the answer",
     "own_entropy": "S_ent of the strong model's own answers",
     "own_agreement": "share of its own answers that are the label",
+    "p_ik": "P(IK) of the strong model",
 }
 _WHEN = ("before", "after")
 
@@ -184,7 +191,7 @@ def auroc_rows(run: stored.Run) -> list[dict[str, Any]]:
         rows.append(
             {
                 "score": _SCORE_NAMES.get(score, score),
-                "label": LABEL_NAMES.get(label, label),
+                "label": (LABEL_NAMES | _OTHER_LABELS).get(label, label),
                 "auroc": mean,
                 "auroc_interval": bounds,
                 "n": sum(area["n"] for area in areas),

@@ -204,9 +204,9 @@ def auroc_table(run: stored.Run) -> formats.Table:
         Column(
             "score",
             "score",
-            "that may tell wrong labels, by a high entropy, or a low S_prob, log-probability or share; S_prob of an "
-            "answer to the original prompt is that of the same answer to a variation, 0 where there is none. Own "
-            "answers are the strong model's before any training, where a method asks for them",
+            "that may tell wrong labels, by a high entropy, or a low S_prob, log-probability, share or P(IK); S_prob "
+            "of an answer to the original prompt is that of the same answer to a variation, 0 where there is none. Own "
+            "answers are the strong model's before any training, and P(IK) that of these, where a method asks for them",
         ),
         Column("label", "labels", "that are right or wrong, those with an answer"),
         Column(

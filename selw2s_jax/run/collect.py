@@ -387,25 +387,16 @@ class Collector:
         return (self._table(stage, answering.FILE, "prob_1", split) > 0.5) == split.labels.astype(bool)
 
     def _by_frequency(self) -> dict[str, Any]:
-        """Right answers on the test split by fifths of entity frequency, from common to rare.
-
-        `n` questions, the same for every seed, and `correct` as the mean over the seeds.
-        """
+        """Right answers on the test split, the same for every seed, by how common their entities are."""
         ranks = toy_world.World(world.world_config(self._config)).test_ranks(self._config.task)
         ids = self._inputs.by_seed[self._config.seeds[0]].test.ids
-        order = np.argsort([ranks[name] for name in ids], kind="stable")
-        groups = np.array_split(order, len(results.FREQUENCY_GROUPS))
-        rows: dict[str, list[np.ndarray]] = {}
-        for seed in self._config.seeds:
-            correct = {name: self._is_correct(seed, name) for name in self._experiment.classifiers()}
-            if self._experiment.has_answers("test"):
-                correct[methods.FEW_SHOT] = self._are_right(seed, "test")
-            for name, values in correct.items():
-                rows.setdefault(name, []).append(np.array([values[group].sum() for group in groups]))
-        return {
-            "n": [len(group) for group in groups],
-            "correct": {name: np.mean(counts, axis=0).tolist() for name, counts in rows.items()},
+        seeds = self._config.seeds
+        correct = {
+            name: [self._is_correct(seed, name) for seed in seeds] for name in self._experiment.classifiers()
         }
+        if self._experiment.has_answers("test"):
+            correct[methods.FEW_SHOT] = [self._are_right(seed, "test") for seed in seeds]
+        return results.by_frequency([ranks[name] for name in ids], correct)
 
 
 def notes_on_prompts(planned: list[stage_lib.Stage], store: artifacts.Store) -> list[str]:

@@ -12,7 +12,9 @@ from selw2s_jax.experiments import written
 from selw2s_jax.inference import writing
 from selw2s_jax.run import written_facts
 from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import predict
 from selw2s_jax.stages import stage as stage_lib
+from selw2s_jax.worlds import world, written_world
 
 
 def truth(test: written_splits.WrittenSplit) -> dict[str, list]:
@@ -121,7 +123,9 @@ class Collector:
                 total=len(test),
                 correct=correct,
             )
+        is_ranked = config.data.source == world.NAME and config.task in written_world.PROPERTIES
         return {
+            **({"by_frequency": self._by_frequency()} if is_ranked else {}),
             "records": records,
             "summary": self._summarize(records),
             "majority_class_accuracy": None,
@@ -135,6 +139,17 @@ class Collector:
             "notes": [*inputs.notes, *self._notes()],
             "warnings": [warning._asdict() for warning in inputs.warnings],
         }
+
+    def _by_frequency(self) -> dict[str, Any]:
+        """Right answers to the test questions by how common the entity of the right choice is."""
+        ranks = written_world.WrittenWorld(world.world_config(self._config)).test_ranks(self._config.task)
+        correct = {
+            name: [self._is_correct(seed, name) for seed in self._config.seeds]
+            for name in self._experiment.classifiers()
+        }
+        test = self._inputs.test
+        chance = float(np.mean([1 / len(question.choices) for question in test.questions]))
+        return results.by_frequency([ranks[name] for name in test.ids], correct) | {"chance": chance}
 
     def _summarize(self, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         inputs = self._inputs
@@ -201,11 +216,17 @@ class Collector:
         own = None
         if self._experiment.has_own_answers:
             own = writing.read_answers(self._store, self._experiment.own_answers(seed), split)
+        p_ik = None
+        if self._experiment.has_p_ik:
+            p_ik = stage_lib.read_column(
+                self._store, self._experiment.p_ik(seed), predict.FILE, "p_ik", split
+            )
         described["auroc"] += weak_errors.areas(
             answers,
             split.truths,
             log_probs=[given[0] for given in found["log_prob"]],
             own=own,
+            p_ik=p_ik,
             unparsed=config.answers.unparsed,
         )
         return described

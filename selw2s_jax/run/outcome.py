@@ -97,7 +97,8 @@ def _draw(
             groups=results.FREQUENCY_GROUPS,
             correct={name: counts["correct"][name] for name in methods.compared(counts["correct"])},
             totals=counts["n"],
-            facts={name: methods.facts(name) for name in counts["correct"]},
+            facts={name: methods.facts(name, config.supervision) for name in counts["correct"]},
+            **{key: counts[key] for key in ("chance",) if key in counts},
         )
     for name, picture in drawn.items():
         storage.write_bytes(folder / f"{name}.png", picture.png)

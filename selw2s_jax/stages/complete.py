@@ -24,6 +24,7 @@ class Complete(training.Training):
         rows: that it is trained on.
         mean, normalize: of the loss, as `losses.loss_of_sums` has them.
         num_questions: whose number fixes the steps, None where that of the rows does.
+        learn_end: whether the end of text behind an answer is learnt.
     """
 
     rows: rows.Rows
@@ -31,6 +32,7 @@ class Complete(training.Training):
     mean: str = "rows"
     normalize: bool = False
     num_questions: int | None = None
+    learn_end: bool = True
 
     trains_lm_head = True
 
@@ -46,7 +48,7 @@ class Complete(training.Training):
         super().check()
         most = self.rows.most
         if (known := self.rows.known) is not None:
-            most = rows.check(known, self.model, overlong=self._overlong, label=self.label)
+            most = rows.check(known, self.model, **self._encoding)
         self._count_steps(most)
 
     def _count_steps(self, num_rows: int) -> int:
@@ -69,9 +71,15 @@ class Complete(training.Training):
             "epochs": self.epochs,
             "num_questions": self.num_questions,
             "loss": {"mean": self.mean, "normalize": self.normalize},
+            # By default it is not named, so that older artifacts are still found.
+            **({} if self.learn_end else {"learn_end": False}),
             "role": self.role,
             "rows": self.rows.inputs,
         }
+
+    @property
+    def _encoding(self) -> dict[str, Any]:
+        return {"overlong": self._overlong, "label": self.label, "learn_end": self.learn_end}
 
     @property
     def _overlong(self) -> str:
@@ -81,7 +89,7 @@ class Complete(training.Training):
     def write(self, folder, bench: workbench.Workbench) -> None:
         """Trains, writes the weights that were trained and a summary, and leaves the model on the devices."""
         texts = self.rows.texts(bench.store)
-        examples, counts = rows.encode(texts, self.model, overlong=self._overlong, label=self.label)
+        examples, counts = rows.encode(texts, self.model, **self._encoding)
         num_rows = len(examples.example_ids)
         if described := rows.describe(counts, len(texts.names)):
             print(f"  {described}", flush=True)

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from selw2s_jax.data import batches, by_id, splits
+from selw2s_jax.data import batches, by_id, splits, written_splits
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import answering, fewshot
+from selw2s_jax.method import disagreement
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import column, embed
 from selw2s_jax.stages import stage as stage_lib
@@ -115,6 +116,27 @@ class WeakEach(Column):
     def read(self, split, store):
         each = [WeakLabels(labels, self.noise, self.seed).read(split, store) for labels in self.labels]
         return np.stack(each, axis=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Agreement(Column):
+    """How many of several weak models agree with the labels that are taught `[N]`; see `disagreement.agreement`."""
+
+    each: WeakEach
+    labels: WeakLabels
+    temperature: float
+
+    @property
+    def needs(self):
+        return (*self.each.needs, *self.labels.needs)
+
+    @property
+    def inputs(self):
+        return {"each": self.each.inputs, "labels": self.labels.inputs, "temperature": self.temperature}
+
+    def read(self, split, store):
+        each, labels = (column.read(split, store) for column in (self.each, self.labels))
+        return disagreement.agreement(each, labels, self.temperature)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -357,7 +379,7 @@ class SampledAccuracy(Column):
 class Examples:
     """A split with the columns that its examples carry."""
 
-    split: splits.Split
+    split: splits.Split | written_splits.WrittenSplit
     columns: dict[str, Column]
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.data import splits
+from selw2s_jax.data import splits, written_splits
 from selw2s_jax.inference import classify
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import embed, train, workbench
@@ -31,7 +31,7 @@ class Predict(stage_lib.Stage):
     name = "predictions"
     settings: settings_lib.Settings
     trained: train.Train
-    split: splits.Split
+    split: splits.Split | written_splits.WrittenSplit
     embedded: embed.Embed | None = None
     shows_accuracy: bool = False
 

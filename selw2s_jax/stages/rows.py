@@ -13,7 +13,7 @@ from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
 from selw2s_jax.method import row_weights
 from selw2s_jax.runtime import artifacts
-from selw2s_jax.stages import own_code
+from selw2s_jax.stages import own_code, predict
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import written as written_stage
 
@@ -111,6 +111,7 @@ class Weighted(Rows):
         completion: of `COMPLETIONS`.
         seed: of what is drawn.
         own: the stage that has the strong model's own answers, of methods that use them.
+        p_ik: the stage that has P(IK) of its answers, of methods that use it.
     """
 
     answers: written_stage.Write
@@ -119,10 +120,11 @@ class Weighted(Rows):
     completion: str
     seed: int
     own: written_stage.Write | None = None
+    p_ik: predict.Predict | None = None
 
     @property
     def needs(self):
-        return (self.answers,) if self.own is None else (self.answers, self.own)
+        return tuple(stage for stage in (self.answers, self.own, self.p_ik) if stage is not None)
 
     @property
     def most(self):
@@ -138,6 +140,7 @@ class Weighted(Rows):
             "completion": self.completion,
             "sampling_seed": self.seed,
             **({} if self.own is None else {"own_answers": self.own.key}),
+            **({} if self.p_ik is None else {"p_ik": self.p_ik.key}),
             **own_code.hashes(
                 row_weights=row_weights.ROW_WEIGHTS[self.method], completion=type(self.split.task).completion
             ),
@@ -151,6 +154,9 @@ class Weighted(Rows):
             given,
             lambda purpose, key: by_id.keyed_uniform(self.seed, purpose, key),
             None if self.own is None else writing.read_answers(store, self.own, self.split),
+            None
+            if self.p_ik is None
+            else stage_lib.read_column(store, self.p_ik, predict.FILE, "p_ik", self.split),
         )
         chosen = weigh(self.method, self.options, inputs)
         weights = np.asarray(chosen.weights, np.float32)  # as the loss has them
@@ -205,7 +211,7 @@ class _Ids(NamedTuple):
 
 
 def encode(
-    texts: Texts, model: pretrained.Model, *, overlong: str, label: str
+    texts: Texts, model: pretrained.Model, *, overlong: str, label: str, learn_end: bool = True
 ) -> tuple[batches.ExampleSet, dict[str, int]]:
     """Rows as token ids, within what the model is given.
 
@@ -213,6 +219,7 @@ def encode(
         overlong: what becomes of rows that are longer: "drop", "truncate" (their prompts, from the left, a BOS token in
             front stays; where the answer leaves no room they are dropped) or "error".
         label: of the training, for messages.
+        learn_end: False leaves the end of text out of every completion.
 
     Returns:
         The examples, and of the rows how many are `overlong`, `left_out`, and `unfinished`: their ends were cut off.
@@ -226,7 +233,7 @@ def encode(
             "can be read; train the weak model longer, raise answers.max_new_tokens, or set answers.by=score or "
             "answers.unparsed=trained"
         )
-    prompts, completions, is_long, is_lost = _tokenize(texts, model, overlong)
+    prompts, completions, is_long, is_lost = _tokenize(_ended(texts, learn_end), model, overlong)
     _refuse(texts.names, is_long, is_lost, model, overlong=overlong, label=label)
     num_front, most = _num_front(model), model.max_length
     kept = np.flatnonzero(~is_lost)
@@ -243,7 +250,7 @@ def encode(
     return examples, counts
 
 
-def check(texts: Texts, model: pretrained.Model, *, overlong: str, label: str) -> int:
+def check(texts: Texts, model: pretrained.Model, *, overlong: str, label: str, learn_end: bool = True) -> int:
     """How many rows `encode` gives, at less work: only what may be too long is made into tokens.
 
     Raises:
@@ -255,10 +262,15 @@ def check(texts: Texts, model: pretrained.Model, *, overlong: str, label: str) -
     if unsure:
         columns = (texts.names, texts.prompts, texts.completions, texts.has_end)
         names, prompts, completions, has_end = ([column[i] for i in unsure] for column in columns)
-        some = _tokenize(Texts(names, prompts, completions, texts.weights[unsure], has_end), model, overlong)
+        some = Texts(names, prompts, completions, texts.weights[unsure], has_end)
+        some = _tokenize(_ended(some, learn_end), model, overlong)
         is_long[unsure], is_lost[unsure] = some.is_long, some.is_lost
     _refuse(texts.names, is_long, is_lost, model, overlong=overlong, label=label)
     return int((~is_lost).sum())
+
+
+def _ended(texts: Texts, learn_end: bool) -> Texts:
+    return texts if learn_end else texts._replace(has_end=[False] * len(texts.has_end))
 
 
 def _num_front(model: pretrained.Model) -> int:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from selw2s_jax.data import by_id, splits
+from selw2s_jax.data import by_id, splits, written_splits
 from selw2s_jax.runtime import artifacts
 
 # Raised when a stage's code changes what it computes, so that older artifacts are no longer found.
@@ -113,7 +113,11 @@ def find(store: artifacts.Store, stage: Stage) -> artifacts.Artifact | None:
 
 
 def read_column(
-    store: artifacts.Store, stage: Stage, file: str, column: str, split: splits.Split
+    store: artifacts.Store,
+    stage: Stage,
+    file: str,
+    column: str,
+    split: splits.Split | written_splits.WrittenSplit,
 ) -> np.ndarray:
     """A column of a finished stage's table in the order of a split: `[N]` float32, joined by example_id."""
     table = find(store, stage).read_table(file)

@@ -33,7 +33,7 @@ class Train(training.Training):
     objective: objectives.Objective
     batch_sizes: dict[int, int]
     task: examples.Examples | None = None
-    p_ik: examples.PIKExamples | None = None
+    p_ik: examples.Examples | None = None
     starts_from: "Train | None" = None
     asked: curve.Curve | None = None
 

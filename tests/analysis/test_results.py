@@ -208,3 +208,18 @@ def test_plain_progress_lines_tell_done_total_and_time_left(monkeypatch):
         stream.getvalue()
         == "weak: 2/4 steps, loss 0.7, about 40 s left\nweak: 3/4 steps, loss 0.7, about 20 s left\n"
     )
+
+
+def test_right_answers_by_frequency():
+    """Items by rank, whatever their order; of seven two go to each of the first fifths."""
+    ranks = [6, 0, 5, 1, 4, 2, 3]
+    seeds = [[0, 1, 0, 1, 0, 1, 0], [1, 1, 0, 0, 0, 1, 0]]
+    found = results.by_frequency(ranks, {"finetune": [[bool(one) for one in right] for right in seeds]})
+    assert found == {"n": [2, 2, 1, 1, 1], "correct": {"finetune": [1.5, 1.0, 0.0, 0.0, 0.5]}}
+    few = results.by_frequency([0, 1], {"finetune": [[True, False]]})
+    assert results.format_by_frequency(few).splitlines()[-1].split() == [
+        "finetune",
+        "100.00",
+        "0.00",
+        *["-"] * 3,
+    ]

@@ -118,6 +118,13 @@ def test_what_students_are_told_of_their_training(make, inputs):
     assert written_answers.student(0, "finetune").rows.completion == "raw"
 
 
+def test_all_models_learn_ends_or_none_does(make):
+    values = {"answers__by": "generate", **EVERY}
+    before, after = keys(make(**values)), keys(make(**values, answers__learn_end=False))
+    assert differing(before, after) == before.keys()
+    assert "learn_end" not in make(**values).ceiling(0).inputs
+
+
 def test_weak_answers_are_to_the_questions_of_the_student_and_tests_to_one_prompt(make, inputs):
     experiment = make()
     answers, test = experiment.weak_answers(0), experiment.evaluation(0, "finetune")
@@ -125,6 +132,27 @@ def test_weak_answers_are_to_the_questions_of_the_student_and_tests_to_one_promp
     assert {len(own) for own in answers.plan} == {2} and {len(own) for own in test.plan} == {0}
     assert answers.needs == (experiment.weak(0),) and experiment.student(0, "finetune").needs == (answers,)
     assert experiment.weak(0).needs == () == experiment.ceiling(0).needs
+
+
+def test_p_ik_learns_from_the_questions_of_the_weak_model(make, inputs):
+    """And of these from what the untouched strong model answers: its truth, and no other, is in the key."""
+    experiment, data = make(methods=("finetune", "finetune_by_p_ik")), inputs.by_seed[0]
+    scores, answers = experiment.p_ik(0), experiment.known_answers(0)
+    assert experiment.student(0, "finetune_by_p_ik").needs == (experiment.weak_answers(0), scores)
+    assert experiment.student(0, "finetune").needs == (experiment.weak_answers(0),)
+    assert (scores.split, answers.split) == (
+        data.student,
+        data.weak,
+    ) and answers.reader.model is inputs.strong
+    assert scores.trained.needs == (answers,) and scores.trained.p_ik.split.ids == data.weak.ids
+    assert answers.how.temperature == 0 and {len(own) for own in answers.plan} == {0}
+    targets = experiment.targets()
+    assert targets[:2] == [[answers], [scores]] and not experiment.has_own_answers
+    assert not make().has_p_ik and make().targets()[0] != [answers]
+    weak, student = (
+        make(poison(inputs, role), methods=("finetune",)).p_ik(0) for role in ("weak", "student")
+    )
+    assert weak.key != scores.key == student.key and weak.trained.needs[0].key == answers.key
 
 
 # Values that nothing reads.

@@ -16,7 +16,8 @@ MAJORITY = [1, 3, 1, 1, None, 0]  # of own answers to variations, the earliest o
 
 def make(weak=WEAK, own=OWN, seed=3):
     ids = [f"task/{number}" for number in range(len(weak))]
-    return row_weights.RowInputs(ids, weak, functools.partial(by_id.keyed_uniform, seed), own)
+    p_ik = np.full(len(weak), 0.5)
+    return row_weights.RowInputs(ids, weak, functools.partial(by_id.keyed_uniform, seed), own, p_ik)
 
 
 def chosen(name, inputs=None, **options):
@@ -63,7 +64,7 @@ def test_the_control_takes_as_many_own_answers_as_the_selection():
 
 def test_a_method_that_is_given_no_own_answers_says_so():
     names = [name for name, method in completion_methods.METHODS.items() if method.uses_self_labels]
-    assert len(names) == 4
+    assert len(names) == 6
     for name in names:
         with pytest.raises(ValueError, match="uses_self_labels=True"):
             row_weights.get(name)(make(own=None))

@@ -30,6 +30,8 @@ def test_counts_are_read_and_those_of_several_runs_are_their_mean(tmp_path):
     (table,) = section.tables
     (row,) = table.rows  # what both have
     assert row["most common"] == 0.75 and row["rarest"] is None and row["rarest_interval"] is None
+    four = run_of(tmp_path / "four", COUNTS | {"chance": 0.25})
+    assert four.by_frequency[0]["chance"] == 0.25 and frequency_sections.sections([four])
     assert frequency_sections.sections([dataclasses.replace(run, by_frequency=[])]) == []
 
 
@@ -37,6 +39,7 @@ def test_counts_are_read_and_those_of_several_runs_are_their_mean(tmp_path):
     "counts",
     [
         COUNTS | {"n": [4, 4]},
+        COUNTS | {"chance": 25},
         COUNTS | {"correct": {"weak": [5, 0, 0, 0, 0]}},
         COUNTS | {"correct": {"weak": [0, 0, 0, 0]}},
         COUNTS | {"correct": {"weak": "44440"}},

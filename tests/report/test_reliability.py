@@ -80,8 +80,9 @@ def test_comparisons_are_the_stated_ones_with_holm_s_correction(run):
     assert [row["difference"] for row in rows] == [change.mean for change in changes]
     assert [row["p_holm"] for row in rows] == comparisons.holm([change.p_value for change in changes])
     names = {name for pair in reliability_numbers.PAIRS for name in pair[:2]}
-    of_own_answers = {name for name, one in completion_methods.METHODS.items() if one.uses_self_labels}
-    assert names - written_runs.METHODS.keys() == {"question_weights", "answer_weights"} | of_own_answers
+    known = completion_methods.METHODS.items()
+    of_strong = {name for name, one in known if one.uses_self_labels or one.uses_p_ik}
+    assert names - written_runs.METHODS.keys() == {"question_weights", "answer_weights"} | of_strong
 
 
 def test_steps_are_told_as_multiples_of_the_baseline_s(run):

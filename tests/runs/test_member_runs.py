@@ -9,7 +9,7 @@ from support import item_runs, tiny_config
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import checks, inputs, plugins, selective
+from selw2s_jax.experiments import checks, inputs, plugins, selective, unread
 from selw2s_jax.report import document, numbers, stored
 from selw2s_jax.run import forms, pipeline
 from selw2s_jax.runtime import artifacts
@@ -136,8 +136,28 @@ class _Bench:
         self.store = store
 
 
+_WEIGHED = ("finetune", "reweighted_by_agreement", "shuffled_weights_by_agreement")
+
+
+def test_rows_that_are_weighed(workdir):
+    """Their students differ in weights alone, and what is read for these is read of no others."""
+    experiment = make(make_config(GPT2, GPT2, methods=_WEIGHED), workdir)
+    plain, weighed, control = (experiment.student(0, name) for name in _WEIGHED)
+    assert plain.key == make(make_config(GPT2, GPT2), workdir).student(0, "finetune").key
+    for one in (weighed, control):
+        differing = {name for name in one.inputs if one.inputs[name] != plain.inputs.get(name)}
+        assert differing == {"example_weight"} and plain.inputs.keys() == one.inputs.keys() - differing
+        assert set(one.needs) == {*plain.needs, *plain.task.columns["weak_probs"].labels.members}
+    warmer = make(make_config(GPT2, GPT2, methods=_WEIGHED, reliability__temperature=0.7), workdir)
+    changed = [name for name in _WEIGHED if warmer.student(0, name).key != experiment.student(0, name).key]
+    assert changed == list(_WEIGHED[1:])
+    assert not [note for note in unread.check([warmer.config]) if "reliability" in note or "seed" in note]
+    with pytest.raises(UserError, match=r"reliability\.temperature=0\.7 is read by nothing"):
+        unread.check([config_lib.normalize(make_config(GPT2, GPT2, reliability__temperature=0.7))])
+
+
 def test_the_mean_by_hand(workdir, tmp_path):
-    experiment = make(make_config(GPT2, GPT2), workdir)
+    experiment = make(make_config(GPT2, GPT2, methods=_WEIGHED), workdir)
     labels, store = experiment.weak_labels(0), artifacts.Store(tmp_path)
     split, random = labels.split, np.random.default_rng(0)
     each = random.random((2, len(split))).astype(np.float32)
@@ -155,6 +175,16 @@ def test_the_mean_by_hand(workdir, tmp_path):
     by_member = experiment.weak_each(0).read(split, store)
     assert by_member.shape == (len(split), 2, 2) and by_member.dtype == np.float32
     np.testing.assert_array_equal(by_member[:, :, 1], each.T)
+    # Weights of rows: of two models those that agree, or half of one that do not; its control has the same ones.
+    weighed, control = (
+        experiment.student(0, f"{name}_by_agreement").task.columns["example_weight"]
+        for name in ("reweighted", "shuffled_weights")
+    )
+    agrees = (each[0] > 0.5) == (each[1] > 0.5)
+    weights, shuffled = (column.read(split, store) for column in (weighed, control))
+    np.testing.assert_array_equal(weights, np.where(agrees, np.float32(1), np.float32(0.5)))
+    np.testing.assert_array_equal(np.sort(shuffled), np.sort(weights))
+    assert (shuffled != weights).any()
     noisy = dataclasses.replace(experiment.weak_each(0), noise=1.0)
     np.testing.assert_array_equal(noisy.read(split, store), by_member[..., ::-1])
 
@@ -172,6 +202,7 @@ def test_the_mean_by_hand(workdir, tmp_path):
         ((GPT2, GPT2), {"weak__combine": "median"}, "weak.combine='median' is not one of"),
         ((GPT2,) * 40, {"weak__rows": "disjoint"}, "40 weak models share 32 question"),
         ((GPT2,), {"methods": ("selective_by_disagreement",)}, "there is one: name several"),
+        ((GPT2,), {"methods": ("reweighted_by_agreement",)}, "there is one: name several"),
         (
             (GPT2, f"{GPT2}@boolq"),
             {"methods": ("posterior",), "p_ik__num_test": 20},
@@ -194,7 +225,15 @@ def answers(workdir, label: str) -> list[float]:
     )
 
 
-RUN = {"methods": ("finetune", "raven", "selective_by_disagreement", "random_selection_by_disagreement")}
+RUN = {
+    "methods": (
+        "finetune",
+        "raven",
+        "selective_by_disagreement",
+        "random_selection_by_disagreement",
+        "reweighted_by_agreement",
+    )
+}
 
 
 @pytest.fixture(scope="module")

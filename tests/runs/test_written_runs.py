@@ -92,6 +92,7 @@ WRITTEN = {"answers__by": "generate"}
                 "; lower answers.max_new_tokens, or choose",
             ],
         ),
+        ({"answers__learn_end": False}, ["answers.learn_end=False", "set answers.by=generate"]),
         ({"p_ik__gamma": 0.3}, ["config.p_ik.gamma=0.3 is read by nothing: set supervision=class_head"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
@@ -269,3 +270,18 @@ def test_numbers_are_written_at_length(tmp_path, capsys):
     assert len(report["reliability"]) == 2
     item_runs.assert_results_are_theirs(tmp_path)
     assert capsys.readouterr().out.count("compiling the train step") == 2  # of truth, and of so many rows
+
+
+@pytest.mark.slow
+def test_rows_are_weighed_by_p_ik_that_the_run_trains(tmp_path):
+    config = written_config.raw(methods=("finetune_by_p_ik", "self_training_by_shuffled_p_ik"))
+    config.weak.model = config.strong.model = "random-tiny-gpt2"
+    config.lora.targets, config.training.epochs = ("qkv",), 1.0
+    config.data.num_train, config.data.num_test = 48, 9
+    report = pipeline.run(config, tmp_path)
+    rows = {row["method"]: row for row in report["rows"]}
+    for name in config.methods:
+        assert rows[name]["num_rows"] == 24 and rows[name]["mean_weight"] == pytest.approx(1, abs=1e-6)
+    (entry,) = report["reliability"]
+    found = {one["label"]: one for one in entry["auroc"] if one["score"] == "p_ik"}
+    assert found.keys() == {"original", "own"} and found["own"]["n"] == 24

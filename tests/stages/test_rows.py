@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from selw2s_jax.data import by_id
 from selw2s_jax.errors import UserError
 from selw2s_jax.hf import tokenizers
 from selw2s_jax.method import completion_methods, row_weights
-from selw2s_jax.stages import rows
+from selw2s_jax.runtime import artifacts
+from selw2s_jax.stages import predict, rows
 
 HIGH = 1 / (1 + math.exp(-1 / 3 / 0.2))  # S_prob of the two that agree of three, and of the third
 LOW = 1 - HIGH
@@ -184,9 +186,13 @@ def model(asked):
     return asked[0].model
 
 
-def encode(texts, model, overlong="drop", **changes):
+def encode(texts, model, overlong="drop", learn_end=True, **changes):
     return rows.encode(
-        texts, dataclasses.replace(model, **changes), overlong=overlong, label="reweighted, seed 0"
+        texts,
+        dataclasses.replace(model, **changes),
+        overlong=overlong,
+        label="reweighted, seed 0",
+        learn_end=learn_end,
     )
 
 
@@ -200,6 +206,10 @@ def test_the_end_of_text_is_learnt_but_where_an_answer_was_cut_off(make, model):
     for ids, prompt, completion in zip(examples.tokens, texts.prompts, texts.completions, strict=True):
         assert model.tokenizer.decode([i for i in ids.tolist() if i != END]) == prompt + completion
     np.testing.assert_array_equal(examples.columns["example_weight"], texts.weights)
+    without, same = encode(texts, model, learn_end=False)
+    assert same == counts  # of the answers, not of what is learnt of them
+    for ids, whole in zip(without.tokens, examples.tokens, strict=True):
+        np.testing.assert_array_equal(ids, whole[whole != END])
     count = int(examples.columns["answer_tokens"][0])
     assert model.tokenizer.decode(examples.tokens[0][-count:-1].tolist()) == texts.completions[0]
 
@@ -315,6 +325,10 @@ def test_ground_truth_changes_no_row_of_a_student(asked):
         stage.split,
         questions=[dataclasses.replace(one, answer=2, solution="x") for one in stage.split.questions],
     )
+    scores = types.SimpleNamespace(name="predictions", inputs={"made": "up"}, key="key")
+    with store.filling(scores.name, scores.inputs) as folder:
+        table = {"example_id": split.ids, "p_ik": np.linspace(0.2, 0.9, len(split), dtype=np.float32)}
+        artifacts.write_table(folder / predict.FILE, table)
     for method in row_weights.ROW_WEIGHTS:
         for completion in rows.COMPLETIONS:
             found = []
@@ -322,7 +336,8 @@ def test_ground_truth_changes_no_row_of_a_student(asked):
                 answers = dataclasses.replace(stage, split=one)
                 # As if the strong model had answered the same.
                 own = answers if completion_methods.METHODS[method].uses_self_labels else None
-                weighted = rows.Weighted(one, answers, method, {}, completion, 3, own)
+                p_ik = scores if completion_methods.METHODS[method].uses_p_ik else None
+                weighted = rows.Weighted(one, answers, method, {}, completion, 3, own, p_ik)
                 found.append(weighted.texts(store))
             assert found[0]._replace(weights=None) == found[1]._replace(weights=None)
             np.testing.assert_array_equal(found[0].weights, found[1].weights)

@@ -11,6 +11,7 @@ GOLDEN = {
     "analysis.num_rows": 2000,
     "answers.by": "generate",
     "answers.completion": "raw",
+    "answers.learn_end": True,
     "answers.max_new_tokens": int,
     "answers.temperature": 0.0,
     "answers.top_p": 1.0,
