@@ -109,7 +109,7 @@ def prefill(
 def _prefill_forward(graphdef, params, tokens, segment_ids):
     model = nnx.merge(graphdef, params)
     _, (keys, values) = model.extend(tokens, segment_ids)
-    return kv_cache.constrain(kv_cache.KVCache(keys, values, segment_ids.sum(axis=1)), model.mesh)
+    return kv_cache.constrain(kv_cache.of_tokens(keys, values, segment_ids.sum(axis=1)), model.mesh)
 
 
 _prefill = jax.jit(_prefill_forward, static_argnums=0)

@@ -99,19 +99,45 @@ class Decoder(nnx.Module):
             )
         return self._run(tokens, segment_ids, positions, adapters, dropout, cache, False)[0]
 
-    def extend(self, tokens, segment_ids=None, positions=None, *, adapters=None, cache=None):
+    def extend(
+        self, tokens, segment_ids=None, positions=None, *, adapters=None, cache=None, layer_states=None
+    ):
         """`hidden_states`, and the keys and values of these tokens, [L, R, T, K, H] each in the compute dtype.
 
         Those of padding are finite and mean nothing. No row is too long here: the caller sees to it that
         positions stay within `max_seq_len`.
-        """
-        return self._run(tokens, segment_ids, positions, adapters, None, cache, True)
 
-    def _run(self, tokens, segment_ids, positions, adapters, dropout, cache, returns_keys_values):
+        Args:
+            layer_states: those of `unstack`, in place of the decoder's own. The keys and values that are returned are
+                then a tuple of [R, T, K, H] of each layer, and so are those of the cache (`kv_cache.unstack`).
+        """
+        return self._run(tokens, segment_ids, positions, adapters, None, cache, True, layer_states)
+
+    def unstack(self):
+        """The state of each layer by itself, weights of products in the compute dtype.
+
+        A scan over layers copies the weights of each before it multiplies by them, and XLA's CPU copies stacks in
+        bfloat16 by way of float32. Of a few rows that is most of the time.
+        """
+        return _unstack(nnx.split(self.layers)[1], self.settings.compute_dtype)
+
+    def _run(
+        self,
+        tokens,
+        segment_ids,
+        positions,
+        adapters,
+        dropout,
+        cache,
+        returns_keys_values,
+        layer_states=None,
+    ):
         adapters = (None, None) if adapters is None else nnx.split(adapters)
         grids = (tokens, segment_ids, positions)
         with self._precision():
-            return _forward(*nnx.split(self), *adapters, *grids, dropout, cache, returns_keys_values)
+            return _forward(
+                *nnx.split(self), *adapters, *grids, dropout, cache, returns_keys_values, layer_states
+            )
 
     def lm_logits(self, hidden):
         """Next-token logits [..., V] float32 of hidden states [..., D]."""
@@ -197,6 +223,7 @@ def _forward(
     dropout,
     cache,
     returns_keys_values,
+    layer_states,
 ):
     model = nnx.merge(graphdef, state)
     config, settings = model.config, model.settings
@@ -209,7 +236,8 @@ def _forward(
     if cache is not None:
         length = kv_cache.for_rows(cache.length, tokens.shape[0], axis=0)
         positions += length[:, None]
-        past_mask = _past_mask(length, positions, cache.keys.shape[2], config.sliding_window)
+        slots = kv_cache.slot_positions(length, cache.end, cache.num_slots)
+        past_mask = _past_mask(slots, positions, config.sliding_window)
         mask, past = jnp.concatenate([past_mask, mask], axis=-1), (cache.keys, cache.values)
     x = jnp.take(model.wte[...], tokens, axis=0, mode="clip").astype(settings.compute_dtype)
     if config.rope_base is None:
@@ -231,11 +259,31 @@ def _forward(
         x, keys_values = nnx.merge(layers_graphdef, layer_state)(x, layer_context)
         return sharding.constrain(x, axes, settings.mesh), keys_values if returns_keys_values else None
 
+    if layer_states is not None:
+        x, keys_values = _run_unrolled(run_layer, x, layer_states, adapters_state, past)
+        return model.final_norm(x), keys_values
     # Inside a scan the loop already keeps XLA from merging the recomputation with the forward pass.
     run_layer = jax.checkpoint(run_layer, policy=REMAT_POLICIES[settings.remat], prevent_cse=False)
     x = sharding.constrain(x, axes, settings.mesh)
     x, keys_values = jax.lax.scan(run_layer, x, (layers_state, adapters_state, past))
     return model.final_norm(x), keys_values
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _unstack(state, dtype):
+    num_layers = len(jax.tree.leaves(state)[0])
+    state = layers.cast_products(state, dtype)
+    return [jax.tree.map(lambda stack, i=layer: stack[i], state) for layer in range(num_layers)]
+
+
+def _run_unrolled(run_layer, x, layer_states, adapters_state, past):
+    """What a scan of `run_layer` over layers gives, the keys and values of each by themselves."""
+    found = []
+    for i, layer_state in enumerate(layer_states):
+        own_adapters = jax.tree.map(lambda stack, i=i: stack[i], adapters_state)
+        x, keys_values = run_layer(x, (layer_state, own_adapters, tuple(of_layers[i] for of_layers in past)))
+        found.append(keys_values)
+    return x, tuple(zip(*found, strict=True))
 
 
 def _own_mask(segment_ids, window):
@@ -244,13 +292,13 @@ def _own_mask(segment_ids, window):
     if window is None:
         return mask
     # Within a segment, places in the row are as far apart as positions.
-    return mask & layers.window_mask(jnp.arange(num_tokens)[None], num_tokens, window)
+    return mask & layers.window_mask(*2 * [jnp.arange(num_tokens)[None]], window)
 
 
-def _past_mask(length, positions, num_slots, window):
-    """Mask [R, 1, T, S] of tokens at positions [R, T], behind `length` [R] others, over the slots of a cache."""
-    mask = layers.past_mask(length, num_slots, positions.shape[1])
-    return mask if window is None else mask & layers.window_mask(positions, num_slots, window)
+def _past_mask(slots, positions, window):
+    """Mask [R, 1, T, S] of tokens at positions [R, T] over the slots of a cache, which hold those at `slots` [R, S]."""
+    mask = layers.past_mask(slots, positions.shape[1])
+    return mask if window is None else mask & layers.window_mask(positions, slots, window)
 
 
 @functools.partial(jax.jit, static_argnums=0)
