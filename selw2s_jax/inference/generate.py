@@ -1,8 +1,10 @@
 """Generation: a language model goes on with prompts, row by row of a KV cache, in one compiled loop.
 
 A fixed number of rows is decoded in chunks of steps on the devices. Between chunks the host looks for stop strings,
-takes the rows that are finished and fills them with the next prompts, which are read packed into one row of tokens;
-what all prompts begin with is computed once, and so is a prompt of which there are many samples.
+takes the rows that are finished and fills them with the next prompts, which are read packed into one row of tokens.
+Computed once is what all prompts begin with, what the permutations of one question begin with, and a prompt of which
+there are many samples (`inference.request_order`).
+
 The randomness of a token is a function of the seed, the example, the sample and the token's number, and of nothing
 else: neither of the rows, nor of the order of the prompts.
 """
@@ -20,13 +22,12 @@ from flax import nnx
 
 from selw2s_jax import sharding
 from selw2s_jax.errors import UserError
-from selw2s_jax.inference import classify, fewshot, prefix
+from selw2s_jax.inference import classify, fewshot, packed_prompts, prefix, request_order
 from selw2s_jax.models import kv_cache, layers
 from selw2s_jax.runtime import preemption, progress
 
 _KEY_TYPE = "threefry2x32"  # as written down in a row's two words, whatever JAX's default is
 _NO_TOKEN = -1  # of a distribution that is none
-_REFILL_TOKENS = 1024  # of prompts that are read together, for each group of devices; one alone may be longer
 _FREE_BEFORE_REFILL = 4  # one row of so many is free when rows are filled again
 _STEPS_PER_CHUNK = 32  # of rows that end by themselves
 _STEPS_PER_LOOK = 8  # where the host looks for stop strings
@@ -81,13 +82,6 @@ class Completion(NamedTuple):
     finish: str
 
 
-class _Request(NamedTuple):
-    example: int
-    tokens: np.ndarray  # of the prompt, without what all prompts begin with
-    key: np.ndarray  # [2] uint32
-    limit: int  # most tokens to generate
-
-
 class _Rows(NamedTuple):
     """The rows under way, on the devices. A row that is done is free."""
 
@@ -100,14 +94,21 @@ class _Rows(NamedTuple):
 
 
 class _Refill(NamedTuple):
-    """Prompts packed into G rows, one for each group of devices, and what each of all R rows takes of its group's."""
+    """Prompts packed into G rows, one for each group of devices, and what each of all R rows takes of its group's.
+
+    A prompt is a stem, which others may go on from too, and what is behind.
+    """
 
     tokens: np.ndarray  # [G, T] int32
     segment_ids: np.ndarray  # [G, T] int32, 0 where padded
-    start: np.ndarray  # [R] int32, column of its prompt
-    length: np.ndarray  # [R] int32, of its prompt; 0 for a row that stays as it is
-    key: np.ndarray  # [R, 2] uint32
+    parents: np.ndarray  # [G, T] int32, the segment of the stem; of a stem and padding their own
+    positions: np.ndarray  # [G, T] int32
+    stem_start: np.ndarray  # [R] int32, column of its stem
+    stem: np.ndarray  # [R] int32, tokens of it
+    start: np.ndarray  # [R] int32, column of what is behind
+    length: np.ndarray  # [R] int32, of the prompt; 0 for a row that stays as it is
     limit: np.ndarray  # [R] int32
+    key: np.ndarray  # [R, 2] uint32
 
 
 class _Held:
@@ -186,21 +187,25 @@ def generate(
     if work is not None:
         for name, value in dataclasses.asdict(engine.work).items():
             setattr(work, name, getattr(work, name) + value)
-    for number, request in enumerate(requests):
+    for number, request in enumerate(requests):  # of an example in the order of its samples
         found[request.example].append(by_request[number])
     copies = settings.num_samples if settings.temperature == 0 else 1
     return [own * copies for own in found]
 
 
-def _make_requests(decoder, prompts, example_ids, settings, shared) -> list[_Request]:
-    """Every sample of every prompt, long prompts first; of the likeliest tokens there is but one sample."""
+def _make_requests(decoder, prompts, example_ids, settings, shared) -> list[packed_prompts.Request]:
+    """Every sample of every prompt in order; of the likeliest tokens there is but one sample."""
     requests = []
-    for example, (ids, name) in enumerate(zip(prompts, example_ids, strict=True)):
+    order, stems = request_order.find([ids[shared:] for ids in prompts])
+    for example, stem in zip(order, stems, strict=True):
+        ids, name = prompts[example], example_ids[example]
         limit = min(settings.max_new_tokens, decoder.config.max_seq_len - len(ids))
         for sample in range(settings.num_samples if settings.temperature else 1):
             key = _sample_key(settings.seed, name, sample)
-            requests.append(_Request(example, np.asarray(ids[shared:], np.int32), key, limit))
-    return sorted(requests, key=lambda request: -len(request.tokens))
+            requests.append(
+                packed_prompts.Request(example, np.asarray(ids[shared:], np.int32), stem, key, limit)
+            )
+    return requests
 
 
 def _sample_key(seed: int, example_id: str, sample: int) -> np.ndarray:
@@ -291,59 +296,31 @@ class _Engine:
 
     def _refill(self, waiting: list[int], held: dict[int, _Held]) -> None:
         """Puts requests into free rows of each group of devices, as many as are read together."""
-        taken, packed = (
-            [],
-            [[] for _ in range(self._num_groups)],
-        )  # (row, request, column); prompts of each group
-        for group in range(self._num_groups):
-            rows = range(group * self._group_rows, (group + 1) * self._group_rows)
-            column, last = 0, None  # samples of a prompt come one after the other
-            for row in [row for row in rows if row not in held]:
-                if not waiting:
-                    break
-                request = self._requests[waiting[-1]]
-                size = len(request.tokens)
-                if request.example != last:
-                    if column and column + size > _REFILL_TOKENS:
-                        break
-                    packed[group].append(request.tokens)
-                    column, last = column + size, request.example
-                held[row] = _Held(waiting.pop())
-                taken.append((row, request, column - size))
-        self._rows = _prefill(
-            self._compiled, self._params, self._prefix, self._rows, self._place(taken, packed)
-        )
-
-    def _place(self, taken, packed) -> _Refill:
-        """Requests for rows, and their prompts in the packed rows, on the devices."""
-        num_tokens = _refill_slots(max(sum(map(len, own)) for own in packed))
-        grid = np.zeros((2, self._num_groups, num_tokens), np.int32)
+        packed = [packed_prompts.Packed() for _ in range(self._num_groups)]
+        of_rows = np.zeros((5, self._num_rows), np.int32)
+        key = np.zeros((self._num_rows, 2), np.uint32)
         for group, own in enumerate(packed):
-            if own:
-                size = sum(map(len, own))
-                grid[0, group, :size] = np.concatenate(own)
-                grid[1, group, :size] = np.repeat(np.arange(1, len(own) + 1), list(map(len, own)))
-                self.work.prompt_tokens += size
-        self.work.prompt_slots += grid[0].size
-        num_rows = self._num_rows
-        key, of_rows = np.zeros((num_rows, 2), np.uint32), np.zeros((3, num_rows), np.int32)
-        for row, request, column in taken:
-            of_rows[:, row] = column, len(request.tokens), request.limit
-            key[row] = request.key
-        start, length, limit = of_rows
+            rows = range(group * self._group_rows, (group + 1) * self._group_rows)
+            for row in [row for row in rows if row not in held]:
+                if not waiting or not own.has_room(self._requests[waiting[-1]]):
+                    break
+                held[row] = _Held(waiting.pop())
+                request = self._requests[held[row].number]
+                stem_start, start = own.add(request)
+                of_rows[:, row] = stem_start, request.stem, start, len(request.tokens), request.limit
+                key[row] = request.key
+        num_tokens = packed_prompts.num_slots(max(own.size for own in packed))
+        grids = np.stack([own.grid(num_tokens) for own in packed], axis=1)
+        self.work.prompt_tokens += sum(own.size for own in packed)
+        self.work.prompt_slots += self._num_groups * num_tokens
         axes = ("rows", "time")
-        return _Refill(
+        placed = _Refill(
             *(
                 sharding.put(x, sharding.logical_sharding(self._mesh, axes[: x.ndim]))
-                for x in (*grid, start, length, key, limit)
+                for x in (*grids, *of_rows, key)
             )
         )
-
-
-def _refill_slots(num_tokens: int) -> int:
-    """Slots of a packed row for so many tokens: a power of two or three quarters of it, so that few are compiled."""
-    power = max(1 << (num_tokens - 1).bit_length(), 64)
-    return power * 3 // 4 if num_tokens <= power * 3 // 4 else power
+        self._rows = _prefill(self._compiled, self._params, self._prefix, self._rows, placed)
 
 
 class _Compiled(NamedTuple):
@@ -389,24 +366,27 @@ def _either(left, right):
 def _prefill(compiled: _Compiled, params, past: kv_cache.KVCache | None, rows: _Rows, refill: _Refill):
     """Reads prompts, writes them into their rows' cache, and generates the first token of each."""
     model = nnx.merge(compiled.graphdef, params)
-    hidden, (keys, values) = model.extend(refill.tokens, refill.segment_ids, cache=past)
+    hidden, (keys, values) = model.extend(
+        refill.tokens, refill.segment_ids, refill.positions, cache=past, parents=refill.parents
+    )
     is_new, num_groups = refill.length > 0, len(refill.tokens)
     num_shared = jnp.zeros(num_groups, jnp.int32) if past is None else past.length
     length = refill.length + jnp.repeat(num_shared, len(is_new) // num_groups)
     slots = kv_cache.slot_positions(length, rows.cache.end, rows.cache.num_slots)
 
+    own = slots - jnp.repeat(num_shared, len(is_new) // num_groups)[:, None]
+    of_stem, of_rest = own + refill.stem_start[:, None], own + (refill.start - refill.stem)[:, None]
+    columns = jnp.where(own < refill.stem[:, None], of_stem, of_rest).reshape(num_groups, -1)
+
     def place(whole, new, shared):  # [L, R, K, S, H], [L, G, T, K, H], [L, G, K, P, H]
-        index = (slots + refill.start[:, None]).reshape(num_groups, -1)
-        own = jnp.take_along_axis(
-            new, (index - num_shared[:, None])[None, :, :, None, None], axis=2, mode="clip"
-        )
-        own = own.reshape(len(new), *slots.shape, *new.shape[3:]).swapaxes(2, 3)
+        found = jnp.take_along_axis(new, columns[None, :, :, None, None], axis=2, mode="clip")
+        found = found.reshape(len(new), *slots.shape, *new.shape[3:]).swapaxes(2, 3)
         if shared is not None:
-            index = slots.reshape(num_groups, -1)
-            before = jnp.take_along_axis(shared, index[None, :, None, :, None], axis=3, mode="clip")
-            before = before.swapaxes(2, 3).reshape(len(new), *slots.shape, *new.shape[3:]).swapaxes(2, 3)
-            own = jnp.where((slots < shared.shape[3])[:, None, :, None], before, own)
-        return jnp.where(is_new[:, None, None, None], own, whole)
+            index = slots.reshape(num_groups, -1)[None, :, None, :, None]
+            before = jnp.take_along_axis(shared, index, axis=3, mode="clip").swapaxes(2, 3)
+            before = before.reshape(len(new), *slots.shape, *new.shape[3:]).swapaxes(2, 3)
+            found = jnp.where((own < 0)[:, None, :, None], before, found)
+        return jnp.where(is_new[:, None, None, None], found, whole)
 
     shared = (None, None) if past is None else (past.keys, past.values)
     cache = kv_cache.KVCache(
@@ -415,7 +395,7 @@ def _prefill(compiled: _Compiled, params, past: kv_cache.KVCache | None, rows: _
         jnp.where(is_new, length, rows.cache.length),
         rows.cache.end,
     )
-    last = (refill.start + jnp.maximum(refill.length, 1) - 1).reshape(num_groups, -1)
+    last = (refill.start + jnp.maximum(refill.length - refill.stem, 1) - 1).reshape(num_groups, -1)
     last = jnp.take_along_axis(hidden, last[:, :, None], axis=1).reshape(len(is_new), -1)
     first = _next_tokens(compiled, model, last, refill.key, jnp.zeros(len(is_new), jnp.int32))
     new = _Rows(

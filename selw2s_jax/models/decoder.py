@@ -100,7 +100,15 @@ class Decoder(nnx.Module):
         return self._run(tokens, segment_ids, positions, adapters, dropout, cache, False)[0]
 
     def extend(
-        self, tokens, segment_ids=None, positions=None, *, adapters=None, cache=None, layer_states=None
+        self,
+        tokens,
+        segment_ids=None,
+        positions=None,
+        *,
+        adapters=None,
+        cache=None,
+        layer_states=None,
+        parents=None,
     ):
         """`hidden_states`, and the keys and values of these tokens, [L, R, T, K, H] each in the compute dtype.
 
@@ -110,8 +118,10 @@ class Decoder(nnx.Module):
         Args:
             layer_states: those of `unstack`, in place of the decoder's own. The keys and values that are returned are
                 then a tuple of [R, T, K, H] of each layer, and so are those of the cache (`kv_cache.unstack`).
+            parents: [R, T] int32, a segment further in front in the row that a token's segment goes on from, or its own
+                where there is none: what several examples begin with stands in a row once. Positions are then needed.
         """
-        return self._run(tokens, segment_ids, positions, adapters, None, cache, True, layer_states)
+        return self._run(tokens, segment_ids, positions, adapters, None, cache, True, layer_states, parents)
 
     def unstack(self):
         """The state of each layer by itself, weights of products in the compute dtype.
@@ -131,12 +141,20 @@ class Decoder(nnx.Module):
         cache,
         returns_keys_values,
         layer_states=None,
+        parents=None,
     ):
         adapters = (None, None) if adapters is None else nnx.split(adapters)
         grids = (tokens, segment_ids, positions)
         with self._precision():
             return _forward(
-                *nnx.split(self), *adapters, *grids, dropout, cache, returns_keys_values, layer_states
+                *nnx.split(self),
+                *adapters,
+                *grids,
+                dropout,
+                cache,
+                returns_keys_values,
+                layer_states,
+                parents,
             )
 
     def lm_logits(self, hidden):
@@ -224,6 +242,7 @@ def _forward(
     cache,
     returns_keys_values,
     layer_states,
+    parents,
 ):
     model = nnx.merge(graphdef, state)
     config, settings = model.config, model.settings
@@ -232,7 +251,7 @@ def _forward(
         segment_ids = jnp.ones_like(tokens)
     if positions is None:
         positions = layers.segment_positions(segment_ids)
-    mask, past = _own_mask(segment_ids, config.sliding_window), None
+    mask, past = _own_mask(segment_ids, parents, positions, config.sliding_window), None
     if cache is not None:
         length = kv_cache.for_rows(cache.length, tokens.shape[0], axis=0)
         positions += length[:, None]
@@ -286,13 +305,10 @@ def _run_unrolled(run_layer, x, layer_states, adapters_state, past):
     return x, tuple(zip(*found, strict=True))
 
 
-def _own_mask(segment_ids, window):
-    """Mask [R, 1, T, T] of the tokens of rows over each other."""
-    mask, num_tokens = layers.attention_mask(segment_ids), segment_ids.shape[1]
-    if window is None:
-        return mask
-    # Within a segment, places in the row are as far apart as positions.
-    return mask & layers.window_mask(*2 * [jnp.arange(num_tokens)[None]], window)
+def _own_mask(segment_ids, parents, positions, window):
+    """Mask [R, 1, T, T] of the tokens of rows, at positions [R, T], over each other."""
+    mask = layers.attention_mask(segment_ids, parents)
+    return mask if window is None else mask & layers.window_mask(positions, positions, window)
 
 
 def _past_mask(slots, positions, window):

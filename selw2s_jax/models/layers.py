@@ -141,14 +141,17 @@ def segment_positions(segment_ids):
     return index - jax.lax.cummax(jnp.where(is_start, index, 0), axis=1)
 
 
-def attention_mask(segment_ids):
-    """Mask [R, 1, T, S]: causal and within one segment.
+def attention_mask(segment_ids, parents=None):
+    """Mask [R, 1, T, S]: causal and within one segment, and the parent of it where `parents` [R, T] has one.
 
     Padding is a segment like any other, so every position sees at least itself and no softmax is empty.
     """
     num_tokens = segment_ids.shape[1]
     causal = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))
-    return (causal & (segment_ids[:, :, None] == segment_ids[:, None, :]))[:, None]
+    is_seen = segment_ids[:, :, None] == segment_ids[:, None, :]
+    if parents is not None:
+        is_seen |= parents[:, :, None] == segment_ids[:, None, :]
+    return (causal & is_seen)[:, None]
 
 
 def past_mask(slots, num_tokens):
