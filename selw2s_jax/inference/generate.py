@@ -398,21 +398,17 @@ def _prefill(compiled: _Compiled, params, past: kv_cache.KVCache | None, rows: _
     last = (refill.start + jnp.maximum(refill.length - refill.stem, 1) - 1).reshape(num_groups, -1)
     last = jnp.take_along_axis(hidden, last[:, :, None], axis=1).reshape(len(is_new), -1)
     first = _next_tokens(compiled, model, last, refill.key, jnp.zeros(len(is_new), jnp.int32))
-    new = _Rows(
-        cache,
+    new = (
         refill.key,
         refill.limit,
         jnp.zeros_like(rows.tokens).at[:, 0].set(first),
         jnp.ones_like(rows.count),
         _is_eos(compiled, first) | (refill.limit <= 1),
     )
-    return _constrain(
-        _Rows(cache, *map(functools.partial(_where_rows, is_new), new[1:], rows[1:])), model.mesh
-    )
-
-
-def _where_rows(is_new, new, old):
-    return jnp.where(is_new.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+    own = [
+        jnp.where(is_new.reshape(-1, *(1,) * (x.ndim - 1)), x, y) for x, y in zip(new, rows[1:], strict=True)
+    ]
+    return _constrain(_Rows(cache, *own), model.mesh)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
