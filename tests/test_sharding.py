@@ -128,7 +128,7 @@ def _run(folder, mesh):
     if model.config.sliding_window is not None:  # over what is in a cache too
         _, (keys, values) = model.extend(tokens[:, :5])
         cache = kv_cache.empty(model.config, model.settings, num_rows, 7)
-        cache = kv_cache.append(cache, keys, values, np.full(num_rows, 5, np.int32))
+        cache = kv_cache.append(cache, keys, values, np.ones(num_rows, bool))
         arrays["behind a cache"] = model.hidden_states(tokens[:, 5:], segment_ids[:, 5:], cache=cache)
     arrays |= {f"grad/{path}": v.get_value() for path, v in decoder.flatten_params(gradients).items()}
     params = {path: v.get_value() for path, v in decoder.flatten_params(state).items()}

@@ -111,7 +111,7 @@ def _prefill_forward(graphdef, params, tokens, segment_ids):
     model = nnx.merge(graphdef, params)
     # Keys and values are all that is wanted: of the last layer nothing else is computed, not even of the token read.
     _, (keys, values) = model.extend(tokens, segment_ids, reads=jnp.zeros_like(tokens[:, :1]))
-    return kv_cache.constrain(kv_cache.KVCache(keys, values, segment_ids.sum(axis=1)), model.mesh)
+    return kv_cache.constrain(kv_cache.of_tokens(keys, values, segment_ids.sum(axis=1)), model.mesh)
 
 
 _prefill = jax.jit(_prefill_forward, static_argnums=0)

@@ -116,19 +116,67 @@ class Decoder(nnx.Module):
             )
         return self._run(tokens, segment_ids, positions, reads, adapters, dropout, cache, False)[0]
 
-    def extend(self, tokens, segment_ids=None, positions=None, *, reads=None, adapters=None, cache=None):
+    def extend(
+        self,
+        tokens,
+        segment_ids=None,
+        positions=None,
+        *,
+        reads=None,
+        adapters=None,
+        cache=None,
+        layer_states=None,
+        parents=None,
+    ):
         """`hidden_states`, and the keys and values of these tokens, [L, R, T, K, H] each in the compute dtype.
 
         Those of padding are finite and mean nothing. No row is too long here: the caller sees to it that
         positions stay within `max_seq_len`.
-        """
-        return self._run(tokens, segment_ids, positions, reads, adapters, None, cache, True)
 
-    def _run(self, tokens, segment_ids, positions, reads, adapters, dropout, cache, returns_keys_values):
+        Args:
+            layer_states: those of `unstack`, in place of the decoder's own. The keys and values that are returned are
+                then a tuple of [R, T, K, H] of each layer, and so are those of the cache (`kv_cache.unstack`).
+            parents: [R, T] int32, a segment further in front in the row that a token's segment goes on from, or its own
+                where there is none: what several examples begin with stands in a row once. Positions are then needed.
+        """
+        return self._run(
+            tokens, segment_ids, positions, reads, adapters, None, cache, True, layer_states, parents
+        )
+
+    def unstack(self):
+        """The state of each layer by itself, weights of products in the compute dtype.
+
+        A scan over layers copies the weights of each before it multiplies by them, and XLA's CPU copies stacks in
+        bfloat16 by way of float32. Of a few rows that is most of the time.
+        """
+        return _unstack(nnx.split(self.layers)[1], self.settings.compute_dtype)
+
+    def _run(
+        self,
+        tokens,
+        segment_ids,
+        positions,
+        reads,
+        adapters,
+        dropout,
+        cache,
+        returns_keys_values,
+        layer_states=None,
+        parents=None,
+    ):
         adapters = (None, None) if adapters is None else nnx.split(adapters)
         grids = (tokens, segment_ids, positions, reads)
         with self._precision():
-            return _forward(*nnx.split(self), *adapters, *grids, dropout, cache, returns_keys_values)
+            return _forward(
+                *nnx.split(self),
+                *adapters,
+                *grids,
+                dropout,
+                cache,
+                returns_keys_values,
+                layer_states,
+                parents,
+            )
 
     def lm_logits(self, hidden):
         """Next-token logits [..., V] float32 of hidden states [..., D]."""
@@ -215,6 +263,8 @@ def _forward(
     dropout,
     cache,
     returns_keys_values,
+    layer_states,
+    parents,
 ):
     model = nnx.merge(graphdef, state)
     config, settings = model.config, model.settings
@@ -225,11 +275,12 @@ def _forward(
         segment_ids = jnp.ones_like(tokens)
     if positions is None:
         positions = layers.segment_positions(segment_ids)
-    mask, past = _own_mask(segment_ids, config.sliding_window), None
+    mask, past = _own_mask(segment_ids, parents, positions, config.sliding_window), None
     if cache is not None:
         length = kv_cache.for_rows(cache.length, tokens.shape[0], axis=0)
         positions += length[:, None]
-        past_mask = _past_mask(length, positions, cache.keys.shape[2], config.sliding_window)
+        slots = kv_cache.slot_positions(length, cache.end, cache.num_slots)
+        past_mask = _past_mask(slots, positions, config.sliding_window)
         mask, past = jnp.concatenate([past_mask, mask], axis=-1), (cache.keys, cache.values)
     x = embedding.look_up(model.wte[...], tokens, settings.compute_dtype, settings.mesh)
     if config.rope_base is None:
@@ -259,6 +310,9 @@ def _forward(
         x, keys_values = nnx.merge(layers_graphdef, layer_state)(x, layer_context)
         return sharding.constrain(x, axes, settings.mesh), keys_values if returns_keys_values else None
 
+    if layer_states is not None:
+        x, keys_values = _run_unrolled(run_layer, x, layer_states, adapters_state, past)
+        return model.final_norm(x if reads is None else layers.take_columns(x, reads)), keys_values
     x = sharding.constrain(x, axes, settings.mesh)
     stacks, policy = (layers_state, adapters_state, past), REMAT_POLICIES[settings.remat]
     if reads is None:
@@ -280,19 +334,33 @@ def _is_worth_a_layer(layers_state, tokens, reads) -> bool:
     return reads.shape[1] <= _MOST_READ * tokens.shape[1] and 2 * num_unread * num_params >= _WORTH_A_LAYER
 
 
-def _own_mask(segment_ids, window):
-    """Mask [R, 1, T, T] of the tokens of rows over each other."""
-    mask, num_tokens = layers.attention_mask(segment_ids), segment_ids.shape[1]
-    if window is None:
-        return mask
-    # Within a segment, places in the row are as far apart as positions.
-    return mask & layers.window_mask(jnp.arange(num_tokens)[None], num_tokens, window)
+@functools.partial(jax.jit, static_argnums=1)
+def _unstack(state, dtype):
+    num_layers = len(jax.tree.leaves(state)[0])
+    state = layers.cast_products(state, dtype)
+    return [jax.tree.map(lambda stack, i=layer: stack[i], state) for layer in range(num_layers)]
 
 
-def _past_mask(length, positions, num_slots, window):
-    """Mask [R, 1, T, S] of tokens at positions [R, T], behind `length` [R] others, over the slots of a cache."""
-    mask = layers.past_mask(length, num_slots, positions.shape[1])
-    return mask if window is None else mask & layers.window_mask(positions, num_slots, window)
+def _run_unrolled(run_layer, x, layer_states, adapters_state, past):
+    """What a scan of `run_layer` over layers gives, the keys and values of each by themselves."""
+    found = []
+    for i, layer_state in enumerate(layer_states):
+        own_adapters = jax.tree.map(lambda stack, i=i: stack[i], adapters_state)
+        x, keys_values = run_layer(x, (layer_state, own_adapters, tuple(of_layers[i] for of_layers in past)))
+        found.append(keys_values)
+    return x, tuple(zip(*found, strict=True))
+
+
+def _own_mask(segment_ids, parents, positions, window):
+    """Mask [R, 1, T, T] of the tokens of rows, at positions [R, T], over each other."""
+    mask = layers.attention_mask(segment_ids, parents)
+    return mask if window is None else mask & layers.window_mask(positions, positions, window)
+
+
+def _past_mask(slots, positions, window):
+    """Mask [R, 1, T, S] of tokens at positions [R, T] over the slots of a cache, which hold those at `slots` [R, S]."""
+    mask = layers.past_mask(slots, positions.shape[1])
+    return mask if window is None else mask & layers.window_mask(positions, slots, window)
 
 
 @functools.partial(jax.jit, static_argnums=0)

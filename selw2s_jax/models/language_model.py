@@ -54,10 +54,11 @@ class LanguageModel(nnx.Module):
             tokens, segment_ids, positions, reads=reads, adapters=self.adapters, dropout=dropout, cache=cache
         )
 
-    def extend(self, tokens, segment_ids=None, positions=None, *, reads=None, cache=None):
-        return self.backbone.extend(
-            tokens, segment_ids, positions, reads=reads, adapters=self.adapters, cache=cache
-        )
+    def extend(self, tokens, segment_ids=None, positions=None, **options):
+        return self.backbone.extend(tokens, segment_ids, positions, adapters=self.adapters, **options)
+
+    def unstack(self):
+        return self.backbone.unstack()
 
     def lm_logits(self, hidden):
         return self.backbone.lm_logits(hidden)

@@ -26,7 +26,7 @@ class Context(NamedTuple):
         mask: attention mask [R, 1, T, S].
         rotary: cosines and sines, None for learned positions.
         branches: what `project` adds, by name of the weight in the layer, as "attn.qkv".
-        past: keys and values [C, S, K, H] of this layer in a `kv_cache.KVCache`, in front of the input's own.
+        past: keys and values [C, K, S, H] of this layer in a `kv_cache.KVCache`, in front of the input's own.
         reads: the tokens that the layer is asked for, None for all. Keys and values are of all in any case.
     """
 
@@ -206,25 +206,27 @@ def segment_positions(segment_ids):
     return index - jax.lax.cummax(jnp.where(is_start, index, 0), axis=1)
 
 
-def attention_mask(segment_ids):
-    """Mask [R, 1, T, S]: causal and within one segment.
+def attention_mask(segment_ids, parents=None):
+    """Mask [R, 1, T, S]: causal and within one segment, and the parent of it where `parents` [R, T] has one.
 
     Padding is a segment like any other, so every position sees at least itself and no softmax is empty.
     """
     num_tokens = segment_ids.shape[1]
     causal = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))
-    return (causal & (segment_ids[:, :, None] == segment_ids[:, None, :]))[:, None]
+    is_seen = segment_ids[:, :, None] == segment_ids[:, None, :]
+    if parents is not None:
+        is_seen |= parents[:, :, None] == segment_ids[:, None, :]
+    return (causal & is_seen)[:, None]
 
 
-def past_mask(length, num_slots, num_tokens):
-    """Mask [R, 1, T, S]: every token sees the first `length` [R] slots of its row's past."""
-    is_filled = jnp.arange(num_slots) < length[:, None]
-    return jnp.broadcast_to(is_filled[:, None, None], (length.shape[0], 1, num_tokens, num_slots))
+def past_mask(slots, num_tokens):
+    """Mask [R, 1, T, S]: every token sees the slots of its row's past that hold one: those at `slots` [R, S] >= 0."""
+    return jnp.broadcast_to((slots >= 0)[:, None, None], (slots.shape[0], 1, num_tokens, slots.shape[1]))
 
 
-def window_mask(positions, num_slots, window):
-    """Mask [R, 1, T, S]: tokens at positions [R, T] see slots fewer than `window` behind theirs."""
-    return (positions[:, :, None] - jnp.arange(num_slots) < window)[:, None]
+def window_mask(positions, slots, window):
+    """Mask [R, 1, T, S]: tokens at positions [R, T] see those at `slots` [R, S] that are fewer than `window` behind."""
+    return (positions[:, :, None] - slots[:, None] < window)[:, None]
 
 
 def rotary_tables(positions, rotary_dim, base, scaling=None):
@@ -321,26 +323,27 @@ def _attend_whole(q, k, v, mask):
 
 
 def _attend_with_past(q, k, v, past_k, past_v, mask):
-    """Attention to a past [C, S, N, H] and to the rows' own tokens, with one softmax over both.
+    """Attention to a past [C, N, S, H] and to the rows' own tokens, with one softmax over both.
 
     A past that several rows have in common is read in place: copied for each it would be most of the memory.
     """
     num_rows, num_tokens, num_heads, head_dim = q.shape
-    num_pasts, num_slots = past_k.shape[:2]
-    shared = (num_pasts, num_rows // num_pasts)
+    num_pasts, num_slots = past_k.shape[0], past_k.shape[2]
 
-    def to_rows(x):  # [C, N, G, T] -> [R, N, T]
-        return x.swapaxes(1, 2).reshape(num_rows, num_heads, num_tokens)
+    def to_rows(x):  # [C, N, G * T, ...] -> [R, N, T, ...]
+        x = x.reshape(num_pasts, num_heads, -1, num_tokens, *x.shape[3:])
+        return x.swapaxes(1, 2).reshape(num_rows, num_heads, num_tokens, *x.shape[4:])
 
     def to_pasts(x):
-        return x.reshape(*shared, num_heads, num_tokens).swapaxes(1, 2)
+        x = x.reshape(num_pasts, -1, num_heads, num_tokens, *x.shape[3:])
+        return x.swapaxes(1, 2).reshape(num_pasts, num_heads, -1, *x.shape[4:])
 
     # Heads in front of the rows that share a past: the large arrays stay as the products make them.
-    grouped = q.reshape(*shared, num_tokens, num_heads, head_dim)
-    past = jnp.einsum("cgtnh,csnh->cngts", grouped, past_k, preferred_element_type=jnp.float32)
-    own = jnp.einsum("rtnh,rsnh->rnts", q, k, preferred_element_type=jnp.float32)
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    past = jnp.einsum("cnqh,cnsh->cnqs", to_pasts(q), past_k, preferred_element_type=jnp.float32)
+    own = jnp.einsum("rnth,rnsh->rnts", q, k, preferred_element_type=jnp.float32)
     past_mask, own_mask = jnp.split(mask, [num_slots], axis=-1)
-    past_mask = past_mask.reshape(*shared, 1, num_tokens, num_slots).swapaxes(1, 2)
+    past_mask = past_mask.reshape(num_pasts, 1, -1, num_slots)
     past = jnp.where(past_mask, past * head_dim**-0.5, -jnp.inf)
     own = jnp.where(own_mask, own * head_dim**-0.5, -jnp.inf)
     # A token sees at least itself, so this is finite.
@@ -348,11 +351,11 @@ def _attend_with_past(q, k, v, past_k, past_v, mask):
     past = jnp.exp(past - to_pasts(largest)[..., None])
     own = jnp.exp(own - largest[..., None])
     total = to_rows(jnp.sum(past, axis=-1)) + jnp.sum(own, axis=-1)
-    out = jnp.einsum(
-        "cngts,csnh->cgtnh", past.astype(v.dtype), past_v, preferred_element_type=jnp.float32
-    ).reshape(q.shape)
-    out += jnp.einsum("rnts,rsnh->rtnh", own.astype(v.dtype), v, preferred_element_type=jnp.float32)
-    return (out / total.swapaxes(1, 2)[..., None]).astype(q.dtype)
+    out = jnp.einsum("cnqs,cnsh->cnqh", past.astype(v.dtype), past_v, preferred_element_type=jnp.float32)
+    out = to_rows(out) + jnp.einsum(
+        "rnts,rnsh->rnth", own.astype(v.dtype), v, preferred_element_type=jnp.float32
+    )
+    return (out / total[..., None]).astype(q.dtype).swapaxes(1, 2)
 
 
 class Block(nnx.Module):

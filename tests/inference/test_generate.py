@@ -51,7 +51,7 @@ def random_prompts(model, lengths=(3, 11, 1, 7, 16, 2, 5), seed=0):
     return [rng.integers(model.config.vocab_size, size=n).astype(np.int32) for n in lengths]
 
 
-def run(model, prompts, names=None, *, num_rows=3, steps_per_chunk=4, **settings):
+def run(model, prompts, names=None, *, num_rows=3, steps_per_chunk=4, work=None, **settings):
     names = names or [f"q{i}" for i in range(len(prompts))]
     return generate.generate(
         model,
@@ -62,6 +62,7 @@ def run(model, prompts, names=None, *, num_rows=3, steps_per_chunk=4, **settings
         batch_tokens=num_rows * MAX_SEQ_LEN,
         label="test",
         steps_per_chunk=steps_per_chunk,
+        work=work,
     )
 
 
@@ -109,6 +110,52 @@ def test_a_shared_beginning_is_read_once(model, monkeypatch):
     assert read == [4]
     for (completion,), (expected,) in zip(found, plain, strict=True):
         assert completion.tokens.tolist() == expected.tokens.tolist()
+
+
+@pytest.mark.parametrize("model", ["mistral", *map(marks.in_ci, ("gpt2", "qwen"))], indirect=True)
+@pytest.mark.parametrize("num_rows", [4, marks.in_ci(1), marks.in_ci(9)])
+def test_what_permutations_begin_with_is_read_once(model, num_rows):
+    """Two questions whose prompts begin alike, one of them asked twice in the same words, and a third by itself."""
+    stems, (alone,) = random_prompts(model, (6, 4)), random_prompts(model, (5,), seed=9)
+    ends = random_prompts(model, (3, 2, 4, 1), seed=4)
+    prompts = [np.concatenate([stem, end]) for end in ends for stem in stems] + [alone]
+    prompts.append(prompts[0])
+    expected = [recompute(model, prompt, 9) for prompt in prompts[:-1]]
+    work = generate.Work()
+    found = run(model, prompts, num_rows=num_rows, work=work)
+    assert tokens_of(found) == [[own] for own in [*expected, expected[0]]]
+    assert work.tokens == sum(map(len, expected)) + len(expected[0])
+    if num_rows == 9:  # all but one are read together
+        own = sum(map(len, ends))
+        assert 2 * own + 4 + 6 + 5 <= work.prompt_tokens < sum(map(len, prompts)) - 20
+    elif num_rows == 1:
+        assert work.prompt_tokens == sum(map(len, prompts))
+
+
+def test_samples_of_a_prompt_read_it_once(model):
+    prompts = random_prompts(model, (7, 4))
+    work = generate.Work()
+    found = run(model, prompts, num_rows=6, work=work, **SAMPLED | {"num_samples": 3})
+    assert work.prompt_tokens == 11
+    one_by_one = run(model, prompts, num_rows=1, **SAMPLED | {"num_samples": 3})
+    assert tokens_of(found) == tokens_of(one_by_one)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_rows_do_not_wait_for_the_longest(model):
+    """Completions that end at very different lengths: most row-steps make a token, and more than in whole batches."""
+    prompts = random_prompts(model, np.random.default_rng(0).integers(1, 9, 64))
+    free = run(model, prompts, num_rows=64, steps_per_chunk=9)
+    tokens, counts = np.unique([token for (own,) in free for token in own.tokens], return_counts=True)
+    eos = tuple(tokens[np.argsort(-counts)[:2]].tolist())
+    work = generate.Work()
+    found = run(model, prompts, num_rows=8, steps_per_chunk=9, eos_ids=eos, work=work)
+    steps = np.array([len(own.tokens) - 1 for (own,) in found])  # the first token is the prompt's
+    assert len(set(steps.tolist())) > 4
+    in_batches = sum(8 * of_batch.max() for of_batch in steps.reshape(8, 8))
+    occupancy = steps.sum() / work.row_steps
+    assert occupancy > 0.7 and occupancy > 1.15 * steps.sum() / in_batches
 
 
 @pytest.fixture(scope="module", params=["mistral", marks.in_ci("qwen2"), marks.thorough("gpt2")])

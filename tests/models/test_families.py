@@ -65,9 +65,9 @@ def test_tokens_behind_a_cache_are_as_in_one_pass(folder):
     found, cuts = [], (0, 6, 7, 13)
     for start, stop in itertools.pairwise(cuts):
         hidden, (keys, values) = model.extend(tokens[:, start:stop], cache=cache)
-        cache = kv_cache.append(cache, keys, values, np.full(3, stop - start, np.int32))
+        cache = kv_cache.append(cache, keys, values, np.ones(3, bool))
         found.append(hidden)
-    assert cache.keys.shape[3] == model.config.kv_heads
+    assert cache.keys.shape[2] == model.config.kv_heads
     np.testing.assert_allclose(np.concatenate(found, axis=1), whole, atol=2e-5)
 
 
@@ -79,7 +79,7 @@ def test_packed_examples_share_a_past(folder):
     tokens, segment_ids, starts = tiny_decoders.pack(examples, num_tokens=18)
     _, (keys, values) = model.extend(past)
     cache = kv_cache.empty(model.config, model.settings, 1, 7)
-    cache = kv_cache.append(cache, keys, values, np.full(1, 6, np.int32))
+    cache = kv_cache.append(cache, keys, values, np.ones(1, bool))
     found = model.hidden_states(tokens.repeat(2, axis=0), segment_ids.repeat(2, axis=0), cache=cache)
     packed = model.hidden_states(tokens, segment_ids)
     whole = [np.concatenate([past[0], example]) for example in examples]
@@ -108,7 +108,7 @@ def test_grouped_attention_is_that_of_jax(num_tokens, window, monkeypatch):
     k, v = jnp.asarray(rng.normal(size=(2, 2, num_tokens, 2, 8)), jnp.float32)
     mask = layers.attention_mask(jnp.asarray(np.sort(rng.integers(0, 3, (2, num_tokens)))))
     if window is not None:
-        mask &= layers.window_mask(jnp.arange(num_tokens)[None], num_tokens, window)
+        mask &= layers.window_mask(*2 * [jnp.arange(num_tokens)[None]], window)
     settings = decoder.abstract_decoder(families.CONFIGS["llama"]).settings
 
     def values_and_gradients(attend):
@@ -168,7 +168,7 @@ def test_a_part_of_each_head_is_rotated():
 
 
 def test_a_window_is_of_so_many_tokens():
-    found = np.asarray(layers.window_mask(jnp.array([[0, 5]]), 6, 3))
+    found = np.asarray(layers.window_mask(jnp.array([[0, 5]]), jnp.arange(6)[None], 3))
     assert found[0, 0].tolist() == [[True] * 6, [False] * 3 + [True] * 3]
 
 
