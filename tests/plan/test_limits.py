@@ -31,6 +31,12 @@ HloModule test, is_scheduled=true
   ROOT %bitcast = f32[8,4]{1,0} bitcast(%slice)
 }
 
+%nested (stack.2: f32[2,8,4], i.2: s32[]) -> f32[8,4] {
+  %stack.2 = f32[2,8,4]{2,1,0} parameter(0)
+  %i.2 = s32[] parameter(1)
+  ROOT %inner = f32[8,4]{1,0} fusion(%stack.2, %i.2), kind=kLoop, calls=%sliced
+}
+
 %updated (stack.1: f32[2,8,4], row: f32[8,4], i.1: s32[]) -> f32[2,8,4] {
   %stack.1 = f32[2,8,4]{2,1,0} parameter(0)
   %row = f32[8,4]{1,0} parameter(1)
@@ -45,7 +51,7 @@ HloModule test, is_scheduled=true
   %n = s32[] get-tuple-element(%carry), index=0
   %all = f32[2,8,4]{2,1,0} get-tuple-element(%carry), index=1
   %x = f32[8,8]{1,0} get-tuple-element(%carry), index=2
-  %one = f32[8,4]{1,0} fusion(%all, %n), kind=kLoop, calls=%sliced
+  %one = f32[8,4]{1,0} fusion(%all, %n), kind=kOutput, calls=%nested
   %gather = (f32[4,8]{1,0}, f32[8,8]{1,0}) all-gather-start(%x), channel_id=1, GROUPS, dimensions={0}
   %product = f32[8,4]{1,0} dot(%x, %one), lhs_contracting_dims={1}, rhs_contracting_dims={0}
   %gathered = f32[8,8]{1,0} all-gather-done(%gather)
