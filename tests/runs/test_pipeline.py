@@ -21,7 +21,6 @@ from selw2s_jax.runtime import artifacts, timing
 from selw2s_jax.stages import workbench
 from selw2s_jax.worlds import generated
 
-
 # Compiled by a run of two models and two students, where nothing was before it: one more is one that is made anew for
 # what another was made for.
 _MOST_PROGRAMS = 24
