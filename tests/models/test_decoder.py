@@ -125,7 +125,7 @@ def test_eager_calls_compile_once(folder, monkeypatch):
     model = tiny_decoders.load(folder)
     traces = []
     attention_mask = layers.attention_mask
-    monkeypatch.setattr(layers, "attention_mask", lambda ids: traces.append(1) or attention_mask(ids))
+    monkeypatch.setattr(layers, "attention_mask", lambda *ids: traces.append(1) or attention_mask(*ids))
     for seed in range(3):  # a shape that no other test uses
         model.hidden_states(tiny_decoders.random_tokens(model.config, (3, 3), seed))
         another = tiny_decoders.load.__wrapped__(folder)

@@ -271,7 +271,7 @@ def test_long_questions_are_truncated_and_prompts_lose_shots(student, examples, 
 
 def refused(student, input_path, output_path, message: str, monkeypatch, **options) -> str:
     """The line of a refusal, which comes before any device work and leaves nothing."""
-    monkeypatch.setattr(predictions.sharding, "mesh_for", lambda *_, **__: pytest.fail("device work"))
+    monkeypatch.setattr(predictions.layouts, "reading_mesh_here", lambda *_, **__: pytest.fail("device work"))
     before = sorted(pathlib.Path(input_path).parent.iterdir())
     with pytest.raises(UserError, match=message) as info:
         asking.write(student, input_path, output_path, **options)

@@ -144,7 +144,7 @@ def test_numbers_are_written_and_one_that_is_too_long_costs_itself(tmp_path, cap
 
 def test_what_cannot_be_asked_is_refused_before_device_work(scored, questions_file, tmp_path, monkeypatch):
     student, _ = scored
-    monkeypatch.setattr(written.sharding, "mesh_for", lambda *_, **__: pytest.fail("device work"))
+    monkeypatch.setattr(written.layouts, "reading_mesh_here", lambda *_, **__: pytest.fail("device work"))
     own = dataclasses.replace(student.facts.written, has_own_code=True)
     with_own = dataclasses.replace(student, facts=dataclasses.replace(student.facts, written=own))
     gone = dataclasses.replace(student, base_folder=tmp_path / "gone")
