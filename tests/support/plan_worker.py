@@ -83,6 +83,7 @@ def compare_states() -> list[dict]:
     ]
     for family, overrides in cases:
         config = config_lib.default_config()
+        config.precision.compute_dtype = "bfloat16"
         for key, value in overrides.items():
             section, _, leaf = key.rpartition(".")
             config[section][leaf] = value
