@@ -28,6 +28,7 @@ NAMES = {
     ),
 }
 OF_OWN_ANSWERS = {"self_training", "selective_by_entropy", "selective_by_consistency", "random_selection"}
+BY_P_IK = {f"{of}_by_{what}" for of in ("self_training", "finetune") for what in ("p_ik", "shuffled_p_ik")}
 SAMPLED = sorted(name for name in NAMES if name.endswith("_sampled"))
 
 
@@ -73,7 +74,7 @@ def weights(name, inputs, **options) -> np.ndarray:
 
 
 def test_the_registry_has_the_methods():
-    assert set(row_weights.ROW_WEIGHTS) == NAMES | OF_OWN_ANSWERS
+    assert set(row_weights.ROW_WEIGHTS) == NAMES | OF_OWN_ANSWERS | BY_P_IK
     assert row_weights.ROW_WEIGHTS.option_names("reweighted_sampled") == {
         "temperature",
         "normalize",
