@@ -210,9 +210,9 @@ def test_dropout_depends_on_seed_and_step_and_is_not_there_in_scoring(fixtures):
     for other in (embeddings(8, 3), embeddings(7, 4), scored):
         assert np.abs(other - base).max() > 1e-3
     model = adapted_models.make_classifier(fixtures, "gpt2", adapted_models.DROPPING)
-    np.testing.assert_array_equal(
-        model(batch.tokens, batch.segment_ids, batch.positions, batch.row, batch.last).embeddings, scored
-    )
+    places = (batch.row, batch.last)
+    found = model(batch.tokens, batch.segment_ids, batch.positions, *places, reads=batch.reads)
+    np.testing.assert_array_equal(found.embeddings, scored)
 
 
 def test_masks_keep_the_mean_and_differ_between_tokens_and_layers(fixtures):

@@ -80,6 +80,7 @@ def test_packed_rows_give_the_gradient_of_one_example_per_row(fixtures, family):
         padded.positions[0, slot, :length] = np.arange(length)
         padded.segment_ids[0, slot, :length] = 1
         padded.last[0, slot] = length - 1
+    padded = padded._replace(reads=padded.last[:, :, None])
     actual, metrics, _ = training_parts.gradients(model, packed, computation)
     expected, padded_metrics, _ = training_parts.gradients(model, padded, computation)
     training_parts.assert_trees_close(actual, expected, 1e-5)
