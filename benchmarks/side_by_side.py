@@ -102,7 +102,7 @@ def make_starts(args, folder: pathlib.Path) -> dict[str, Callable[[], Worker]]:
             )
         random_checkpoint.write_random_checkpoint(folder / "checkpoint", sizes, scale=0.02)
         common.append(f"--checkpoint={folder / 'checkpoint'}")
-    own += [f"--remat={args.remat}", f"--attention={args.attention}", f"--steps={args.steps}"]
+    own += [f"--attention={args.attention}", f"--steps={args.steps}"]
     own.append(f"--score_tokens={args.score_tokens}")
     device = "cuda" if args.device == "gpu" else "cpu"
     environment = ENVIRONMENT | (HUGE_PAGES if args.huge_pages else {})
@@ -111,17 +111,15 @@ def make_starts(args, folder: pathlib.Path) -> dict[str, Callable[[], Worker]]:
         own = (f"--style={style}", f"--order={order}", f"--device={device}")
         return Worker("peers", *common, *of_peers, *own, environment=environment)
 
-    def start_ours(checkout: pathlib.Path, dtype: str) -> Worker:
+    def start_ours(checkout: pathlib.Path, dtype: str, remat: str) -> Worker:
         path = {"PYTHONPATH": str(checkout)}
-        return Worker(
-            "ours", *common, f"--dtype={dtype}", *own, environment=environment | path, folder=checkout
-        )
+        options = (*common, f"--dtype={dtype}", f"--remat={remat}", *own)
+        return Worker("ours", *options, environment=environment | path, folder=checkout)
 
-    found = {OURS: functools.partial(start_ours, REPO, args.dtype)}
+    found = {OURS: functools.partial(start_ours, REPO, args.dtype, args.remat)}
     if args.against:
-        found[BEFORE] = functools.partial(
-            start_ours, args.against.resolve(), args.against_dtype or args.dtype
-        )
+        of_before = (args.against_dtype or args.dtype, args.against_remat or args.remat)
+        found[BEFORE] = functools.partial(start_ours, args.against.resolve(), *of_before)
     return found | {style: functools.partial(start_peer, style) for style in args.peers}
 
 
@@ -227,6 +225,7 @@ def main() -> None:
         "--against", type=pathlib.Path, help="a checkout of this repository at another commit"
     )
     parser.add_argument("--against_dtype", choices=("float32", "bfloat16"), help="its dtype, default --dtype")
+    parser.add_argument("--against_remat", help="its remat, default --remat")
     parser.add_argument("--output", type=pathlib.Path)
     args = parser.parse_args()
     if not args.lengths and not (args.source and args.tokenizer):
@@ -234,7 +233,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, pathlib.Path(folder))
     given = ("task", "lengths", "model", "dtype", "remat", "attention")
-    given += ("steps_at_once", "score_tokens", "huge_pages", "against_dtype")
+    given += ("steps_at_once", "score_tokens", "huge_pages", "against_dtype", "against_remat")
     settings = {name: getattr(args, name) for name in given}
     machine = {"machine": outputs.MACHINE}
     outputs.write(machine | settings | found, args.output)
