@@ -282,13 +282,13 @@ def search(work: Work, layouts: Sequence[Layout], usable_bytes: int, count: Call
     Args:
         layouts: in the order in which they are wanted.
         usable_bytes: memory of a device.
-        count: bytes that a device needs by the compiler, or where it refuses the program, that it would need at least.
+        count: bytes that a device needs by the compiler; where it refuses the program what it names, 0 for nothing.
     """
     rough = {layout: rough_bytes(work, layout) for layout in layouts}
     tried: list[Trial] = []
 
     def try_out(layout: Layout) -> Trial:
-        tried.append(Trial(layout, count(layout), True))
+        tried.append(Trial(layout, count(layout) or usable_bytes + 1, True))
         return tried[-1]
 
     correction, doubt = 1.0, _SURELY_NOT

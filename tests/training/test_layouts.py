@@ -119,6 +119,13 @@ def test_the_state_alone_is_never_compiled_where_it_does_not_fit():
     assert found == (None, ())
 
 
+def test_what_a_compiler_refuses_without_a_number_does_not_fit():
+    work = make_work()
+    first, second = (layouts.Layout((1, 8, 1), remat, 1) for remat in ("dots", "full"))
+    found = layouts.search(work, [first, second], 50 * GIB, lambda layout: 0 if layout == first else 40 * GIB)
+    assert found.chosen.layout == second and found.tried[0].num_bytes > 50 * GIB
+
+
 def test_the_state_is_that_of_parameters_and_moments():
     assert make_work().state_bytes == 12 * 14_167_290_880
     assert make_work("lora").state_bytes == 12 * 10**7 + 2 * (14_167_290_880 - 10**7)
