@@ -310,13 +310,11 @@ def _forward(
         return model.final_norm(x if reads is None else layers.take_columns(x, reads)), keys_values
     x = sharding.constrain(x, axes, settings.mesh)
     stacks, policy = (layers_state, adapters_state, past), REMAT_POLICIES[settings.remat]
-    if reads is None:
-        x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
-    elif not _is_worth_a_layer(layers_state, tokens, reads):
-        x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
-        x = sharding.constrain(layers.take_columns(x, reads), axes, settings.mesh)
-    else:
+    if reads is not None and _is_worth_a_layer(layers_state, tokens, reads):
         x, keys_values = layer_stack.run_and_read(run_layer, x, stacks, policy, reads)
+    else:
+        x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
+        x = x if reads is None else sharding.constrain(layers.take_columns(x, reads), axes, settings.mesh)
     return model.final_norm(x), keys_values
 
 
