@@ -1,3 +1,7 @@
+import concurrent.futures
+import contextlib
+import threading
+
 import pytest
 
 from selw2s_jax.hf import kept_tokens, tokenizers
@@ -102,3 +106,19 @@ def test_what_another_process_is_writing_stays(tokenizer_folder, tmp_path):
     under_way.write_bytes(b"half")
     load(tokenizer_folder, tmp_path)[0].encode_batch(TEXTS)
     assert under_way.exists()
+
+
+def test_threads_may_begin_at_once(tokenizer_folder, tmp_path, monkeypatch):
+    wanted = tokenizers.load_tokenizer(tokenizer_folder).encode_batch(TEXTS)
+    tokenizer, _ = load(tokenizer_folder, tmp_path)
+    together, names = threading.Barrier(2), storage.names
+
+    def wait(folder):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(timeout=0.05)
+        return names(folder)
+
+    monkeypatch.setattr(kept_tokens.storage, "names", wait)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(tokenizer.encode_batch, [TEXTS, TEXTS[::-1]]))
+    assert found == [wanted, wanted[::-1]] and together.broken  # one loads, the other waits
