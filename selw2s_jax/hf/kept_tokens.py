@@ -7,6 +7,7 @@ one that is damaged is removed, and its texts are tokenised anew.
 
 import hashlib
 import io
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,6 +31,7 @@ class KeptTokens:
         self._folder = epath.Path(folder)
         self._ids: dict[bytes, np.ndarray] | None = None  # by name of the text
         self._num_tokens = 0
+        self._loading = threading.Lock()  # groups of devices make their stages in threads
 
     def encode(
         self, texts: Sequence[str], encode_anew: Callable[[Sequence[str]], list[list[int]]]
@@ -41,8 +43,9 @@ class KeptTokens:
         """
         if len(texts) < MIN_TEXTS:
             return encode_anew(texts)
-        if self._ids is None:
-            self._load()
+        with self._loading:
+            if self._ids is None:
+                self._load()
         names = [_name(text) for text in texts]
         missing = {name: text for name, text in zip(names, texts, strict=True) if name not in self._ids}
         if missing:
@@ -64,7 +67,8 @@ class KeptTokens:
 
     def _load(self) -> None:
         self._ids = {}
-        for file in storage.names(self._folder):
+        # Others may write beside it, as they go by names with a dot in front.
+        for file in [name for name in storage.names(self._folder) if not name.startswith(".")]:
             if self._num_tokens > _MOST_TOKENS:
                 return
             try:

@@ -19,7 +19,9 @@ def find(prompts: Sequence[np.ndarray]) -> tuple[list[int], list[int]]:
     Returns:
         Indices of prompts, and the stem of each in this order: fewer tokens than any of its group has, 0 for none.
     """
-    order = sorted(range(len(prompts)), key=lambda i: (prompts[i].tolist(), i))
+    # Big-endian bytes are in the order of the numbers, and take a tenth of the memory of lists.
+    keys = [np.asarray(ids, ">u4").tobytes() for ids in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: (keys[i], i))
     ordered = [prompts[i] for i in order]
     common = [0, *(_common(a, b) for a, b in itertools.pairwise(ordered))]
     groups = [

@@ -16,8 +16,8 @@ class Compiled:
     """A program as it was compiled for a target; bytes are those of one device.
 
     Attributes:
-        peak_bytes: of state and temporaries; where the compiler refused the program, what it said, or at least the
-            state.
+        peak_bytes: of state and temporaries; where the compiler refused the program, what it said, in any case
+            more than there is.
         collectives: none where the compiler refused the program.
         flops: of all devices together, by formula.
         limits: what the program needs beside what it does; None where the compiler refused it.
@@ -69,7 +69,7 @@ def compile_program(program: programs.Program, target: targets.Target, *, quick:
         limit, spent = _against_limits(program, target, text, sum(one.wire_bytes for one in found))
     return Compiled(
         program,
-        max(peak, program.state_bytes if text is None else 0),
+        peak if text is not None else max(peak, program.state_bytes, target.usable_bytes + 1),
         target.usable_bytes,
         text is None,
         found,

@@ -69,7 +69,8 @@ def resolve(config: ml_collections.ConfigDict, make: Make, target: targets.Targe
 
     def count(layout: layouts.Layout) -> int:
         program = make(with_overrides(config, overrides_of(config, layout)))
-        return compiled.compile_program(program, target, quick=True).peak_bytes
+        outcome = compiled.compile_program(program, target, quick=True)
+        return max(outcome.peak_bytes, target.usable_bytes + 1) if outcome.is_refused else outcome.peak_bytes
 
     options = layouts.candidates(work, _num_devices(config, target), said)
     found = layouts.search(work, options, target.usable_bytes, count)

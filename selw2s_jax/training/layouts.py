@@ -29,9 +29,8 @@ _MOST_TENSOR = 8
 # order, which they leave the same between half and twice as much, as the other accelerators have.
 _FLOPS_PER_WIRE_BYTE = 1000
 _FLOPS_PER_MEMORY_BYTE = 150
-_HIDDEN_COSTS = (
-    0.02  # share of what products hide that is waited for all the same: of two, the one that sends less
-)
+# Share of what products hide that is waited for all the same: of two, the one that sends less.
+_HIDDEN_COSTS = 0.02
 _FEWEST_TOKENS = 1024  # of a device in a micro-batch: products of fewer wait for their weights
 _FLOAT32 = 4
 # Of the memory, below and above which the rough count leaves no doubt, and the compiler is not asked; the last once it
@@ -283,13 +282,13 @@ def search(work: Work, layouts: Sequence[Layout], usable_bytes: int, count: Call
     Args:
         layouts: in the order in which they are wanted.
         usable_bytes: memory of a device.
-        count: bytes that a device needs by the compiler, or where it refuses the program, that it would need at least.
+        count: bytes that a device needs by the compiler; where it refuses the program what it names, 0 for nothing.
     """
     rough = {layout: rough_bytes(work, layout) for layout in layouts}
     tried: list[Trial] = []
 
     def try_out(layout: Layout) -> Trial:
-        tried.append(Trial(layout, count(layout), True))
+        tried.append(Trial(layout, count(layout) or usable_bytes + 1, True))
         return tried[-1]
 
     correction, doubt = 1.0, _SURELY_NOT
