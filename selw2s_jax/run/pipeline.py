@@ -5,7 +5,6 @@ import datetime
 import functools
 import json
 import shlex
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from selw2s_jax.run import (
     agreement,
     collect,
     describe,
+    disk_space,
     forms,
     layouts,
     outcome,
@@ -201,8 +201,8 @@ def run(
         devices = _check_devices(plans, todo, benches) if todo else ""
         if todo:
             loggers.check_ready(config.logging)
-        _discard_leftovers(stages, missing, workdir)
-        distributed.main_only(lambda: _check_space(todo, config, workdir))
+        disk_space.discard_leftovers(stages, missing, workdir)
+        distributed.main_only(lambda: disk_space.check_free(todo, config, workdir))
         _print_plan(plans, stages, missing, todo, workdir)
         store.check_held()
         seconds = timing.until_now(began, of_process=start is not None)
@@ -320,37 +320,6 @@ def _check_devices(
         return [", ".join(dict.fromkeys(found)), *layouts.expected(todo, benches[0])]
 
     return "\n".join(distributed.agree(check))
-
-
-def _discard_leftovers(stages: list[stage_lib.Stage], missing: set[str], workdir: epath.Path) -> None:
-    """Removes what finished stages had saved under way, where a run was killed before it did."""
-    finished = {stage.key for stage in stages} - missing
-
-    def discard() -> None:
-        for name in storage.names(workdir / "checkpoints"):
-            if name in finished:
-                storage.remove_tree(workdir / "checkpoints" / name)
-
-    distributed.main_only(discard)
-
-
-def _check_space(todo: list[stage_lib.Stage], config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
-    if not storage.is_local(workdir):
-        return
-    weights = sum(stage.num_bytes for stage in todo)
-    # Those kept and the one being written.
-    largest = sorted((stage.state_bytes for stage in todo), reverse=True)[: config.mesh.num_groups]
-    states = (config.checkpoint.keep + 1) * sum(largest)
-    folders = [workdir / "checkpoints" / stage.key for stage in todo]
-    saved = sum(sum(storage.files(folder).values()) for folder in folders if folder.is_dir())
-    needed = weights + max(states - saved, 0)
-    free = shutil.disk_usage(workdir).free
-    if free < needed:
-        raise UserError(
-            f"workdir {workdir} has {free / 1e9:.3f} GB free, and the stages to run need {needed / 1e9:.3f} GB "
-            f"({weights / 1e9:.3f} for weights and embeddings, the rest for the states of a run under way); "
-            "free space, lower checkpoint.keep or choose another --workdir"
-        )
 
 
 def _print_plan(
