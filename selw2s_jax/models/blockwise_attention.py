@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from selw2s_jax.models import cpu_products
+
 OUTPUT = "blockwise_attention"  # for policies of `jax.checkpoint`: where it is saved, no block is run again
 _BLOCK_TOKENS = 64
 _MASKED = -1e30  # finite, so that the difference of two of them is no NaN
@@ -111,6 +113,8 @@ _attend.defvjp(_forward, _backward)
 
 
 def _dot(spec, a, b):
+    if a.dtype == jnp.bfloat16:
+        return cpu_products.product(spec, a, b)
     return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
 
 

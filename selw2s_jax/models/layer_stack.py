@@ -33,13 +33,37 @@ def run_and_read(run_layer, x, stacks, policy, columns):
         index, own = place
         return run_layer(x, jax.tree.map(functools.partial(_pick, index), whole, own))
 
-    before = jax.tree.map(lambda stack: stack[:num_before], stacks)
+    parts = jax.tree.map(_split_last, stacks)
+    before, last = jax.tree.transpose(jax.tree.structure(stacks), jax.tree.structure((0, 0)), parts)
     places = (jnp.arange(num_before), before)
     run_picked = jax.checkpoint(run_picked, policy=functools.partial(_saves, policy), prevent_cse=False)
     x, ys = jax.lax.scan(run_picked, x, places)
     # Its gradient comes right behind it: nothing to be gained by making it again.
-    x, y = run_layer(x, jax.tree.map(lambda stack: stack[num_before], stacks), columns)
+    x, y = run_layer(x, last, columns)
     return x, jax.tree.map(lambda ys, y: jnp.concatenate([ys, y[None]]), ys, y)
+
+
+def _split_last(stack):
+    """All of a stack but the last, and the last."""
+    return _split(stack) if jnp.issubdtype(stack.dtype, jnp.floating) else (stack[:-1], stack[-1])
+
+
+@jax.custom_vjp
+def _split(stack):
+    return stack[:-1], stack[-1]
+
+
+def _split_forward(stack):
+    return _split(stack), None
+
+
+def _join(_, gradients):
+    # Left to itself: the sum of both, each padded to the whole stack.
+    before, last = gradients
+    return (jnp.concatenate([before, last[None]]),)
+
+
+_split.defvjp(_split_forward, _join)
 
 
 def _saves(policy, primitive, *args, **params):
