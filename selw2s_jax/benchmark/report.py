@@ -15,7 +15,8 @@ OUT_OF_MEMORY = "out of memory"
 MFU_FORMULA = (
     "mfu = model FLOPs of the useful tokens / (seconds x peak FLOP/s of all devices); model FLOPs as "
     "plan.estimate.step_flops counts them: per token 2 x parameters of the layers' products (6 x where all are "
-    "trained) and 4 x layers x width x tokens of its example for attention (12 x), nothing recomputed or padded"
+    "trained) and 4 x layers x width x tokens of its example for attention (12 x), of the last layer keys and values alone "
+    "but for the token of each example that is read; nothing recomputed or padded"
 )
 
 # Of the table: heading and key.

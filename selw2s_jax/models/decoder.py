@@ -317,7 +317,7 @@ def _forward(
     stacks, policy = (layers_state, adapters_state, past), REMAT_POLICIES[settings.remat]
     if reads is None:
         x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
-    elif not _is_worth_a_layer(layers_state, tokens, reads):
+    elif not is_worth_a_layer(layers_state, tokens, reads):
         x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
         x = sharding.constrain(layers.take_columns(x, reads), axes, settings.mesh)
     else:
@@ -325,7 +325,7 @@ def _forward(
     return model.final_norm(x), keys_values
 
 
-def _is_worth_a_layer(layers_state, tokens, reads) -> bool:
+def is_worth_a_layer(layers_state, tokens, reads) -> bool:
     """Whether the last layer is compiled by itself, for the tokens that are read."""
     num_params = (
         sum(leaf.size for leaf in jax.tree.leaves(layers_state)) // jax.tree.leaves(layers_state)[0].shape[0]

@@ -189,15 +189,16 @@ def test_flops_of_utilisation_are_those_of_the_formula(tmp_path):
     config = made._model.config
     counts = measure.Counts(16, 100, 130, 1100)
     found = measure.model_flops(made.train("finetune"), counts)
-    assert found == estimate.step_flops(config, num_tokens=100, num_examples=16, mean_length=11).model
-    weights = 12 * config.embed_dim**2 * config.num_layers
+    sizes = {"num_tokens": 100, "num_examples": 16, "num_read": 16}
+    assert found == estimate.step_flops(config, mean_length=11, **sizes).model
+    # Of the last layer keys and values of all tokens, a sixth of its weights, and the rest of those that are read.
+    in_layers = 100 * (config.num_layers - 1) + 16
+    weights = config.embed_dim**2 * (12 * in_layers + 2 * (100 - 16))
     heads = 3 * 2 * 16 * 2 * 2 * config.embed_dim
-    assert found == 6 * 100 * weights + 12 * 1100 * config.embed_dim * config.num_layers + heads
+    assert found == 6 * weights + 12 * 11 * config.embed_dim * in_layers + heads
     answer = made.answer()
     assert answer.past_length >= 4 * 10  # the shots are read once
-    forward = estimate.step_flops(
-        config, num_tokens=100, num_examples=16, mean_length=11 + answer.past_length, backward=False
-    )
+    forward = estimate.step_flops(config, mean_length=11 + answer.past_length, backward=False, **sizes)
     assert measure.model_flops(answer, counts) == forward.model
 
 
