@@ -15,8 +15,8 @@ OUT_OF_MEMORY = "out of memory"
 MFU_FORMULA = (
     "mfu = model FLOPs of the useful tokens / (seconds x peak FLOP/s of all devices); model FLOPs as "
     "plan.estimate.step_flops counts them: per token 2 x parameters of the layers' products (6 x where all are "
-    "trained) and 4 x layers x width x tokens of its example for attention (12 x), of the last layer keys and values alone "
-    "but for the token of each example that is read; nothing recomputed or padded"
+    "trained) and 4 x layers x width x tokens of its example for attention (12 x), of the last layer keys and "
+    "values alone but for the token of each example that is read; nothing recomputed or padded"
 )
 
 # Of the table: heading and key.
@@ -41,6 +41,8 @@ def row(work: workloads.Workload, measured: measure.Measured, peak: peaks.Peak) 
     p50, p90 = np.percentile(measured.step_s, (50, 90))
     return {
         "mesh": plan_report.mesh_json(work.program.mesh),
+        "remat": work.program.costs.get("remat"),
+        "num_micro": work.program.costs.get("num_micro", 1),
         "step_ms_p50": _round(1e3 * p50),
         "step_ms_p90": _round(1e3 * p90),
         "compile_s": _round(sum(measured.compile_s.values())),
@@ -155,4 +157,8 @@ def _name(one: dict[str, Any]) -> str:
 def _details(one: dict[str, Any]) -> str:
     mesh = " x ".join(f"{axis} {size}" for axis, size in one["mesh"].items())
     shapes = ", ".join(f"{shape['rows']} x {shape['tokens']}" for shape in one["shapes"])
+    if one["remat"] is not None:
+        mesh += f"; remat {one['remat']}"
+    if one["num_micro"] > 1:
+        mesh += f"; {one['num_micro']} micro-batches"
     return f"{one['data']}; mesh {mesh}; rows x tokens {shapes}; peak memory by the {one['peak_gib_source']}"

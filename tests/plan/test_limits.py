@@ -300,7 +300,7 @@ def test_what_a_config_says_of_its_layout():
     layout = layouts.Layout((1, 4, 2), "dots", 4)
     changed = search.with_overrides(config, search.overrides_of(config, layout))
     assert search.given(changed).layout == layout
-    assert search.resolve(changed, None, None) == {}
+    assert search.choose(changed, None, 8, 2**30, None) == {}
 
 
 def test_a_compiled_program_is_kept(tmp_path, monkeypatch):
