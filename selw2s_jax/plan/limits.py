@@ -143,7 +143,8 @@ def network(step: Step) -> dict[str, float]:
     With W the weights of products in the compute dtype that one device of the tensor axis multiplies with, in each
     micro-batch
 
-        gathers      W over fsdp in every forward pass and once in the backward pass
+        gathers      W over fsdp in every forward pass and once in the backward pass, of a last layer that is read
+                     in the forward pass alone
         gradients    of trained weights: W scattered over fsdp, and of what is left summed over data; those of adapters
                      summed over both
         activations  two sums over tensor of a layer's outputs in every forward pass, and of its inputs' gradients; of
@@ -155,9 +156,10 @@ def network(step: Step) -> dict[str, float]:
     config, passes = step.config, step.passes
     size, num_layers = step.compute_bytes, step.config.num_layers
     weights = num_layers * step.layer_params * size / tensor
-    gathers = (
-        step.num_micro * (passes.forward + passes.inputs) * estimate.wire_bytes("all-gather", weights, fsdp)
-    )
+    num_gathers = num_layers * (passes.forward + passes.inputs)
+    if step.num_read is not None:
+        num_gathers -= passes.inputs  # those of the last layer are still there: its backward pass comes first
+    gathers = step.num_micro * num_gathers * estimate.wire_bytes("all-gather", weights / num_layers, fsdp)
     gradients = 0.0
     if passes.weights:
         gradients = estimate.wire_bytes("reduce-scatter", weights, fsdp)
