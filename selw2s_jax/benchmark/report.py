@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from selw2s_jax.analysis import formats
-from selw2s_jax.benchmark import loading, measure, peaks, workloads
+from selw2s_jax.benchmark import loading, measure, peaks, workloads, writing
 from selw2s_jax.plan import compiled
 from selw2s_jax.plan import report as plan_report
 from selw2s_jax.run import sweep
@@ -90,6 +90,20 @@ def load_row(loaded: loading.Loaded) -> dict[str, Any]:
     }
 
 
+def write_row(written: writing.Written) -> dict[str, Any]:
+    """The numbers of answers that are written."""
+    median, work = float(np.median(written.seconds)), written.work
+    return {
+        "step_ms_p50": _round(1e3 * median),
+        "first_call_s": _round(written.first_s),
+        "tokens_per_s": _round(work.tokens / median),
+        "prompts_per_s": _round(written.num_prompts / median),
+        "num_prompts": written.num_prompts,
+        "num_steps": len(written.seconds),
+        **vars(work),
+    }
+
+
 def _round(value: float) -> float:
     """To five significant digits."""
     return float(f"{value:.5g}")
@@ -116,14 +130,16 @@ def to_json(rows: list[dict[str, Any]], notes: list[str], num_steps: int, warmup
 def text(found: dict[str, Any]) -> str:
     """`to_json`'s result for people."""
     lines = [f"\n{found['num_devices']} x {found['device']}, jax {found['jax']}"]
-    timed = [one for one in found["rows"] if one["program"] != "load"]
+    timed = [one for one in found["rows"] if one["program"] not in ("load", "write")]
     if timed:
         lines.append(_table(timed))
     for one in timed:
         if "error" not in one:
             lines.append(f"{_name(one)}: {_details(one)}")
     for one in found["rows"]:
-        if one["program"] == "load":
+        if one["program"] == "write":
+            lines.append(f"{_name(one)}: {one['model']}: {_written(one)}")
+        elif one["program"] == "load":
             lines.append(
                 f"load {one['model']}: {one['load_s']:.3g} s (first {one['first_load_s']:.3g} s), "
                 f"{one['gb_per_s']:.3g} GB/s of {one['num_bytes'] / 1e9:.3g} GB"
@@ -152,6 +168,16 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def _name(one: dict[str, Any]) -> str:
     axes = " ".join(f"{key}={sweep.spell(value)}" for key, value in one["axes"].items())
     return " ".join(filter(None, (one["program"], one["method"], axes)))
+
+
+def _written(one: dict[str, Any]) -> str:
+    if "error" in one:
+        return one["error"]
+    return (
+        f"{one['tokens_per_s']:.4g} tokens/s, {one['num_prompts']} prompts of {one['data']} in "
+        f"{one['step_ms_p50'] / 1e3:.3g} s, {one['tokens']} tokens written, {one['prompt_tokens']} read "
+        f"(first {one['first_call_s']:.3g} s)"
+    )
 
 
 def _details(one: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.benchmark import example_texts
+from selw2s_jax.benchmark import example_texts, writing
 from selw2s_jax.data import batches, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
@@ -224,6 +224,14 @@ class Workloads:
 
         return Workload(
             "answer", None, program, feed, start, self._drive_scoring, prepare_s, past_length=group.length
+        )
+
+    def write(self) -> writing.Written:
+        """Answers that the untouched model writes to the few-shot prompts."""
+        return writing.measure(
+            random_model(self._language_model, self._mesh),
+            self._found.prompts(),
+            batch_tokens=self._config.execution.score_tokens,
         )
 
     def _training_sets(self, method: registry.Method) -> tuple[dict[int, batches.ExampleSet], dict[int, int]]:

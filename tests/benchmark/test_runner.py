@@ -10,7 +10,7 @@ from support import commands, paths, tiny_config
 
 from selw2s_jax import errors
 from selw2s_jax.benchmark import __main__ as benchmark_command
-from selw2s_jax.benchmark import example_texts, loading, measure, peaks, report, runner, workloads
+from selw2s_jax.benchmark import example_texts, loading, measure, peaks, report, runner, workloads, writing
 from selw2s_jax.data import batches
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.plan import estimate, planner, workload
@@ -135,9 +135,10 @@ def test_one_object_with_every_program(capsys, tmp_path):
         ("train", "supervised"),
         ("score", None),
         ("answer", None),
+        ("write", None),
         ("load", None),
     ]
-    for row in found["rows"][:-1]:
+    for row in found["rows"][:-2]:
         assert row.keys() >= FIELDS and row["model"] == "random-tiny-gpt2" and row["axes"] == {}
         assert row["data"] == "texts of sciq" and row["num_steps"] == 3
         assert all(row[field] > 0 for field in FIELDS - {"host_wait_ms", "peak_gib"})
@@ -151,6 +152,10 @@ def test_one_object_with_every_program(capsys, tmp_path):
         assert row["mfu"] == pytest.approx(utilisation, rel=1e-4)
         assert row["compile_s"] == pytest.approx(sum(shape["compile_s"] for shape in row["shapes"]), rel=1e-3)
     assert [row["num_examples"] for row in found["rows"][:2]] == [3 * 16, 3 * 8]
+    written = found["rows"][-2]
+    assert written["tokens"] == writing.NEW_TOKENS * written["num_prompts"] and written["prompt_tokens"] > 0
+    rate = written["tokens"] / written["step_ms_p50"] * 1e3
+    assert written["tokens_per_s"] == pytest.approx(rate, rel=1e-3)
     assert found["rows"][-1]["gb_per_s"] > 0
 
 
