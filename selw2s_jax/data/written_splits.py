@@ -47,6 +47,11 @@ class WrittenSplit:
         """The original ones."""
         return [self.task.prompt(question) for question in self.questions]
 
+    @property
+    def texts(self) -> list[str]:
+        """What class and P(IK) heads read, as of a `splits.Split`: the original prompts."""
+        return self.prompts
+
     @functools.cached_property
     def texts_hash(self) -> str:
         """Of ids, original prompts and choices, without ground truth."""

@@ -64,7 +64,8 @@ class KeptTokens:
 
     def _load(self) -> None:
         self._ids = {}
-        for file in storage.names(self._folder):
+        # Others may write beside it, as they go by names with a dot in front.
+        for file in [name for name in storage.names(self._folder) if not name.startswith(".")]:
             if self._num_tokens > _MOST_TOKENS:
                 return
             try:

@@ -419,9 +419,8 @@ def _decode(compiled: _Compiled, params, layer_states, rows: _Rows, leave_at):
         layer_states: of `decoder.Decoder.unstack`, None for the stack in `params`.
     """
     settings = nnx.merge(compiled.graphdef, params).settings
-    model = nnx.merge(
-        compiled.graphdef, layers.cast_products(params, settings.compute_dtype)
-    )  # for all steps
+    params = layers.cast_products(params, settings.compute_dtype)  # for all steps
+    model = nnx.merge(compiled.graphdef, params)
     if layer_states is not None:
         rows = rows._replace(cache=kv_cache.unstack(rows.cache))
 

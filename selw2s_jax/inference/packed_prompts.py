@@ -26,9 +26,8 @@ class Packed:
 
     def __init__(self):
         self.size, self._last = 0, None
-        self._parts: list[
-            tuple[np.ndarray, int, int]
-        ] = []  # tokens, position of the first, segment of the parent
+        # Tokens, position of the first, segment of the parent.
+        self._parts: list[tuple[np.ndarray, int, int]] = []
         self._stem_start = self._start = 0
 
     def _new(self, request: Request) -> tuple[bool, bool]:

@@ -277,10 +277,7 @@ def _forward(
         positions = layers.segment_positions(segment_ids)
     mask, past = _own_mask(segment_ids, parents, positions, config.sliding_window), None
     if cache is not None:
-        length = kv_cache.for_rows(cache.length, tokens.shape[0], axis=0)
-        positions += length[:, None]
-        slots = kv_cache.slot_positions(length, cache.end, cache.num_slots)
-        past_mask = _past_mask(slots, positions, config.sliding_window)
+        positions, past_mask = _behind(cache, positions, config.sliding_window)
         mask, past = jnp.concatenate([past_mask, mask], axis=-1), (cache.keys, cache.values)
     x = embedding.look_up(model.wte[...], tokens, settings.compute_dtype, settings.mesh)
     if config.rope_base is None:
@@ -291,9 +288,7 @@ def _forward(
     context = layers.Context(mask, rotary, {})
 
     layers_graphdef, layers_state = nnx.split(model.layers)
-    if not layers.uses_cpu_products(
-        settings
-    ):  # which round them layer by layer: XLA's CPU stacks no bfloat16
+    if not layers.uses_cpu_products(settings):  # which round weights layer by layer
         layers_state = layers.cast_products(layers_state, settings.compute_dtype)
 
     def branches(adapters_state, dropout):
@@ -315,13 +310,11 @@ def _forward(
         return model.final_norm(x if reads is None else layers.take_columns(x, reads)), keys_values
     x = sharding.constrain(x, axes, settings.mesh)
     stacks, policy = (layers_state, adapters_state, past), REMAT_POLICIES[settings.remat]
-    if reads is None:
-        x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
-    elif not is_worth_a_layer(layers_state, tokens, reads):
-        x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
-        x = sharding.constrain(layers.take_columns(x, reads), axes, settings.mesh)
-    else:
+    if reads is not None and is_worth_a_layer(layers_state, tokens, reads):
         x, keys_values = layer_stack.run_and_read(run_layer, x, stacks, policy, reads)
+    else:
+        x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
+        x = x if reads is None else sharding.constrain(layers.take_columns(x, reads), axes, settings.mesh)
     return model.final_norm(x), keys_values
 
 
@@ -357,10 +350,13 @@ def _own_mask(segment_ids, parents, positions, window):
     return mask if window is None else mask & layers.window_mask(positions, positions, window)
 
 
-def _past_mask(slots, positions, window):
-    """Mask [R, 1, T, S] of tokens at positions [R, T] over the slots of a cache, which hold those at `slots` [R, S]."""
+def _behind(cache, positions, window):
+    """Positions [R, T] counted from the end of a cache, and the mask [R, 1, T, S] of these tokens over its slots."""
+    length = kv_cache.for_rows(cache.length, positions.shape[0], axis=0)
+    positions = positions + length[:, None]
+    slots = kv_cache.slot_positions(length, cache.end, cache.num_slots)
     mask = layers.past_mask(slots, positions.shape[1])
-    return mask if window is None else mask & layers.window_mask(positions, slots, window)
+    return positions, mask if window is None else mask & layers.window_mask(positions, slots, window)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -65,7 +65,8 @@ def resolve(config: ml_collections.ConfigDict, make: Make, target: targets.Targe
     """
 
     def count(program: programs.Program) -> int:
-        return compiled.compile_program(program, target, quick=True).peak_bytes
+        outcome = compiled.compile_program(program, target, quick=True)
+        return max(outcome.peak_bytes, target.usable_bytes + 1) if outcome.is_refused else outcome.peak_bytes
 
     return choose(config, make, _num_devices(config, target), target.usable_bytes, count)
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import jax
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_REFUSED = re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM")
+# What libtpu says of a program that is too large, the second of those of TPU machines.
+_REFUSED = (r"\(([\d.]+)([KMGT]?)\) exceeds available HBM", r"Used ([\d.]+)([KMGT]?) of \S+ hbm")
 
 
 def of_machine() -> int:
@@ -73,5 +74,5 @@ def refused_bytes(error: Exception) -> int | None:
     """
     if "RESOURCE_EXHAUSTED" not in str(error):
         return None
-    found = _REFUSED.search(str(error))
-    return int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    found = [match for pattern in _REFUSED if (match := re.search(pattern, str(error)))]
+    return int(float(found[0][1]) * _UNITS[found[0][2]]) if found else 0

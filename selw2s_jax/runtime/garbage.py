@@ -8,9 +8,8 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-_NEW_OBJECTS = (
-    20_000  # of which the youngest are looked through; Python's own 700 suit programs without such a start
-)
+# Of which the youngest are looked through; Python's own 700 suit programs without such a start.
+_NEW_OBJECTS = 20_000
 
 
 def collect_seldom() -> None:

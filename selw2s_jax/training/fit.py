@@ -190,7 +190,7 @@ def peak_bytes(
         batch: of a run, on the host; the others as for `fit`.
 
     Returns:
-        Them; of a program that the compiler refuses for its size what it names, 0 where it names nothing.
+        Them; of a program that the compiler refuses for its size what it names, in any case more than a device has.
     """
     graphdef, abstract_state, shardings = state.abstract(abstract, optimizer, mesh, computation.rule_state)
     run = _train_step(graphdef, shardings, objective, computation, optimizer, mesh, train_steps)
@@ -200,7 +200,7 @@ def peak_bytes(
         refused = device_memory.refused_bytes(error)
         if refused is None:
             raise
-        return refused
+        return max(refused, 1 + (device_memory.usable_bytes(mesh.devices.flat) or 0))
     return device_memory.peak_bytes(executable, mesh.devices.flat[0].platform)
 
 

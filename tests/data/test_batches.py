@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from selw2s_jax import sharding
-from selw2s_jax.data import answer_tokens, batches
+from selw2s_jax.data import answer_tokens, batches, example_order
 
 PROPERTY = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=40)
@@ -77,7 +77,7 @@ def train_batches(sets, sizes, **options) -> batches.TrainBatches:
 @PROPERTY
 @hypothesis.given(st.integers(1, 23), st.integers(1, 40), st.integers(0, 2**32), st.booleans())
 def test_every_epoch_takes_every_example_once_across_batch_borders(num_examples, batch_size, seed, reshuffle):
-    order = batches.ExampleOrder(num_examples, batch_size, seed=seed, reshuffle=reshuffle)
+    order = example_order.ExampleOrder(num_examples, batch_size, seed=seed, reshuffle=reshuffle)
     num_steps = -(-3 * num_examples // batch_size)
     stream = np.concatenate([order.indices(step) for step in range(num_steps)])
     epochs = [stream[start : start + num_examples] for start in range(0, 3 * num_examples, num_examples)]
@@ -90,22 +90,22 @@ def test_every_epoch_takes_every_example_once_across_batch_borders(num_examples,
 
 def test_order_is_reshuffled_each_epoch_and_by_seed():
     epochs = [
-        batches.ExampleOrder(50, 50, seed=seed).indices(step) for seed, step in ((0, 0), (0, 1), (1, 0))
+        example_order.ExampleOrder(50, 50, seed=seed).indices(step) for seed, step in ((0, 0), (0, 1), (1, 0))
     ]
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
 def test_order_of_a_late_step_needs_no_earlier_one():
-    order = batches.ExampleOrder(5, 3, seed=4)
+    order = example_order.ExampleOrder(5, 3, seed=4)
     in_turn = [order.indices(step) for step in range(40)]  # more epochs than are remembered
     for step in (39, 0, 17):
-        np.testing.assert_array_equal(batches.ExampleOrder(5, 3, seed=4).indices(step), in_turn[step])
+        np.testing.assert_array_equal(example_order.ExampleOrder(5, 3, seed=4).indices(step), in_turn[step])
         np.testing.assert_array_equal(order.indices(step), in_turn[step])
 
 
 def test_an_order_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one example"):
-        batches.ExampleOrder(0, 3, seed=0)
+        example_order.ExampleOrder(0, 3, seed=0)
 
 
 @PROPERTY

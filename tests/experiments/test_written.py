@@ -7,6 +7,7 @@ import pytest
 from support import written_config
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import unread, written, written_inputs
 from selw2s_jax.method import completion_methods, row_weights
@@ -146,6 +147,7 @@ def test_p_ik_learns_from_the_questions_of_the_weak_model(make, inputs):
     ) and answers.reader.model is inputs.strong
     assert scores.trained.needs == (answers,) and scores.trained.p_ik.split.ids == data.weak.ids
     assert answers.how.temperature == 0 and {len(own) for own in answers.plan} == {0}
+    assert scores.trained.texts_by_kind == {batches.P_IK: data.weak.prompts}  # which its layout is chosen by
     targets = experiment.targets()
     assert targets[:2] == [[answers], [scores]] and not experiment.has_own_answers
     assert not make().has_p_ik and make().targets()[0] != [answers]

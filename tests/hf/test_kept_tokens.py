@@ -1,7 +1,7 @@
 import pytest
 
 from selw2s_jax.hf import kept_tokens, tokenizers
-from selw2s_jax.runtime import provenance
+from selw2s_jax.runtime import provenance, storage
 
 TEXTS = [
     f"question {number * 7919 % 1009}: is it so? \ud800 ü" for number in range(kept_tokens.MIN_TEXTS + 3)
@@ -93,3 +93,12 @@ def test_few_texts_and_what_is_beyond_the_limit_are_not_kept(tokenizer_folder, t
     monkeypatch.setattr(kept_tokens, "_MOST_TOKENS", -1)
     assert tokenizer.encode_batch(TEXTS) == wanted
     assert not list(tmp_path.iterdir())
+
+
+def test_what_another_process_is_writing_stays(tokenizer_folder, tmp_path):
+    load(tokenizer_folder, tmp_path)[0].encode_batch(TEXTS)
+    (path,) = tmp_path.glob("*/*.npy")
+    under_way = storage._new_name(path)
+    under_way.write_bytes(b"half")
+    load(tokenizer_folder, tmp_path)[0].encode_batch(TEXTS)
+    assert under_way.exists()

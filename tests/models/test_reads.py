@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from support import families, marks, mesh_models, tiny_decoders
 
-from selw2s_jax.models import decoder, kv_cache, lora
+from selw2s_jax.models import decoder, kv_cache, layers, lora
 
 CONFIGS = families.CONFIGS | {name: mesh_models.CONFIGS[name] for name in ("gpt2", "qwen")}
 READS = np.array([[0, 3, 16], [5, 5, 9]], np.int32)  # one twice, as padding is
@@ -49,6 +49,22 @@ def test_of_packed_rows_with_the_keys_and_values_of_all_tokens():
     np.testing.assert_allclose(read, take(hidden), atol=2e-6)
     for found, expected in zip(read_keys_values, keys_values, strict=True):
         np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_few_queries_are_not_for_cudnn(monkeypatch):
+    """Which takes an odd number of them in no gradient."""
+    asked = []
+
+    def attend(q, k, v, *, mask, implementation):
+        asked.append((q.shape[1], implementation))
+        return q
+
+    monkeypatch.setattr(layers, "_on_cpu", lambda settings: False)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", attend)
+    model = build(CONFIGS["gpt2"], attention="cudnn")
+    tokens, segment_ids = make_grids(model.config)
+    model.hidden_states(tokens, segment_ids, reads=READS)
+    assert asked == [(17, "cudnn"), (3, "xla")]
 
 
 @pytest.mark.parametrize("name", [marks.in_ci("mistral"), marks.thorough("gpt2")])

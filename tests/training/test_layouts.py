@@ -1,11 +1,16 @@
 """Layouts of a train step: the order in which they are tried, and that the first one that fits is taken."""
 
 import dataclasses
+import types
 
+import jax
 import pytest
 
+from selw2s_jax import sharding
+from selw2s_jax.data import batches
 from selw2s_jax.models import registry
-from selw2s_jax.training import layouts
+from selw2s_jax.runtime import device_memory
+from selw2s_jax.training import fit, layouts
 
 QWEN_14B = registry.MODELS["qwen-14b"].config
 GIB = 2**30
@@ -123,3 +128,22 @@ def test_the_state_is_that_of_parameters_and_moments():
     assert layouts.least_bytes(make_work(), layouts.Layout((2, 2, 2), "full", 1)) == 3 * 14_167_290_880
     small = dataclasses.replace(QWEN_14B, num_layers=1)
     assert layouts.rough_bytes(make_work(config=small), layouts.Layout((1, 8, 1), "dots", 1)) > 0
+
+
+def test_a_program_that_the_compiler_refuses_does_not_fit_whatever_it_names(monkeypatch):
+    def refuse(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(fit.state, "abstract", lambda *_: (None, None, None))
+    monkeypatch.setattr(fit, "_train_step", lambda *_: types.SimpleNamespace(lower=refuse))
+    mesh = sharding.single_device_mesh()
+    needed = fit.peak_bytes(
+        batches.Batch(*[None] * 7, weight=None, columns={}),
+        None,
+        objective=None,
+        computation=types.SimpleNamespace(rule_state=None),
+        optimizer=None,
+        mesh=mesh,
+        train_steps={},
+    )
+    assert needed > device_memory.usable_bytes(mesh.devices.flat)
