@@ -247,7 +247,7 @@ def test_models_without_weights_are_not_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("options", "overrides", "part"),
     [
-        ({"programs": ("trian",)}, {}, "choose from train, score, answer, load"),
+        ({"programs": ("trian",)}, {}, "choose from train, score, answer, write, load"),
         ({"methods": ("selectiv",)}, {}, "choose from supervised"),
         ({"methods": ("finetune", "finetune")}, {}, "must name each once"),
         ({"profile": measure.Profile(3, 21, "")}, {}, "0 <= FIRST < LAST <= 20"),

@@ -357,7 +357,9 @@ def test_the_command_prints_one_json_object(tmp_path):
 @pytest.mark.slow
 def test_a_step_that_does_not_fit_is_told_what_would(tmp_path):
     """In a little less memory than it takes; and in less than any change would take."""
-    config = planner.cells(tiny_config.make_config(execution__remat="none"))[0].config
+    config = tiny_config.make_config(execution__remat="none", mesh__shape=(1, 1, 1))
+    config.training.micro_batch_size = config.training.batch_size
+    config = planner.cells(config)[0].config
     target = targets.parse("cpu:1")
 
     def plan(usable_bytes: float) -> tuple[dict, list[str]]:
