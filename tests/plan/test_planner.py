@@ -376,7 +376,9 @@ def test_a_step_that_does_not_fit_is_told_what_would(tmp_path):
     assert found["steps"][0]["verdict"] == "does not fit"
     (remedy,) = found["remedies"]
     assert remedy["verdict"] in ("fits", "tight") and remedy["peak_gib"] < found["steps"][0]["peak_gib"]
-    assert remedy["config"] == {"execution.remat": "full"}
+    assert (
+        remedy["config"]["execution.remat"] == "full"
+    )  # and where its last layer is half of it, micro-batches
     assert any("--config.execution.remat=full" in line for line in said)
     found, said = plan(1000)
     assert found["remedies"][0]["fewest_devices"] > 1
