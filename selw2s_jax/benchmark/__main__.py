@@ -1,8 +1,9 @@
-"""Measures how fast the programs of a run are on the devices at hand: training, scoring, answering, loading.
+"""Measures how fast the programs of a run are on the devices at hand: training, scoring, answering, writing, loading.
 
-python -m selw2s_jax.benchmark --config=configs/gpt2.py [--programs=train,score,answer,load] [--method=selective]
-                               [--num_steps=20] [--warmup=3] [--data=auto|real|synthetic] [--lengths=23] [--json]
-                               [--output=FILE] [--profile=5:10 --profile_dir=DIR] [--config.key=value ...]
+python -m selw2s_jax.benchmark --config=configs/gpt2.py [--programs=train,score,answer,write,load]
+                               [--method=selective] [--num_steps=20] [--warmup=3] [--data=auto|real|synthetic]
+                               [--lengths=23] [--json] [--output=FILE] [--profile=5:10 --profile_dir=DIR]
+                               [--config.key=value ...]
 
 Weights are random, so none are needed; without data and tokenizer at hand examples are synthetic. An axis of
 config.sweep.settings, as "execution.remat=full,none" or "mesh.shape=1x8x1,2x4x1", makes a row of each value.
@@ -20,7 +21,7 @@ from selw2s_jax.runtime import output
 
 def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
-        "programs", ["train"], "What is measured: train, score, answer, load.", flag_values=values
+        "programs", ["train"], "What is measured: train, score, answer, write, load.", flag_values=values
     )
     flags.DEFINE_list(
         "method",

@@ -178,7 +178,8 @@ def measure(work: workloads.Workload, *, warmup: int, profile: Profile | None = 
 def model_flops(work: workloads.Workload, counts: Counts) -> int:
     """What the mathematics of steps with these counts needs, without padding: `estimate.Flops.model`.
 
-    Every token attends to the tokens of its own example, and to the past that all of them share.
+    Every token attends to the tokens of its own example, and to the past that all of them share; the last layer
+    computes the token of each example that is read, and keys and values of the others.
     """
     mean_length = counts.squared_lengths / max(counts.num_tokens, 1) + work.past_length
     return programs.flops(
@@ -186,6 +187,7 @@ def model_flops(work: workloads.Workload, counts: Counts) -> int:
         num_tokens=counts.num_tokens,
         num_examples=counts.num_examples,
         mean_length=mean_length,
+        num_read=min(counts.num_examples, counts.num_tokens),
     ).model
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from selw2s_jax.analysis import formats
-from selw2s_jax.benchmark import loading, measure, peaks, workloads
+from selw2s_jax.benchmark import loading, measure, peaks, workloads, writing
 from selw2s_jax.plan import compiled
 from selw2s_jax.plan import report as plan_report
 from selw2s_jax.run import sweep
@@ -15,7 +15,8 @@ OUT_OF_MEMORY = "out of memory"
 MFU_FORMULA = (
     "mfu = model FLOPs of the useful tokens / (seconds x peak FLOP/s of all devices); model FLOPs as "
     "plan.estimate.step_flops counts them: per token 2 x parameters of the layers' products (6 x where all are "
-    "trained) and 4 x layers x width x tokens of its example for attention (12 x), nothing recomputed or padded"
+    "trained) and 4 x layers x width x tokens of its example for attention (12 x), of the last layer keys and "
+    "values alone but for the token of each example that is read; nothing recomputed or padded"
 )
 
 # Of the table: heading and key.
@@ -40,6 +41,8 @@ def row(work: workloads.Workload, measured: measure.Measured, peak: peaks.Peak) 
     p50, p90 = np.percentile(measured.step_s, (50, 90))
     return {
         "mesh": plan_report.mesh_json(work.program.mesh),
+        "remat": work.program.costs.get("remat"),
+        "num_micro": work.program.costs.get("num_micro", 1),
         "step_ms_p50": _round(1e3 * p50),
         "step_ms_p90": _round(1e3 * p90),
         "compile_s": _round(sum(measured.compile_s.values())),
@@ -87,6 +90,20 @@ def load_row(loaded: loading.Loaded) -> dict[str, Any]:
     }
 
 
+def write_row(written: writing.Written) -> dict[str, Any]:
+    """The numbers of answers that are written."""
+    median, work = float(np.median(written.seconds)), written.work
+    return {
+        "step_ms_p50": _round(1e3 * median),
+        "first_call_s": _round(written.first_s),
+        "tokens_per_s": _round(work.tokens / median),
+        "prompts_per_s": _round(written.num_prompts / median),
+        "num_prompts": written.num_prompts,
+        "num_steps": len(written.seconds),
+        **vars(work),
+    }
+
+
 def _round(value: float) -> float:
     """To five significant digits."""
     return float(f"{value:.5g}")
@@ -113,14 +130,16 @@ def to_json(rows: list[dict[str, Any]], notes: list[str], num_steps: int, warmup
 def text(found: dict[str, Any]) -> str:
     """`to_json`'s result for people."""
     lines = [f"\n{found['num_devices']} x {found['device']}, jax {found['jax']}"]
-    timed = [one for one in found["rows"] if one["program"] != "load"]
+    timed = [one for one in found["rows"] if one["program"] not in ("load", "write")]
     if timed:
         lines.append(_table(timed))
     for one in timed:
         if "error" not in one:
             lines.append(f"{_name(one)}: {_details(one)}")
     for one in found["rows"]:
-        if one["program"] == "load":
+        if one["program"] == "write":
+            lines.append(f"{_name(one)}: {one['model']}: {_written(one)}")
+        elif one["program"] == "load":
             lines.append(
                 f"load {one['model']}: {one['load_s']:.3g} s (first {one['first_load_s']:.3g} s), "
                 f"{one['gb_per_s']:.3g} GB/s of {one['num_bytes'] / 1e9:.3g} GB"
@@ -151,7 +170,21 @@ def _name(one: dict[str, Any]) -> str:
     return " ".join(filter(None, (one["program"], one["method"], axes)))
 
 
+def _written(one: dict[str, Any]) -> str:
+    if "error" in one:
+        return one["error"]
+    return (
+        f"{one['tokens_per_s']:.4g} tokens/s, {one['num_prompts']} prompts of {one['data']} in "
+        f"{one['step_ms_p50'] / 1e3:.3g} s, {one['tokens']} tokens written, {one['prompt_tokens']} read "
+        f"(first {one['first_call_s']:.3g} s)"
+    )
+
+
 def _details(one: dict[str, Any]) -> str:
     mesh = " x ".join(f"{axis} {size}" for axis, size in one["mesh"].items())
     shapes = ", ".join(f"{shape['rows']} x {shape['tokens']}" for shape in one["shapes"])
+    if one["remat"] is not None:
+        mesh += f"; remat {one['remat']}"
+    if one["num_micro"] > 1:
+        mesh += f"; {one['num_micro']} micro-batches"
     return f"{one['data']}; mesh {mesh}; rows x tokens {shapes}; peak memory by the {one['peak_gib_source']}"

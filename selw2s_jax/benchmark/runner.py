@@ -22,7 +22,7 @@ from selw2s_jax.plan import planner, workload
 from selw2s_jax.run import sweep
 from selw2s_jax.runtime import places, storage
 
-PROGRAMS = ("train", "score", "answer", "load")
+PROGRAMS = ("train", "score", "answer", "write", "load")
 
 
 class Options(NamedTuple):
@@ -92,33 +92,45 @@ class Benchmark:
                 self._add(common | {"program": "score", "method": None}, config, make)
             elif program == "answer":
                 self._add(common | {"program": "answer", "method": None}, config, made.answer)
+            elif program == "write":
+                head = common | {"program": "write", "method": None}
+                self._add_row(head, lambda: report.write_row(made.write()))
             else:
                 self._load(common, made, model)
 
     def _add(self, head: dict[str, Any], config, make: Callable[[], workloads.Workload]) -> None:
-        """Measures one program; a row that says so where it needs more memory than there is."""
+        """Measures one program that is called step by step."""
         options = self._options
-        self._say(f"  {head['program']} {head['method'] or ''}".rstrip())
         profile = options.profile
         if profile is not None:
             parts = [head["program"], head["method"] or "", *(f"{k}={v}" for k, v in head["axes"].items())]
             name = re.sub(r"[^\w.,=+-]+", "-", "-".join(filter(None, parts)))
             profile = profile._replace(folder=str(pathlib.Path(profile.folder) / name))
-        try:
+
+        def measured() -> dict[str, Any]:
             work = make()
-            measured = measure.measure(work, warmup=options.warmup, profile=profile)
+            found = measure.measure(work, warmup=options.warmup, profile=profile)
+            return report.row(
+                work, found, self._peak(work.program.mesh.devices, config.precision.compute_dtype)
+            )
+
+        if self._add_row(head, measured) and profile is not None:
+            self._say(f"    trace of steps {profile.first} to {profile.stop - 1} in {profile.folder}")
+
+    def _add_row(self, head: dict[str, Any], measured: Callable[[], dict[str, Any]]) -> bool:
+        """Adds what is measured; False, and a row that says so, where it needs more memory than there is."""
+        self._say(f"  {head['program']} {head['method'] or ''}".rstrip())
+        try:
+            self.rows.append(head | measured())
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             self._say("    out of memory")
             self.rows.append(head | {"error": report.OUT_OF_MEMORY})
             gc.collect()  # what was on the devices
-            return
-        peak = self._peak(work.program.mesh.devices, config.precision.compute_dtype)
-        self.rows.append(head | report.row(work, measured, peak))
-        if profile is not None:
-            self._say(f"    trace of steps {profile.first} to {profile.stop - 1} in {profile.folder}")
+            return False
         gc.collect()  # nnx.merge leaves reference cycles, which would keep arrays on the devices
+        return True
 
     def _load(self, head: dict[str, Any], made: workloads.Workloads, model) -> None:
         head = head | {"program": "load", "method": None}

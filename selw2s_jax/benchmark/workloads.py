@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.benchmark import example_texts
+from selw2s_jax.benchmark import example_texts, writing
 from selw2s_jax.data import batches, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
@@ -22,7 +22,8 @@ from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import classify, prefix
 from selw2s_jax.method import method_options, registry
 from selw2s_jax.models import decoder
-from selw2s_jax.plan import programs
+from selw2s_jax.plan import programs, search
+from selw2s_jax.runtime import device_memory
 from selw2s_jax.stages import training
 from selw2s_jax.training import loop, state
 
@@ -121,7 +122,7 @@ class Workloads:
         self._mesh = self._programs.mesh(model)
 
     def train(self, name: str) -> Workload:
-        """The train step of a method, as `loop.train` drives it.
+        """The train step of a method, as `loop.train` drives it, in the layout that a run would choose.
 
         Raises:
             UserError: the task has no classes that the method could learn.
@@ -132,6 +133,32 @@ class Workloads:
                 f"--method={name} learns to judge answers, and config.task={self._config.task} has answers to write: "
                 "give --method=p_ik_only or another config.task"
             )
+        return self._laid_out(name, method)._train(name, method)
+
+    def _laid_out(self, name: str, method: registry.Method) -> "Workloads":
+        usable_bytes = device_memory.usable_bytes(jax.devices())
+        if usable_bytes is None or self.settings.is_probe(self._model):
+            return self
+        sets, _ = self._training_sets(method)
+        length = int(np.mean(sets[min(sets)].lengths))
+
+        def make(config: ml_collections.ConfigDict) -> programs.Program:
+            return programs.Programs(config, jax.devices()).train_step(self._model, name, length)
+
+        def count(program: programs.Program) -> int:
+            try:
+                return device_memory.peak_bytes(program.lower().compile(), jax.devices()[0].platform)
+            except jax.errors.JaxRuntimeError as error:
+                if (needed := device_memory.refused_bytes(error)) is None:
+                    raise
+                return max(needed, usable_bytes + 1)
+
+        num_devices = jax.device_count() // self._config.mesh.num_groups
+        chosen = search.choose(self._config, make, num_devices, usable_bytes, count)
+        config = search.with_overrides(self._config, chosen)
+        return Workloads(config, self._model, self._found, self._num_steps) if chosen else self
+
+    def _train(self, name: str, method: registry.Method) -> Workload:
         sets, sizes = self._training_sets(method)
         first = min(sets)
         epochs = self._config.training.epochs if first == batches.TASK else self._config.p_ik.epochs
@@ -197,6 +224,14 @@ class Workloads:
 
         return Workload(
             "answer", None, program, feed, start, self._drive_scoring, prepare_s, past_length=group.length
+        )
+
+    def write(self) -> writing.Written:
+        """Answers that the untouched model writes to the few-shot prompts."""
+        return writing.measure(
+            random_model(self._language_model, self._mesh),
+            self._found.prompts(),
+            batch_tokens=self._config.execution.score_tokens,
         )
 
     def _training_sets(self, method: registry.Method) -> tuple[dict[int, batches.ExampleSet], dict[int, int]]:

@@ -310,7 +310,7 @@ def _forward(
         return model.final_norm(x if reads is None else layers.take_columns(x, reads)), keys_values
     x = sharding.constrain(x, axes, settings.mesh)
     stacks, policy = (layers_state, adapters_state, past), REMAT_POLICIES[settings.remat]
-    if reads is not None and _is_worth_a_layer(layers_state, tokens, reads):
+    if reads is not None and is_worth_a_layer(layers_state, tokens, reads):
         x, keys_values = layer_stack.run_and_read(run_layer, x, stacks, policy, reads)
     else:
         x, keys_values = layer_stack.run(run_layer, x, stacks, policy)
@@ -318,7 +318,7 @@ def _forward(
     return model.final_norm(x), keys_values
 
 
-def _is_worth_a_layer(layers_state, tokens, reads) -> bool:
+def is_worth_a_layer(layers_state, tokens, reads) -> bool:
     """Whether the last layer is compiled by itself, for the tokens that are read."""
     num_params = (
         sum(leaf.size for leaf in jax.tree.leaves(layers_state)) // jax.tree.leaves(layers_state)[0].shape[0]

@@ -68,6 +68,7 @@ def step_flops(
     backward: bool = True,
     num_micro: int = 1,
     adapter_params: int = 0,
+    num_read: int | None = None,
 ) -> Flops:
     """FLOPs of one step, or with `backward=False` of one forward pass.
 
@@ -81,7 +82,8 @@ def step_flops(
     not have; with `trained="heads"` no gradient enters the backbone at all. Remat "full" adds the forward pass of the
     layers, but for products whose results are only added up (`layers.Block`); "dots" that of attention alone. More than
     one micro-batch adds one forward pass, whose outputs the loss of the whole batch is taken of (`training.step`).
-    Elementwise work is left out.
+    Where the last layer computes only the tokens that are read, and keys and values of the others, it is not made
+    again. Elementwise work is left out.
 
     Args:
         num_tokens: of all rows, padding included.
@@ -92,14 +94,20 @@ def step_flops(
         remat: as `decoder.REMAT_POLICIES`.
         num_micro: micro-batches.
         adapter_params: with `trained="lora"`, `lora.num_params` of the adapters.
+        num_read: tokens that the last layer computes whole; None: all, as any layer.
     """
     passes = count_passes(trained, remat, backward, num_micro)
     row_length = mean_length if row_length is None else row_length
     num_layers, width = config.num_layers, config.num_heads * config.head_dim
-    params = num_layers * sum(num_params for *_, num_params in decoder.layer_weights(config).values())
-    frozen, adapters = 2 * num_tokens * params, 2 * num_tokens * adapter_params
-    last = 2 * num_tokens * num_layers * _last_params(config)
-    attention = 4 * num_tokens * num_layers * width
+    of_layer = sum(num_params for *_, num_params in decoder.layer_weights(config).values())
+    unread = 0 if num_read is None else num_tokens - num_read
+    frozen = 2 * (num_tokens * num_layers * of_layer - unread * (of_layer - key_value_params(config)))
+    adapters = 2 * num_tokens * adapter_params
+    num_again = num_layers if num_read is None else num_layers - 1
+    made_again = num_again * 2 * num_tokens * (of_layer - _last_params(config))
+    made_again += adapters * num_again // num_layers
+    attention = 4 * (num_tokens * num_layers - unread) * width
+    attention_again = 4 * num_tokens * num_again * width
     if lm_head:
         head = 2 * num_tokens * config.vocab_size * config.embed_dim
     else:
@@ -114,12 +122,19 @@ def step_flops(
     )
     again = passes.forward - 1
     matmul = model_matmul + again * (frozen + adapters + head)
-    matmul += passes.recomputed_matmul * (frozen + adapters - last)
-    attention_passes = passes.forward + passes.recomputed_attention + 2 * passes.inputs
-    attention_total = attention * row_length * attention_passes
+    matmul += passes.recomputed_matmul * made_again
+    attention_total = attention * (passes.forward + 2 * passes.inputs)
+    attention_total += attention_again * passes.recomputed_attention
+    attention_total *= row_length
     seen = mean_length if config.sliding_window is None else min(mean_length, config.sliding_window)
     model = model_matmul + attention * seen * (1 + 2 * passes.inputs)
     return Flops(int(matmul), int(attention_total), int(matmul + attention_total), int(model))
+
+
+def key_value_params(config: registry.ModelConfig) -> int:
+    """The parameters of one layer's weights that keys and values are products with."""
+    of = {name.split(".")[-1]: num_params for name, (*_, num_params) in decoder.layer_weights(config).items()}
+    return 2 * of["qkv"] // 3 if "qkv" in of else of["k"] + of["v"]
 
 
 class Traffic(NamedTuple):

@@ -55,6 +55,7 @@ class Step(NamedTuple):
     Attributes:
         num_tokens: of all rows, padding included; num_used: without padding.
         length: tokens of an example.
+        num_read: tokens that the last layer computes whole, as of `estimate.step_flops`.
         trained, remat, num_micro, backward, adapter_params: as of `estimate.step_flops`.
         mesh_shape: (data, fsdp, tensor).
         num_params, num_trained, param_bytes, compute_bytes, moment_bytes: as of `estimate.memory_bytes`.
@@ -77,6 +78,12 @@ class Step(NamedTuple):
     param_bytes: int
     compute_bytes: int
     moment_bytes: int
+    num_read: int | None = None
+
+    @property
+    def num_last(self) -> int:
+        """Tokens of the last layer of which more than keys and values are computed."""
+        return self.num_tokens if self.num_read is None else self.num_read
 
     @property
     def passes(self) -> estimate.Passes:
@@ -108,6 +115,7 @@ def _flops(step: Step, **changes) -> estimate.Flops:
         "backward": step.backward,
         "num_micro": step.num_micro,
         "adapter_params": step.adapter_params,
+        "num_read": step.num_read,
     }
     return estimate.step_flops(step.config, **(options | changes))
 
@@ -119,25 +127,14 @@ def products(step: Step, compiled_flops: float) -> Products:
         compiled_flops: of all devices together, as the compiled program has them.
     """
     of_all, once = formula_flops(step), formula_flops(step, remat="none", num_micro=1)
-    needed = _flops(step, num_tokens=step.num_used, remat="none", num_micro=1).model
-    useful = min(needed - _last_layer_flops(step), once)
+    num_read = min(step.num_examples, step.num_used)
+    needed = _flops(step, num_tokens=step.num_used, num_read=num_read, remat="none", num_micro=1).model
+    useful = min(needed, once)
     unread, others = once - useful, float(compiled_flops - of_all)
     left_out = min(
         max(-others, 0.0), unread
     )  # less than the formula: products that nobody reads are not made
     return Products(useful, of_all - once, unread - left_out, others + left_out)
-
-
-def _last_layer_flops(step: Step) -> float:
-    """FLOPs of the last layer that only tokens need which no head reads."""
-    weights, passes = step.weights, step.passes
-    for_all = sum(weights[name][2] for name in ("k", "v") if name in weights)
-    for_all += 2 * weights["qkv"][2] // 3 if "qkv" in weights else 0
-    others = max(step.num_used - step.num_examples, 0)
-    seen = min(step.length, step.config.sliding_window or step.length)
-    width = step.config.num_heads * step.config.head_dim
-    per_token = 2 * (step.layer_params - for_all) * (1 + passes.inputs + passes.weights)
-    return others * (per_token + 4 * seen * width * (1 + 2 * passes.inputs))
 
 
 def network(step: Step) -> dict[str, float]:
@@ -146,20 +143,23 @@ def network(step: Step) -> dict[str, float]:
     With W the weights of products in the compute dtype that one device of the tensor axis multiplies with, in each
     micro-batch
 
-        gathers      W over fsdp in every forward pass and once in the backward pass
+        gathers      W over fsdp in every forward pass and once in the backward pass, of a last layer that is read
+                     in the forward pass alone
         gradients    of trained weights: W scattered over fsdp, and of what is left summed over data; those of adapters
                      summed over both
         activations  two sums over tensor of a layer's outputs in every forward pass, and of its inputs' gradients; of
-                     what remat "full" makes again, those that the backward pass needs
+                     what remat "full" makes again, those that the backward pass needs; of the last layer those of
+                     tokens that are read, and the gradients of its input
         embedding    rows looked up: summed over tensor, exchanged over fsdp, and back with those of all data groups
     """
     data, fsdp, tensor = step.mesh_shape
     config, passes = step.config, step.passes
     size, num_layers = step.compute_bytes, step.config.num_layers
     weights = num_layers * step.layer_params * size / tensor
-    gathers = (
-        step.num_micro * (passes.forward + passes.inputs) * estimate.wire_bytes("all-gather", weights, fsdp)
-    )
+    num_gathers = num_layers * (passes.forward + passes.inputs)
+    if step.num_read is not None:
+        num_gathers -= passes.inputs  # those of the last layer are still there: its backward pass comes first
+    gathers = step.num_micro * num_gathers * estimate.wire_bytes("all-gather", weights / num_layers, fsdp)
     gradients = 0.0
     if passes.weights:
         gradients = estimate.wire_bytes("reduce-scatter", weights, fsdp)
@@ -170,8 +170,13 @@ def network(step: Step) -> dict[str, float]:
     tokens = step.num_tokens / (data * fsdp)
     stream = tokens * config.embed_dim * size
     again = passes.recomputed_matmul * (2 - len(decoder.abstract_decoder(config).layers.last_products))
-    num_sums = 2 * passes.forward + again + 2 * passes.inputs
-    activations = num_layers * num_sums * estimate.wire_bytes("all-reduce", stream, tensor)
+    once = 2 * (passes.forward + passes.inputs)
+    # In units of the stream; of the last layer all tokens have a gradient, that of keys and values.
+    read = step.num_last / step.num_tokens
+    num_sums = num_layers * (once + again)
+    if step.num_read is not None:
+        num_sums = (num_layers - 1) * (once + again) + once * read + passes.inputs * (1 - read)
+    activations = num_sums * estimate.wire_bytes("all-reduce", stream, tensor)
     if step.trained == "heads":
         return {"gathers": gathers, "activations": activations, "embedding": _look_up(step, stream)}
     return {
@@ -203,7 +208,7 @@ def memory(step: Step) -> dict[str, float]:
                  once more where they are cast
     optimizer    as of `estimate.memory_bytes`: weights, moments and gradients read and written once
     activations  what remat keeps of each layer, written and read: its input, and of "dots" and "none" the results of
-                 its products
+                 its products; of the last layer that is read these, of the tokens that it computes
     """
     config, passes = step.config, step.passes
     data, fsdp, tensor = step.mesh_shape
@@ -229,7 +234,13 @@ def memory(step: Step) -> dict[str, float]:
     if passes.inputs:
         outputs = sum(number for _, number, _ in step.weights.values()) / tensor
         per_token = config.embed_dim + (0 if step.remat == "full" else outputs)
-        kept = 2 * step.num_tokens / (data * fsdp) * config.num_layers * per_token * size
+        of_layer = step.num_tokens * per_token
+        numbers = config.num_layers * of_layer
+        if step.num_read is not None:
+            keys_values = 2 * config.kv_heads * config.head_dim / tensor
+            unread = (step.num_tokens - step.num_read) * (config.embed_dim + keys_values)
+            numbers += step.num_read * (config.embed_dim + outputs) + unread - of_layer
+        kept = 2 * numbers / (data * fsdp) * size
     return {"weights": weights, "optimizer": traffic.optimizer, "activations": kept}
 
 

@@ -36,6 +36,7 @@ class Program(NamedTuple):
         num_rows, row_length: of the packed tokens of all micro-batches.
         num_examples: in a batch.
         state_bytes: on each device, of what stays there between calls.
+        num_read: tokens that the last layer computes whole, all rows together; None: all.
         costs: arguments of `estimate.step_flops` and `estimate.memory_bytes`.
         function: jitted.
         arguments: of the function, of `ShapeDtypeStruct`s.
@@ -49,6 +50,7 @@ class Program(NamedTuple):
     row_length: int
     num_examples: int
     state_bytes: int
+    num_read: int | None
     costs: dict[str, Any]
     function: Any
     arguments: tuple[Any, ...]
@@ -267,6 +269,7 @@ class Programs:
             row_length,
             num_micro * batch.row.shape[1],
             bytes_per_device(held),
+            _num_read(model, batch),
             costs,
             function,
             arguments,
@@ -274,7 +277,13 @@ class Programs:
 
 
 def flops(
-    program: Program, *, num_tokens: int, num_examples: int, mean_length: float, row_length: int | None = None
+    program: Program,
+    *,
+    num_tokens: int,
+    num_examples: int,
+    mean_length: float,
+    row_length: int | None = None,
+    num_read: int | None = None,
 ) -> estimate.Flops:
     """FLOPs of all devices in a call of a program on other numbers of tokens and examples: `estimate.step_flops`."""
     given = program.costs
@@ -286,8 +295,18 @@ def flops(
         row_length=row_length,
         backward=given.get("backward", True),
         adapter_params=given["adapter_params"] if given.get("trained") == "lora" else 0,
+        num_read=num_read,
         **_of_passes(given),
     )
+
+
+def _num_read(model: pretrained.Model, batch: batches.Batch) -> int | None:
+    """As of `Program`, of a batch that says which tokens are read."""
+    if batch.reads is None or not math.prod(batch.reads.shape):
+        return None
+    layer_stacks = nnx.split(decoder.abstract_decoder(model.config).layers)[1]
+    tokens, reads = (jax.ShapeDtypeStruct(one.shape[1:], one.dtype) for one in (batch.tokens, batch.reads))
+    return math.prod(batch.reads.shape) if decoder.is_worth_a_layer(layer_stacks, tokens, reads) else None
 
 
 def _of_passes(given: dict[str, Any]) -> dict[str, Any]:
@@ -303,6 +322,7 @@ def costs(program: Program) -> tuple[estimate.Flops, estimate.Traffic]:
         num_examples=program.num_examples,
         mean_length=program.length,
         row_length=program.row_length,
+        num_read=program.num_read,
     )
     sizes = ("num_params", "num_trained", "param_bytes", "compute_bytes", "moment_bytes")
     traffic = estimate.memory_bytes(
@@ -331,6 +351,7 @@ def step_of(program: Program) -> limits.Step:
         backward=given.get("backward", True),
         adapter_params=given["adapter_params"] if given.get("trained") == "lora" else 0,
         mesh_shape=tuple(program.mesh.shape.values()),
+        num_read=program.num_read,
         **{key: given[key] for key in sizes},
         **{"trained": "all", "remat": "full", "num_micro": 1} | _of_passes(given),
     )

@@ -204,7 +204,7 @@ def _number(value: float) -> str:
 
 
 def _share(part: float, whole: float) -> str:
-    return f"{part / whole:.1%}"
+    return f"{round(part / whole, 3) + 0.0:.1%}"  # no "-0.0%"
 
 
 def limits_json(outcome: Compiled) -> dict[str, Any] | None:

@@ -63,17 +63,32 @@ def resolve(config: ml_collections.ConfigDict, make: Make, target: targets.Targe
     Args:
         make: the train step of a config.
     """
-    if (said := given(config)).layout is not None:
-        return {}
-    work = work_of(config, make(config))
 
-    def count(layout: layouts.Layout) -> int:
-        program = make(with_overrides(config, overrides_of(config, layout)))
+    def count(program: programs.Program) -> int:
         outcome = compiled.compile_program(program, target, quick=True)
         return max(outcome.peak_bytes, target.usable_bytes + 1) if outcome.is_refused else outcome.peak_bytes
 
-    options = layouts.candidates(work, _num_devices(config, target), said)
-    found = layouts.search(work, options, target.usable_bytes, count)
+    return choose(config, make, _num_devices(config, target), target.usable_bytes, count)
+
+
+def choose(
+    config: ml_collections.ConfigDict,
+    make: Make,
+    num_devices: int,
+    usable_bytes: int,
+    count: Callable[[programs.Program], int],
+) -> Overrides:
+    """As `resolve`, of devices that have `usable_bytes` each; `count` says what a program needs of them."""
+    if (said := given(config)).layout is not None:
+        return {}
+    work = work_of(config, make(config))
+    options = layouts.candidates(work, num_devices, said)
+    found = layouts.search(
+        work,
+        options,
+        usable_bytes,
+        lambda layout: count(make(with_overrides(config, overrides_of(config, layout)))),
+    )
     leanest = min(options, key=lambda layout: layouts.rough_bytes(work, layout))
     return overrides_of(config, leanest if found.chosen is None else found.chosen.layout)
 

@@ -10,7 +10,7 @@ from support import commands, paths, tiny_config
 
 from selw2s_jax import errors
 from selw2s_jax.benchmark import __main__ as benchmark_command
-from selw2s_jax.benchmark import example_texts, loading, measure, peaks, report, runner, workloads
+from selw2s_jax.benchmark import example_texts, loading, measure, peaks, report, runner, workloads, writing
 from selw2s_jax.data import batches
 from selw2s_jax.method import objectives, registry
 from selw2s_jax.plan import estimate, planner, workload
@@ -135,9 +135,10 @@ def test_one_object_with_every_program(capsys, tmp_path):
         ("train", "supervised"),
         ("score", None),
         ("answer", None),
+        ("write", None),
         ("load", None),
     ]
-    for row in found["rows"][:-1]:
+    for row in found["rows"][:-2]:
         assert row.keys() >= FIELDS and row["model"] == "random-tiny-gpt2" and row["axes"] == {}
         assert row["data"] == "texts of sciq" and row["num_steps"] == 3
         assert all(row[field] > 0 for field in FIELDS - {"host_wait_ms", "peak_gib"})
@@ -151,6 +152,10 @@ def test_one_object_with_every_program(capsys, tmp_path):
         assert row["mfu"] == pytest.approx(utilisation, rel=1e-4)
         assert row["compile_s"] == pytest.approx(sum(shape["compile_s"] for shape in row["shapes"]), rel=1e-3)
     assert [row["num_examples"] for row in found["rows"][:2]] == [3 * 16, 3 * 8]
+    written = found["rows"][-2]
+    assert written["tokens"] == writing.NEW_TOKENS * written["num_prompts"] and written["prompt_tokens"] > 0
+    rate = written["tokens"] / written["step_ms_p50"] * 1e3
+    assert written["tokens_per_s"] == pytest.approx(rate, rel=1e-3)
     assert found["rows"][-1]["gb_per_s"] > 0
 
 
@@ -189,15 +194,16 @@ def test_flops_of_utilisation_are_those_of_the_formula(tmp_path):
     config = made._model.config
     counts = measure.Counts(16, 100, 130, 1100)
     found = measure.model_flops(made.train("finetune"), counts)
-    assert found == estimate.step_flops(config, num_tokens=100, num_examples=16, mean_length=11).model
-    weights = 12 * config.embed_dim**2 * config.num_layers
+    sizes = {"num_tokens": 100, "num_examples": 16, "num_read": 16}
+    assert found == estimate.step_flops(config, mean_length=11, **sizes).model
+    # Of the last layer keys and values of all tokens, a sixth of its weights, and the rest of those that are read.
+    in_layers = 100 * (config.num_layers - 1) + 16
+    weights = config.embed_dim**2 * (12 * in_layers + 2 * (100 - 16))
     heads = 3 * 2 * 16 * 2 * 2 * config.embed_dim
-    assert found == 6 * 100 * weights + 12 * 1100 * config.embed_dim * config.num_layers + heads
+    assert found == 6 * weights + 12 * 11 * config.embed_dim * in_layers + heads
     answer = made.answer()
     assert answer.past_length >= 4 * 10  # the shots are read once
-    forward = estimate.step_flops(
-        config, num_tokens=100, num_examples=16, mean_length=11 + answer.past_length, backward=False
-    )
+    forward = estimate.step_flops(config, mean_length=11 + answer.past_length, backward=False, **sizes)
     assert measure.model_flops(answer, counts) == forward.model
 
 
@@ -241,7 +247,7 @@ def test_models_without_weights_are_not_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("options", "overrides", "part"),
     [
-        ({"programs": ("trian",)}, {}, "choose from train, score, answer, load"),
+        ({"programs": ("trian",)}, {}, "choose from train, score, answer, write, load"),
         ({"methods": ("selectiv",)}, {}, "choose from supervised"),
         ({"methods": ("finetune", "finetune")}, {}, "must name each once"),
         ({"profile": measure.Profile(3, 21, "")}, {}, "0 <= FIRST < LAST <= 20"),

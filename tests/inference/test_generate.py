@@ -132,6 +132,8 @@ def test_what_permutations_begin_with_is_read_once(model, num_rows):
         assert work.prompt_tokens == sum(map(len, prompts))
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_samples_of_a_prompt_read_it_once(model):
     prompts = random_prompts(model, (7, 4))
     work = generate.Work()

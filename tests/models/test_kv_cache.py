@@ -25,7 +25,7 @@ def cache_of(model, tokens, num_slots):
     return kv_cache.of_tokens(keys, values, np.full(num_rows, num_tokens, np.int32))
 
 
-@pytest.mark.parametrize("cut", [1, 12])
+@pytest.mark.parametrize("cut", [marks.in_ci(1), 12])
 def test_tokens_behind_a_cache_are_as_in_one_pass(folder, cut):
     model = tiny_decoders.load(folder)
     tokens = tiny_decoders.random_tokens(model.config, (3, 13))
@@ -34,6 +34,8 @@ def test_tokens_behind_a_cache_are_as_in_one_pass(folder, cut):
     np.testing.assert_allclose(rest, whole[:, cut:], atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 def test_token_by_token_from_an_empty_cache(folder):
     model = tiny_decoders.load(folder)
     tokens = tiny_decoders.random_tokens(model.config, (3, 7))
@@ -117,6 +119,8 @@ def test_the_past_is_whole_for_its_tokens():
     assert found[0].sum() == 0 and found[1, 0].tolist() == [[False, True, True]] * 2
 
 
+@pytest.mark.slow
+@pytest.mark.ci  # what is written goes through them
 def test_layers_one_by_one_are_the_stack(folder):
     model = tiny_decoders.load(folder)
     tokens = tiny_decoders.random_tokens(model.config, (3, 6))

@@ -150,7 +150,7 @@ def test_few_unread_tokens_are_not_worth_a_layer(monkeypatch):
 
     def is_worth(num_rows, num_tokens, num_read):
         grids = np.zeros((num_rows, num_tokens)), np.zeros((num_rows, num_read))
-        return decoder._is_worth_a_layer(state, *grids)
+        return decoder.is_worth_a_layer(state, *grids)
 
     assert is_worth(tokens_worth, 5, 2) and not is_worth(tokens_worth, 5, 3)
     assert not is_worth(3, tokens_worth // 4, 1)

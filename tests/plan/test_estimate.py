@@ -49,18 +49,23 @@ class Batch(NamedTuple):
     positions: Any
     row: Any
     last: Any
+    reads: Any
 
 
 def forward(model, micro, step):
-    return model(micro.tokens, micro.segment_ids, micro.positions, micro.row, micro.last)
+    return model(*micro[:-1], reads=micro.reads)
 
 
 def loss(outputs, batch, step_fraction, rule_state):
     return jnp.sum(outputs.class_logits**2) + jnp.sum(outputs.p_ik_logits**2), (None, None, rule_state)
 
 
-def compiled_flops(config, *, trained="all", remat="full", backward=True, num_micro=1):
-    """FLOPs that XLA counts in the train step's gradients, and the parameters of its adapters."""
+def compiled_flops(config, *, trained="all", remat="full", backward=True, num_micro=1, num_reads=None):
+    """FLOPs that XLA counts in the train step's gradients, and the parameters of its adapters.
+
+    Args:
+        num_reads: tokens of a row that are read.
+    """
     adapters = (
         lora.Settings(rank=4, alpha=16.0, dropout=0.0, targets=("attention",)) if trained == "lora" else None
     )
@@ -75,7 +80,8 @@ def compiled_flops(config, *, trained="all", remat="full", backward=True, num_mi
     graphdef, params, frozen = state_lib.split(model, trained)
     tokens = jax.ShapeDtypeStruct((num_micro, NUM_ROWS, ROW_LENGTH), jnp.int32)
     examples = jax.ShapeDtypeStruct((num_micro, NUM_EXAMPLES), jnp.int32)
-    batch = Batch(tokens, tokens, tokens, examples, examples)
+    reads = num_reads and jax.ShapeDtypeStruct((num_micro, NUM_ROWS, num_reads), jnp.int32)
+    batch = Batch(tokens, tokens, tokens, examples, examples, reads)
     state = state_lib.TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, frozen, None)
 
     def run(state, batch):
@@ -120,6 +126,34 @@ def test_flops_are_those_that_xla_counts(family, options):
         num_examples=NUM_EXAMPLES,
         mean_length=ROW_LENGTH,
         adapter_params=num_adapter_params // num_layers,
+        **options,
+    )
+    assert 1.0 <= counted / estimated.total < 1.05
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"remat": "full"}),
+        marks.thorough("gpt2", {"remat": "dots"}),
+        marks.thorough("gpt_neox", {"trained": "lora", "remat": "full"}),
+        marks.thorough("qwen", {"backward": False}),
+        marks.thorough("olmo2", {"remat": "none"}),
+        marks.thorough("llama", {"remat": "full", "num_micro": 2}),
+    ],
+    ids=str,
+)
+def test_flops_of_a_last_layer_that_is_read(family, options, monkeypatch):
+    """Keys and values of all tokens and the rest of a few, made once; beside one turn of the loop before it."""
+    monkeypatch.setattr(decoder, "_WORTH_A_LAYER", 0)
+    counted, num_adapter_params = compiled_flops(model_config(family, 3), num_reads=2, **options)
+    estimated = estimate.step_flops(
+        model_config(family, 2),
+        num_tokens=NUM_ROWS * ROW_LENGTH,
+        num_examples=NUM_EXAMPLES,
+        mean_length=ROW_LENGTH,
+        adapter_params=num_adapter_params * 2 // 3,
+        num_read=NUM_ROWS * 2,
         **options,
     )
     assert 1.0 <= counted / estimated.total < 1.05
