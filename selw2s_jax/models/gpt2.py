@@ -51,7 +51,7 @@ class MLP(nnx.Module):
     def __call__(self, x, context):
         branches = context.branches
         h = layers.project("rtd,df->rtf", x, self.up, self.settings, branches.get("mlp.up"), self.up_bias)
-        h = jax.nn.gelu(h, approximate=True)
+        h = layers.activate(functools.partial(jax.nn.gelu, approximate=True), h, self.settings)
         h = sharding.constrain(h, ("rows", "time", "mlp"), self.settings.mesh)
         return layers.project(
             "rtf,fd->rtd", h, self.down, self.settings, branches.get("mlp.down"), self.down_bias

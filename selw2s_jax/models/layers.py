@@ -154,6 +154,13 @@ def project(spec, x, weight, settings, branch=None, bias=None):
     return out if bias is None else out + bias[...].astype(dtype)
 
 
+def activate(function, x, settings):
+    """`function(x)` in the dtype of x: of bfloat16 on CPUs rounded once, where XLA would round each step of it."""
+    if uses_cpu_products(settings):
+        return function(x.astype(jnp.float32)).astype(x.dtype)
+    return function(x)
+
+
 def uses_cpu_products(settings) -> bool:
     """Whether products are those of `cpu_products`."""
     return _on_cpu(settings) and settings.compute_dtype == jnp.bfloat16
