@@ -18,6 +18,8 @@ from selw2s_jax.runtime import distributed, storage
 MIN_TEXTS = 256  # fewer at once, as when a prompt is cut to its context, are quicker tokenised than looked up
 _MOST_TOKENS = 2**26  # in memory, and so in files: a quarter of a GiB
 _NAME_BYTES, _CHECK_BYTES = 16, 20
+# Groups of devices make their stages in threads. One for all tokenizers, which can be sent to other processes.
+_LOADING = threading.Lock()
 
 
 class KeptTokens:
@@ -31,7 +33,6 @@ class KeptTokens:
         self._folder = epath.Path(folder)
         self._ids: dict[bytes, np.ndarray] | None = None  # by name of the text
         self._num_tokens = 0
-        self._loading = threading.Lock()  # groups of devices make their stages in threads
 
     def encode(
         self, texts: Sequence[str], encode_anew: Callable[[Sequence[str]], list[list[int]]]
@@ -43,7 +44,7 @@ class KeptTokens:
         """
         if len(texts) < MIN_TEXTS:
             return encode_anew(texts)
-        with self._loading:
+        with _LOADING:
             if self._ids is None:
                 self._load()
         names = [_name(text) for text in texts]

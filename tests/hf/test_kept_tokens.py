@@ -1,5 +1,6 @@
 import concurrent.futures
 import contextlib
+import copy
 import threading
 
 import pytest
@@ -40,6 +41,7 @@ def test_what_is_kept_is_what_tokenising_anew_gives(tokenizer_folder, tmp_path):
     second, asked = load(tokenizer_folder, tmp_path)
     assert second.encode_batch(TEXTS) == wanted
     assert not asked
+    assert copy.deepcopy(first).encode_batch(TEXTS) == wanted  # as for another process
 
 
 def test_ids_that_are_handed_out_are_the_callers_own(tokenizer_folder, tmp_path):
