@@ -320,9 +320,8 @@ def _forward(
 
 def is_worth_a_layer(layers_state, tokens, reads) -> bool:
     """Whether the last layer is compiled by itself, for the tokens that are read."""
-    num_params = (
-        sum(leaf.size for leaf in jax.tree.leaves(layers_state)) // jax.tree.leaves(layers_state)[0].shape[0]
-    )
+    leaves = jax.tree.leaves(layers_state)
+    num_params = sum(leaf.size for leaf in leaves) // leaves[0].shape[0]
     num_unread = tokens.size - reads.size
     return reads.shape[1] <= _MOST_READ * tokens.shape[1] and 2 * num_unread * num_params >= _WORTH_A_LAYER
 

@@ -20,7 +20,8 @@ from selw2s_jax.runtime import device_memory
 AUTO = "auto"  # of execution.remat: to be chosen; of the mesh and of micro-batches that is None
 
 # What the search may choose. "none" is not among them: what it keeps besides products takes longer to write and read
-# than to make again (on 2 CPU cores a step took 1.1 to 1.4 times as long as with "dots"), and needs the most memory.
+# than to make again (on 2 CPU cores a step of GPT-2 took mostly 1.2 times as long as with "dots"), and needs most
+# memory.
 REMATS = ("dots", "full")
 
 # Links between machines are slower than those inside one, which tensor parallelism needs at every layer.
@@ -249,7 +250,7 @@ def least_bytes(work: Work, layout: Layout) -> int:
 def rough_bytes(work: Work, layout: Layout) -> int:
     """What a device needs, roughly: state, gradients, weights in the compute dtype, activations that are kept.
 
-    The compiler counted 0.7 to 1.1 times as much: of Qwen-14B on 8 A100 at 128 to 1,024 tokens and of GPT-2 on a CPU.
+    Fitted to what the compiler counted of Qwen-14B on 8 A100 at 128 to 1,024 tokens and of GPT-2 on a CPU, no others.
     """
     config, (data, fsdp, tensor) = work.config, layout.mesh_shape
     size, shares = _size(work.compute_dtype), fsdp * tensor

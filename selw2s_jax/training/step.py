@@ -227,7 +227,7 @@ def loss_and_grads(
 
 
 def global_norm(grads) -> jax.Array:
-    """The Euclidean norm of all leaves together, bit for bit `optax.tree.norm`, of which nothing is kept in memory.
+    """The Euclidean norm of all leaves together, as `optax.tree.norm`, of which nothing is kept in memory.
 
     Written as a square, the terms would be those of Adam's second moment too, and XLA would write them all out.
     """
