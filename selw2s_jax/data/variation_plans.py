@@ -7,6 +7,7 @@ from selw2s_jax.data import rewording, tasks, variations, written_splits
 from selw2s_jax.errors import UserError
 
 AUTO = "auto"
+MODEL = "model"  # questions in the words of a model of the run (`data.paraphrasing`)
 _OF_TASKS = {"choice": "permutation", "words": "words", "number": "rules"}  # what `AUTO` is
 
 
@@ -110,7 +111,7 @@ def _of_file(split: written_splits.WrittenSplit, settings: Plan) -> list[Variati
     return [tuple(variations.Variation(text=text) for text in found[name]) for name in split.ids]
 
 
-def _samples(split: written_splits.WrittenSplit, settings: Plan) -> list[Variations]:
+def _originals(split: written_splits.WrittenSplit, settings: Plan) -> list[Variations]:
     return [(variations.Variation(),) * settings.count] * len(split)
 
 
@@ -119,5 +120,6 @@ KINDS: dict[str, Callable[[written_splits.WrittenSplit, Plan], Sequence[Variatio
     "words": _words,
     "rules": _rules,
     "file": _of_file,
-    "sampling": _samples,
+    MODEL: _originals,  # until a stage of the run has reworded them, and where that fails
+    "sampling": _originals,
 }

@@ -8,10 +8,14 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     """Adds the sections."""
     # Prompts of a question besides the original one, whose answers say how reliable they are.
     config.variations = dict(
-        # permutation (of choices) | words (their two orders) | rules (safe edits) | file | sampling (one prompt)
+        # permutation (of choices) | words (their two orders) | rules (safe edits) | file | model (a model of the run
+        # rewords) | sampling (one prompt)
         kind="auto",  # permutation, words or rules, as the task has choices, two words or numbers
         count=5,  # N
         file=placeholder(str),  # JSONL of {example_id, paraphrases}
+        model="strong",  # strong | weak: the one that rewords, as it was pretrained
+        temperature=0.7,  # of what it writes, N samples to a question
+        max_new_tokens=256,  # of each
         cyclic=False,  # of permutations: every choice stands once at every place
     )
     config.answers = dict(

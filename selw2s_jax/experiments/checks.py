@@ -141,6 +141,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "ceiling.split": splits.CEILING_SPLITS,
         "data.mmlu_train": ("dev", "auxiliary"),
         "variations.kind": ("auto", *variation_plans.KINDS),
+        "variations.model": ("strong", "weak"),
         "answers.by": writing.WAYS,
         "answers.completion": rows.COMPLETIONS,
         "answers.unparsed": reliability.UNPARSED,
@@ -183,6 +184,7 @@ _POSITIVE = (
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
     "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p", "answers.max_new_tokens",
     "answers.top_p", "reliability.temperature", "raven.floor", "two_stage.share_weak", "iterate.rounds",
+    "variations.temperature", "variations.max_new_tokens",
 )  # fmt: skip
 
 _NOT_NEGATIVE = (

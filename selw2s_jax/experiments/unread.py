@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from selw2s_jax import config as config_lib
-from selw2s_jax.data import batches, members, tasks
+from selw2s_jax.data import batches, members, tasks, variation_plans
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns, teachers
 from selw2s_jax.method import (
@@ -178,6 +178,9 @@ def _of_answers(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     yield ("data.source",), not is_own, "all questions are from files"
     is_permuted = config.variations.kind in ("auto", "permutation")
     yield ("variations.cyclic",), is_permuted, "it is of variations.kind=permutation"
+    of_model = tuple(f"variations.{name}" for name in ("model", "temperature", "max_new_tokens"))
+    is_reworded = config.variations.kind == variation_plans.MODEL
+    yield of_model, is_reworded, f"it is of variations.kind={variation_plans.MODEL}"
     yield ("seed.init",), "lora" in _trained(config), "only low-rank adapters start at random"
 
 

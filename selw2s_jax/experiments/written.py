@@ -8,13 +8,13 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from selw2s_jax.data import batches, by_id, written_splits
+from selw2s_jax.data import batches, by_id, variation_plans, written_splits
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import base, once
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
 from selw2s_jax.method import completion_methods, method_options, objectives, registry, row_weights
-from selw2s_jax.stages import complete, known, predict, rows, train, written
+from selw2s_jax.stages import complete, known, predict, reword, rows, train, written
 from selw2s_jax.stages import stage as stage_lib
 
 SUPERVISED = ("weak", "ceiling")  # models that learn from ground truth, beside the students
@@ -25,9 +25,10 @@ class Experiment(base.Experiment):
 
     def targets(self) -> list[list[stage_lib.Stage]]:
         """The stages that results are read from, by model, in the order in which they are best made."""
-        # Own answers first: the model is then loaded once for all seeds.
+        # Those of untouched models first: a model is then loaded once for all seeds.
         seeds = self._config.seeds
-        own = [self.own_answers(seed) for seed in seeds] if self.has_own_answers else []
+        own = [self.rewording(seed) for seed in seeds] if self.has_rewording else []
+        own += [self.own_answers(seed) for seed in seeds] if self.has_own_answers else []
         own += [self.known_answers(seed) for seed in seeds] if self.has_p_ik else []
         return [
             *([own] if own else []),
@@ -180,11 +181,32 @@ class Experiment(base.Experiment):
             temperature=section.temperature,
             top_p=section.top_p,
         )
-        return written.Write(f"{label}, seed {seed}", self.settings, reader, split, self.plan(seed), how)
+        rewording = self.rewording(seed) if self.has_rewording else None
+        return written.Write(
+            f"{label}, seed {seed}", self.settings, reader, split, self.plan(seed), how, rewording
+        )
 
     def plan(self, seed: int) -> list[tuple]:
-        """The variations of the student's questions."""
+        """The variations of the student's questions; their original prompts until `rewording` has run."""
         return self.inputs.plans[seed]
+
+    @property
+    def has_rewording(self) -> bool:
+        """Whether a model of the run writes the variations."""
+        return self._config.variations.kind == variation_plans.MODEL
+
+    @once.once
+    def rewording(self, seed: int) -> reword.Reword:
+        """The student's questions in other words, by a model as it was pretrained."""
+        section, split = self._config.variations, self.inputs.by_seed[seed].student
+        reader = written.Untouched(getattr(self.inputs, section.model), self.pretraining(section.model))
+        how = writing.Answering(
+            max_new_tokens=section.max_new_tokens,
+            temperature=section.temperature,
+            # Not the draws of the answers, whose samples have the same names.
+            seed=int(by_id.keyed_uniform(self.seed_for(seed, "sampling"), "seed of rewordings", "") * 2**32),
+        )
+        return reword.make(f"rewordings, seed {seed}", self.settings, reader, split, section.count, how)
 
     @once.once
     def evaluation(self, seed: int, name: str) -> written.Write:

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from selw2s_jax.analysis import reliability, results, weak_errors
-from selw2s_jax.data import answers, item_predictions, written_splits
+from selw2s_jax.data import answers, doubts, item_predictions, paraphrasing, written_splits
 from selw2s_jax.experiments import written
 from selw2s_jax.inference import writing
 from selw2s_jax.run import written_facts
@@ -15,6 +15,8 @@ from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import predict
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.worlds import world, written_world
+
+_LEAST_REWORDED = 0.5  # of the variations that a model is to write; below, a report warns
 
 
 def truth(test: written_splits.WrittenSplit) -> dict[str, list]:
@@ -74,6 +76,10 @@ def preview(experiment: written.Experiment) -> list[dict[str, str]]:
     seed, data = next(iter(experiment.inputs.by_seed.items()))
     task, first = data.test.task, data.test.questions[0]
     shown = [{"task": task.name, "reader": "all models", "text": task.prompt(first) + task.reference(first)}]
+    if experiment.has_rewording:
+        asked = experiment.rewording(seed)
+        reader = f"{asked.model.role} model, which rewords a question"
+        return [*shown, {"task": task.name, "reader": reader, "text": asked.asked.prompts[0]}]
     for variation in experiment.plan(seed)[0][:1]:
         text = task.prompt(data.student.questions[0], variation)
         shown.append({"task": task.name, "reader": "weak model, a variation", "text": text})
@@ -137,7 +143,7 @@ class Collector:
                 ("diagnostics", "disagreement", "selection_frequency", "p_ik", "calibration"), ()
             ),
             "notes": [*inputs.notes, *self._notes()],
-            "warnings": [warning._asdict() for warning in inputs.warnings],
+            "warnings": [warning._asdict() for warning in (*inputs.warnings, *self._doubts())],
         }
 
     def _by_frequency(self) -> dict[str, Any]:
@@ -249,8 +255,8 @@ class Collector:
         return {"method": name, "seed": seed, "num_steps": summary["num_steps"], **summary["rows"]}
 
     def _notes(self) -> list[str]:
-        """Of rows that were too long."""
-        notes = []
+        """Of variations that a model wrote, and of rows that were too long."""
+        notes = [self._reworded(seed)[1] for seed in self._config.seeds if self._experiment.has_rewording]
         for seed in self._config.seeds:
             for name in self._experiment.classifiers():
                 found = self._rows(seed, name)
@@ -260,3 +266,28 @@ class Collector:
                         f"context, {found['left_out']} were left out"
                     )
         return notes
+
+    def _doubts(self) -> list[doubts.Doubt]:
+        """That most variations are the original prompt, whose answers say nothing of the wording."""
+        seeds = self._config.seeds if self._experiment.has_rewording else ()
+        found = [said for share, said in map(self._reworded, seeds) if share < _LEAST_REWORDED]
+        remedy = (
+            "name another model in variations.model, or take variations.kind=rules or a file of paraphrases"
+        )
+        return [doubts.Doubt(said, remedy) for said in found]
+
+    def _reworded(self, seed: int) -> tuple[float, str]:
+        """The share of variations that are in a model's own words, and what became of the others."""
+        stage, asking = self._experiment.rewording(seed), self._experiment.weak_answers(seed)
+        counts = stage_lib.find(self._store, stage).read_json("summary.json")
+        varied = [one for own in asking.read_asked(self._store).plan for one in own]
+        kept = sum(one.text is not None for one in varied)
+        no_room = stage.left_out * stage.count + counts[paraphrasing.KEPT] - kept
+        reasons = [paraphrasing.describe(counts), f"{no_room} leave no room in the context" * (no_room > 0)]
+        others = (
+            f"; others are the original prompt ({', '.join(filter(None, reasons))})"
+            if kept < len(varied)
+            else ""
+        )
+        said = f"{stage.label}: {kept} of {len(varied)} variations are in the words of the {stage.model.role} model"
+        return kept / len(varied), said + others

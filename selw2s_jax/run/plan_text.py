@@ -12,6 +12,7 @@ _KINDS = {
     "columns": "label columns",
     "labels": "labels of a model",
     "pretrain": "pretraining",
+    "reworded": "questions in other words",
     "rows": "rows to learn",
     "train": "training",
     "written": "written answers",

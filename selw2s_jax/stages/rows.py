@@ -160,9 +160,9 @@ class Weighted(Rows):
         )
         chosen = weigh(self.method, self.options, inputs)
         weights = np.asarray(chosen.weights, np.float32)  # as the loss has them
-        rows = Texts([], [], [], weights[weights > 0], [])
+        rows, asked = Texts([], [], [], weights[weights > 0], []), self.answers.read_asked(store)
         for index, number in np.argwhere(weights > 0).tolist():
-            question, variation = self.split.questions[index], self.answers.asked.variation(index, number)
+            question, variation = self.split.questions[index], asked.variation(index, number)
             answer = given[index][number]
             text, has_end = found["text"][index][number], found["finish"][index][number] != "length"
             if number == 0 and chosen.predictions is not None:

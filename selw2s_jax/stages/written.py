@@ -39,6 +39,8 @@ class Write(stage_lib.Stage):
         split: of the questions; its truth is not looked at.
         plan: the variations of each question, besides its original prompt.
         how: they are answered.
+        rewording: the `reword.Reword` whose texts take the place of those in the plan, which has the original prompts
+            then; None for the plan as it is.
     """
 
     name = "written"
@@ -47,6 +49,7 @@ class Write(stage_lib.Stage):
     split: written_splits.WrittenSplit
     plan: writing.Plan
     how: writing.Answering
+    rewording: stage_lib.Stage | None = None
 
     @property
     def model(self) -> pretrained.Model:
@@ -55,9 +58,8 @@ class Write(stage_lib.Stage):
 
     @property
     def needs(self):
-        if self._is_trained:
-            return (self.reader,)
-        return () if self.reader.pretraining is None else (self.reader.pretraining,)
+        reader = self.reader if self._is_trained else self.reader.pretraining
+        return tuple(stage for stage in (reader, self.rewording) if stage is not None)
 
     @property
     def _is_trained(self) -> bool:
@@ -73,7 +75,20 @@ class Write(stage_lib.Stage):
 
     @functools.cached_property
     def asked(self) -> writing.Asked:
+        """What is asked; with `rewording` as many prompts, but `read_asked` has their texts."""
         return writing.Asked(self.split, self.plan)
+
+    def read_asked(self, store: artifacts.Store) -> writing.Asked:
+        """What is asked, once the stages that it needs have run.
+
+        A question whose rewordings leave no room for an answer is asked in its original prompt in their place.
+        """
+        if self.rewording is None:
+            return self.asked
+        plan = self.rewording.read_plan(store, self.split)
+        is_long = writing.too_long(self.model, self.split, plan, self.how)
+        chosen = zip(self.plan, plan, is_long, strict=True)
+        return writing.Asked(self.split, [old if long else new for old, new, long in chosen])
 
     def check(self):
         writing.check(self.model, self.asked, self.how)
@@ -93,6 +108,8 @@ class Write(stage_lib.Stage):
             "parsed": {"kind": task.kind, "choices": artifacts.content_hash(shown)},
             **own_code.hashes(parse=type(task).parse),
         }
+        if self.rewording is not None:
+            named |= {"rewording": self.rewording.key, **own_code.hashes(prompt=type(task).prompt)}
         if self.how.is_scored:
             of_text = writing.end_of_text(self.model.tokenizer)
             return named | {"candidates": artifacts.content_hash(asked.candidates), "end_of_text": of_text}
@@ -104,7 +121,7 @@ class Write(stage_lib.Stage):
             folder,
             self.hold(bench),
             self.model,
-            self.asked,
+            self.read_asked(bench.store),
             self.how,
             batch_tokens=self.settings.execution.score_tokens,
             label=self.label,

@@ -47,6 +47,9 @@ def test_cyclic_orders_show_each_choice_once_at_each_place():
 def test_samples_are_the_same_prompt():
     found = variation_plans.plan(split_of("mmlu"), Plan(kind="sampling", count=3))
     assert found == [(Variation(),) * 3] * 7
+    assert (
+        variation_plans.plan(split_of("gsm8k"), Plan(kind="model", count=3)) == found
+    )  # till it is reworded
 
 
 def test_a_file_of_paraphrases(tmp_path):
@@ -62,10 +65,11 @@ def test_a_file_of_paraphrases(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Plan(kind="permute"), "choose one of auto, permutation, words, rules, file, sampling"),
+        (Plan(kind="permute"), "choose one of auto, permutation, words, rules, file, model, sampling"),
         (Plan(kind="permutation"), "varies answers of kind choice, and the task's are of kind number"),
         (Plan(kind="file"), "needs variations.file"),
         (Plan(kind="rules", file="x.jsonl"), "reads no variations.file"),
+        (Plan(kind="model", file="x.jsonl"), "reads no variations.file"),
         (Plan(cyclic=True), "variations.cyclic is of permutations"),
         (Plan(count=0), "variations.count is 0"),
     ],

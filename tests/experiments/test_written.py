@@ -11,6 +11,7 @@ from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import unread, written, written_inputs
 from selw2s_jax.method import completion_methods, row_weights
+from selw2s_jax.run import collect_written
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,30 @@ def test_p_ik_learns_from_the_questions_of_the_weak_model(make, inputs):
     assert weak.key != scores.key == student.key and weak.trained.needs[0].key == answers.key
 
 
+def test_a_model_of_the_run_writes_the_variations(make, inputs):
+    """As it was pretrained; its words are asked of the weak model and, where they answer, of the strong one."""
+    values = {"variations__kind": "model", "methods": ("finetune", "self_training")}
+    experiment, answers = make(**values), make(**values).weak_answers(0)
+    rewording = experiment.rewording(0)
+    assert rewording.needs == () and rewording.reader.model is inputs.strong
+    assert rewording.split.ids == inputs.by_seed[0].student.ids and rewording.count == 2
+    assert (rewording.how.by, rewording.how.temperature) == ("generate", 0.7)  # also where answers are scored
+    asking = experiment.weak_answers(0), experiment.own_answers(0)
+    assert [one.rewording for one in asking] == [rewording] * 2 and rewording in asking[0].needs
+    assert experiment.targets()[0] == [rewording, asking[1]]
+    assert experiment.evaluation(0, "finetune").rewording is None and answers.key == asking[0].key
+    plain = keys(make(methods=values["methods"]))
+    assert differing(plain, keys(experiment)) == plain.keys() - {
+        *("weak", "ceiling", "evaluation of weak", "evaluation of ceiling")
+    }
+    for other in ({"model": "weak"}, {"temperature": 0.5}, {"max_new_tokens": 99}):
+        changed = make(**values, **{f"variations__{name}": value for name, value in other.items()})
+        assert changed.weak_answers(0).key != answers.key
+    assert make(**values, variations__model="weak").rewording(0).reader.model is inputs.weak
+    shown = collect_written.preview(experiment)[-1]
+    assert shown["reader"] == "strong model, which rewords a question" and "in other words" in shown["text"]
+
+
 # Values that nothing reads.
 
 
@@ -208,6 +233,7 @@ def test_every_key_of_the_other_form_is_refused():
         {"variations__cyclic": True, "task": "gsm8k", "answers__by": "generate", "variations__kind": "rules"},
         {"data__source": "/folder", "data__train_file": "mine.csv", "task": "mine"},
         {"seed__init": 3, "training__trained": "all"},
+        {"variations__model": "weak"},
     ],
     ids=lambda values: next(iter(values)),
 )
@@ -236,6 +262,7 @@ def test_what_these_answers_and_methods_do_not_read_is_noted(values):
         },
         {"data__mmlu_train": "auxiliary"},
         {"seed__init": 3},
+        {"variations__temperature": 1.0, "variations__kind": "model"},
     ],
     ids=lambda values: next(iter(values)),
 )

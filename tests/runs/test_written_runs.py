@@ -62,6 +62,11 @@ WRITTEN = {"answers__by": "generate"}
         ({"variations__kind": "sampling"}, ["set answers.by=generate and answers.temperature above 0"]),
         ({"variations__kind": "words"}, ["the task's are of kind choice", "set it to permutation or auto"]),
         ({"variations__kind": "file"}, ["needs variations.file"]),
+        ({"variations__temperature": 0.0}, ["config.variations.temperature=0.0 must be greater than 0"]),
+        (
+            {"variations__kind": "model", "variations__max_new_tokens": 8000},
+            ["rewordings, seed 0: none of 32 questions leaves room", "lower variations.max_new_tokens"],
+        ),
         ({"variations__file": "/no/such.jsonl"}, ["/no/such.jsonl is missing"]),
         (
             {"answers__temperature": 0.5},
@@ -258,12 +263,16 @@ def test_a_run_and_what_poisoned_truth_changes(finished, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_numbers_are_written_at_length(tmp_path, capsys):
-    """Answers that say nothing are learnt as they are; two seeds share their test."""
+    """Answers that say nothing are learnt as they are; two seeds share their test; a random model rewords nothing."""
     config = reliability.get_config("task=gsm8k,smoke")
     config.methods, config.seeds, config.answers.max_new_tokens = ("reweighted",), (0, 1), 8
     config.weak.model = config.strong.model = "random-tiny-gpt2"
     config.lora.targets, config.variations.count, config.training.epochs = ("qkv",), 2, 1.0
+    config.variations.kind, config.variations.max_new_tokens = "model", 8
     report = pipeline.run(config, tmp_path)
+    said = [f"rewordings, seed {seed}: 0 of 64 variations are in the words of the strong" for seed in (0, 1)]
+    for found in (report["notes"], [one["observation"] for one in report["warnings"]]):
+        assert all(any(one.startswith(start) for one in found) for start in said), found
     assert [(row["method"], row["seed"]) for row in report["rows"]] == [
         (method, seed) for seed in (0, 1) for method in ("weak", "ceiling", "reweighted")
     ]
