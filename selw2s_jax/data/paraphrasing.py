@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from selw2s_jax.data import rewording, written_tasks
+from selw2s_jax.data import rewording, tasks, variations, written_tasks
 
 FILE = (
     "rewordings.parquet"  # example_id, variation (from 1), written, outcome, text ("" where it is not taken)
@@ -30,41 +30,43 @@ _SAID = {
 }
 _LEAST_LONG = 40  # characters by which a text may be longer, however short the original is
 
-_INSTRUCTION = "Rewrite the text in other words. Keep its meaning, its names and all of its numbers."
+_INSTRUCTION = (
+    "### Instruction: Write each text in other words. Keep its meaning, its names and all of its numbers."
+)
 _SHOTS = (
     (
         "A baker sells 12 loaves a day at $3 each. How much money does she make in 5 days?",
-        "Each day a baker sells 12 loaves, and a loaf costs $3. What does she earn in 5 days?",
+        "Every day, a baker sells 12 loaves for $3 each. How much money does she earn in 5 days?",
     ),
     (
         "Which gas do plants take from the air to make sugar?",
         "To make sugar, what gas is taken from the air by plants?",
     ),
     (
+        "Tom had 20 marbles. He gave 5 of them to Ann, and then he found 4 more. How many marbles does he have now?",
+        "Tom owned 20 marbles. After giving Ann 5 of them, he found another 4. How many marbles are his now?",
+    ),
+    (
         "I told my sister that I had fed her 2 cats, though I had forgotten.",
         "Though I had forgotten to feed her 2 cats, I told my sister that it was done.",
     ),
     (
-        "Tom had 20 marbles. He gave half of them to Ann and then found 4 more. How many marbles does Tom have now?",
-        "After giving Ann half of his 20 marbles, Tom found another 4. How many marbles are his now?",
+        "A train goes 60 miles in an hour, then 45 miles in each of the next 2 hours. How far has it gone by then?",
+        "In an hour a train goes 60 miles, and in each of the 2 hours after it 45 miles. How far has it gone by then?",
     ),
 )
+_ASKED, _SAYING = "\n### Text:", "\n### In other words:"
 
 
-def _task() -> written_tasks.WrittenTask:
-    """A question in, the same in other words out; the answers are texts, which no rule of its kind is asked to read."""
-    form = "### Text: {text}"
-    plain = written_tasks.WrittenTask("rewording", "number", (_INSTRUCTION,), question_form=form)
-    shots = [
-        f"{plain.header}{_INSTRUCTION} {form.format(text=text)} ### Answer: {said}\n" for text, said in _SHOTS
-    ]
-    header = "".join(shots) + plain.header
-    return written_tasks.WrittenTask(
-        "rewording", "number", (_INSTRUCTION,), question_form=form, header=header
-    )
+class _Rewording(written_tasks.WrittenTask):
+    """A text in, the same in other words out. Nothing reads the answers as of their kind."""
+
+    def prompt(self, question: tasks.Question, variation: variations.Variation | None = None) -> str:
+        shots = "".join(f"{_ASKED} {text}{_SAYING} {said}" for text, said in _SHOTS)
+        return f"{_INSTRUCTION}{shots}{_ASKED} {question.text}{_SAYING}"
 
 
-TASK = _task()
+TASK = _Rewording("rewording", "number", ("",))
 
 
 def choose(original: str, written: Sequence[str], finish: Sequence[str]) -> list[tuple[str, str]]:

@@ -47,9 +47,8 @@ def test_what_models_are_shown_would_be_taken():
     for original, said in paraphrasing._SHOTS:
         assert paraphrasing.choose(original, [said], ["eos"]) == [(said, "kept")]
     asked = paraphrasing.TASK.prompt(tasks.Question("q/1", "Is {this} it?", None, 0))
-    assert asked.count("### Text: ") == len(paraphrasing._SHOTS) + 1
-    assert asked.endswith("### Text: Is {this} it? ### Answer:")
-    assert asked.splitlines()[0].endswith(f"### Answer: {paraphrasing._SHOTS[0][1]}")
+    assert asked.count("\n### Text: ") == len(paraphrasing._SHOTS) + 1
+    assert asked.endswith("\n### Text: Is {this} it?\n### In other words:")
 
 
 def test_a_table_is_read_by_question(tmp_path):

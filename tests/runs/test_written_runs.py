@@ -64,7 +64,7 @@ WRITTEN = {"answers__by": "generate"}
         ({"variations__kind": "file"}, ["needs variations.file"]),
         ({"variations__temperature": 0.0}, ["config.variations.temperature=0.0 must be greater than 0"]),
         (
-            {"variations__kind": "model", "variations__max_new_tokens": 8000},
+            {"variations__kind": "model", "variations__max_new_tokens": 99_999},
             ["rewordings, seed 0: none of 32 questions leaves room", "lower variations.max_new_tokens"],
         ),
         ({"variations__file": "/no/such.jsonl"}, ["/no/such.jsonl is missing"]),
