@@ -62,8 +62,12 @@ def get_config(arguments: str | None = None):
 
 def _follow_the_code(config) -> None:
     """What the authors' code does otherwise and keys can say; docs/reliability.md has what they cannot."""
-    config.answers.temperature, config.answers.top_p = 0.6, 0.9  # Llama-2's generation config
-    config.answers.unparsed = "trained"
+    answers, is_mmlu = config.answers, config.task == "mmlu"
+    answers.temperature, answers.top_p = 0.6, 0.9  # Llama-2's generation config
+    answers.max_new_tokens, answers.test_max_new_tokens = 100 if is_mmlu else 50, 5
+    answers.reading, answers.learn_end = "first", False
+    answers.unparsed = "drop_question" if config.task == "gsm8k" else "trained"
+    config.training.first_share = 0.9 if is_mmlu else 0.8
 
 
 def _smoke(config) -> None:

@@ -15,13 +15,17 @@ from selw2s_jax.data import gsm8k
 Answer = int | fractions.Fraction
 
 
+READINGS = RULES, FIRST = ("rules", "first")
+
+
 class Parsed(NamedTuple):
     """What a text says.
 
     Attributes:
         answer: as of `parse`.
         rule: by which it was found. Of choices "letter" (it begins with one), "named" (one behind "answer is" and the
-            like) or "text"; of words "first" or "line"; of numbers "mark" or "line"; None where there is no answer.
+            like) or "text"; of words "first" or "line"; of numbers "mark" or "line"; None where there is no answer. Of
+            the reading "first" that, for all kinds.
         conflicts: whether the letter of one choice stands before the text of another. The letter counts.
     """
 
@@ -97,14 +101,25 @@ def parse(
 
 
 def parse_in_full(
-    kind: str, text: str, *, choices: Sequence[str] | None = None, words: Sequence[str] | None = None
+    kind: str,
+    text: str,
+    *,
+    choices: Sequence[str] | None = None,
+    words: Sequence[str] | None = None,
+    reading: str = RULES,
 ) -> Parsed:
-    """The same with how it was found, and whether a letter and the text behind it disagree."""
+    """The same with how it was found, and whether a letter and the text behind it disagree.
+
+    Args:
+        reading: of `READINGS`: our rules, or what comes first alone, as the paper's authors' code reads answers.
+    """
     if kind not in _KINDS:
         raise ValueError(f"unknown kind of answers {kind!r}; choose one of {', '.join(_KINDS)}")
     text = re.sub(r"\r\n?", "\n", text)
     if end := _NEXT_PROMPT.search(text):
         text = text[: end.start()]
+    if reading == FIRST:
+        return _FIRST[kind](text.strip(), choices, words)
     return _KINDS[kind](text[_SKIPPED.match(text).end() :], choices, words)
 
 
@@ -277,4 +292,36 @@ _KINDS: dict[str, Callable[..., Parsed]] = {
     "choice": _parse_choice,
     "words": _parse_words,
     "number": _parse_number,
+}
+
+
+# What comes first alone, as github Irenehere/ReliableAlignment 22bfb55 reads it.
+
+
+def _first_character(text: str, choices: Sequence[str] | None, words: Sequence[str] | None) -> Parsed:
+    del words
+    place = _LETTERS.find(text[:1].upper()) if text else -1
+    return Parsed(place, FIRST) if 0 <= place < len(choices) else _NONE
+
+
+def _first_word(text: str, choices: Sequence[str] | None, words: Sequence[str] | None) -> Parsed:
+    del choices
+    first = text.partition("\n")[0].partition(" ")[0].lower().strip(_STRIPPED)
+    places = [place for place, word in enumerate(words) if word.lower() == first]
+    return Parsed(places[0], FIRST) if places else _NONE
+
+
+def _first_line(text: str, choices: Sequence[str] | None, words: Sequence[str] | None) -> Parsed:
+    del choices, words
+    try:
+        return Parsed(fractions.Fraction(int(text.partition("\n")[0])), FIRST)
+    except ValueError:
+        return _NONE
+
+
+_STRIPPED = ".,?!'\\-_()[]{};:#"
+_FIRST: dict[str, Callable[..., Parsed]] = {
+    "choice": _first_character,
+    "words": _first_word,
+    "number": _first_line,
 }

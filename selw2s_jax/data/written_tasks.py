@@ -81,6 +81,7 @@ class WrittenTask:
         hub_name, hub_revision, hub_parquet, subsets, columns, optional_columns, read_row: as of `tasks.Task`. A
             question of kind "words" has its two words as choices.
         max_new_tokens: that an answer is given, where the config says nothing.
+        reading: of `answers.READINGS`, how answers are read.
     """
 
     name: str
@@ -103,6 +104,7 @@ class WrittenTask:
     optional_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     read_row: Callable[..., Any] | None = None
     max_new_tokens: int = 50
+    reading: str = answers.RULES
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -135,7 +137,8 @@ class WrittenTask:
             for words, own in self.instructions_by_words.items()
         ]
         plain = {name: getattr(self, name) for name in _FORM if name not in ("instructions", _BY_WORDS)}
-        return plain | {"instructions": list(self.instructions), _BY_WORDS: by_words}
+        read = {} if self.reading == answers.RULES else {"reading": self.reading}
+        return plain | {"instructions": list(self.instructions), _BY_WORDS: by_words} | read
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "WrittenTask":
@@ -144,9 +147,11 @@ class WrittenTask:
         Raises:
             ValueError: they are no such fields.
         """
-        json_forms.check(fields, _FORM)
+        json_forms.check(fields, _FORM | {"reading?": str})
+        if fields.get("reading", answers.RULES) not in answers.READINGS:
+            raise ValueError(f"{fields['reading']!r:.60} is no reading of answers")
         by_words = {tuple(own["words"]): tuple(own["instructions"]) for own in fields[_BY_WORDS]}
-        given = {name: fields[name] for name in _FORM}
+        given = {name: fields[name] for name in (*_FORM, "reading") if name in fields}
         return cls(**given | {"instructions": tuple(given["instructions"]), _BY_WORDS: by_words})
 
     @functools.cached_property
@@ -248,11 +253,12 @@ class WrittenTask:
     ) -> answers.Parsed:
         """What a completion says. The answer is an index in the *original* order, whatever order was shown."""
         if self.kind == "number":
-            return answers.parse_in_full("number", text)
+            return answers.parse_in_full("number", text, reading=self.reading)
         if self.kind == "words":
-            return answers.parse_in_full("words", text, words=question.choices)
+            return answers.parse_in_full("words", text, words=question.choices, reading=self.reading)
         order = _order(question, variation or variations.Variation())
-        parsed = answers.parse_in_full("choice", text, choices=[question.choices[i] for i in order])
+        shown = [question.choices[i] for i in order]
+        parsed = answers.parse_in_full("choice", text, choices=shown, reading=self.reading)
         return parsed if parsed.answer is None else parsed._replace(answer=order[parsed.answer])
 
     def candidates(

@@ -23,6 +23,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         clip_norm=placeholder(float),  # largest global norm of a gradient; null: not clipped
         trained="all",  # all | heads (a linear probe) | lora (heads and low-rank adapters); the rest stays as it was
         match_steps=False,  # of completions: all students take the steps of one row for each question
+        first_share=1.0,  # of completions: of the rows of each model, in their order, that it is trained on
         embed_once=True,  # of trained=heads: the model reads every text once, before training; False: at every step
     )
     config.lora = dict(  # of training.trained=lora

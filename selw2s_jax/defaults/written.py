@@ -21,10 +21,12 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
     config.answers = dict(
         by="generate",  # generate | score (the candidate of highest log-probability)
         max_new_tokens=placeholder(int),  # null: the task's
+        test_max_new_tokens=placeholder(int),  # in tests; null: as many
         temperature=0.0,  # of the weak model's answers; 0: greedy. Models are always tested greedily
         top_p=1.0,  # of the sampled ones
         completion="raw",  # what students learn: raw (the text as written) | canonical (its answer in the task's form)
         learn_end=True,  # whether the end of text behind an answer is learnt; False: models write on behind it
+        reading="rules",  # rules | first (the first character, word, or line as a whole number, as the authors' code)
         unparsed="class",  # an answer in which none is found: class | left_out | drop_question | trained
     )
     config.reliability = dict(

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import ml_collections
 
 from selw2s_jax import config as config_lib
+from selw2s_jax.data import answers as answers_lib
 from selw2s_jax.data import (
     fitting,
     members,
@@ -144,6 +145,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "variations.model": ("strong", "weak"),
         "answers.by": writing.WAYS,
         "answers.completion": rows.COMPLETIONS,
+        "answers.reading": answers_lib.READINGS,
         "answers.unparsed": reliability.UNPARSED,
         "reliability.ties": reliability.TIES,
         "reliability.normalize": row_weights.NORMALIZE,
@@ -184,7 +186,7 @@ _POSITIVE = (
     "pretraining.clip_norm", "pretraining.fact_weight", "checkpoint.keep", "loss.scale", "loss.adaptive_temperature",
     "lora.rank", "lora.alpha", "generation.max_new_tokens", "generation.top_p", "answers.max_new_tokens",
     "answers.top_p", "reliability.temperature", "raven.floor", "two_stage.share_weak", "iterate.rounds",
-    "variations.temperature", "variations.max_new_tokens",
+    "variations.temperature", "variations.max_new_tokens", "answers.test_max_new_tokens", "training.first_share",
 )  # fmt: skip
 
 _NOT_NEGATIVE = (
@@ -198,7 +200,7 @@ _UNIT_INTERVAL = (
     "p_ik.gamma", "graph.alpha", "world.judged_share", "world.judged_power", "world.stated_share",
     "pretraining.final_fraction", "loss.confidence_coefficient", "loss.confidence_ramp_fraction", "weak.label_noise",
     "generation.top_p", "answers.top_p", "raven.frozen_fraction", "raven.floor", "two_stage.share_weak",
-    "two_stage.share_student",
+    "two_stage.share_student", "training.first_share",
 )  # fmt: skip
 
 # Adam divides by 1 - b, dropout by 1 - its rate; something is to be trained on.

@@ -119,6 +119,7 @@ def _of_class_head(config: ml_collections.ConfigDict) -> Iterator[tuple[bool, It
         "reliability",
         "loss.mean",
         "training.match_steps",
+        "training.first_share",
         "data.mmlu_train",
     )
     weighs = any(method.weight is not None for method in _methods(config))
@@ -172,7 +173,8 @@ def _of_answers(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     yield ("training.match_steps",), bool(config.methods), "the run has no students"
     is_written, is_sampled = config.answers.by == "generate", config.answers.temperature > 0
     yield ("answers.top_p",), is_sampled, "with answers.temperature=0 the likeliest token is taken"
-    yield ("answers.max_new_tokens",), is_written, "answers.by=score writes nothing"
+    of_written = ("answers.max_new_tokens", "answers.test_max_new_tokens", "answers.reading")
+    yield of_written, is_written, "answers.by=score writes nothing"
     yield ("answers.completion",), is_written, "with answers.by=score both are alike"
     yield ("data.mmlu_train",), config.task == "mmlu" and not is_own, "it is of the task mmlu"
     yield ("data.source",), not is_own, "all questions are from files"

@@ -88,6 +88,8 @@ class Experiment(base.Experiment):
     def _train(
         self, label: str, seed: int, role: str, model: pretrained.Model, of_rows: rows.Rows, **options: Any
     ) -> complete.Complete:
+        share = self._config.training.first_share
+        of_rows = of_rows if share == 1 else rows.First(of_rows.split, of_rows, share)
         return complete.Complete(
             label,
             self.settings,
@@ -211,12 +213,16 @@ class Experiment(base.Experiment):
     @once.once
     def evaluation(self, seed: int, name: str) -> written.Write:
         """Answers to the test questions by "weak", "ceiling" or a student; greedy."""
-        label = f"evaluation of {name}, seed {seed}"
-        return self._greedy(label, self.trained(seed, name), self.inputs.test)
+        test, label = self.inputs.test, f"evaluation of {name}, seed {seed}"
+        return self._greedy(label, self.trained(seed, name), test, self._config.answers.test_max_new_tokens)
 
-    def _greedy(self, label: str, reader, split: written_splits.WrittenSplit) -> written.Write:
+    def _greedy(
+        self, label: str, reader, split: written_splits.WrittenSplit, most: int | None = None
+    ) -> written.Write:
         """A model's answers to questions in their original prompts alone."""
-        how = writing.Answering(by=self._config.answers.by, max_new_tokens=self._max_new_tokens(split))
+        how = writing.Answering(
+            by=self._config.answers.by, max_new_tokens=most or self._max_new_tokens(split)
+        )
         return written.Write(label, self.settings, reader, split, [()] * len(split), how)
 
     def _max_new_tokens(self, split: written_splits.WrittenSplit) -> int:

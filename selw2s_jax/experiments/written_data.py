@@ -1,5 +1,6 @@
 """Questions of a run whose models write, found and read before any device work, and how they are varied."""
 
+import dataclasses
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import ml_collections
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import (
+    answers,
     doubts,
     variation_plans,
     written_rows,
@@ -43,6 +45,7 @@ def read(config: ml_collections.ConfigDict, workdir) -> Read:
     if data.num_train < 2:
         raise UserError(f"config.data.num_train={data.num_train} cannot be halved; give at least 2")
     task, questions = _load(config, workdir, found)
+    task = _read_by(task, config.answers.reading)
     by_seed = {
         seed: written_splits.divide(
             task,
@@ -78,6 +81,15 @@ def _load(config: ml_collections.ConfigDict, workdir, found: doubts.Found):
         source = str(smoke.written_data_folder(workdir / "inputs"))
         found.notes.append("the questions are generated: the numbers mean nothing")
     return written_rows.load(task, source=source, found=found)
+
+
+def _read_by(task: written_tasks.WrittenTask, reading: str) -> written_tasks.WrittenTask:
+    if reading != answers.RULES and type(task).parse is not written_tasks.WrittenTask.parse:
+        raise UserError(
+            f"config.answers.reading={reading}, and the task {task.name} reads its answers itself: set it to "
+            f"{answers.RULES}"
+        )
+    return dataclasses.replace(task, reading=reading)
 
 
 def _is_papers(config: ml_collections.ConfigDict, task: written_tasks.WrittenTask) -> bool:

@@ -99,9 +99,9 @@ def _fit(config, data: written_splits.WrittenData, plan, weak: pretrained.Model,
     kept, notes = {}, []
     for role, (models, of_role) in readers.items():
         split = getattr(data, role)
-        how = writing.Answering(
-            by=config.answers.by, max_new_tokens=config.answers.max_new_tokens or split.task.max_new_tokens
-        )
+        most = config.answers.max_new_tokens or split.task.max_new_tokens
+        most = (role == "test" and config.answers.test_max_new_tokens) or most
+        how = writing.Answering(by=config.answers.by, max_new_tokens=most)
         is_long = np.any([writing.too_long(model, split, of_role, how) for model in models], axis=0)
         if is_long.any():
             first = split.ids[int(np.flatnonzero(is_long)[0])]

@@ -179,6 +179,41 @@ class Weighted(Rows):
         return rows
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class First(Rows):
+    """The first part of other rows, in their order: question by question, and of one by its variations.
+
+    Attributes:
+        rows: those.
+        share: of them, rounded down.
+    """
+
+    rows: Rows
+    share: float
+
+    @property
+    def needs(self):
+        return self.rows.needs
+
+    @property
+    def most(self):
+        return int(self.share * self.rows.most)
+
+    @property
+    def inputs(self):
+        return {"first_share": self.share, "rows": self.rows.inputs}
+
+    def texts(self, store):
+        return self._cut(self.rows.texts(store))
+
+    @property
+    def known(self):
+        return None if self.rows.known is None else self._cut(self.rows.known)
+
+    def _cut(self, texts: Texts) -> Texts:
+        return Texts(*(column[: int(self.share * len(texts.names))] for column in texts))
+
+
 def weigh(method: str, options: Mapping[str, Any], inputs: row_weights.RowInputs) -> row_weights.Rows:
     """What the row weights of that name give.
 

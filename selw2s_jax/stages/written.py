@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
-from selw2s_jax.data import written_splits
+from selw2s_jax.data import answers, written_splits
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing
 from selw2s_jax.models import decoder
@@ -105,7 +105,12 @@ class Write(stage_lib.Stage):
             "model": self.reader.key if self._is_trained else self.model.fingerprint,
             "compute_dtype": self.settings.precision.compute_dtype,
             "prompts": artifacts.content_hash([asked.places, asked.example_ids, asked.prompts]),
-            "parsed": {"kind": task.kind, "choices": artifacts.content_hash(shown)},
+            "parsed": {
+                "kind": task.kind,
+                "choices": artifacts.content_hash(shown),
+                # By default it is not named, so that older artifacts are still found.
+                **({} if task.reading == answers.RULES else {"reading": task.reading}),
+            },
             **own_code.hashes(parse=type(task).parse),
         }
         if self.rewording is not None:

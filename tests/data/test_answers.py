@@ -357,3 +357,58 @@ def test_what_answers_are_as_text():
     for text in ("1.5", "5/0", "B", " 2", "1e3"):
         with pytest.raises(ValueError, match="no answer as text"):
             answers.from_text(text)
+
+
+# What comes first alone, as the authors' code reads answers.
+
+FIRST = functools.partial(answers.parse_in_full, reading="first")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (" B. iron", 1),
+        ("\n", None),
+        ("bird", 1),
+        ("A bird", 0),
+        ("(B)", None),
+        ("D", None),
+        ("É", None),
+        ("", None),
+    ],
+)
+def test_the_first_character_is_a_letter(text, answer):
+    assert FIRST("choice", text, choices=["moon", "iron", "bird"]).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (" Wrong, as", 1),
+        ("(right)\nwrong", 0),
+        ("not right", None),
+        ("wrong\n", 1),
+        ("right-hand", None),
+        ("", None),
+    ],
+)
+def test_the_first_word_is_one_of_two(text, answer):
+    assert FIRST("words", text, words=("right", "wrong")).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (" 18 \nAs 9 + 9", 18),
+        ("-3", -3),
+        ("18.0", None),
+        ("$18", None),
+        ("18 apples", None),
+        ("#### 18", None),
+        ("", None),
+    ],
+)
+def test_the_first_line_is_a_whole_number(text, answer):
+    found = FIRST("number", text)
+    assert found == answers.Parsed(answer, None if answer is None else "first")
+    assert answer is None or type(found.answer) is fractions.Fraction

@@ -9,7 +9,7 @@ from support import written_config
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import unread, written, written_inputs
+from selw2s_jax.experiments import unread, written, written_data, written_inputs
 from selw2s_jax.method import completion_methods, row_weights
 from selw2s_jax.run import collect_written
 
@@ -158,6 +158,41 @@ def test_p_ik_learns_from_the_questions_of_the_weak_model(make, inputs):
     assert weak.key != scores.key == student.key and weak.trained.needs[0].key == answers.key
 
 
+def test_the_first_share_of_all_rows(make, inputs):
+    """Of the truth and of weak answers; by default no key names it."""
+    before, cut = make(), make(training__first_share=0.8)
+    assert differing(keys(before), keys(cut)) == keys(before).keys()
+    weak, student = cut.weak(0), cut.student(0, "reweighted")
+    assert (weak.rows.most, len(weak.rows.known.names), weak.rows.known.weights.shape) == (25, 25, (25,))
+    assert weak.rows.known.names == before.weak(0).rows.known.names[:25]
+    assert student.rows.most == int(0.8 * 96) and student.rows.known is None
+    assert student.needs == (cut.weak_answers(0),)
+
+
+def test_tests_may_be_shorter(make):
+    shorter = make(answers__by="generate", answers__test_max_new_tokens=5)
+    assert shorter.evaluation(0, "weak").how.max_new_tokens == 5
+    assert shorter.weak_answers(0).how.max_new_tokens == 50
+
+
+def test_answers_may_be_read_by_what_comes_first(make, inputs, workdir):
+    values = {"answers__by": "generate", "answers__reading": "first"}
+    found = written_inputs.prepare(written_config.make(**values), workdir)
+    assert found.test.task.reading == "first" and found.by_seed[0].weak.texts_hash == (
+        inputs.by_seed[0].weak.texts_hash
+    )
+    before, after = keys(make(answers__by="generate")), keys(make(found, **values))
+    assert differing(before, after) == before.keys() - {"weak", "ceiling"}
+
+    class Own(type(found.test.task)):
+        def parse(self, question, text, variation=None):
+            raise NotImplementedError
+
+    own = Own(found.test.task.name, "choice", ("",))
+    with pytest.raises(UserError, match=r"reading=first, and the task mmlu reads its answers itself"):
+        written_data._read_by(own, "first")
+
+
 def test_a_model_of_the_run_writes_the_variations(make, inputs):
     """As it was pretrained; its words are asked of the weak model and, where they answer, of the strong one."""
     values = {"variations__kind": "model", "methods": ("finetune", "self_training")}
@@ -204,6 +239,7 @@ def test_every_key_of_the_other_form_is_refused():
     )
     of_written = (
         *("variations", "answers", "reliability", "loss.mean", "training.match_steps", "data.mmlu_train"),
+        "training.first_share",
     )
     classes = config_lib.default_config()
     classes.weak.model, classes.strong.model = "gpt2", "qwen-14b"
@@ -227,6 +263,8 @@ def test_every_key_of_the_other_form_is_refused():
         {"reliability__normalize": "batch", "methods": ("entropy_filter",)},
         {"training__match_steps": True, "methods": ()},
         {"answers__max_new_tokens": 9},
+        {"answers__test_max_new_tokens": 9},
+        {"answers__reading": "first"},
         {"answers__completion": "canonical"},
         {"answers__top_p": 0.5, "answers__by": "generate"},
         {"data__mmlu_train": "auxiliary", "task": "hellaswag"},
