@@ -181,7 +181,7 @@ class Weighted(Rows):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class First(Rows):
-    """The first part of other rows, in their order: question by question, and of one by its variations.
+    """The first part of other rows, in their order: question by question as in the split, of one by its variations.
 
     Attributes:
         rows: those.

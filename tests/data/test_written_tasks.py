@@ -1,6 +1,7 @@
 """Prompts, completions and answers of tasks whose answers are written, against texts written out by hand."""
 
 import fractions
+import dataclasses
 import json
 
 import pytest
@@ -214,6 +215,17 @@ def test_a_task_is_made_again_from_what_describes_it(name):
             text = original.completion(question, 1, variation)
             assert again.parse(question, text, variation) == original.parse(question, text, variation)
         assert again.wordings(question) == original.wordings(question)
+
+
+def test_how_answers_are_read_is_part_of_the_description():
+    first = dataclasses.replace(task("mmlu"), reading="first")
+    question = tasks.Question("q", "What", ("a", "b"), 0)
+    assert [one.parse(question, "but").answer for one in (task("mmlu"), first)] == [None, 1]
+    assert "reading" not in task("mmlu").to_json()
+    again = written_tasks.WrittenTask.from_json(first.to_json())
+    assert (again.reading, again.to_json()) == ("first", first.to_json())
+    with pytest.raises(ValueError, match="'last' is no reading of answers"):
+        written_tasks.WrittenTask.from_json(first.to_json() | {"reading": "last"})
 
 
 @pytest.mark.parametrize(
