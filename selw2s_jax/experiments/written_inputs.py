@@ -118,6 +118,8 @@ def _fit(config, data: written_splits.WrittenData, plan, weak: pretrained.Model,
 
 
 def _remedies(config: ml_collections.ConfigDict, role: str, are_all: bool) -> str:
-    shorter = "" if config.answers.by == "score" else "lower answers.max_new_tokens, "
+    is_own = role == "test" and config.answers.test_max_new_tokens
+    shorter = f"lower answers.{'test_' if is_own else ''}max_new_tokens, "
+    shorter = "" if config.answers.by == "score" else shorter
     dropped = "" if role == "test" or are_all else "set data.overlong=drop, "
     return f"{shorter}{dropped}or choose models with a longer context"

@@ -185,7 +185,7 @@ class First(Rows):
 
     Attributes:
         rows: those.
-        share: of them, rounded down.
+        share: of them, rounded down, but one at least.
     """
 
     rows: Rows
@@ -197,7 +197,7 @@ class First(Rows):
 
     @property
     def most(self):
-        return int(self.share * self.rows.most)
+        return self._num_of(self.rows.most)
 
     @property
     def inputs(self):
@@ -211,7 +211,10 @@ class First(Rows):
         return None if self.rows.known is None else self._cut(self.rows.known)
 
     def _cut(self, texts: Texts) -> Texts:
-        return Texts(*(column[: int(self.share * len(texts.names))] for column in texts))
+        return Texts(*(column[: self._num_of(len(texts.names))] for column in texts))
+
+    def _num_of(self, total: int) -> int:
+        return max(1, int(self.share * total))
 
 
 def weigh(method: str, options: Mapping[str, Any], inputs: row_weights.RowInputs) -> row_weights.Rows:

@@ -1,7 +1,7 @@
 """Prompts, completions and answers of tasks whose answers are written, against texts written out by hand."""
 
-import fractions
 import dataclasses
+import fractions
 import json
 
 import pytest
