@@ -76,7 +76,7 @@ def make_config(task: str, models: pathlib.Path, data: str, weak_trained: str = 
     config.p_ik.prompt, config.weak.prompt = "fewshot", "bare"
     config.strong.trained, config.strong.learning_rate = "heads", 3e-4
     config.calibration.folds = 2
-    config.precision.compute_dtype, config.execution.remat = "float32", "none"
+    config.precision.compute_dtype = "float32"
     config.execution.score_tokens = 4096
     return config
 
@@ -303,6 +303,9 @@ def main() -> None:
     )
     parser.add_argument("command", choices=("read", "run", "report"))
     parser.add_argument("--task", choices=SIZES, default="sciq")
+    parser.add_argument(
+        "--weak", nargs="+", choices=WEAK_TRAINED, default=list(WEAK_TRAINED), help="fine-tuned, a probe"
+    )
     parser.add_argument("--models", type=pathlib.Path)
     parser.add_argument("--data")
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
@@ -312,7 +315,7 @@ def main() -> None:
     if arguments.command == "read":
         read_texts(make_config(arguments.task, arguments.models, arguments.data), workdir)
     elif arguments.command == "run":
-        for weak_trained in WEAK_TRAINED:
+        for weak_trained in arguments.weak:
             config = make_config(arguments.task, arguments.models, arguments.data, weak_trained)
             found = {"machine": outputs.MACHINE, "python": platform.python_version(), **run(config, workdir)}
             (workdir / f"study-{weak_trained}.json").write_text(json.dumps(found, indent=1) + "\n")
