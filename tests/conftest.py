@@ -31,7 +31,7 @@ import jax
 import pytest
 from support import paths
 
-from selw2s_jax.runtime import artifacts
+from selw2s_jax.runtime import artifacts, garbage
 from selw2s_jax.worlds import smoke
 
 # What one test compiled, however quickly, others of this process read, and processes that it starts each other's;
@@ -60,7 +60,7 @@ def quick_collections():
     """What earlier tests left, mostly traces that JAX keeps, is not gone through by every collection of a run."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)  # traces are many small objects, and few of them are garbage
+    garbage.collect_seldom()  # traces are many small objects, and few of them are garbage
 
 
 @pytest.fixture(scope="session")
