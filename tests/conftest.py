@@ -12,12 +12,17 @@ from importlib import metadata
 from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Tests compile much and compute little: LLVM's optimisation is left out, and XLA's quicker emitters write the code.
-# (XLA ends the process on a flag that it does not know; this one is of the version in constraints.txt.)
+# Other libraries' products are so small here that their threads, torch's and OpenBLAS's, would but wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests compile much and compute little: LLVM's optimisation is left out, XLA's quicker emitters write the code, and
+# a program, however small, is not split into parts that are compiled beside each other.
+# (XLA ends the process on a flag that it does not know; these are of the version in constraints.txt.)
 os.environ["XLA_FLAGS"] = " ".join(
     [
         "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false" if metadata.version("jaxlib").startswith("0.10.") else "",
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        if metadata.version("jaxlib").startswith("0.10.")
+        else "",
         os.environ.get("XLA_FLAGS", ""),
     ]
 ).strip()
@@ -26,7 +31,7 @@ import jax
 import pytest
 from support import paths
 
-from selw2s_jax.runtime import artifacts
+from selw2s_jax.runtime import artifacts, garbage
 from selw2s_jax.worlds import smoke
 
 # What one test compiled, however quickly, others of this process read, and processes that it starts each other's;
@@ -37,6 +42,9 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 if jax.default_backend() != "cpu" or jax.device_count() == 1:
     jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"] + "/tests")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+# Operations are not told, one by one, the whole stack of calls that they were traced under, deep under pytest.
+jax.config.update("jax_include_full_tracebacks_in_locations", False)
 
 # In the background of a shell interrupts are ignored, under nohup closed terminals; here and in what is started, where
 # scripts could not trap them.
@@ -52,6 +60,7 @@ def quick_collections():
     """What earlier tests left, mostly traces that JAX keeps, is not gone through by every collection of a run."""
     gc.collect()
     gc.freeze()
+    garbage.collect_seldom()  # traces are many small objects, and few of them are garbage
 
 
 @pytest.fixture(scope="session")

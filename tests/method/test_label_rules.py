@@ -1,5 +1,6 @@
 """What holds for every label rule that a method uses: probabilities, no gradient, no say of masked rows."""
 
+import functools
 import inspect
 
 import hypothesis
@@ -25,7 +26,7 @@ RULE_OPTIONS = {
 LABEL_RULES = sorted({method.label_rule for method in registry.METHODS.values()})
 
 
-def labels_of(name: str, inputs: label_rules.RuleInputs) -> label_rules.Labels:
+def label(name: str, inputs: label_rules.RuleInputs) -> label_rules.Labels:
     taken = set(inspect.signature(label_rules.LABEL_RULES[name]).parameters)
     if "selector" in taken:
         taken |= selection.SELECTORS.option_names("threshold") | selection.REFINERS.option_names("graph")
@@ -33,6 +34,18 @@ def labels_of(name: str, inputs: label_rules.RuleInputs) -> label_rules.Labels:
     rule = label_rules.with_state(label_rules.get(name, **options))
     first = rule.init({column: values.shape[1:] for column, values in inputs.columns.items()})
     return rule.label(inputs, first)[0]
+
+
+labels_of = jax.jit(label, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradients_of(name: str, inputs: label_rules.RuleInputs):
+    def total(class_logits, p_ik, embeddings):
+        changed = inputs._replace(class_logits=class_logits, p_ik=p_ik, embeddings=embeddings)
+        return jnp.sum(label(name, changed).targets[:, 1])
+
+    return jax.grad(total, argnums=(0, 1, 2))(inputs.class_logits, inputs.p_ik, inputs.embeddings)
 
 
 @pytest.mark.parametrize("name", LABEL_RULES)
@@ -44,12 +57,7 @@ def test_rules_give_probabilities_and_no_gradient(name, seed):
     for probs in (labels.targets, labels.prior):
         assert probs.dtype == jnp.float32 and float(probs.min()) >= 0
         np.testing.assert_allclose(np.asarray(probs).sum(-1), 1.0, atol=1e-6)
-
-    def total(class_logits, p_ik, embeddings):
-        changed = inputs._replace(class_logits=class_logits, p_ik=p_ik, embeddings=embeddings)
-        return jnp.sum(labels_of(name, changed).targets[:, 1])
-
-    for grads in jax.grad(total, argnums=(0, 1, 2))(inputs.class_logits, inputs.p_ik, inputs.embeddings):
+    for grads in gradients_of(name, inputs):
         np.testing.assert_array_equal(grads, 0.0)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import programs
 
 from selw2s_jax.models import cpu_products, decoder
 
@@ -23,9 +24,13 @@ def exact(spec, *arrays):
 def test_products_and_gradients_are_those_of_the_rounded_operands(spec, rows):
     x, w = draw((rows, 7), 0), draw((7, 11) if "kn" in spec else (11, 7), 1)
     d_out = draw((rows, 11), 2)
-    out, pull = jax.vjp(lambda x, w: cpu_products.einsum(spec, x, w, jnp.float32), x, w)
+    out, (d_x, d_w) = programs.value_and_gradients(
+        lambda x, w: cpu_products.einsum(spec, x, w, jnp.float32),
+        x,
+        w,
+        d_out=lambda _: d_out.astype(jnp.float32),
+    )
     np.testing.assert_allclose(out, exact(spec, x, w), rtol=1e-5, atol=1e-5)
-    d_x, d_w = pull(d_out.astype(jnp.float32))
     weight = spec.split(",")[1][:2]
     assert_rounded(d_x, exact(f"tn,{weight}->tk", d_out, w))
     assert_rounded(d_w, exact(f"tk,tn->{weight}", x, d_out))
@@ -48,11 +53,16 @@ def assert_rounded(found, expected):
 def test_projections_keep_the_gradients_of_float32_weights(spec, x_shape, w_shape, b_shape, is_merged):
     x, weight, bias = draw(x_shape, 0), draw(w_shape, 1, jnp.float32), draw(b_shape, 2, jnp.float32)
     rounded = weight.astype(BF16)
-    out, pull = jax.vjp(lambda *of: cpu_products.project(spec, *of, is_merged), x, weight, bias)
+    out, (d_x, d_weight, d_bias) = programs.value_and_gradients(
+        lambda *of: cpu_products.project(spec, *of, is_merged),
+        x,
+        weight,
+        bias,
+        d_out=lambda out: draw(out.shape, 3),
+    )
     expected = exact(spec, x, rounded) + np.asarray(bias)
     assert_rounded(out, expected)
     d_out = draw(out.shape, 3)
-    d_x, d_weight, d_bias = pull(d_out)
     x_axes, w_axes, out_axes = spec.replace("->", ",").split(",")
     assert_rounded(d_x, exact(f"{out_axes},{w_axes}->{x_axes}", d_out, rounded))
     assert d_weight.dtype == d_bias.dtype == jnp.float32

@@ -1,12 +1,13 @@
 """Reports of sweeps: averages over tasks worked out by hand, axes, pairs, what is missing, damaged or hostile."""
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
 from support import commands, report_runs
 
-from selw2s_jax.analysis import formats
+from selw2s_jax.analysis import formats, plotting
 from selw2s_jax.errors import UserError
 from selw2s_jax.report import __main__ as report_command
 from selw2s_jax.report import document, stored, sweep_numbers, sweep_sections
@@ -30,9 +31,10 @@ def read_sweep(workdir, cells, **arguments) -> stored.Contents:
 
 @pytest.fixture(scope="module")
 def two_tasks(tmp_path_factory) -> dict[str, bytes]:
-    """The report of one pair on two tasks with the paper's data."""
+    """The report of one pair on two tasks with the paper's data, its pictures made up."""
     workdir = tmp_path_factory.mktemp("sweep") / "tasks"
-    return document.files(read_sweep(workdir, TWO_TASKS, is_papers_data=True).runs)
+    with mock.patch.object(plotting.Picture, "_save", lambda self, form, **_: b"<svg></svg>"):
+        return document.files(read_sweep(workdir, TWO_TASKS, is_papers_data=True).runs)
 
 
 def tables_of(runs) -> dict[str, list[dict[str, str]]]:

@@ -15,10 +15,8 @@ def gradients_by_key(config, gradients) -> dict[str, np.ndarray]:
     table = registry.get_family(config.family).key_table
     result = {}
     for tensor in key_tables.tensors(table, {path: variable.shape for path, variable in params.items()}):
-        value = params[tensor.param].get_value()
-        result[tensor.key] = np.asarray(value if tensor.layer is None else value[tensor.layer]).reshape(
-            tensor.shape
-        )
+        value = np.asarray(params[tensor.param].get_value())  # not taken apart by a program for each shape
+        result[tensor.key] = (value if tensor.layer is None else value[tensor.layer]).reshape(tensor.shape)
     return result
 
 
@@ -26,12 +24,10 @@ def run_jax(folder, inputs: dict, **options) -> dict[str, np.ndarray]:
     """Hidden states, logits and the gradients of a class-head loss, by key of the checkpoint file."""
     options = {"param_dtype": "float32", "compute_dtype": "float32"} | options
     model = loader.load_decoder(folder, lm_head=True, **options)
-    hidden = model.hidden_states(jnp.asarray(inputs["tokens"]))
     classifier = heads.Classifier(model, p_ik_head=True)
     classifier.class_head[...] = jnp.asarray(inputs["class_head"])
     graphdef, state = nnx.split(classifier)
 
-    @jax.jit
     def loss_fn(state):
         outputs = nnx.merge(graphdef, state)(
             inputs["tokens"], None, None, np.arange(len(inputs["tokens"])), inputs["last"]
@@ -39,11 +35,17 @@ def run_jax(folder, inputs: dict, **options) -> dict[str, np.ndarray]:
         log_probs = jax.nn.log_softmax(outputs.class_logits)
         return -jnp.mean(jnp.take_along_axis(log_probs, jnp.asarray(inputs["labels"])[:, None], axis=1))
 
-    loss, gradients = jax.value_and_grad(loss_fn)(state)
+    @jax.jit  # one program: each is compiled for this family alone
+    def run(state):
+        decoder_of_state = nnx.merge(graphdef, state).backbone
+        hidden = decoder_of_state.hidden_states(jnp.asarray(inputs["tokens"]))
+        return hidden, decoder_of_state.lm_logits(hidden), *jax.value_and_grad(loss_fn)(state)
+
+    hidden, logits, loss, gradients = run(state)
     by_key = gradients_by_key(model.config, gradients["backbone"])
     return {
         "hidden": np.asarray(hidden),
-        "logits": np.asarray(model.lm_logits(hidden)),
+        "logits": np.asarray(logits),
         "loss": np.asarray(loss),
         "grad/class_head": np.asarray(gradients["class_head"].get_value()),
         **{f"grad/{key}": value for key, value in by_key.items()},
