@@ -65,6 +65,7 @@ def step_flops(
     trained: str = "all",
     remat: str = "full",
     num_predicted: int = 0,
+    logits_again: bool = False,
     backward: bool = True,
     num_micro: int = 1,
     adapter_params: int = 0,
@@ -83,7 +84,7 @@ def step_flops(
     layers, but for products whose results are only added up (`layers.Block`); "dots" that of attention alone. More than
     one micro-batch adds one forward pass, whose outputs the loss of the whole batch is taken of (`training.step`).
     Where the last layer computes only the tokens that are read, and keys and values of the others, it is not made
-    again; the logits of predicted tokens always are (`models.token_log_probs`). Elementwise work is left out.
+    again. Elementwise work is left out.
 
     Args:
         num_tokens: of all rows, padding included.
@@ -97,6 +98,8 @@ def step_flops(
         num_read: tokens that the last layer computes whole; None: all, as any layer.
         num_predicted: tokens whose log-probabilities a language-model head gives, in the place of class heads; it is
             trained where all weights are.
+        logits_again: whether its logits are made again for the gradient, as where they are made in parts of the
+            vocabulary (`models.token_log_probs`).
     """
     passes = count_passes(trained, remat, backward, num_micro)
     row_length = mean_length if row_length is None else row_length
@@ -112,7 +115,7 @@ def step_flops(
     attention_again = 4 * num_tokens * num_again * width
     if num_predicted:
         head = head_flops(config, num_predicted)
-        head_backward, head_again = passes.inputs + passes.weights, passes.inputs
+        head_backward, head_again = passes.inputs + passes.weights, passes.inputs * logits_again
     else:
         head = 2 * num_examples * 2 * heads.NUM_CLASSES * config.embed_dim
         # Heads alone are fed by embeddings that need no gradient.

@@ -15,8 +15,8 @@ class Products(NamedTuple):
     Attributes:
         useful: of tokens that are read: of the last layer keys and values of all tokens, the rest of those that the
             heads read; logits of answer tokens alone.
-        recomputed: made again by remat, and by the second forward pass of micro-batches; logits of the vocabulary by
-            every backward pass.
+        recomputed: made again by remat, and by the second forward pass of micro-batches; logits by the backward
+            pass, where they are made in parts of the vocabulary.
         unread: of padding, of tokens of the last layer that nobody reads, and of attention over other examples.
         others: what the compiled program has more than the formula says, or less than all of these.
     """
@@ -62,6 +62,7 @@ class Step(NamedTuple):
         num_params, num_trained, param_bytes, compute_bytes, moment_bytes: as of `estimate.memory_bytes`.
         num_predicted: places for tokens whose log-probabilities are taken, padding among them; 0 of class heads.
         num_answered: answer tokens, which those are for.
+        logits_again: as of `estimate.step_flops`.
     """
 
     config: registry.ModelConfig
@@ -84,6 +85,7 @@ class Step(NamedTuple):
     num_read: int | None = None
     num_predicted: int = 0
     num_answered: int = 0
+    logits_again: bool = False
 
     @property
     def num_wanted(self) -> int:
@@ -133,6 +135,7 @@ def _flops(step: Step, **changes) -> estimate.Flops:
         "adapter_params": step.adapter_params,
         "num_read": step.num_read,
         "num_predicted": step.num_predicted,
+        "logits_again": step.logits_again,
     }
     return estimate.step_flops(step.config, **(options | changes))
 
@@ -143,8 +146,7 @@ def products(step: Step, compiled_flops: float) -> Products:
     Args:
         compiled_flops: of all devices together, as the compiled program has them.
     """
-    of_all, once = formula_flops(step), formula_flops(step, remat="none", num_micro=1)
-    once -= step.passes.inputs * estimate.head_flops(step.config, step.num_predicted)
+    of_all, once = formula_flops(step), formula_flops(step, remat="none", num_micro=1, logits_again=False)
     wanted = {"num_tokens": step.num_used, "num_read": step.num_wanted, "num_predicted": step.num_answered}
     needed = _flops(step, **wanted, remat="none", num_micro=1).model
     useful = min(needed, once)

@@ -182,7 +182,9 @@ class Programs:
         costs |= {"num_micro": batch.tokens.shape[0]}
         if batch.answers is not None:
             num_predicted = math.prod(batch.answers.column.shape)
+            num_parts = decoder.num_parts_of_logits(model.config, mesh, num_predicted // costs["num_micro"])
             costs |= {"num_predicted": num_predicted, "num_answered": num_answer * batch.row.size}
+            costs |= {"logits_again": num_parts > 1}  # of one part they are still there
         return self._program(name, model, batch, length, costs, function, (abstract_state, batch))
 
     def computation(self, model: pretrained.Model, method_name: str) -> step.Computation:
@@ -370,6 +372,7 @@ def flops(
     row_length: int | None = None,
     num_read: int | None = None,
     num_predicted: int = 0,
+    logits_again: bool = False,
 ) -> estimate.Flops:
     """FLOPs of all devices in a call of a program on other numbers of tokens and examples: `estimate.step_flops`."""
     given = program.costs
@@ -383,6 +386,7 @@ def flops(
         adapter_params=given["adapter_params"] if given.get("trained") == "lora" else 0,
         num_read=num_read,
         num_predicted=num_predicted,
+        logits_again=logits_again,
         **_of_passes(given),
     )
 
@@ -412,6 +416,7 @@ def costs(program: Program) -> tuple[estimate.Flops, estimate.Traffic]:
         row_length=program.row_length,
         num_read=program.num_read,
         num_predicted=given.get("num_predicted", 0),
+        logits_again=given.get("logits_again", False),
     )
     sizes = ("num_params", "num_trained", "param_bytes", "compute_bytes", "moment_bytes")
     traffic = estimate.memory_bytes(
@@ -443,6 +448,7 @@ def step_of(program: Program) -> limits.Step:
         num_read=program.num_read,
         num_predicted=given.get("num_predicted", 0),
         num_answered=given.get("num_answered", 0),
+        logits_again=given.get("logits_again", False),
         **{key: given[key] for key in sizes},
         **{"trained": "all", "remat": "full", "num_micro": 1} | _of_passes(given),
     )

@@ -303,7 +303,8 @@ def _describe(training: workload.Training) -> str:
     shapes = ", ".join(f"{rows} x {length}" for rows, length in training.shapes)
     share = training.num_tokens / training.num_slots
     answers = f", answers of {training.mean_answer:.1f} tokens" if training.mean_answer else ""
-    return f"{described}, {training.num_tokens} tokens in {training.num_slots} slots ({share:.0%}), rows {shapes}{answers}"
+    tokens = f"{training.num_tokens} tokens in {training.num_slots} slots ({share:.0%})"
+    return f"{described}, {tokens}, rows {shapes}{answers}"
 
 
 def workload_json(work: workload.Workload) -> dict[str, Any]:
