@@ -98,7 +98,7 @@ def _real(config: ml_collections.ConfigDict, model: pretrained.Model, workdir) -
     def rows(name: str) -> batches.ExampleSet:
         return experiment.student(seed, name).expected_sets()[batches.TASK]
 
-    described = f"rows of {inputs.test.task.name}, with right answers in the place of the weak model's"
+    described = f"rows of {inputs.test.task.name}, right answers in the place of weak ones"
     return Rows(described, rows, lambda: _prompts(experiment.ceiling(seed).expected_sets()[batches.TASK]))
 
 

@@ -16,7 +16,7 @@ MFU_FORMULA = (
     "mfu = model FLOPs of the useful tokens / (seconds x peak FLOP/s of all devices); model FLOPs as "
     "plan.estimate.step_flops counts them: per token 2 x parameters of the layers' products (6 x where all are "
     "trained) and 4 x layers x width x tokens of its example for attention (12 x), of the last layer keys and "
-    "values alone but for the tokens that are read; of learnt answers vocabulary x width x 6 per token (of adapters 4); "
+    "values alone but for tokens that are read; of learnt answers 6 x vocabulary x width per token (of adapters 4); "
     "nothing recomputed or padded"
 )
 
