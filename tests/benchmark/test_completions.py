@@ -23,7 +23,7 @@ def test_counts_and_flops_are_of_answer_tokens(tmp_path):
     rows, work = made._found.of("finetune"), made.train("finetune")
     counts = rows.columns[answer_tokens.COLUMN]
     assert (
-        0 < counts.min()
+        counts.min() > 0
         and (counts < rows.lengths).all()
         and rows.lengths.mean() == pytest.approx(23, rel=0.1)
     )
