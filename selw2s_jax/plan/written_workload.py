@@ -93,7 +93,7 @@ def _trainings(
     for number, of_number in itertools.groupby(by_size, key=lambda stage: stage.rows.num_expected):
         alike = list(of_number)
         if number:
-            others = f" and {len(alike) - 1} others" if len(alike) > 1 else ""
+            others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
             chosen[f"{alike[0].rows.method}{others}"] = alike[0]
     return chosen
 

@@ -142,7 +142,7 @@ def test_rows_and_steps_with_and_without_data(tmp_path):
     steps = {name: int(epochs * n / size) for name, n in zip(METHODS, (32, 64, 32, 64), strict=True)}
     assert {name: counted.student(1, name).num_steps for name in METHODS} == steps
     listed = {one.label: one for one in found.trainings}
-    assert list(listed) == ["weak", "ceiling", "finetune and 1 others", "all_variations and 1 others"]
+    assert list(listed) == ["weak", "ceiling", "finetune and 1 more", "all_variations and 1 more"]
     largest = found.trainings[-1]
     assert largest.num_examples == {"task": 64} and largest.num_steps == steps["reweighted"]
     sized = largest.sizes(largest.shapes[0])
