@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -66,16 +66,28 @@ def find(
     Raises:
         UserError: the real ones are asked for and not at hand, or the length does not fit the model.
     """
+    return choose(
+        lambda: _real(config, model, workdir),
+        lambda: synthetic(config, model, mean_length),
+        source=source,
+        mean_length=mean_length,
+    )
+
+
+def choose(
+    real: Callable[[], Any], synthetic: Callable[[], Any], *, source: str, mean_length: int | None
+) -> Any:
+    """The real examples, or synthetic ones, whose `described` then says why; arguments and errors as of `find`."""
     if source == "real" and mean_length is not None:
         raise UserError("--lengths is of synthetic examples: leave it out with --data=real")
     if source == "synthetic" or mean_length is not None:
-        return synthetic(config, model, mean_length)
+        return synthetic()
     try:
-        return _real(config, model, workdir)
+        return real()
     except UserError as error:
         if source == "real":
             raise UserError(f"--data=real: {error}") from error
-        found = synthetic(config, model, mean_length)
+        found = synthetic()
         return found._replace(
             described=f"{found.described}; the task is not at hand ({str(error).partition(' - ')[0]})"
         )

@@ -36,11 +36,13 @@ def why_not(model: pretrained.Model) -> str | None:
     return None
 
 
-def measure(model: pretrained.Model, settings: pretrained.ClassifierSettings) -> Loaded:
+def measure(
+    model: pretrained.Model, settings: pretrained.ClassifierSettings | pretrained.LanguageModelSettings
+) -> Loaded:
     """Loads a model as training does, several times.
 
     Args:
-        settings: of the classifier that is trained.
+        settings: of the module that is trained.
     """
     seconds = []
     for _ in range(_NUM_LOADS):

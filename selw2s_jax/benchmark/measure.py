@@ -30,12 +30,14 @@ class Counts(NamedTuple):
         num_examples: without padding.
         num_tokens: of examples; num_slots: of all rows, padding included.
         squared_lengths: sum over examples of their length squared, which attention is proportional to.
+        num_answered: tokens of answers that are learnt; 0 of class heads.
     """
 
     num_examples: int
     num_tokens: int
     num_slots: int
     squared_lengths: int
+    num_answered: int = 0
 
     @property
     def padding_efficiency(self) -> float:
@@ -50,7 +52,9 @@ def count(batch: batches.Batch) -> Counts:
     lengths = [np.unique(row[row > 0], return_counts=True)[1] for rows in batch.segment_ids for row in rows]
     lengths = np.concatenate([np.zeros(0, np.int64), *lengths])  # no rows where embeddings stand for tokens
     num_examples = int(np.count_nonzero(batch.weight))
-    return Counts(num_examples, int(lengths.sum()), batch.segment_ids.size, int((lengths**2).sum()))
+    answered = 0 if batch.answers is None else np.count_nonzero(batch.answers.slot < batch.weight.shape[1])
+    squared = int((lengths**2).sum())
+    return Counts(num_examples, int(lengths.sum()), batch.segment_ids.size, squared, int(answered))
 
 
 class Measured(NamedTuple):
@@ -179,7 +183,8 @@ def model_flops(work: workloads.Workload, counts: Counts) -> int:
     """What the mathematics of steps with these counts needs, without padding: `estimate.Flops.model`.
 
     Every token attends to the tokens of its own example, and to the past that all of them share; the last layer
-    computes the token of each example that is read, and keys and values of the others.
+    computes the tokens of each example that are read, and keys and values of the others: the last, or those that
+    predict its answer, which the vocabulary is multiplied with.
     """
     mean_length = counts.squared_lengths / max(counts.num_tokens, 1) + work.past_length
     return programs.flops(
@@ -187,7 +192,8 @@ def model_flops(work: workloads.Workload, counts: Counts) -> int:
         num_tokens=counts.num_tokens,
         num_examples=counts.num_examples,
         mean_length=mean_length,
-        num_read=min(counts.num_examples, counts.num_tokens),
+        num_read=min(counts.num_answered or counts.num_examples, counts.num_tokens),
+        num_predicted=counts.num_answered,
     ).model
 
 

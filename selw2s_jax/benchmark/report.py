@@ -16,7 +16,8 @@ MFU_FORMULA = (
     "mfu = model FLOPs of the useful tokens / (seconds x peak FLOP/s of all devices); model FLOPs as "
     "plan.estimate.step_flops counts them: per token 2 x parameters of the layers' products (6 x where all are "
     "trained) and 4 x layers x width x tokens of its example for attention (12 x), of the last layer keys and "
-    "values alone but for the token of each example that is read; nothing recomputed or padded"
+    "values alone but for tokens that are read; of learnt answers 6 x vocabulary x width per token (of adapters 4); "
+    "nothing recomputed or padded"
 )
 
 # Of the table: heading and key.
@@ -60,6 +61,7 @@ def row(work: workloads.Workload, measured: measure.Measured, peak: peaks.Peak) 
         "seconds": seconds,
         "num_examples": counts.num_examples,
         "useful_tokens": counts.num_tokens,
+        "answer_tokens": counts.num_answered,
         "padded_tokens": counts.num_slots,
         "model_flops": flops,
         "peak_flops": peak.flops,

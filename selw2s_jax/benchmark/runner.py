@@ -15,9 +15,10 @@ import jax
 import ml_collections
 from etils import epath
 
-from selw2s_jax.benchmark import example_texts, loading, measure, peaks, report, workloads
+from selw2s_jax.benchmark import forms, loading, measure, peaks, report, workloads
 from selw2s_jax.errors import UserError
 from selw2s_jax.method import registry
+from selw2s_jax.plan import forms as plan_forms
 from selw2s_jax.plan import planner, workload
 from selw2s_jax.run import sweep
 from selw2s_jax.runtime import places, storage
@@ -72,13 +73,12 @@ class Benchmark:
         """
         options, config = self._options, cell.config
         model = workload.find_model(config, "strong", workdir)
-        found = example_texts.find(
-            config, model, workdir, source=options.data, mean_length=options.mean_length
-        )
-        made = workloads.Workloads(config, model, found, options.warmup + options.num_steps)
+        form = forms.get(config)
+        found = form.find(config, model, workdir, source=options.data, mean_length=options.mean_length)
+        made = form.workloads(config, model, found, options.warmup + options.num_steps)
         name = f"{cell.name}: " if cell.name else ""
         self._say(f"{name}{model.title}; examples: {found.described}")
-        methods = options.methods or (planner.largest_method(config),)
+        methods = options.methods or (plan_forms.get(config).subject(config),)
         common = {"model": model.name, "axes": cell.axes, "data": found.described}
         makers = [(one, functools.partial(made.train, one)) for one in methods]
         for program in options.programs:
@@ -141,7 +141,7 @@ class Benchmark:
                 self._say(f"  {note}")
             return
         self._say("  load")
-        self.rows.append(head | report.load_row(loading.measure(model, made.classifier_settings())))
+        self.rows.append(head | report.load_row(loading.measure(model, made.trained_settings())))
         gc.collect()
 
     def _peak(self, devices, dtype: str) -> peaks.Peak:
@@ -203,6 +203,11 @@ def run(
 def _cells(config: ml_collections.ConfigDict, options: Options) -> list[sweep.Cell]:
     """The runs to measure, each checked, with the methods that are asked for as its own."""
     _check_names("programs", options.programs, PROGRAMS)
+    if unknown := [name for name in options.programs if name not in forms.get(config).programs]:
+        raise UserError(
+            f"--programs={unknown[0]} is of models with class heads, and config.supervision={config.supervision}: "
+            f"choose from {', '.join(forms.get(config).programs)}"
+        )
     if (
         options.profile is not None
         and not 0 <= options.profile.first < options.profile.stop <= options.num_steps
@@ -214,10 +219,9 @@ def _cells(config: ml_collections.ConfigDict, options: Options) -> list[sweep.Ce
     config = config.copy_and_resolve_references()
     cells = planner.cells(config)  # which loads plugins, whose methods are known from here on
     if options.methods:
-        _check_names("method", options.methods, tuple(registry.METHODS))
-        config.methods = (
-            tuple(name for name in options.methods if name in registry.students()) or config.methods
-        )
+        form = forms.get(config)
+        _check_names("method", options.methods, form.methods())
+        config.methods = tuple(name for name in options.methods if name in form.students()) or config.methods
         cells = planner.cells(config)
     return cells
 

@@ -20,12 +20,12 @@ from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
 from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import classify, prefix
-from selw2s_jax.method import method_options, registry
+from selw2s_jax.method import method_options
 from selw2s_jax.models import decoder
 from selw2s_jax.plan import programs, search
 from selw2s_jax.runtime import device_memory
 from selw2s_jax.stages import training
-from selw2s_jax.training import loop, state
+from selw2s_jax.training import loop, state, step
 
 _SEED = 0
 
@@ -127,23 +127,17 @@ class Workloads:
         Raises:
             UserError: the task has no classes that the method could learn.
         """
-        method = method_options.applied(self._config, name)
-        if method.task_weight > 0 and _is_generated(self._config.task):
-            raise UserError(
-                f"--method={name} learns to judge answers, and config.task={self._config.task} has answers to write: "
-                "give --method=p_ik_only or another config.task"
-            )
-        return self._laid_out(name, method)._train(name, method)
+        self.check(name)
+        return self._laid_out(name)._train(name)
 
-    def _laid_out(self, name: str, method: registry.Method) -> "Workloads":
+    def _laid_out(self, name: str) -> "Workloads":
         usable_bytes = device_memory.usable_bytes(jax.devices())
         if usable_bytes is None or self.settings.is_probe(self._model):
             return self
-        sets, _ = self._training_sets(method)
-        length = int(np.mean(sets[min(sets)].lengths))
+        sets, _ = self._training_sets(name)
 
         def make(config: ml_collections.ConfigDict) -> programs.Program:
-            return programs.Programs(config, jax.devices()).train_step(self._model, name, length)
+            return self._step_of(programs.Programs(config, jax.devices()), name, sets)
 
         def count(program: programs.Program) -> int:
             try:
@@ -156,10 +150,10 @@ class Workloads:
         num_devices = jax.device_count() // self._config.mesh.num_groups
         chosen = search.choose(self._config, make, num_devices, usable_bytes, count)
         config = search.with_overrides(self._config, chosen)
-        return Workloads(config, self._model, self._found, self._num_steps) if chosen else self
+        return type(self)(config, self._model, self._found, self._num_steps) if chosen else self
 
-    def _train(self, name: str, method: registry.Method) -> Workload:
-        sets, sizes = self._training_sets(method)
+    def _train(self, name: str) -> Workload:
+        sets, sizes = self._training_sets(name)
         first = min(sets)
         epochs = self._config.training.epochs if first == batches.TASK else self._config.p_ik.epochs
         # The shapes of rows are chosen for all steps of a run.
@@ -172,18 +166,18 @@ class Workloads:
         )
         prepare_s = time.perf_counter() - start
         feed = Feed(self._num_steps, data.batch_at)
-        mean_length = 0 if sets[first].tokens is None else int(np.mean(sets[first].lengths))
-        program = self._programs.train_step(self._model, name, mean_length)
-        build = self._build(p_ik_head=batches.P_IK in sets)
+        program = self._step_of(self._programs, name, sets)
+        build = self._build_trained(sets)
 
         def start_training() -> state.TrainState:
             settings = self.settings.optimizer(self._model, 1 + self._config.training.warmup_steps)
-            rule_state = self._programs.computation(self._model, name).rule_state
+            rule_state = self.computation(name).rule_state
             return state.start(random_model(build, self._mesh), settings, self._mesh, rule_state)[1]
+
+        keep_trace = self._keeps_trace(name)
 
         def drive(run, held: state.TrainState, feed: Feed, clock: Clock) -> state.TrainState:
             # The trace is read where a run keeps it.
-            keep_trace = method.label_rule != "given"
             held = held._replace(step=sharding.put(np.zeros((), np.int32), held.step.sharding))
             history = _History(feed, keep_trace=keep_trace)
             return loop.train(
@@ -191,6 +185,39 @@ class Workloads:
             )[0]
 
         return Workload("train", name, program, feed, start_training, drive, prepare_s)
+
+    # What is trained, which `completions` has otherwise.
+
+    def check(self, name: str) -> None:
+        """Raises a UserError where the task has no classes that a method could learn."""
+        method = method_options.applied(self._config, name)
+        if method.task_weight > 0 and _is_generated(self._config.task):
+            raise UserError(
+                f"--method={name} learns to judge answers, and config.task={self._config.task} has answers to write: "
+                "give --method=p_ik_only or another config.task"
+            )
+
+    def computation(self, name: str) -> step.Computation:
+        """What the train step of a method computes."""
+        return self._programs.computation(self._model, name)
+
+    def trained_settings(self) -> Any:
+        """How a module that is trained is built on the model."""
+        return self.settings.classifier(self._model, self._mesh, p_ik_head=False)
+
+    def _keeps_trace(self, name: str) -> bool:
+        return method_options.applied(self._config, name).label_rule != "given"
+
+    def _step_of(
+        self, made: programs.Programs, name: str, sets: dict[int, batches.ExampleSet]
+    ) -> programs.Program:
+        """The train step of a method, of examples of the mean length of these."""
+        first = sets[min(sets)]
+        mean_length = 0 if first.tokens is None else int(np.mean(first.lengths))
+        return made.train_step(self._model, name, mean_length)
+
+    def _build_trained(self, sets: dict[int, batches.ExampleSet]) -> Callable[[], nnx.Module]:
+        return self._build(p_ik_head=batches.P_IK in sets)
 
     def score(self, p_ik_head: bool) -> Workload:
         """Scoring or evaluation by a trained model, as `classify.predict` drives it; of a probe `classify.embed`."""
@@ -234,8 +261,9 @@ class Workloads:
             batch_tokens=self._config.execution.score_tokens,
         )
 
-    def _training_sets(self, method: registry.Method) -> tuple[dict[int, batches.ExampleSet], dict[int, int]]:
+    def _training_sets(self, name: str) -> tuple[dict[int, batches.ExampleSet], dict[int, int]]:
         """Examples of each kind with random labels, and how many of them a step takes."""
+        method = method_options.applied(self._config, name)
         training, generator = self._config.training, np.random.default_rng(_SEED)
         sets, sizes = {}, {batches.TASK: training.batch_size}
         sizes[batches.P_IK] = self._config.p_ik.batch_size or training.batch_size
@@ -268,17 +296,13 @@ class Workloads:
         return feed, int(np.mean([len(ids) for ids in tokens])), seconds
 
     def _drive_scoring(self, run, held, feed: Feed, clock: Clock):
-        steps = ((feed.batch_at(step), step) for step in range(feed.num_steps))
-        for _, step in classify.in_turn(lambda batch: run(held, batch), steps, self._mesh):
-            clock.write(step, {}, last=step == feed.num_steps - 1)
+        steps = ((feed.batch_at(number), number) for number in range(feed.num_steps))
+        for _, number in classify.in_turn(lambda batch: run(held, batch), steps, self._mesh):
+            clock.write(number, {}, last=number == feed.num_steps - 1)
         return held
 
-    def classifier_settings(self, *, p_ik_head: bool = False) -> pretrained.ClassifierSettings:
-        """How a classifier is built on the model."""
-        return self.settings.classifier(self._model, self._mesh, p_ik_head=p_ik_head)
-
     def _build(self, *, p_ik_head: bool) -> Callable[[], nnx.Module]:
-        settings = self.classifier_settings(p_ik_head=p_ik_head)
+        settings = self.settings.classifier(self._model, self._mesh, p_ik_head=p_ik_head)
         if self.settings.is_probe(self._model):
             return lambda: pretrained.probe(self._model.config, settings)
         return lambda: pretrained.random_classifier(self._model.config, settings)

@@ -359,6 +359,11 @@ class TrainBatches(_Steps):
         """The (rows, tokens) of a micro-batch that occur in the run."""
         return [tuple(shape) for shape in self._shapes]
 
+    @property
+    def answer_places(self) -> list[int]:
+        """Of each of these, that a row has for answer tokens; 0 where examples have none."""
+        return list(self._answer_places)
+
     def _micro_lengths(self, step: int) -> list[list[int]]:
         """Tokens of the example in each slot of each micro-batch."""
         return [[int(self._lengths[k][i]) for k, i in micro] for micro in self._members(step)]

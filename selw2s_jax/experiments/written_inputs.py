@@ -64,12 +64,8 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
     notes = [*notes, *found.notes, *inputs_lib.notes_on_models(config, (weak, strong))]
     for model in (weak, strong):
         writing.check_ends(model.tokenizer)
-    by_seed, plans = {}, {}
-    asked = {name for data in found.by_seed.values() for name in data.student.ids}
-    for seed, data in found.by_seed.items():
-        plan = variation_plans.plan(data.student, written_data.variation_settings(config, seed, asked))
-        by_seed[seed], plans[seed], dropped = _fit(config, data, plan, weak, strong)
-        notes += dropped
+    by_seed, plans, dropped = vary(config, found.by_seed, weak, strong)
+    notes += dropped
     return Inputs(
         weak,
         strong,
@@ -80,6 +76,29 @@ def prepare(config: ml_collections.ConfigDict, workdir, *, notes: Sequence[str] 
         is_papers_data=found.is_papers_data,
         warnings=tuple(found.doubts),
     )
+
+
+def vary(
+    config: ml_collections.ConfigDict,
+    by_seed: dict[int, written_splits.WrittenData],
+    weak: pretrained.Model,
+    strong: pretrained.Model,
+):
+    """The questions of each base seed that the models which read them have room for, and their variations.
+
+    Returns:
+        `by_seed` and `plans` as of `Inputs`, and what was left out, in words.
+
+    Raises:
+        UserError: one has no room, and must have.
+    """
+    fitted, plans, notes = {}, {}, []
+    asked = {name for data in by_seed.values() for name in data.student.ids}
+    for seed, data in by_seed.items():
+        plan = variation_plans.plan(data.student, written_data.variation_settings(config, seed, asked))
+        fitted[seed], plans[seed], dropped = _fit(config, data, plan, weak, strong)
+        notes += dropped
+    return fitted, plans, notes
 
 
 def _fit(config, data: written_splits.WrittenData, plan, weak: pretrained.Model, strong: pretrained.Model):

@@ -187,12 +187,13 @@ def abstract_trainable(
     config: registry.ModelConfig, settings: LanguageModelSettings
 ) -> language_model.LanguageModel:
     """A language model as `load_trainable` makes it, of shapes only: no weight is made."""
-    return shapes.of(_random_trainable, config, settings)
+    return shapes.of(random_trainable, config, settings)
 
 
-def _random_trainable(
+def random_trainable(
     config: registry.ModelConfig, settings: LanguageModelSettings
 ) -> language_model.LanguageModel:
+    """A language model of random weights, whole on one device: to be traced, or for small models."""
     return _adapt(decoder.Decoder(config, rngs=nnx.Rngs(0), **settings.decoder_options), settings)
 
 

@@ -115,7 +115,7 @@ def log_probs(
     fewshot.check_fits(flat, names, max_length)
     with classify.naming(f"{label}: the log-probabilities", names, "use other weights, or float32"):
         found = prefix.score(
-            _forward,
+            forward,
             max(counts),
             decoder,
             flat,
@@ -129,7 +129,8 @@ def log_probs(
     return np.split(found, np.cumsum([len(own) for own in candidates])[:-1])
 
 
-def _forward(static, arrays, batch: batches.Batch):
+def forward(static, arrays, batch: batches.Batch):
+    """What `log_probs` computes of a batch, as `prefix.score` calls it: [E] float32."""
     (graphdef, most), (params, cache, counts) = static, arrays
     model = nnx.merge(graphdef, params)
     tokens, row, last = batch.tokens[0], batch.row[0], batch.last[0]

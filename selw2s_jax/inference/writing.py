@@ -25,7 +25,7 @@ WAYS = ("generate", "score")
 # Where a model goes on with a prompt of its own: all behind it is cut off when an answer is read, so nothing changes
 # but the time. Not "###" alone, with which "#### 18" begins.
 STOP = ("\n### ", " ### ")
-_BLOCK = 256  # written answers that are kept together: what a run that is stopped has to write again
+BLOCK = 256  # written answers that are kept together: what a run that is stopped has to write again
 
 Plan = Sequence[Sequence[variations.Variation]]  # of each question, without its original prompt
 
@@ -315,8 +315,8 @@ def _write(language_model, tokenizer, asked, chosen, how, *, batch_tokens, label
     order = np.argsort([-len(ids) for ids in tokens], kind="stable")
     settings = how.sampling(tokenizer.eos_ids)
     columns = [[], [], []]
-    for first in range(0, len(order), _BLOCK):
-        block = order[first : first + _BLOCK]
+    for first in range(0, len(order), BLOCK):
+        block = order[first : first + BLOCK]
         own = partial.part(f"{first + 1}_of_{len(order)}")
         index, stored = own.load()
         if not np.array_equal(index, block):

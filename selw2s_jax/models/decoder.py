@@ -218,9 +218,7 @@ class Decoder(nnx.Module):
         `models.token_log_probs`.
         """
         self._require_lm_head()
-        weight, vocab_size = self._head_weight(), self.config.vocab_size
-        (shard_size,) = sharding.logical_sharding(self.mesh, ("vocab",)).shard_shape((vocab_size,))
-        num_parts = token_log_probs.choose_num_parts(targets.size, vocab_size, shard_size, _LOGITS_AT_ONCE)
+        weight, num_parts = self._head_weight(), num_parts_of_logits(self.config, self.mesh, targets.size)
         hidden = hidden.astype(self.settings.compute_dtype)
         return token_log_probs.log_probs(hidden, weight, targets, num_parts=num_parts)
 
@@ -414,6 +412,12 @@ def abstract_params(config: family.ModelConfig, *, lm_head: bool) -> dict[str, n
 def num_params(config: family.ModelConfig, *, lm_head: bool) -> int:
     """The number of parameters of a decoder, with or without a language-model head of its own."""
     return sum(math.prod(variable.shape) for variable in abstract_params(config, lm_head=lm_head).values())
+
+
+def num_parts_of_logits(config: family.ModelConfig, mesh: jax.sharding.Mesh, num_tokens: int) -> int:
+    """In how many parts of the vocabulary `Decoder.token_log_probs` makes the logits of so many tokens."""
+    (shard_size,) = sharding.logical_sharding(mesh, ("vocab",)).shard_shape((config.vocab_size,))
+    return token_log_probs.choose_num_parts(num_tokens, config.vocab_size, shard_size, _LOGITS_AT_ONCE)
 
 
 @functools.cache

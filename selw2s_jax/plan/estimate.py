@@ -64,7 +64,8 @@ def step_flops(
     row_length: int | None = None,
     trained: str = "all",
     remat: str = "full",
-    lm_head: bool = False,
+    num_predicted: int = 0,
+    logits_again: bool = False,
     backward: bool = True,
     num_micro: int = 1,
     adapter_params: int = 0,
@@ -76,7 +77,7 @@ def step_flops(
 
         products with weights   2 P L per token, and 2 per parameter of an adapter
         attention               4 T N H L per token (a query with its row's T keys; the softmax with as many values)
-        heads                   2 * 2 * 2 D per example (two heads of two classes), or with `lm_head` 2 V D per token
+        heads                   2 * 2 * 2 D per example (two heads of two classes), or 2 V D per token predicted
 
     The backward pass is twice that, once for gradients of inputs and once for those of weights, which frozen weights do
     not have; with `trained="heads"` no gradient enters the backbone at all. Remat "full" adds the forward pass of the
@@ -95,6 +96,10 @@ def step_flops(
         num_micro: micro-batches.
         adapter_params: with `trained="lora"`, `lora.num_params` of the adapters.
         num_read: tokens that the last layer computes whole; None: all, as any layer.
+        num_predicted: tokens whose log-probabilities a language-model head gives, in the place of class heads; it is
+            trained where all weights are.
+        logits_again: whether its logits are made again for the gradient, as where they are made in parts of the
+            vocabulary (`models.token_log_probs`).
     """
     passes = count_passes(trained, remat, backward, num_micro)
     row_length = mean_length if row_length is None else row_length
@@ -108,12 +113,13 @@ def step_flops(
     made_again += adapters * num_again // num_layers
     attention = 4 * (num_tokens * num_layers - unread) * width
     attention_again = 4 * num_tokens * num_again * width
-    if lm_head:
-        head = 2 * num_tokens * config.vocab_size * config.embed_dim
+    if num_predicted:
+        head = head_flops(config, num_predicted)
+        head_backward, head_again = passes.inputs + passes.weights, passes.inputs * logits_again
     else:
         head = 2 * num_examples * 2 * heads.NUM_CLASSES * config.embed_dim
-    # Heads alone are fed by embeddings that need no gradient.
-    head_backward = 0 if not backward else 1 if trained == "heads" else 2
+        # Heads alone are fed by embeddings that need no gradient.
+        head_backward, head_again = 0 if not backward else 1 if trained == "heads" else 2, 0
 
     model_matmul = (
         frozen * (1 + passes.inputs + passes.weights)
@@ -122,13 +128,18 @@ def step_flops(
     )
     again = passes.forward - 1
     matmul = model_matmul + again * (frozen + adapters + head)
-    matmul += passes.recomputed_matmul * made_again
+    matmul += passes.recomputed_matmul * made_again + head_again * head
     attention_total = attention * (passes.forward + 2 * passes.inputs)
     attention_total += attention_again * passes.recomputed_attention
     attention_total *= row_length
     seen = mean_length if config.sliding_window is None else min(mean_length, config.sliding_window)
     model = model_matmul + attention * seen * (1 + 2 * passes.inputs)
     return Flops(int(matmul), int(attention_total), int(matmul + attention_total), int(model))
+
+
+def head_flops(config: registry.ModelConfig, num_predicted: int) -> int:
+    """FLOPs of the logits of so many tokens, once: a product with the vocabulary."""
+    return 2 * num_predicted * config.vocab_size * config.embed_dim
 
 
 def key_value_params(config: registry.ModelConfig) -> int:

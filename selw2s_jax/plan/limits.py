@@ -14,8 +14,9 @@ class Products(NamedTuple):
 
     Attributes:
         useful: of tokens that are read: of the last layer keys and values of all tokens, the rest of those that the
-            heads read.
-        recomputed: made again by remat, and by the second forward pass of micro-batches.
+            heads read; logits of answer tokens alone.
+        recomputed: made again by remat, and by the second forward pass of micro-batches; logits by the backward
+            pass, where they are made in parts of the vocabulary.
         unread: of padding, of tokens of the last layer that nobody reads, and of attention over other examples.
         others: what the compiled program has more than the formula says, or less than all of these.
     """
@@ -59,6 +60,9 @@ class Step(NamedTuple):
         trained, remat, num_micro, backward, adapter_params: as of `estimate.step_flops`.
         mesh_shape: (data, fsdp, tensor).
         num_params, num_trained, param_bytes, compute_bytes, moment_bytes: as of `estimate.memory_bytes`.
+        num_predicted: places for tokens whose log-probabilities are taken, padding among them; 0 of class heads.
+        num_answered: answer tokens, which those are for.
+        logits_again: as of `estimate.step_flops`.
     """
 
     config: registry.ModelConfig
@@ -79,6 +83,14 @@ class Step(NamedTuple):
     compute_bytes: int
     moment_bytes: int
     num_read: int | None = None
+    num_predicted: int = 0
+    num_answered: int = 0
+    logits_again: bool = False
+
+    @property
+    def num_wanted(self) -> int:
+        """Tokens whose last layer is needed whole: those that predict an answer token, or the last of each example."""
+        return min(self.num_answered if self.num_predicted else self.num_examples, self.num_used)
 
     @property
     def num_last(self) -> int:
@@ -93,6 +105,12 @@ class Step(NamedTuple):
     def weights(self) -> dict[str, tuple[int, int, int]]:
         """`decoder.layer_weights` by the end of their names, as "q" or "down"."""
         return {name.split(".")[-1]: one for name, one in decoder.layer_weights(self.config).items()}
+
+    @property
+    def head_bytes(self) -> float:
+        """Of the vocabulary's weights that a device multiplies with, where tokens are predicted."""
+        numbers = self.config.vocab_size * self.config.embed_dim if self.num_predicted else 0
+        return numbers * self.compute_bytes / self.mesh_shape[2]
 
     @property
     def layer_params(self) -> int:
@@ -116,6 +134,8 @@ def _flops(step: Step, **changes) -> estimate.Flops:
         "num_micro": step.num_micro,
         "adapter_params": step.adapter_params,
         "num_read": step.num_read,
+        "num_predicted": step.num_predicted,
+        "logits_again": step.logits_again,
     }
     return estimate.step_flops(step.config, **(options | changes))
 
@@ -126,9 +146,9 @@ def products(step: Step, compiled_flops: float) -> Products:
     Args:
         compiled_flops: of all devices together, as the compiled program has them.
     """
-    of_all, once = formula_flops(step), formula_flops(step, remat="none", num_micro=1)
-    num_read = min(step.num_examples, step.num_used)
-    needed = _flops(step, num_tokens=step.num_used, num_read=num_read, remat="none", num_micro=1).model
+    of_all, once = formula_flops(step), formula_flops(step, remat="none", num_micro=1, logits_again=False)
+    wanted = {"num_tokens": step.num_used, "num_read": step.num_wanted, "num_predicted": step.num_answered}
+    needed = _flops(step, **wanted, remat="none", num_micro=1).model
     useful = min(needed, once)
     unread, others = once - useful, float(compiled_flops - of_all)
     left_out = min(
@@ -151,6 +171,8 @@ def network(step: Step) -> dict[str, float]:
                      what remat "full" makes again, those that the backward pass needs; of the last layer those of
                      tokens that are read, and the gradients of its input
         embedding    rows looked up: summed over tensor, exchanged over fsdp, and back with those of all data groups
+        head         of the vocabulary, where tokens are predicted: as the weights of a layer, but that its gradient of
+                     inputs alone is summed over tensor
     """
     data, fsdp, tensor = step.mesh_shape
     config, passes = step.config, step.passes
@@ -160,10 +182,7 @@ def network(step: Step) -> dict[str, float]:
     if step.num_read is not None:
         num_gathers -= passes.inputs  # those of the last layer are still there: its backward pass comes first
     gathers = step.num_micro * num_gathers * estimate.wire_bytes("all-gather", weights / num_layers, fsdp)
-    gradients = 0.0
-    if passes.weights:
-        gradients = estimate.wire_bytes("reduce-scatter", weights, fsdp)
-        gradients += estimate.wire_bytes("all-reduce", weights / fsdp, data)
+    gradients = passes.weights * _gradients(step, weights)
     if step.trained == "lora":
         adapters = step.adapter_params * size / tensor
         gradients = estimate.wire_bytes("all-reduce", adapters, data * fsdp)
@@ -179,12 +198,29 @@ def network(step: Step) -> dict[str, float]:
     activations = num_sums * estimate.wire_bytes("all-reduce", stream, tensor)
     if step.trained == "heads":
         return {"gathers": gathers, "activations": activations, "embedding": _look_up(step, stream)}
-    return {
+    found = {
         "gathers": gathers,
         "gradients": step.num_micro * gradients,
         "activations": activations,
         "embedding": _look_up(step, stream) * passes.forward + passes.weights * _back_to_table(step, stream),
     }
+    return found | ({"head": _head(step)} if step.num_predicted else {})
+
+
+def _gradients(step: Step, weights: float) -> float:
+    data, fsdp, _ = step.mesh_shape
+    scattered = estimate.wire_bytes("reduce-scatter", weights, fsdp)
+    return scattered + estimate.wire_bytes("all-reduce", weights / fsdp, data)
+
+
+def _head(step: Step) -> float:
+    data, fsdp, tensor = step.mesh_shape
+    passes, weights = step.passes, step.head_bytes
+    gathers = (passes.forward + passes.inputs) * estimate.wire_bytes("all-gather", weights, fsdp)
+    gradients = passes.weights * _gradients(step, weights)
+    inputs = step.num_predicted / (data * fsdp) * step.config.embed_dim * step.compute_bytes
+    summed = passes.inputs * estimate.wire_bytes("all-reduce", inputs, tensor)
+    return step.num_micro * (gathers + gradients) + summed
 
 
 def _look_up(step: Step, stream: float) -> float:
@@ -204,8 +240,8 @@ def _back_to_table(step: Step, stream: float) -> float:
 def memory(step: Step) -> dict[str, float]:
     """The least bytes that one device reads and writes in one step, by what they are of.
 
-    weights      those that the device multiplies with, read in every forward pass and in the backward pass, and
-                 once more where they are cast
+    weights      those that the device multiplies with, the vocabulary's where tokens are predicted, read in every
+                 forward pass and in the backward pass, and once more where they are cast
     optimizer    as of `estimate.memory_bytes`: weights, moments and gradients read and written once
     activations  what remat keeps of each layer, written and read: its input, and of "dots" and "none" the results of
                  its products; of the last layer that is read these, of the tokens that it computes
@@ -213,7 +249,7 @@ def memory(step: Step) -> dict[str, float]:
     config, passes = step.config, step.passes
     data, fsdp, tensor = step.mesh_shape
     size = step.compute_bytes
-    multiplied = config.num_layers * step.layer_params * size / tensor
+    multiplied = config.num_layers * step.layer_params * size / tensor + step.head_bytes
     weights = step.num_micro * multiplied * (passes.forward + passes.inputs)
     if step.param_bytes != size:
         weights += step.num_params / (fsdp * tensor) * step.param_bytes

@@ -15,10 +15,9 @@ from selw2s_jax import config as config_lib
 from selw2s_jax.data import tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import checks, plugins, precision, unread
-from selw2s_jax.method import objectives, registry
-from selw2s_jax.plan import compiled, programs, report, search, targets, total, workload
-from selw2s_jax.run import forms, sweep
-from selw2s_jax.stages import settings as settings_lib
+from selw2s_jax.plan import compiled, forms, jobs, programs, report, search, targets, total, workload
+from selw2s_jax.run import forms as run_forms
+from selw2s_jax.run import sweep
 
 
 class Options(NamedTuple):
@@ -33,18 +32,6 @@ class Options(NamedTuple):
     lengths: tuple[int, ...] | None = None
     all_steps: bool = False
     search_layouts: bool = False
-
-
-class _Job(NamedTuple):
-    """A program of the run, whose config a search may change: `make` takes the devices' programs.
-
-    `is_main`: whether it decides the layout, and what would help is looked for where it does not fit.
-    """
-
-    role: str
-    length: int
-    is_main: bool
-    make: Callable[[programs.Programs], programs.Program]
 
 
 class Planner:
@@ -72,35 +59,38 @@ class Planner:
             UserError: config, target and models do not go together.
         """
         made = self._programs(config)
-        work = workload.find(config, workdir, made.train_batches)
+        form = forms.get(config)
+        work = workload.find(config, workdir, made.train_batches, form.source)
         self._say(report.workload_text(work, name))
         self._found["workloads"].append({"name": name} | report.workload_json(work))
-        shapes = self._shapes(config, work)
-        jobs = [job for length, shape in shapes for job in self._jobs(config, work, length, shape)]
-        config = self._lay_out(config, work, [job for job in jobs if job.is_main][-1])
+        sizes, all_steps = self._sizes(config, work), self._options.all_steps
+        listed = [job for one in sizes for job in form.jobs(config, work, one, all_steps=all_steps)]
+        config = self._lay_out(config, work, [job for job in listed if job.is_main][-1])
         outcomes = [
-            self._compile(config, job, f"{number} of {len(jobs)}") for number, job in enumerate(jobs, start=1)
+            self._compile(config, job, f"{number} of {len(listed)}")
+            for number, job in enumerate(listed, start=1)
         ]
         self._say(f"\nper device, in GiB\n{report.memory_table(outcomes)}")
         self._say(f"\n{report.cost_table(outcomes)}")
-        for job, outcome in zip(jobs, outcomes, strict=True):
+        for job, outcome in zip(listed, outcomes, strict=True):
             if job.is_main and outcome.limits is not None:
                 self._say(f"\n{report.limits_table(outcome)}")
-        for job, outcome in zip(jobs, outcomes, strict=True):
+        for job, outcome in zip(listed, outcomes, strict=True):
             if job.is_main and not outcome.fits:
                 self._remedy(config, job, outcome)
-        self._sum_up(config, work, name, dict.fromkeys(length for length, _ in shapes), outcomes)
+        self._sum_up(config, work, name, sizes, outcomes)
 
-    def _sum_up(self, config, work: workload.Workload, name: str, lengths, outcomes) -> None:
+    def _sum_up(self, config, work: workload.Workload, name: str, sizes, outcomes) -> None:
         """Says how long the whole run takes, as far as its stages are known."""
         if not work.ordered:
             self._say("\nthe whole run: its hours are not known without the data")
             return
-        works, made = total.of_stages(work.ordered, largest_method(config)), self._programs(config)
+        subject, made = forms.get(config).subject(config), self._programs(config)
+        works = total.of_stages(work.ordered, subject)
         if self._counted(work) is not None:
-            works, lengths = total.as_counted(works, work.trainings), (None,)
-        for length in lengths:
-            found = total.estimated(config, works, work.models, length, outcomes, made, self._target)
+            works, sizes = total.as_counted(works, work.trainings), (None,)
+        for one in sizes:
+            found = total.estimated(config, works, work.models, one, outcomes, made, self._target)
             if found is None:
                 self._say(f"\nthe whole run: no peaks of {self._target.chip.name} to estimate its hours by")
                 return
@@ -127,62 +117,32 @@ class Planner:
             | {"chip": report.target_json(self._target)}
         )
 
-    def _shapes(
+    def _sizes(
         self, config: ml_collections.ConfigDict, work: workload.Workload
-    ) -> list[tuple[int, tuple[int, int] | None]]:
-        """Tokens of an example, with the (rows, tokens) of a micro-batch where they are known."""
+    ) -> tuple[workload.Sizes, ...]:
+        """Of examples, with the shapes of micro-batches where they are known."""
         if (measured := self._counted(work)) is not None:
-            shapes = measured.shapes
             self._say(f"shapes of micro-batches: those of {measured.label}, in the data at hand")
-            return [(row_length, (num_rows, row_length)) for num_rows, row_length in shapes]
-        lengths = self._options.lengths
-        if lengths is None:
-            lengths = workload.default_lengths(config)
+            return tuple(map(measured.sizes, measured.shapes))
+        sizes, lengths = forms.get(config).default_sizes(config), self._options.lengths
+        if lengths is not None:
+            sizes = tuple(sizes[0]._replace(length=length) for length in lengths)
+        else:
             self._say(
-                f"lengths of examples: {', '.join(map(str, lengths))} tokens, every one of a batch; a default for "
-                f"{config.task} (--lengths sets others)"
+                f"lengths of examples: {', '.join(str(one.length) for one in sizes)} tokens, every one of a batch; a "
+                f"default for {config.task} (--lengths sets others)"
             )
+        if num_answer := sizes[0].num_answer:
+            self._say(f"of these {num_answer} of the answer, as is usual for {config.task}")
         limit = min(model.max_length for model in work.models.values())
-        if longest := [length for length in lengths if length > limit]:
+        if longest := [one.length for one in sizes if one.length > limit]:
             raise UserError(
                 f"--lengths={longest[0]} is more than the {limit} tokens that the models are given: raise "
                 "config.data.max_length, or take a model with a longer context"
             )
-        return [(length, None) for length in lengths]
+        return sizes
 
-    def _jobs(
-        self, config, work: workload.Workload, length: int, shape: tuple[int, int] | None
-    ) -> list[_Job]:
-        settings = settings_lib.Settings.of(config)
-
-        # Of a probe, it is the pass that makes its embeddings which needs the devices.
-        def train(role: str, method: str, shape: tuple[int, int] | None = None) -> _Job:
-            model = work.models[role]
-            make = lambda made: made.train_step(model, method, length, shape=shape)  # noqa: E731
-            return _Job(role, length, not settings.is_probe(model), make)
-
-        def score(role: str, p_ik_head: bool) -> _Job:
-            model = work.models[role]
-            make = lambda made: made.scores(model, length, p_ik_head=p_ik_head)  # noqa: E731
-            return _Job(role, length, settings.is_probe(model), make)
-
-        student = largest_method(config)
-        if not self._options.all_steps:
-            trained = train("strong", student, shape)
-            return [trained] if trained.is_main else [score("strong", False), trained]
-        jobs = [_Job("strong", length, False, lambda made: made.answers(work.models["strong"], length))]
-        # Weak models of one name have the same programs.
-        weak = {model.name: slot for slot, model in work.models.items() if model.role == "weak"}
-        for slot in weak.values():
-            jobs += [train(slot, "supervised"), score(slot, False)]
-        if weak:
-            jobs.append(train("strong", "supervised"))
-        for slot in (slot for slot, model in work.models.items() if model.role == "chain"):
-            jobs += [train(slot, registry.BASELINE), score(slot, False)]
-        has_p_ik_head = objectives.trains_p_ik(config, registry.METHODS[student])
-        return [*jobs, score("strong", has_p_ik_head), train("strong", student, shape)]
-
-    def _compile(self, config: ml_collections.ConfigDict, job: _Job, place: str) -> compiled.Compiled:
+    def _compile(self, config: ml_collections.ConfigDict, job: jobs.Job, place: str) -> compiled.Compiled:
         program = job.make(self._programs(config))
         key = (program.name, program.model.config, program.mesh, *program[3:8], str(program.costs))
         if key not in self._outcomes:
@@ -191,7 +151,7 @@ class Planner:
         return self._outcomes[key]
 
     def _lay_out(
-        self, config: ml_collections.ConfigDict, work: workload.Workload, job: _Job
+        self, config: ml_collections.ConfigDict, work: workload.Workload, job: jobs.Job
     ) -> ml_collections.ConfigDict:
         """The config with the layout that is best for a program, or that a run would choose."""
         make = lambda config: job.make(self._programs(config))  # noqa: E731
@@ -216,7 +176,7 @@ class Planner:
     def _remedy(
         self,
         config: ml_collections.ConfigDict,
-        job: _Job,
+        job: jobs.Job,
         outcome: compiled.Compiled,
     ) -> None:
         program = outcome.program
@@ -280,22 +240,11 @@ def cells(config: ml_collections.ConfigDict, platform: str | None = None) -> lis
     expanded = sweep.expand(config)
     for cell in expanded:
         precision.resolve(cell.config, platform or jax.default_backend())
-        if cell.config.supervision != "class_head":
-            raise UserError(
-                f"config.supervision={cell.config.supervision}: plan and benchmark know the programs of class heads "
-                "alone, and not those of models that write answers; run a few steps of the config itself instead"
-            )
         for section in (cell.config, cell.config.p_ik):
             section.task = tasks.canonical_name(section.task)
         cell.config.continual.tasks = tuple(map(tasks.canonical_name, cell.config.continual.tasks))
-        checks.validate(cell.config, models=forms.get(cell.config).roles(cell.config))
-        plugins.check_methods(cell.config)
+        form = run_forms.get(cell.config)
+        checks.validate(cell.config, models=form.roles(cell.config))
+        form.check_methods(cell.config)
     unread.check([cell.config for cell in expanded])
     return expanded
-
-
-def largest_method(config: ml_collections.ConfigDict) -> str:
-    """The method with the most in a batch: the subject of the experiment where it is among several."""
-    by_size = [name for name in config.methods if objectives.trains_p_ik(config, registry.METHODS[name])]
-    subjects = [name for name in by_size if registry.METHODS[name].role == "subject"]
-    return (subjects or by_size or list(config.methods))[0]

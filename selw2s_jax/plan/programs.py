@@ -10,17 +10,18 @@ import numpy as np
 from flax import nnx
 
 from selw2s_jax import sharding
-from selw2s_jax.data import batches, packing
+from selw2s_jax.data import answer_tokens, batches, packing
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import columns
 from selw2s_jax.hf import pretrained
-from selw2s_jax.inference import classify, fewshot
+from selw2s_jax.inference import candidates, classify, fewshot
 from selw2s_jax.method import method_options, objectives
-from selw2s_jax.models import decoder, lora
+from selw2s_jax.models import decoder, language_model, lora
 from selw2s_jax.plan import estimate, limits
 from selw2s_jax.stages import settings as settings_lib
-from selw2s_jax.training import state, step
+from selw2s_jax.training import completion, state, step
 
+COMPLETION = "train completion"  # of a program, the train step of models that learn to write
 # The program is the same for any number of steps; the learning rate's schedule needs one.
 _NUM_STEPS = 1000
 
@@ -98,6 +99,11 @@ class Programs:
             sets, batch_sizes, num_steps=num_steps, order_seed=order_seed, mesh=mesh
         )
 
+    @property
+    def compute_bytes(self) -> int:
+        """Of a number that products are made of."""
+        return jax.numpy.dtype(self._config.precision.compute_dtype).itemsize
+
     def mesh(self, model: pretrained.Model) -> jax.sharding.Mesh:
         """The devices as a model is laid out on them."""
         return self.settings.mesh_for(model, self._devices)
@@ -123,21 +129,63 @@ class Programs:
             batch_sizes[batches.TASK] = config.training.batch_size
         if objectives.trains_p_ik(config, method):
             batch_sizes[batches.P_IK] = config.p_ik.batch_size or config.training.batch_size
-        mesh, settings = self.mesh(model), self.settings.optimizer(model, self._num_steps())
-        computation = self.computation(model, method_name)
+        sets = self._classified_sets(model, columns.carried(config, method), batch_sizes, length)
+        batch = self._train_batch(model, sets, batch_sizes, shape)
         classifier = self._abstract_classifier(model, p_ik_head=batches.P_IK in batch_sizes)
-        graphdef, abstract_state, shardings = state.abstract(
-            classifier, settings, mesh, computation.rule_state
-        )
+        computation = self.computation(model, method_name)
+        return self._training(f"train {method_name}", model, classifier, computation, batch, length)
+
+    def completion_step(
+        self,
+        model: pretrained.Model,
+        length: int,
+        num_answer: int,
+        *,
+        shape: tuple[int, int] | None = None,
+        num_places: int | None = None,
+        computation: step.Computation | None = None,
+    ) -> Program:
+        """The train step of a model that learns to write, weak or strong; all methods have the same.
+
+        Args:
+            length: tokens of each example, a prompt and its answer; num_answer: those of the answer.
+            shape: as of `train_step`.
+            num_places: for the answer tokens of a row of this shape; default those of its share of the examples.
+            computation: default that of Eq. 5.
+        """
+        batch_sizes = {batches.TASK: self._config.training.batch_size}
+        size = batch_sizes[batches.TASK]
+        of_parts = [[np.zeros(part, np.int32)] * size for part in (length - num_answer, num_answer)]
+        sets = {batches.TASK: batches.completion_examples([""] * size, *of_parts, np.ones(size))}
+        batch = self._train_batch(model, sets, batch_sizes, shape, num_places)
+        computation = computation or completion.completion(mean=self._config.loss.mean)
+        module = self._abstract_language_model(model)
+        return self._training(COMPLETION, model, module, computation, batch, length, num_answer)
+
+    def _training(
+        self,
+        name: str,
+        model: pretrained.Model,
+        module: nnx.Module,
+        computation: step.Computation,
+        batch: batches.Batch,
+        length: int,
+        num_answer: int = 0,
+    ) -> Program:
+        """The train step of a module, abstract as the batch is."""
+        mesh, settings = self.mesh(model), self.settings.optimizer(model, self._num_steps())
+        graphdef, abstract_state, shardings = state.abstract(module, settings, mesh, computation.rule_state)
         function = step.make_train_step(graphdef, computation, settings, mesh=mesh, state_shardings=shardings)
-        batch = self._train_batch(model, columns.carried(config, method), batch_sizes, length, shape)
         num_params = count(abstract_state.params) + count(abstract_state.frozen)
         costs = self._costs(model, num_params=num_params, num_trained=count(abstract_state.params))
         costs |= {"trained": self.settings.trained[model.role], "remat": self.settings.remat}
         costs |= {"num_micro": batch.tokens.shape[0]}
-        return self._program(
-            f"train {method_name}", model, batch, length, costs, function, (abstract_state, batch)
-        )
+        if batch.answers is not None:
+            num_predicted = math.prod(batch.answers.column.shape)
+            num_parts = decoder.num_parts_of_logits(model.config, mesh, num_predicted // costs["num_micro"])
+            costs |= {"num_predicted": num_predicted, "num_answered": num_answer * batch.row.size}
+            costs |= {"logits_again": num_parts > 1}  # of one part they are still there
+        return self._program(name, model, batch, length, costs, function, (abstract_state, batch))
 
     def computation(self, model: pretrained.Model, method_name: str) -> step.Computation:
         """What the train step of a method computes."""
@@ -173,6 +221,24 @@ class Programs:
         graphdef, params, batch = program.arguments
         return program._replace(arguments=((graphdef, (0, 1)), (params, None, ()), batch))
 
+    def candidates(self, model: pretrained.Model, length: int, num_answer: int) -> Program:
+        """Log-probabilities of candidates by a model that learns to write, adapters beside its weights.
+
+        Args:
+            length: tokens of each prompt with a candidate; num_answer: those of the candidate.
+        """
+        num_answer = max(min(num_answer, length - 1), 1)
+        graphdef, params = self._with_shardings(model, self._abstract_language_model(model))
+        batch = self._score_batch(model, length, keep=num_answer + 1)
+        num_predicted = batch.row.size * num_answer
+        costs = self._costs(model, num_params=count(params), num_trained=0) | {"backward": False}
+        costs |= {"num_predicted": num_predicted, "num_answered": num_predicted}
+        whole = sharding.replicated(self.mesh(model))
+        counts = jax.ShapeDtypeStruct((batch.row.size,), np.int32, sharding=whole)
+        static, arrays = (graphdef, num_answer), (params, None, counts)
+        function = self._scoring(model, candidates.forward)
+        return self._program("candidates", model, batch, length, costs, function, (static, arrays, batch))
+
     def _untouched(self, name: str, model: pretrained.Model, length: int, forward) -> Program:
         """A program of the model as it was pretrained, which is called as `embed_forward` is."""
         options = self.settings.language_model_options(model, self.mesh(model))
@@ -203,15 +269,18 @@ class Programs:
         whole = sharding.replicated(self.mesh(model))
         return jax.jit(forward, static_argnums=0, out_shardings=whole)
 
-    def _train_batch(
+    def _abstract_language_model(self, model: pretrained.Model) -> language_model.LanguageModel:
+        settings = self.settings.language_model(model, self.mesh(model))
+        return pretrained.abstract_trainable(model.config, settings)
+
+    def _classified_sets(
         self,
         model: pretrained.Model,
         carried: dict[int, tuple[str, ...]],
         batch_sizes: dict[int, int],
         length: int,
-        shape: tuple[int, int] | None,
-    ) -> batches.Batch:
-        """As of a run, with the columns `carried` by examples of each kind."""
+    ) -> dict[int, batches.ExampleSet]:
+        """A batch of examples of each kind that all have `length` tokens, with the columns `carried`."""
         sets = {}
         for kind, size in batch_sizes.items():
             zeros = {name: np.zeros((size, *columns.shape(self._config, name))) for name in carried[kind]}
@@ -219,23 +288,41 @@ class Programs:
             if self.settings.is_probe(model):
                 zeros[batches.EMBEDDINGS], tokens = np.zeros((size, model.config.embed_dim)), None
             sets[kind] = batches.ExampleSet([""] * size, tokens, zeros)
+        return sets
+
+    def _train_batch(
+        self,
+        model: pretrained.Model,
+        sets: dict[int, batches.ExampleSet],
+        batch_sizes: dict[int, int],
+        shape: tuple[int, int] | None,
+        num_places: int | None = None,
+    ) -> batches.Batch:
+        """As of a run, of a micro-batch with that shape."""
         mesh = self.mesh(model)
         batch = self.train_batches(model, sets, batch_sizes, num_steps=1, order_seed=0).batch_at(0)
-        if shape is not None and not self.settings.is_probe(model):
+        if shape is not None and batch.tokens.size:
             num_groups = sharding.num_row_groups(mesh)
             num_rows = packing.round_up(shape[0], num_groups)
-            grid = np.zeros((batch.tokens.shape[0], num_rows, shape[1]), np.int32)
-            num_reads = batches.reads_needed(-(-batch.row.shape[1] // num_rows))
-            reads = np.zeros((*grid.shape[:2], num_reads), np.int32)
+            num_micro, num_slots = batch.row.shape
+            grid = np.zeros((num_micro, num_rows, shape[1]), np.int32)
+            of_row = -(-num_slots // num_rows)
+            reads = np.zeros((*grid.shape[:2], batches.reads_needed(of_row)), np.int32)
             batch = batch._replace(tokens=grid, positions=grid, segment_ids=grid, reads=reads)
+            if batch.answers is not None:
+                counts = batch.columns[answer_tokens.COLUMN][0].astype(int)
+                places = num_places or answer_tokens.places_needed([list(range(of_row))], counts)
+                batch = batch._replace(answers=answer_tokens.empty(num_micro, num_rows, places, num_slots))
         return batches.abstract_batch(batch, mesh)
 
-    def _score_batch(self, model: pretrained.Model, length: int) -> batches.Batch:
+    def _score_batch(self, model: pretrained.Model, length: int, *, keep: int = 1) -> batches.Batch:
         mesh = self.mesh(model)
         batch_tokens = self._config.execution.score_tokens
+        tokens = [np.zeros(length, np.int32)] * -(-batch_tokens // length)
         batch, _ = next(
             batches.score_batches(
-                [np.zeros(length, np.int32)] * -(-batch_tokens // length),
+                tokens,
+                keep=[keep] * len(tokens),
                 batch_tokens=batch_tokens,
                 row_multiple=sharding.num_row_groups(mesh),
             )
@@ -284,6 +371,8 @@ def flops(
     mean_length: float,
     row_length: int | None = None,
     num_read: int | None = None,
+    num_predicted: int = 0,
+    logits_again: bool = False,
 ) -> estimate.Flops:
     """FLOPs of all devices in a call of a program on other numbers of tokens and examples: `estimate.step_flops`."""
     given = program.costs
@@ -296,17 +385,20 @@ def flops(
         backward=given.get("backward", True),
         adapter_params=given["adapter_params"] if given.get("trained") == "lora" else 0,
         num_read=num_read,
+        num_predicted=num_predicted,
+        logits_again=logits_again,
         **_of_passes(given),
     )
 
 
 def _num_read(model: pretrained.Model, batch: batches.Batch) -> int | None:
     """As of `Program`, of a batch that says which tokens are read."""
-    if batch.reads is None or not math.prod(batch.reads.shape):
+    read = batch.reads if batch.answers is None else batch.answers.column
+    if read is None or not math.prod(read.shape):
         return None
     layer_stacks = nnx.split(decoder.abstract_decoder(model.config).layers)[1]
-    tokens, reads = (jax.ShapeDtypeStruct(one.shape[1:], one.dtype) for one in (batch.tokens, batch.reads))
-    return math.prod(batch.reads.shape) if decoder.is_worth_a_layer(layer_stacks, tokens, reads) else None
+    tokens, reads = (jax.ShapeDtypeStruct(one.shape[1:], one.dtype) for one in (batch.tokens, read))
+    return math.prod(read.shape) if decoder.is_worth_a_layer(layer_stacks, tokens, reads) else None
 
 
 def _of_passes(given: dict[str, Any]) -> dict[str, Any]:
@@ -323,6 +415,8 @@ def costs(program: Program) -> tuple[estimate.Flops, estimate.Traffic]:
         mean_length=program.length,
         row_length=program.row_length,
         num_read=program.num_read,
+        num_predicted=given.get("num_predicted", 0),
+        logits_again=given.get("logits_again", False),
     )
     sizes = ("num_params", "num_trained", "param_bytes", "compute_bytes", "moment_bytes")
     traffic = estimate.memory_bytes(
@@ -352,6 +446,9 @@ def step_of(program: Program) -> limits.Step:
         adapter_params=given["adapter_params"] if given.get("trained") == "lora" else 0,
         mesh_shape=tuple(program.mesh.shape.values()),
         num_read=program.num_read,
+        num_predicted=given.get("num_predicted", 0),
+        num_answered=given.get("num_answered", 0),
+        logits_again=given.get("logits_again", False),
         **{key: given[key] for key in sizes},
         **{"trained": "all", "remat": "full", "num_micro": 1} | _of_passes(given),
     )

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 
 from selw2s_jax.analysis import formats
-from selw2s_jax.plan import chips, search, targets, total, workload
+from selw2s_jax.inference import writing
+from selw2s_jax.plan import chips, programs, search, targets, total, workload
 from selw2s_jax.plan.compiled import Compiled, to_gib
 
 _ESTIMATE = (
@@ -32,7 +33,7 @@ _FRONTIER_TERMS = (
 _BOUNDS = {"matmul": "products", "memory": "memory", "interconnect": "the network"}
 _TOTAL_TERMS = (
     "(an estimate, and a lower bound as its calls are: loading, compiling, saving, the solved problems of few-shot "
-    "prompts and what models write at length are not in it; calls of programs that were not compiled are taken without "
+    "prompts and solutions written for P(IK) are not in it; calls of programs that were not compiled are taken without "
     "communication, --steps=all compiles them)"
 )
 
@@ -233,6 +234,13 @@ def trials_table(trials: Sequence[search.Trial], on_frontier: Sequence[search.Tr
     return f"{formats.aligned(rows, left=(0, 1, 4, 9))}\n{_FRONTIER_TERMS}"
 
 
+_WRITTEN_TERMS = (
+    f"(write: {writing.BLOCK} answers, by formula: prompts read whole, and then for each token of an answer the "
+    "weights and the cache read once for all rows; answers are as long as right ones. What filters leave out of a "
+    "training is not known: its rows are those of answers that all agree)"
+)
+
+
 def total_table(found: total.Total) -> str:
     """The calls of a whole run and its hours."""
     rows = [("program", "model", "stages", "calls", "one call", "together")]
@@ -243,13 +251,18 @@ def total_table(found: total.Total) -> str:
     lengths = "as the data at hand is packed" if found.length is None else f"at {found.length} tokens"
     return (
         f"the whole run, all seeds, {lengths}: at least {_duration(3600 * found.hours)}, "
-        f"{found.device_hours:.3g} device hours\n{formats.aligned(rows, left=(0, 1))}\n{_TOTAL_TERMS}"
+        f"{found.device_hours:.3g} device hours\n{formats.aligned(rows, left=(0, 1))}\n{_terms(found)}"
     )
+
+
+def _terms(found: total.Total) -> str:
+    names = {row.name for row in found.rows}
+    return "\n".join([_TOTAL_TERMS, *([_WRITTEN_TERMS] if names & {"write", programs.COMPLETION} else [])])
 
 
 def total_json(found: total.Total) -> dict[str, Any]:
     """The same as JSON values."""
-    return found._asdict() | {"rows": [row._asdict() for row in found.rows], "note": _TOTAL_TERMS.strip("()")}
+    return found._asdict() | {"rows": [row._asdict() for row in found.rows], "note": _terms(found)}
 
 
 def _duration(seconds: float) -> str:
@@ -289,7 +302,9 @@ def _describe(training: workload.Training) -> str:
         return described
     shapes = ", ".join(f"{rows} x {length}" for rows, length in training.shapes)
     share = training.num_tokens / training.num_slots
-    return f"{described}, {training.num_tokens} tokens in {training.num_slots} slots ({share:.0%}), rows {shapes}"
+    answers = f", answers of {training.mean_answer:.1f} tokens" if training.mean_answer else ""
+    tokens = f"{training.num_tokens} tokens in {training.num_slots} slots ({share:.0%})"
+    return f"{described}, {tokens}, rows {shapes}{answers}"
 
 
 def workload_json(work: workload.Workload) -> dict[str, Any]:

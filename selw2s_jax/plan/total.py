@@ -1,18 +1,21 @@
 """How long a whole run takes by the estimate of a plan: the calls of all its stages, times the seconds of each.
 
-Counted are what devices do: train steps, and passes over texts that are scored, embedded or answered. What is not known
-beforehand is left out: loading, compiling, savings of states, answers that are written at length, curves over training.
+Counted are what devices do: train steps, passes over texts that are scored, embedded or answered, and answers that
+models learnt to write. What is not known beforehand is left out: loading, compiling, savings of states, solutions that
+an untouched model writes for P(IK), curves over training.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import ml_collections
 
 from selw2s_jax.hf import pretrained
+from selw2s_jax.inference import writing as inference_writing
 from selw2s_jax.method import registry
-from selw2s_jax.plan import compiled, estimate, programs, targets, workload
-from selw2s_jax.stages import answer, embed, predict, probe, train
+from selw2s_jax.plan import compiled, estimate, programs, targets, workload, writing
+from selw2s_jax.stages import answer, complete, embed, predict, probe, train, written
 from selw2s_jax.stages import stage as stage_lib
 
 
@@ -20,12 +23,11 @@ class Work(NamedTuple):
     """What stages of one kind do with one program.
 
     Attributes:
-        program: its kind: "train", "score", "embed" or "answer".
+        program: its kind: "train", "complete", "score", "embed", "answer", "candidates" or "write".
         slot: of the model.
-        method: whose train step it is; "" of passes over texts.
+        method: whose train step it is; of what is written, the most tokens of an answer; "" of the others.
         counts: of each stage, its train steps, or the texts that it reads.
-        length: tokens of a text, where they were counted; None: those that are planned for.
-        shape: rows of a micro-batch and their tokens, the largest, where they were counted.
+        sizes: of its texts, of train steps the largest shape, where they were counted; None: those planned for.
         share: of the tokens of such batches, those of the batches on average.
     """
 
@@ -33,8 +35,7 @@ class Work(NamedTuple):
     slot: str
     method: str
     counts: tuple[int, ...]
-    length: int | None = None
-    shape: tuple[int, int] | None = None
+    sizes: workload.Sizes | None = None
     share: float = 1.0
 
 
@@ -77,25 +78,54 @@ def of_stages(stages: Sequence[stage_lib.Stage], student: str) -> tuple[Work, ..
     return tuple(Work(*key, tuple(counts)) for key, counts in found.items())
 
 
+@functools.singledispatch
 def _work(stage: stage_lib.Stage, student: str) -> tuple[tuple[str, str, str], int] | None:
     """Program, slot and method, and how many steps or texts; None of what takes next to nothing, or is not known."""
-    if isinstance(stage, probe.Probe):
-        return None
-    if isinstance(stage, train.Train):
-        if stage.task is None:
-            method = "p_ik_only"
-        elif stage.p_ik is not None:
-            method = student
-        else:
-            method = "supervised" if stage.role in ("weak", "ceiling") else registry.BASELINE
-        return ("train", stage.model.slot, method), stage.num_steps
-    if isinstance(stage, predict.Predict) and stage.embedded is None:
-        return ("score", stage.trained.model.slot, ""), len(stage.split)
-    if isinstance(stage, embed.Embed):
-        return ("embed", stage.model.slot, ""), len(stage.split)
-    if isinstance(stage, answer.Answer) and stage.sampling is None:
-        return ("answer", stage.model.slot, ""), len(stage.split)
+    del stage, student
     return None
+
+
+@_work.register
+def _(stage: probe.Probe, student: str):
+    return None
+
+
+@_work.register
+def _(stage: train.Train, student: str):
+    if stage.task is None:
+        method = "p_ik_only"
+    elif stage.p_ik is not None:
+        method = student
+    else:
+        method = "supervised" if stage.role in ("weak", "ceiling") else registry.BASELINE
+    return ("train", stage.model.slot, method), stage.num_steps
+
+
+@_work.register
+def _(stage: complete.Complete, student: str):
+    return ("complete", stage.model.slot, ""), stage.num_steps
+
+
+@_work.register
+def _(stage: predict.Predict, student: str):
+    return (("score", stage.trained.model.slot, ""), len(stage.split)) if stage.embedded is None else None
+
+
+@_work.register
+def _(stage: embed.Embed, student: str):
+    return ("embed", stage.model.slot, ""), len(stage.split)
+
+
+@_work.register
+def _(stage: answer.Answer, student: str):
+    return (("answer", stage.model.slot, ""), len(stage.split)) if stage.sampling is None else None
+
+
+@_work.register
+def _(stage: written.Write, student: str):
+    if stage.how.is_scored:
+        return ("candidates", stage.model.slot, ""), sum(map(len, stage.asked.candidates or ()))
+    return ("write", stage.model.slot, str(stage.how.max_new_tokens)), len(stage.asked)
 
 
 def as_counted(works: Sequence[Work], trainings: Sequence[workload.Training]) -> tuple[Work, ...]:
@@ -103,15 +133,18 @@ def as_counted(works: Sequence[Work], trainings: Sequence[workload.Training]) ->
     found = []
     for work in works:
         same = [one for one in trainings if one.role == work.slot and one.shapes]
-        with_p_ik = work.method not in ("", "supervised", registry.BASELINE)
+        with_p_ik = work.program == "train" and work.method not in ("", "supervised", registry.BASELINE)
         of_kind = [one for one in same if ("p_ik" in one.num_examples) == with_p_ik] or same
         if of_kind:
             one = of_kind[-1]
             shape = max(one.shapes, key=lambda shape: shape[0] * shape[1])
-            if work.program == "train":
-                work = work._replace(length=shape[1], shape=shape, share=one.mean_share)
+            sizes = one.sizes(shape)
+            if work.program in ("train", "complete"):
+                work = work._replace(sizes=sizes, share=one.mean_share)
             else:
-                work = work._replace(length=round(one.mean_length))
+                work = work._replace(
+                    sizes=workload.Sizes(round(one.mean_length), num_answer=sizes.num_answer)
+                )
         found.append(work)
     return tuple(found)
 
@@ -120,38 +153,67 @@ def estimated(
     config: ml_collections.ConfigDict,
     works: Sequence[Work],
     models: dict[str, pretrained.Model],
-    length: int | None,
+    sizes: workload.Sizes | None,
     outcomes: Sequence[compiled.Compiled],
     made: programs.Programs,
     target: targets.Target,
 ) -> Total | None:
     """The time of all work; None for a target without published peaks.
 
-    Programs that were not compiled take what their products and memory traffic do, without communication.
+    Programs that were not compiled take what their products and memory traffic do, without communication; what is
+    written, what its tokens do (`plan.writing`).
 
     Args:
-        length: tokens of every example; None where `as_counted` has said them.
+        sizes: of every example; None where `as_counted` has said them.
     """
     rows = []
     for work in works:
-        program = _make(made, work, models[work.slot], work.length or length)
-        seconds = _seconds(program, outcomes, target)
-        if seconds is None:
+        model = models[work.slot]
+        call = _call(made, work, model, work.sizes or sizes, outcomes, target)
+        if call is None:
             return None
-        per_call = 1 if work.program == "train" else program.num_examples
-        calls = sum(-(-count // per_call) for count in work.counts)
-        call_s = seconds * work.share
-        rows.append(Row(program.name, program.model.title, len(work.counts), calls, call_s, calls * call_s))
+        calls = sum(-(-count // call.texts) for count in work.counts)
+        call_s = call.seconds * work.share
+        rows.append(Row(call.name, model.title, len(work.counts), calls, call_s, calls * call_s))
     hours = sum(row.seconds for row in rows) / config.mesh.num_groups / 3600
+    length = None if sizes is None else sizes.length
     return Total(length, tuple(rows), hours, hours * target.num_devices)
 
 
-def _make(made: programs.Programs, work: Work, model: pretrained.Model, length: int) -> programs.Program:
-    if work.program == "train":
-        return made.train_step(model, work.method, length, shape=work.shape)
-    if work.program == "score":
-        return made.scores(model, length, p_ik_head=False)
-    return made.embeddings(model, length) if work.program == "embed" else made.answers(model, length)
+class _Call(NamedTuple):
+    name: str
+    texts: int  # that it reads or answers; 1 of a train step
+    seconds: float
+
+
+def _call(
+    made: programs.Programs,
+    work: Work,
+    model: pretrained.Model,
+    sizes: workload.Sizes,
+    outcomes: Sequence[compiled.Compiled],
+    target: targets.Target,
+) -> _Call | None:
+    """One call of what work does; None without published peaks."""
+    if work.program == "write":
+        seconds = writing.block_seconds(made, model, sizes, int(work.method), target)
+        return None if seconds is None else _Call("write", inference_writing.BLOCK, seconds)
+    program = _MAKERS[work.program](made, work, model, sizes)
+    seconds = _seconds(program, outcomes, target)
+    is_step = work.program in ("train", "complete")
+    return None if seconds is None else _Call(program.name, 1 if is_step else program.num_examples, seconds)
+
+
+_MAKERS: dict[str, Callable[..., programs.Program]] = {
+    "train": lambda made, work, model, sizes: made.train_step(
+        model, work.method, sizes.length, shape=sizes.shape
+    ),
+    "complete": lambda made, work, model, sizes: made.completion_step(model, **sizes.of_completion),
+    "score": lambda made, work, model, sizes: made.scores(model, sizes.length, p_ik_head=False),
+    "embed": lambda made, work, model, sizes: made.embeddings(model, sizes.length),
+    "answer": lambda made, work, model, sizes: made.answers(model, sizes.length),
+    "candidates": lambda made, work, model, sizes: made.candidates(model, sizes.length, sizes.num_answer),
+}
 
 
 def _seconds(

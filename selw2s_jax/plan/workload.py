@@ -6,11 +6,12 @@ Nothing is downloaded, and no weights are needed.
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
+import numpy as np
 
-from selw2s_jax.data import batches, members, splits, tasks
+from selw2s_jax.data import answer_tokens, batches, members, splits, tasks
 from selw2s_jax.errors import UserError
 from selw2s_jax.experiments import continual, data, inputs, selective
 from selw2s_jax.hf import loader, pretrained, tokenizers
@@ -20,7 +21,7 @@ from selw2s_jax.models import registry
 from selw2s_jax.run import forms
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import stage as stage_lib
-from selw2s_jax.stages import train
+from selw2s_jax.stages import train, training
 from selw2s_jax.worlds import smoke, world
 
 # Tokens of rows that are planned for where nothing was measured; a guess at the usual example of each task.
@@ -36,10 +37,32 @@ _PUBLISHED = {
 }
 
 
-def default_lengths(config: ml_collections.ConfigDict) -> tuple[int, ...]:
-    """Tokens of an example of the config's task, within its limit."""
+class Sizes(NamedTuple):
+    """Of the examples of a train step.
+
+    Attributes:
+        length: tokens of each.
+        shape: (rows, tokens) of a micro-batch, where batches were packed.
+        num_answer: of its tokens, those of the answer that is learnt; 0 of class heads.
+        num_places: that a row of this shape has for answer tokens.
+    """
+
+    length: int
+    shape: tuple[int, int] | None = None
+    num_answer: int = 0
+    num_places: int | None = None
+
+    @property
+    def of_completion(self) -> dict[str, Any]:
+        """As `Programs.completion_step` takes them: a prompt has a token at least, an answer too."""
+        num_answer = max(min(self.num_answer, self.length - 1), 1)
+        return self._asdict() | {"num_answer": num_answer, "length": max(self.length, 2)}
+
+
+def default_sizes(config: ml_collections.ConfigDict) -> tuple[Sizes, ...]:
+    """Of examples of the config's task, within its limit."""
     lengths = DEFAULT_LENGTHS.get(config.task, _OTHER_LENGTHS)
-    return tuple(dict.fromkeys(min(length, config.data.max_length) for length in lengths))
+    return tuple(Sizes(one) for one in dict.fromkeys(min(one, config.data.max_length) for one in lengths))
 
 
 def find_model(config: ml_collections.ConfigDict, role: str, workdir, number: int = 0) -> pretrained.Model:
@@ -112,6 +135,8 @@ class Training(NamedTuple):
         shapes: (rows, tokens) of the micro-batches.
         mean_share: of the slots that batches of the largest shape have, those that batches have on average.
         mean_length: tokens of an example on average.
+        mean_answer: those of its answer, which a model learns to write; 0 of class heads.
+        places: of each shape, that a row of it has for answer tokens.
     """
 
     label: str
@@ -123,6 +148,15 @@ class Training(NamedTuple):
     shapes: tuple[tuple[int, int], ...] = ()
     mean_share: float = 1.0
     mean_length: float | None = None
+    mean_answer: float = 0.0
+    places: tuple[int, ...] = ()
+
+    def sizes(self, shape: tuple[int, int]) -> Sizes:
+        """Of examples, as batches of that shape have them."""
+        if not self.mean_answer:
+            return Sizes(shape[1], shape)
+        num_places = self.places[self.shapes.index(shape)]
+        return Sizes(round(self.mean_length), shape, max(round(self.mean_answer), 1), num_places)
 
 
 class Workload(NamedTuple):
@@ -131,7 +165,7 @@ class Workload(NamedTuple):
     Attributes:
         models: by slot, the strong one last.
         stages: in their order.
-        trainings: of the first seed, one for all methods with the same batches; none where data is not at hand.
+        trainings: of the first seed, one for all students with the same batches; none where data is not at hand.
         missing: what is not at hand, and what is not known for it.
         ordered: the stages themselves, of all seeds, for `total.of_stages`; none where sizes of the data are not known.
     """
@@ -146,6 +180,25 @@ class Workload(NamedTuple):
 MakeBatches = Callable[..., batches.TrainBatches]
 
 
+class Source(NamedTuple):
+    """Where the workload of a form of supervision comes from.
+
+    Attributes:
+        read: (config, models, workdir) -> inputs, of models without weights or tokenizers; a UserError where data is
+            not at hand.
+        published: config -> sizes of the splits, as far as they are published; None where that does not say them.
+        without_data: (config, models, sizes) -> inputs that can be counted alone; empty without sizes.
+        experiment: (config, inputs) -> the `run.forms.Experiment`.
+        trainings: (config, experiment) -> those that are listed, by label.
+    """
+
+    read: Callable[..., Any]
+    published: Callable[[ml_collections.ConfigDict], dict[str, int] | None]
+    without_data: Callable[..., Any]
+    experiment: Callable[..., Any]
+    trainings: Callable[..., dict[str, training.Training]]
+
+
 def find_models(config: ml_collections.ConfigDict, workdir) -> dict[str, pretrained.Model]:
     """The models of a run by `pretrained.Model.slot`, the strong one last."""
     find = functools.partial(find_model, config, workdir=workdir)
@@ -157,24 +210,27 @@ def _of_role(models: dict[str, pretrained.Model], role: str) -> tuple[pretrained
     return tuple(model for model in models.values() if model.role == role)
 
 
-def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) -> Workload:
+def find(
+    config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches, source: Source | None = None
+) -> Workload:
     """Looks for models, data and tokenizers.
 
     Args:
         make_batches: `programs.Programs.train_batches`, whose rows are those of the target's mesh.
+        source: of the config's form of supervision; default that of class heads.
     """
-    models = find_models(config, workdir)
+    source, models = source or CLASS_HEADS, find_models(config, workdir)
     try:
-        found = _read(config, models, workdir)
+        found = source.read(config, models, workdir)
     except UserError as error:
         reason = str(error).partition(" - ")[0]
         if "OfflineModeIsEnabled" in reason:  # by `targets.set_environment`
             reason = "not on this machine, and a plan downloads nothing"
-        sizes = _published(config)
+        sizes = source.published(config)
         unknown = "sizes of splits, steps and token counts are not known"
         if sizes is not None:
             unknown = "token counts are not known; hours are those of the published sizes"
-        targets = _targets(selective.Experiment(config, _without_data(config, models, sizes)))
+        targets = _targets(source.experiment(config, source.without_data(config, models, sizes)))
         ordered = stage_lib.in_order(targets, identity=lambda stage: stage.label) if sizes else ()
         return Workload(
             models,
@@ -195,7 +251,7 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
     has_keys = has_weights and not without
     if has_keys:
         found = forms.get(config).prepare(config, workdir)  # with fingerprints of the weights
-    experiment = selective.Experiment(config, found)
+    experiment = source.experiment(config, found)
     stages = _targets(experiment)
     ordered = stage_lib.in_order(stages, identity=lambda stage: stage.label)
     if not without:
@@ -205,7 +261,8 @@ def find(config: ml_collections.ConfigDict, workdir, make_batches: MakeBatches) 
         listed = _list_stages(forms.get(config).experiment(config, found), workdir)
     else:
         listed = _outline(stages, has_data=True)
-    trainings = _list_trainings(config, experiment, make_batches)
+    chosen = source.trainings(config, experiment)
+    trainings = tuple(_training(label, stage, make_batches) for label, stage in chosen.items())
     return Workload(models, listed, trainings, tuple(missing), tuple(ordered))
 
 
@@ -303,9 +360,8 @@ def _without_data(
     return _inputs(models, dict.fromkeys(config.seeds, of_seed), {}, ())
 
 
-def _list_trainings(
-    config: ml_collections.ConfigDict, experiment: selective.Experiment, make_batches: MakeBatches
-) -> tuple[Training, ...]:
+def _trainings(config: ml_collections.ConfigDict, experiment: selective.Experiment) -> dict[str, train.Train]:
+    """One for all students with the same batches."""
     seed = config.seeds[0]
     if not experiment.inputs.weak:
         chosen = {"P(IK)": experiment.p_ik_model(seed)}
@@ -323,7 +379,7 @@ def _list_trainings(
             chosen |= {s.label: s for s in alike if s not in whole}
             if whole:  # all have the same batches
                 chosen[f"students {which} P(IK)"] = whole[0]
-    return tuple(_training(label, stage, make_batches) for label, stage in chosen.items())
+    return chosen
 
 
 def _earlier_students(students: list[train.Train]) -> dict[str, train.Train]:
@@ -336,26 +392,28 @@ def _earlier_students(students: list[train.Train]) -> dict[str, train.Train]:
     }
 
 
-def _training(label: str, stage: train.Train, make_batches: MakeBatches) -> Training:
+def _training(label: str, stage: training.Training, make_batches: MakeBatches) -> Training:
     names = {batches.TASK: "task", batches.P_IK: "p_ik"}
-    num_examples = {names[kind]: len(carried) for kind, carried in stage.by_kind.items()}
+    num_examples = {names[kind]: number for kind, number in stage.num_expected.items()}
     listed = Training(label, stage.model.slot, num_examples, stage.num_steps)
-    if stage.model.tokenizer is None or batches.EMBEDDINGS in next(iter(stage.by_kind.values())).columns:
+    if stage.model.tokenizer is None or stage.is_probe:
         return listed
-    # Which rows labels will choose is not known: as many others stand for them.
-    sets = {
-        kind: batches.ExampleSet(
-            carried.split.ids[: len(carried)], carried.split.tokens(stage.model)[: len(carried)]
-        )
-        for kind, carried in stage.by_kind.items()
-    }
+    sets = stage.expected_sets()
     sizes = {kind: stage.batch_sizes[kind] for kind in sets}
     data = make_batches(stage.model, sets, sizes, stage.num_steps, stage.order_seed)
     largest = max(rows * length for rows, length in data.shapes) * data.num_micro
+    answers = [
+        one.columns[answer_tokens.COLUMN] for one in sets.values() if answer_tokens.COLUMN in one.columns
+    ]
     return listed._replace(
         num_tokens=data.num_tokens,
         num_slots=data.num_slots,
         shapes=tuple(data.shapes),
         mean_share=data.num_slots / (stage.num_steps * largest),
         mean_length=data.num_tokens / (stage.num_steps * sum(sizes.values())),
+        mean_answer=float(np.mean(np.concatenate(answers))) if answers else 0.0,
+        places=tuple(data.answer_places),
     )
+
+
+CLASS_HEADS = Source(_read, _published, _without_data, selective.Experiment, _trainings)

@@ -8,7 +8,7 @@ from selw2s_jax.data import batches
 from selw2s_jax.hf import pretrained
 from selw2s_jax.models import language_model
 from selw2s_jax.stages import rows, training, workbench
-from selw2s_jax.training import completion
+from selw2s_jax.training import completion, step
 
 # Raised when the code changes what it computes, so that older artifacts are no longer found.
 _VERSION = 1
@@ -50,6 +50,28 @@ class Complete(training.Training):
         if (known := self.rows.known) is not None:
             most = rows.check(known, self.model, **self._encoding)
         self._count_steps(most)
+
+    @property
+    def computation(self) -> step.Computation:
+        """What its train step computes."""
+        return completion.completion(mean=self.mean, normalize=self.normalize)
+
+    @property
+    def batch_sizes(self):
+        return {batches.TASK: self.settings.training.batch_size}
+
+    @property
+    def num_steps(self) -> int:
+        """With as many rows as a plan counts with; raises a UserError where there is none."""
+        return self._count_steps(self.rows.num_expected)
+
+    @property
+    def num_expected(self):
+        return {batches.TASK: self.rows.num_expected}
+
+    def expected_sets(self):
+        examples, _ = rows.encode(self.rows.expected, self.model, **self._encoding)
+        return {batches.TASK: examples}
 
     def _count_steps(self, num_rows: int) -> int:
         """Steps of so many rows; raises a UserError where there is none, or the warm-up takes them all."""
@@ -93,15 +115,14 @@ class Complete(training.Training):
         num_rows = len(examples.example_ids)
         if described := rows.describe(counts, len(texts.names)):
             print(f"  {described}", flush=True)
-        batch_size = self.settings.training.batch_size
         num_steps = self._count_steps(num_rows)
         fitted, summary = self.train_on(
             bench,
             {batches.TASK: examples},
-            {batches.TASK: batch_size},
+            self.batch_sizes,
             num_steps,
             objective=("completion", self.mean, self.normalize),
-            computation=completion.completion(mean=self.mean, normalize=self.normalize),
+            computation=self.computation,
         )
         of_rows = {
             "num_rows": num_rows,

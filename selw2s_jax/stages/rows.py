@@ -1,6 +1,7 @@
 """What a model that learns to write is trained on: rows of a prompt, a completion and a weight."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -72,6 +73,16 @@ class Rows:
         """The rows, where no stage has to run for them."""
         return None
 
+    @property
+    def num_expected(self) -> int:
+        """How many rows a plan counts with, before any stage has run."""
+        return len(self.expected.names)
+
+    @property
+    def expected(self) -> Texts:
+        """The rows that a plan packs, before any stage has run."""
+        return self.known
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Truth(Rows):
@@ -87,6 +98,10 @@ class Truth(Rows):
 
     def texts(self, store):
         return self.known
+
+    @property
+    def num_expected(self):
+        return self.most
 
     @property
     def known(self):
@@ -177,6 +192,40 @@ class Weighted(Rows):
             rows.completions.append(text)
             rows.has_end.append(has_end)
         return rows
+
+    @property
+    def num_expected(self):
+        return int(np.count_nonzero(self._expected_weights))
+
+    @property
+    def expected(self):
+        """Those of answers that can all be read and agree: filters then leave out the fewest.
+
+        What was not yet written stands there as long as ground truth is; nothing else of it is used.
+        """
+        task, questions, asked = self.split.task, self.split.questions, self.answers.asked
+        places = [tuple(place) for place in np.argwhere(self._expected_weights > 0).tolist()]
+        shown = [(questions[index], asked.variation(index, number)) for index, number in places]
+        return Texts(
+            [f"{self.split.ids[index]}#{number}" for index, number in places],
+            [task.prompt(*one) for one in shown],
+            [task.reference(*one) for one in shown],
+            np.ones(len(places)),
+            [True] * len(places),
+        )
+
+    @functools.cached_property
+    def _expected_weights(self) -> np.ndarray:
+        """`[Q, 1 + N]` of the method, of the same answer in every prompt."""
+        given = [[0] * (1 + len(own)) for own in self.answers.plan]
+        inputs = row_weights.RowInputs(
+            self.split.ids,
+            given,
+            lambda purpose, key: by_id.keyed_uniform(self.seed, purpose, key),
+            None if self.own is None else given,
+            None if self.p_ik is None else np.ones(len(given), np.float32),
+        )
+        return np.asarray(weigh(self.method, self.options, inputs).weights)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -60,6 +60,19 @@ class Train(training.Training):
         return len(self.p_ik if self.task is None else self.task)
 
     @property
+    def num_expected(self):
+        return {kind: len(carried) for kind, carried in self.by_kind.items()}
+
+    def expected_sets(self):
+        # Which rows labels will choose is not known: as many others stand for them.
+        return {
+            kind: batches.ExampleSet(
+                carried.split.ids[: len(carried)], carried.split.tokens(self.model)[: len(carried)]
+            )
+            for kind, carried in self.by_kind.items()
+        }
+
+    @property
     def num_steps(self) -> int:
         """Raises a UserError where there is none."""
         kind = batches.P_IK if self.task is None else batches.TASK

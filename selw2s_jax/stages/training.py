@@ -82,6 +82,19 @@ class Training(stage_lib.Stage):
         return None
 
     @property
+    def num_expected(self) -> dict[int, int]:
+        """Examples of each kind, as many as a plan counts with before any stage has run."""
+        raise NotImplementedError
+
+    def expected_sets(self) -> dict[int, batches.ExampleSet]:
+        """Examples of each kind that a plan packs, of their lengths; which of them are chosen may not be known yet.
+
+        Raises:
+            UserError: as of `write`, of what is known.
+        """
+        raise NotImplementedError
+
+    @property
     def trained(self) -> str:
         """What of the model is, of `state.TRAINED`."""
         return self.settings.trained[self.model.role]

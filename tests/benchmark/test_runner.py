@@ -56,7 +56,7 @@ def test_counts_are_those_of_the_batches():
         batch = data.batch_at(number)
         found = measure.count(batch)
         of_step = lengths[batch.index.reshape(-1)]
-        assert found == (6, of_step.sum(), batch.tokens.size, (of_step**2).sum())
+        assert found == (6, of_step.sum(), batch.tokens.size, (of_step**2).sum(), 0)
         total = total.plus(found)
     assert total.num_examples == 6 * 7
     assert total.padding_efficiency == data.padding_efficiency()

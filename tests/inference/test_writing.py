@@ -65,7 +65,7 @@ def test_answers_are_the_same_whatever_the_batch_and_the_order(
     """In other blocks, with other rows."""
     expected = by_place(asked, ask(model, language_model, asked, how, tmp_path / "a"))
     assert len({text for text, *_ in expected.values()}) > 2
-    monkeypatch.setattr(writing, "_BLOCK", 5)
+    monkeypatch.setattr(writing, "BLOCK", 5)
     order = np.random.default_rng(1).permutation(len(asked.split))
     questions = [asked.split.questions[i] for i in order]
     other = writing.Asked(
@@ -116,7 +116,7 @@ def test_greedy_answers_are_those_of_each_prompt_alone_and_equal_prompts_are_ask
 
 @pytest.mark.parametrize("how", [GREEDY, SAMPLED, SCORED], ids=["greedy", "sampled", "scored"])
 def test_what_was_stopped_goes_on_bit_for_bit(model, language_model, asked, tmp_path, monkeypatch, how):
-    monkeypatch.setattr(writing, "_BLOCK", 5)
+    monkeypatch.setattr(writing, "BLOCK", 5)
     expected = ask(model, language_model, asked, how, tmp_path / "whole")
     written = generate.generate
     calls = []

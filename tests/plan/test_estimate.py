@@ -183,7 +183,7 @@ def test_flops_of_what_is_trained(family):
 
 def test_lm_head_is_a_product_with_the_vocabulary():
     config = model_config("gpt2", 2)
-    with_head = flops(config, lm_head=True, num_examples=0, backward=False)
+    with_head = flops(config, num_predicted=960, num_examples=0, backward=False)
     without = flops(config, num_examples=0, backward=False)
     assert with_head.total - without.total == 2 * 960 * config.vocab_size * config.embed_dim
 

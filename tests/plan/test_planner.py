@@ -16,7 +16,7 @@ from selw2s_jax import errors, sharding
 from selw2s_jax.experiments import selective
 from selw2s_jax.models import registry
 from selw2s_jax.plan import __main__ as plan_command
-from selw2s_jax.plan import chips, hlo, planner, programs, search, targets, total, workload
+from selw2s_jax.plan import chips, hlo, jobs, planner, programs, search, targets, total, workload
 from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.stages import train
 from selw2s_jax.training import layouts
@@ -166,22 +166,23 @@ def test_the_hours_of_a_run_are_the_calls_of_all_its_stages(tmp_path):
     config = planner.cells(tiny_config.make_config(seeds=(0, 1), methods=("finetune",)))[0].config
     made = programs.Programs(config, jax.devices())
     work = workload.find(config, tmp_path, made.train_batches)
-    works = total.of_stages(work.ordered, planner.largest_method(config))
+    works = total.of_stages(work.ordered, jobs.largest_method(config))
     trained = [stage for stage in work.ordered if isinstance(stage, train.Train)]
     steps = sum(sum(one.counts) for one in works if one.program == "train")
     assert steps == sum(stage.num_steps for stage in trained) > 0
     assert sum(len(one.counts) for one in works if one.program == "train") == len(trained)
     chip = dataclasses.replace(chips.CHIPS["h100"], kind="cpu")
     target = targets.Target("h100:1", chip, (1,))
-    found = total.estimated(config, works[:2], work.models, 64, (), made, target)
+    found = total.estimated(config, works[:2], work.models, workload.Sizes(64), (), made, target)
     assert found.hours * 3600 == pytest.approx(sum(row.calls * row.call_s for row in found.rows))
     assert found.device_hours == found.hours > 0
     # Of the packed batches, which are not longer than all of 64 tokens each.
     counted = total.as_counted(works, work.trainings)
-    assert all(0 < one.share <= 1 and (one.shape is not None) == (one.program == "train") for one in counted)
-    assert all(10 < one.length < 200 for one in counted)
+    assert all(0 < one.share <= 1 for one in counted)
+    assert all((one.sizes.shape is not None) == (one.program == "train") for one in counted)
+    assert all(10 < one.sizes.length < 200 for one in counted)
     cpu = targets.parse("cpu:1")
-    assert total.estimated(config, works[:1], work.models, 64, (), made, cpu) is None
+    assert total.estimated(config, works[:1], work.models, workload.Sizes(64), (), made, cpu) is None
 
 
 @pytest.mark.parametrize("name", ["gpt2", "qwen-14b", "llama-3-8b"])
@@ -394,10 +395,6 @@ def test_a_step_that_does_not_fit_is_told_what_would(tmp_path):
         ([SMOKE, "--target=cpu:1", "--config.mesh.shape=(1,3,1)"], "does not fit 1 device(s)"),
         ([SMOKE, "--target=cpu:1", "--config.mesh.num_groups=3"], "does not divide the 1 devices"),
         ([SMOKE, "--target=cpu:1", "--config.execution.attention=cudnn"], "config"),
-        (
-            [SMOKE, "--target=cpu:1", "--config.supervision=completion"],
-            "supervision=completion: plan and benchmark",
-        ),
     ],
 )
 def test_mistakes_are_one_line(arguments, part, tmp_path):

@@ -1,0 +1,101 @@
+"""What a run works on whose models write, as far as data and tokenizers are at hand; see `plan.workload`."""
+
+import itertools
+
+import ml_collections
+
+from selw2s_jax.data import tasks, variations, written_splits, written_tasks
+from selw2s_jax.experiments import inputs, written, written_data, written_inputs
+from selw2s_jax.hf import pretrained
+from selw2s_jax.plan import workload
+from selw2s_jax.stages import complete
+
+# Tokens of a prompt with its answer, and of the answer, where nothing was measured. Means by the tokenizer of Llama 2,
+# measured: HellaSwag 155 and 18, MMLU 166 and 14, ETHICS 289 and 3, GSM8K 111 and 127 with the solution.
+_LENGTHS = {"hellaswag": (192, 18), "mmlu": (192, 14), "ethics_commonsense": (320, 3), "gsm8k": (256, 127)}
+_OTHER = (256, 16)
+# Questions of each role as the hub has them (`written_catalogue`).
+_PUBLISHED = {
+    "hellaswag": (5_000, 5_000, 5_000),
+    "mmlu": (285, 1_531, 14_042),
+    "ethics_commonsense": (6_955, 6_955, 3_885),
+    "gsm8k": (3_736, 3_737, 1_319),
+}
+_MOST_ORDERS = {"words": 2}  # of kinds of answers that have few variations
+
+
+def default_sizes(config: ml_collections.ConfigDict) -> tuple[workload.Sizes, ...]:
+    """Of the rows of the config's task, within its limit."""
+    length, num_answer = _LENGTHS.get(config.task, _OTHER)
+    return (workload.Sizes(min(length, config.data.max_length), num_answer=num_answer),)
+
+
+def _read(config: ml_collections.ConfigDict, models: dict[str, pretrained.Model], workdir):
+    """As `written_inputs.prepare`, for models without weights or tokenizers."""
+    found, weak, strong = written_data.read(config, workdir), models["weak"], models["strong"]
+    if weak.tokenizer is None or strong.tokenizer is None:
+        data = next(iter(found.by_seed.values()))
+        sizes = {role: len(getattr(data, role)) for role in written_tasks.ROLES}
+        return _stand_ins(config, models, sizes, data.test.task)
+    by_seed, plans, dropped = written_inputs.vary(config, found.by_seed, weak, strong)
+    recipes = inputs.make_recipes(config, workdir)
+    notes = (*found.notes, *dropped)
+    return written_inputs.Inputs(weak, strong, by_seed, plans, recipes, notes, found.is_papers_data)
+
+
+def _published(config: ml_collections.ConfigDict) -> dict[str, int] | None:
+    data, numbers = config.data, _PUBLISHED.get(config.task)
+    if numbers is None or data.source != "hub" or data.train_file is not None or data.mmlu_train != "dev":
+        return None
+    sizes = dict(zip(written_tasks.ROLES, numbers, strict=True))
+    limits = {"weak": data.num_train // 2, "student": data.num_train // 2, "test": data.num_test}
+    return {role: min(size, limits[role] or size) for role, size in sizes.items()}
+
+
+def _without_data(
+    config: ml_collections.ConfigDict, models: dict[str, pretrained.Model], sizes: dict[str, int] | None
+):
+    task = written_tasks.WRITTEN_TASKS.get(config.task, written_tasks.WRITTEN_TASKS["hellaswag"])
+    return _stand_ins(config, models, sizes or dict.fromkeys(written_tasks.ROLES, 0), task)
+
+
+def _stand_ins(
+    config: ml_collections.ConfigDict,
+    models: dict[str, pretrained.Model],
+    sizes: dict[str, int],
+    task: written_tasks.WrittenTask,
+) -> written_inputs.Inputs:
+    """Inputs with questions that can be counted, and say nothing."""
+    choices = ("a", "b") if task.kind == "words" else ("a", "b", "c", "d")
+
+    def split(role: str) -> written_splits.WrittenSplit:
+        made = [
+            tasks.Question(f"{task.name}/{role}/{number}", "", choices, 0, solution="1")
+            for number in range(sizes[role])
+        ]
+        return written_splits.WrittenSplit(task, made)
+
+    data = written_splits.WrittenData(*map(split, ("weak", "student", "test")))
+    count = min(config.variations.count, _MOST_ORDERS.get(task.kind, config.variations.count))
+    plan = [(variations.Variation(),) * count] * len(data.student)
+    by_seed, plans = dict.fromkeys(config.seeds, data), dict.fromkeys(config.seeds, plan)
+    return written_inputs.Inputs(models["weak"], models["strong"], by_seed, plans, {}, (), False)
+
+
+def _trainings(
+    config: ml_collections.ConfigDict, experiment: written.Experiment
+) -> dict[str, complete.Complete]:
+    """Weak model, ceiling, and one for all methods with as many rows; the one with the most of them last."""
+    seed = config.seeds[0]
+    students = [experiment.student(seed, name) for name in config.methods]
+    by_size = sorted(students, key=lambda stage: stage.rows.num_expected)
+    chosen = {"weak": experiment.weak(seed), "ceiling": experiment.ceiling(seed)}
+    for number, of_number in itertools.groupby(by_size, key=lambda stage: stage.rows.num_expected):
+        alike = list(of_number)
+        if number:
+            others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+            chosen[f"{alike[0].rows.method}{others}"] = alike[0]
+    return chosen
+
+
+COMPLETIONS = workload.Source(_read, _published, _without_data, written.Experiment, _trainings)
