@@ -259,6 +259,14 @@ class First(Rows):
     def known(self):
         return None if self.rows.known is None else self._cut(self.rows.known)
 
+    @property
+    def num_expected(self):
+        return self._num_of(self.rows.num_expected)
+
+    @property
+    def expected(self):
+        return self._cut(self.rows.expected)
+
     def _cut(self, texts: Texts) -> Texts:
         return Texts(*(column[: self._num_of(len(texts.names))] for column in texts))
 

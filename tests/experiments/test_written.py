@@ -167,6 +167,8 @@ def test_the_first_share_of_all_rows(make, inputs):
     assert weak.rows.known.names == before.weak(0).rows.known.names[:25]
     assert student.rows.most == int(0.8 * 96) and student.rows.known is None
     assert student.needs == (cut.weak_answers(0),)
+    planned = before.student(0, "reweighted").rows.expected.names
+    assert student.rows.expected.names == planned[: student.rows.num_expected] != planned
 
 
 def test_tests_may_be_shorter(make):
