@@ -69,6 +69,12 @@ def test_tasks_stand_beside_each_other_with_the_mean_over_them(two_tasks):
     assert "averages-1.svg" in two_tasks
 
 
+def test_averages_are_drawn(tmp_path):
+    found = sweep_sections.sections(read_sweep(tmp_path / "run", TWO_TASKS).runs)
+    (drawn,) = [one.pictures["averages-1"][0].svg for one in found if "averages-1" in one.pictures]
+    assert b"<path" in drawn and b"mean over tasks" in drawn and b"random_selection" in drawn
+
+
 def test_the_papers_numbers_stand_beside_ours_and_are_marked(two_tasks, tmp_path):
     row = by_method(two_tasks["overview.csv"])["selective"]
     assert [float(row[f"{task} paper_accuracy"]) for task in ("sciq", "boolq")] == [0.833, 0.6864]
