@@ -72,7 +72,7 @@ def test_tasks_stand_beside_each_other_with_the_mean_over_them(two_tasks):
 def test_averages_are_drawn(tmp_path):
     found = sweep_sections.sections(read_sweep(tmp_path / "run", TWO_TASKS).runs)
     (drawn,) = [one.pictures["averages-1"][0].svg for one in found if "averages-1" in one.pictures]
-    assert b"<path" in drawn and b"mean over tasks" in drawn and b"random_selection" in drawn
+    assert b"<path" in drawn and b"Mean over sciq, boolq" in drawn and b">72.5<" in drawn
 
 
 def test_the_papers_numbers_stand_beside_ours_and_are_marked(two_tasks, tmp_path):
