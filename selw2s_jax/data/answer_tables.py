@@ -36,7 +36,7 @@ def describe(summary: dict[str, Any]) -> str:
     parts = (
         ("unparsed", "say nothing that can be read"),
         ("conflicts", "have the letter of one choice and the text of another"),
-        ("unfinished", "were cut off at answers.max_new_tokens"),
+        ("unfinished", "were cut off at their greatest length"),
     )
     told = [f"{summary[name]} {text}" for name, text in parts if summary[name]]
     return "; ".join([f"{summary['n']} answers to {summary['num_questions']} questions", *told])

@@ -23,8 +23,10 @@ _SAID = {
     "empty": "have no text",
     "unfinished": "were cut off at variations.max_new_tokens",
     "long": "are more than twice as long",
+    "short": "are less than half as long",
     "numbers": "have other numbers",
     "no_question": "ask nothing, where the original does",
+    "shown": "are a solved example's",
     "same": "are the original words",
     "repeated": "are another variation's words",
 }
@@ -80,7 +82,8 @@ def choose(original: str, written: Sequence[str], finish: Sequence[str]) -> list
     Returns:
         Of each its text, "" where it is not taken, and the outcome: `KEPT`, or why not.
     """
-    found, taken = [], {_words(original): "same"}
+    taken = {_words(text): "shown" for shot in _SHOTS for text in shot} | {_words(original): "same"}
+    found = []
     for one, why in zip(written, finish, strict=True):
         text, is_whole = _read(original, one)
         outcome = "unfinished" if text and is_whole and why == "length" else _fault(original, text, taken)
@@ -104,7 +107,9 @@ def _fault(original: str, text: str, taken: dict[str, str]) -> str:
         return "empty"
     if len(text) > max(2 * len(original), len(original) + _LEAST_LONG):
         return "long"
-    if not rewording.numbers_survive(original, text):
+    if 2 * len(text) < len(original):  # an answer, too
+        return "short"
+    if not rewording.same_numbers(original, text):
         return "numbers"
     if "?" in original and "?" not in text:  # it was answered, or gone on with
         return "no_question"

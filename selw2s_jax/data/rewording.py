@@ -70,6 +70,18 @@ def numbers_survive(before: str, after: str) -> bool:
     return _in_digits(before) <= _of_all(after) and _in_digits(after) <= _of_all(before)
 
 
+def same_numbers(one: str, other: str) -> bool:
+    """Whether two texts have the same numbers, each in digits or as a word up to 99, but for the word "one".
+
+    Stricter than `numbers_survive`, for texts of which more was changed than by an edit. Half, twice, dozen and the
+    like are not looked at.
+    """
+    own, others = _of_all(one), _of_all(other)
+    own.pop(1, None)  # that of digits is counted by `numbers_survive`
+    others.pop(1, None)
+    return numbers_survive(one, other) and own == others
+
+
 def _in_digits(text: str) -> collections.Counter[fractions.Fraction]:
     return collections.Counter(gsm8k.numbers(text))
 

@@ -40,7 +40,7 @@ from selw2s_jax.models import decoder, lora
 from selw2s_jax.runtime import places
 from selw2s_jax.stages import rows
 from selw2s_jax.training import layouts, loggers, state
-from selw2s_jax.worlds import world
+from selw2s_jax.worlds import world, written_world
 
 
 def validate(
@@ -414,6 +414,11 @@ def _check_written(config) -> None:
         raise UserError(
             "config.answers.learn_end=False is of answers that are written: with answers.by=score the end of text is "
             "part of every candidate: set answers.by=generate"
+        )
+    if varied.kind == variation_plans.MODEL and world.NAME in (config.weak.model, config.strong.model):
+        raise UserError(
+            f"config.variations.kind={variation_plans.MODEL}: models of the generated world know no words but its own; "
+            f"choose permutation, or {written_world.REWORDED} for its sums"
         )
     if varied.kind == "sampling" and not answers.temperature:
         raise UserError(

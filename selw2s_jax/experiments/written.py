@@ -63,7 +63,7 @@ class Experiment(base.Experiment):
     def student(self, seed: int, name: str) -> complete.Complete:
         """A student by the name of its method. The ground truth of its questions is not among its inputs."""
         split, answers = self.inputs.by_seed[seed].student, self._config.answers
-        method = completion_methods.find(name)
+        training, method = self._config.training, completion_methods.find(name)
         weighted = rows.Weighted(
             split,
             self.weak_answers(seed),
@@ -82,7 +82,7 @@ class Experiment(base.Experiment):
             self.inputs.strong,
             weighted,
             normalize=weighted.options.get("normalize") == "batch",
-            num_questions=len(split) if self._config.training.match_steps else None,
+            num_questions=rows.num_first(training.first_share, len(split)) if training.match_steps else None,
         )
 
     def _train(

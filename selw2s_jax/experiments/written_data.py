@@ -45,7 +45,7 @@ def read(config: ml_collections.ConfigDict, workdir) -> Read:
     if data.num_train < 2:
         raise UserError(f"config.data.num_train={data.num_train} cannot be halved; give at least 2")
     task, questions = _load(config, workdir, found)
-    task = _read_by(task, config.answers.reading)
+    task = _read_by(task, config.answers)
     by_seed = {
         seed: written_splits.divide(
             task,
@@ -83,13 +83,18 @@ def _load(config: ml_collections.ConfigDict, workdir, found: doubts.Found):
     return written_rows.load(task, source=source, found=found)
 
 
-def _read_by(task: written_tasks.WrittenTask, reading: str) -> written_tasks.WrittenTask:
-    if reading != answers.RULES and type(task).parse is not written_tasks.WrittenTask.parse:
+def _read_by(
+    task: written_tasks.WrittenTask, section: ml_collections.ConfigDict
+) -> written_tasks.WrittenTask:
+    """The task with the reading that `config.answers` names; by default, or where nothing is written, as it is."""
+    if section.by == "score" or section.reading == answers.RULES:
+        return task
+    if type(task).parse is not written_tasks.WrittenTask.parse:
         raise UserError(
-            f"config.answers.reading={reading}, and the task {task.name} reads its answers itself: set it to "
+            f"config.answers.reading={section.reading}, and the task {task.name} reads its answers itself: set it to "
             f"{answers.RULES}"
         )
-    return dataclasses.replace(task, reading=reading)
+    return dataclasses.replace(task, reading=section.reading)
 
 
 def _is_papers(config: ml_collections.ConfigDict, task: written_tasks.WrittenTask) -> bool:

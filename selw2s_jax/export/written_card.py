@@ -2,7 +2,7 @@
 
 import textwrap
 
-from selw2s_jax.data import tasks, variations
+from selw2s_jax.data import answers, tasks, variations
 from selw2s_jax.export import model_card
 from selw2s_jax.run import students
 
@@ -55,11 +55,22 @@ With selw2s_jax, from the question to what the answer says:
     task.parse(question, found.text).answer              # {answer}
 """
 _READING = {
-    "choice": 'The letter that a text begins with counts; else one behind such words as "answer is"; else the choice '
-    "whose text it begins with.",
-    "words": 'The word that a text begins with counts, with a "not" before it the other one; else the only one of the '
-    "two in the first line.",
-    "number": "The number behind the last `####` counts; else that of the first line.",
+    answers.RULES: {
+        "choice": 'The letter that a text begins with counts; else one behind such words as "answer is"; else the '
+        "choice whose text it begins with.",
+        "words": 'The word that a text begins with counts, with a "not" before it the other one; else the only one of '
+        "the two in the first line.",
+        "number": "The number behind the last `####` counts; else that of the first line.",
+    },
+    answers.FIRST: {
+        "choice": "The first character counts, as a letter of either case.",
+        "words": "The first word counts, in either case and without punctuation, if it is one of the two.",
+        "number": "The first line counts, if it is a whole number in digits and no more.",
+    },
+}
+_NONE = {
+    answers.RULES: "Where it says nothing, or two things, it is none.",
+    answers.FIRST: "Else it is none.",
 }
 _ANSWERS = {
     "choice": "the place of a choice from 0, or None",
@@ -119,7 +130,7 @@ def _prompts(facts: students.Facts) -> list[str]:
         "behind it; words in capital letters stand for the question's own:",
         shown,
         f'The answer follows with a space in front, as `"{answer}"`, and ends with the end of text. It is read up to '
-        f"the next `###` (none of `####`). {_READING[task.kind]} Where it says nothing, or two things, it is none.",
+        f"the next `###` (none of `####`). {_READING[task.reading][task.kind]} {_NONE[task.reading]}",
     ]
     if facts.written.has_own_code:
         found.append(

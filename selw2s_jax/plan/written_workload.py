@@ -87,14 +87,16 @@ def _trainings(
 ) -> dict[str, complete.Complete]:
     """Weak model, ceiling, and one for all methods with as many rows; the one with the most of them last."""
     seed = config.seeds[0]
-    students = [experiment.student(seed, name) for name in config.methods]
-    by_size = sorted(students, key=lambda stage: stage.rows.num_expected)
+    students = [(name, experiment.student(seed, name)) for name in config.methods]
     chosen = {"weak": experiment.weak(seed), "ceiling": experiment.ceiling(seed)}
-    for number, of_number in itertools.groupby(by_size, key=lambda stage: stage.rows.num_expected):
-        alike = list(of_number)
+
+    def size(one: tuple[str, complete.Complete]) -> int:
+        return one[1].rows.num_expected
+
+    for number, of_number in itertools.groupby(sorted(students, key=size), key=size):
+        (name, stage), *others = of_number
         if number:
-            others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-            chosen[f"{alike[0].rows.method}{others}"] = alike[0]
+            chosen[name + (f" and {len(others)} more" if others else "")] = stage
     return chosen
 
 

@@ -3,7 +3,6 @@
 Reliability-Aware Alignment (arXiv 2406.19032) asks the weak model so; here any trained model is asked.
 """
 
-import dataclasses
 import os
 import pathlib
 import string
@@ -65,6 +64,8 @@ class Asked(NamedTuple):
         base: folder of the pretrained model, None where all was trained.
         split: the questions, those that do not fit too.
         asked: those that do, with their variations.
+        how: the original prompts are answered: as in the run's tests.
+        varied: variations are: as in the run.
         labels: of each question, which here has none.
         notes: what a reader of the answers has to know.
     """
@@ -76,6 +77,7 @@ class Asked(NamedTuple):
     split: splits_lib.WrittenSplit
     asked: writing.Asked
     how: writing.Answering
+    varied: writing.Answering
     labels: list[None]
     notes: list[str]
 
@@ -175,9 +177,10 @@ def _prepare(
     model = _Model(facts.base, student.config, student_models.load_tokenizer(student, tokenizer))
     folder = None if facts.trained == "all" else student_models.find_base(student, base)
     how = writing.Answering(by=facts.written.by, max_new_tokens=facts.written.max_new_tokens)
-    fits = _fits(model, split, plan, how, found)
+    varied = _how_varied(facts, config)
+    fits = _fits(model, split, plan, max(how, varied, key=lambda one: one.max_new_tokens), found)
     asked = writing.Asked(split.only(fits), [plan[i] for i in np.flatnonzero(fits)])
-    return Asked(student, config, model, folder, split, asked, how, [None] * len(split), found.notes)
+    return Asked(student, config, model, folder, split, asked, how, varied, [None] * len(split), found.notes)
 
 
 def answer(given: Asked, known: Any = None) -> list[dict[str, Any]]:
@@ -192,7 +195,7 @@ def answer(given: Asked, known: Any = None) -> list[dict[str, Any]]:
     """
     del known  # no other model is asked
     asked, config = given.asked, given.config
-    of_each = _ask(given.student, given.model, given.base, asked, given.how, config)
+    of_each = _ask(given)
     answered = _answer_all(asked.split, of_each, config)
     not_asked = dict.fromkeys(next(iter(answered.values()))) | {"finish": _TOO_LONG}
     return [
@@ -238,6 +241,17 @@ def _plan(
 _OF_ANY_QUESTION = ("permutation", "words", "rules", "sampling")  # kinds that need no more than the question
 
 
+def _how_varied(facts: students.Facts, config: ml_collections.ConfigDict) -> writing.Answering:
+    """How the run asked its variations, whose answers may be sampled, and longer than those to tests."""
+    return writing.Answering(
+        by=facts.written.by,
+        max_new_tokens=config.answers.max_new_tokens or facts.written.task.max_new_tokens,
+        temperature=config.answers.temperature,
+        top_p=config.answers.top_p,
+        seed=config_lib.seed_for(config, facts.seed, "sampling"),
+    )
+
+
 def _fits(
     model: _Model,
     split: splits_lib.WrittenSplit,
@@ -259,26 +273,15 @@ def _fits(
     return ~is_long
 
 
-def _ask(
-    student: students.Student,
-    model: _Model,
-    base: pathlib.Path | None,
-    asked: writing.Asked,
-    how: writing.Answering,
-    config: ml_collections.ConfigDict,
-) -> list[dict[str, list]]:
+def _ask(given: Asked) -> list[dict[str, list]]:
     """Of each question, columns of `answer_tables.FILE`: the answer to the original prompt, then to its variations.
 
-    As in the run, the answer itself is greedy, and those to variations are sampled where the run samples.
+    As in the run, the answer itself is greedy, and as long as in tests; those to variations are sampled where the run
+    samples.
     """
+    student, model, asked = given.student, given.model, given.asked
     mesh = layouts.reading_mesh_here(student.config)
-    language_model = student_models.load(student, base=base, mesh=mesh)
-    sampled = dataclasses.replace(
-        how,
-        temperature=config.answers.temperature,
-        top_p=config.answers.top_p,
-        seed=config_lib.seed_for(config, student.facts.seed, "sampling"),
-    )
+    language_model = student_models.load(student, base=given.base, mesh=mesh)
 
     def ask(asked: writing.Asked, how: writing.Answering, label: str) -> dict[str, list[list]]:
         with (
@@ -290,7 +293,7 @@ def _ask(
                 model.tokenizer,
                 asked,
                 how,
-                batch_tokens=config.execution.score_tokens,
+                batch_tokens=given.config.execution.score_tokens,
                 label=label,
                 partial=partials.Partial(epath.Path(scratch) / "answers.npz"),
             )
@@ -301,9 +304,10 @@ def _ask(
         columns = {name: np.asarray(values) for name, values in table.items()}
         return answer_tables.by_question(columns, asked.split.ids)
 
-    by_column = ask(asked, sampled, "answers")
-    if sampled.is_sampled:
-        originals = ask(writing.Asked(asked.split, [()] * len(asked.split)), how, "answers to the originals")
+    by_column = ask(asked, given.varied, "answers")
+    if not given.how.is_scored and given.varied.sampling(()) != given.how.sampling(()):
+        alone = writing.Asked(asked.split, [()] * len(asked.split))
+        originals = ask(alone, given.how, "answers to the originals")
         for name, values in by_column.items():
             by_column[name] = [[*first, *own[1:]] for first, own in zip(originals[name], values, strict=True)]
     by_column["prediction"] = [[answers.from_text(one) for one in own] for own in by_column["prediction"]]

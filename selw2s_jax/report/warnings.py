@@ -299,7 +299,8 @@ def _of_reliability(run: stored.Run) -> Iterator[Finding]:
             reliability_numbers.share_unparsed,
             lambda share: share > _UNREADABLE,
             "no answer was found in {} of what the weak model wrote to the variations",
-            "train it longer, allow longer answers (answers.max_new_tokens), or score the choices (answers.by=score)",
+            "train it longer, allow longer answers (answers.max_new_tokens), read them by answers.reading=rules where "
+            "that is first, or score the choices (answers.by=score)",
         ),
         (
             "weak",

@@ -234,7 +234,7 @@ class First(Rows):
 
     Attributes:
         rows: those.
-        share: of them, rounded down, but one at least.
+        share: of them, as `num_first` counts.
     """
 
     rows: Rows
@@ -246,7 +246,7 @@ class First(Rows):
 
     @property
     def most(self):
-        return self._num_of(self.rows.most)
+        return num_first(self.share, self.rows.most)
 
     @property
     def inputs(self):
@@ -261,17 +261,19 @@ class First(Rows):
 
     @property
     def num_expected(self):
-        return self._num_of(self.rows.num_expected)
+        return num_first(self.share, self.rows.num_expected)
 
     @property
     def expected(self):
         return self._cut(self.rows.expected)
 
     def _cut(self, texts: Texts) -> Texts:
-        return Texts(*(column[: self._num_of(len(texts.names))] for column in texts))
+        return Texts(*(column[: num_first(self.share, len(texts.names))] for column in texts))
 
-    def _num_of(self, total: int) -> int:
-        return max(1, int(self.share * total))
+
+def num_first(share: float, total: int) -> int:
+    """How many of so many are the first share: int(share * total) in float64, but one at least."""
+    return max(1, int(share * total))
 
 
 def weigh(method: str, options: Mapping[str, Any], inputs: row_weights.RowInputs) -> row_weights.Rows:
@@ -325,8 +327,8 @@ def encode(
     if not texts.names:
         raise UserError(
             f"{label}: its method takes no answer of the weak model as a row, as where none of them says anything that "
-            "can be read; train the weak model longer, raise answers.max_new_tokens, or set answers.by=score or "
-            "answers.unparsed=trained"
+            "can be read; train the weak model longer, raise answers.max_new_tokens, or set answers.by=score, "
+            "answers.reading=rules (where it is first) or answers.unparsed=trained"
         )
     prompts, completions, is_long, is_lost = _tokenize(_ended(texts, learn_end), model, overlong)
     _refuse(texts.names, is_long, is_lost, model, overlong=overlong, label=label)

@@ -20,7 +20,8 @@ SAID = "After 3 of Ann's 12 figs are eaten, how many remain?"
         (" ?!", "eos", "empty"),
         (" How many of Ann's dozen figs are left when she eats 3?", "eos", "numbers"),
         (" Of 12 figs Ann eats 3. How many of the 9 are left?", "eos", "numbers"),
-        (" Ann eats 3 of 12 figs.", "eos", "no_question"),
+        (" Ann eats 3 of her 12 figs.", "eos", "no_question"),
+        (" 12 figs, 3 eaten?", "eos", "short"),
         (" ann has 12 figs, and eats 3 -- how many are left ?", "eos", "same"),
         (f" {SAID} {'Well, how many? ' * 9}", "eos", "long"),
     ],
@@ -28,6 +29,21 @@ SAID = "After 3 of Ann's 12 figs are eaten, how many remain?"
 def test_what_is_taken(written, finish, outcome):
     text = SAID if outcome == "kept" else ""
     assert paraphrasing.choose(ORIGINAL, [written], [finish]) == [(text, outcome)]
+
+
+@pytest.mark.parametrize(
+    ("original", "written", "outcome"),
+    [
+        ("Tom had twelve apples and ate three.", "Tom owned ten apples and ate five.", "numbers"),
+        ("Tom had twelve apples and ate three.", "Tom owned 12 apples, of which he ate three.", "kept"),
+        ("Has one of the two apples gone?", "Is an apple of the two gone?", "kept"),
+        ("What is the capital of France?", "Paris?", "short"),
+        ("Who wrote this book?", paraphrasing._SHOTS[1][1], "shown"),
+        (paraphrasing._SHOTS[1][0], paraphrasing._SHOTS[1][0], "same"),
+    ],
+)
+def test_what_is_taken_of_other_texts(original, written, outcome):
+    assert paraphrasing.choose(original, [written], ["eos"])[0][1] == outcome
 
 
 def test_each_text_is_taken_once():
@@ -45,7 +61,7 @@ def test_lines_stay_where_the_original_has_some():
 
 def test_what_models_are_shown_would_be_taken():
     for original, said in paraphrasing._SHOTS:
-        assert paraphrasing.choose(original, [said], ["eos"]) == [(said, "kept")]
+        assert paraphrasing._fault(original, said, {}) == "kept"
     asked = paraphrasing.TASK.prompt(tasks.Question("q/1", "Is {this} it?", None, 0))
     assert asked.count("\n### Text: ") == len(paraphrasing._SHOTS) + 1
     assert asked.endswith("\n### Text: Is {this} it?\n### In other words:")

@@ -71,6 +71,20 @@ def test_numbers_survive(before, after, survives):
     assert rewording.numbers_survive(before, after) is survives
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("twelve eggs", "12 eggs", True),
+        ("one of twelve eggs", "an egg of the dozen and twelve", True),
+        ("1 of twelve eggs", "an egg of twelve", False),
+        ("twelve eggs", "ten eggs", False),
+        ("eggs", "twelve eggs", False),
+    ],
+)
+def test_same_numbers(one, other, is_same):
+    assert rewording.same_numbers(one, other) is rewording.same_numbers(other, one) is is_same
+
+
 def test_variations_differ_and_are_as_many_as_there_are():
     found = rewording.reword("a", QUESTION, count=1000, seed=0, num_wordings=3)
     assert len(found) == len(set(found)) == (3 * 2) * 3 * 2 * 2 * 2

@@ -6,10 +6,11 @@ import json
 import pytest
 from support import written_config
 
+from configs import reliability
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import batches
 from selw2s_jax.errors import UserError
-from selw2s_jax.experiments import unread, written, written_data, written_inputs
+from selw2s_jax.experiments import checks, unread, written, written_data, written_inputs
 from selw2s_jax.method import completion_methods, row_weights
 from selw2s_jax.run import collect_written
 
@@ -114,6 +115,8 @@ def test_what_students_are_told_of_their_training(make, inputs):
     matched = make(training__match_steps=True)
     numbers = [matched.trained(0, name).num_questions for name in matched.classifiers()]
     assert numbers == [None, None, *[len(inputs.by_seed[0].student)] * 2]
+    some = make(training__match_steps=True, training__first_share=0.8)  # as the ceiling has
+    assert some.student(0, "reweighted").num_questions == some.ceiling(0).rows.most == 25
     written_answers = make(answers__by="generate", answers__temperature=0.7)
     assert written_answers.weak_answers(0).how.temperature == 0.7
     assert written_answers.evaluation(0, "weak").how.temperature == 0.0  # models are always tested greedily
@@ -192,7 +195,10 @@ def test_answers_may_be_read_by_what_comes_first(make, inputs, workdir):
 
     own = Own(found.test.task.name, "choice", ("",))
     with pytest.raises(UserError, match=r"reading=first, and the task mmlu reads its answers itself"):
-        written_data._read_by(own, "first")
+        written_data._read_by(own, written_config.make(**values).answers)
+    # Nothing is written, or nothing said.
+    for other in ({"answers__reading": "first"}, {}):
+        assert written_data._read_by(own, written_config.make(**other).answers) is own
 
 
 def test_a_model_of_the_run_writes_the_variations(make, inputs):
@@ -217,6 +223,16 @@ def test_a_model_of_the_run_writes_the_variations(make, inputs):
     assert make(**values, variations__model="weak").rewording(0).reader.model is inputs.weak
     shown = collect_written.preview(experiment)[-1]
     assert shown["reader"] == "strong model, which rewords a question" and "in other words" in shown["text"]
+
+
+@pytest.mark.parametrize("task", ["world_choice", "world_addition"])
+def test_models_of_the_generated_world_reword_nothing(task):
+    config = reliability.get_config(f"world,task={task}")
+    config.variations.kind = "model"
+    with pytest.raises(
+        UserError, match=r"kind=model: .* know no words .* permutation, or reworded for its sums"
+    ):
+        checks.validate(config_lib.normalize(config))
 
 
 # Values that nothing reads.

@@ -85,6 +85,20 @@ def test_cards_of_all_tasks_show_their_prompts(name):
     assert ("18" in found) == (task.kind == "number")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("mmlu", "first character"), ("gsm8k", "The first line"), ("ethics_commonsense", "The first word")],
+)
+def test_a_card_says_how_answers_are_read(name, said):
+    task = written_tasks.get(name)
+    by_rules, by_first = (
+        written_card._prompts(_facts(dataclasses.replace(task, reading=reading)))[-1]
+        for reading in ("rules", "first")
+    )
+    assert said in by_first and said not in by_rules
+    assert "or two things" in by_rules and "or two things" not in by_first
+
+
 def _facts(task) -> students.Facts:
     return dataclasses.replace(
         student_facts.FACTS, written=written_facts.Written(task, False, "generate", 50)

@@ -124,6 +124,7 @@ def test_the_least_bytes_of_the_vocabulary():
     assert limits.memory(make_step(mesh_shape=(1, 1, 4)))["weights"] < limits.memory(make_step())["weights"]
 
 
+ROLES = ("weak", "student", "test")
 METHODS = ("finetune", "all_variations", "entropy_filter_sampled", "reweighted")
 
 
@@ -150,6 +151,17 @@ def test_rows_and_steps_with_and_without_data(tmp_path):
     works = {(one.program, one.slot): one for one in total.of_stages(found.ordered, METHODS[0])}
     assert sum(works["complete", "strong"].counts) == 2 * (sum(steps.values()) + int(epochs * 32 / size))
     assert sorted(works["candidates", "weak"].counts) == 2 * [31 * 4] + 2 * [32 * 3 * 4]
+
+
+def test_a_share_of_the_rows_is_named_by_its_methods():
+    config = planner.cells(written_config.raw(methods=METHODS, training__first_share=0.8))[0].config
+    source = written_workload.COMPLETIONS
+    models = {slot: make_model() for slot in ("weak", "strong")}
+    counted = source.experiment(config, source.without_data(config, models, dict.fromkeys(ROLES, 30)))
+    found = source.trainings(config, counted)
+    assert {name: one.rows.num_expected for name, one in found.items()} == {
+        "weak": 24, "ceiling": 24, "finetune and 1 more": 24, "all_variations and 1 more": 48,
+    }  # fmt: skip
 
 
 def test_hours_of_written_answers(tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from etils import epath
@@ -107,12 +108,40 @@ def test_without_variations_there_is_no_reliability(scored, questions_file, tmp_
     assert {(row["entropy"], row["variations"]) for row in rows} == {("", "0")}
 
 
+def test_answers_to_variations_are_as_long_as_in_the_run(tmp_path, monkeypatch):
+    """Where the run's tests had others than its answers. A prompt that has room for the shorter alone is not asked."""
+    student, _ = written_students.make(tmp_path)
+    student = with_config(student, answers={"max_new_tokens": 17, "test_max_new_tokens": 9})
+    calls, split = [], written_questions.make_split(2)
+
+    def answer(language_model, tokenizer, asked, how, **_):
+        calls.append((len(asked), how))
+        given = [f" A. {how.max_new_tokens}"] * len(asked)
+        numbers = np.zeros(len(asked), np.int32)
+        return writing.Answers(given, ["eos"] * len(asked), numbers, numbers * np.nan, numbers - 1)
+
+    monkeypatch.setattr(writing, "answer", answer)
+    lines = [{"question": q.text, "choices": list(q.choices)} for q in split.questions]
+    records = written.asker(student, variations=COUNT)(lines)
+    of_each = [writing.Answering(max_new_tokens=most) for most in (17, 9)]
+    assert [(n, how.sampling(())) for n, how in calls] == [
+        (n, how.sampling(())) for n, how in zip((2 * (1 + COUNT), 2), of_each, strict=True)
+    ]
+    assert [record["text"] for record in records] == [" A. 9"] * 2
+    tokenizer = written_students.tokenizers.load_tokenizer(student.base_folder)
+    longer = (dataclasses.replace(split.questions[0], choices=("w" * n, "b", "c")) for n in range(128))
+    most = next(q for q in longer if len(tokenizer.encode(split.task.prompt(q))) == 128 - 9)
+    with pytest.raises(UserError, match="1 of 1 questions leave no room"):
+        written.asker(student, variations=COUNT)([{"question": "Q", "choices": list(most.choices)}])
+
+
 @pytest.mark.slow
 @pytest.mark.ci
 def test_numbers_are_written_and_one_that_is_too_long_costs_itself(tmp_path, capsys):
     """The answer is greedy, and those to the variations are sampled as in the run."""
     student, model = written_students.make(tmp_path, task=written_questions.NUMBER, trained="all")
-    sampling = {"answers": {"temperature": 1.5, "top_p": 0.9}, "variations": {"kind": "file", "file": "gone"}}
+    answers = {"temperature": 1.5, "top_p": 0.9, "max_new_tokens": 9}
+    sampling = {"answers": answers, "variations": {"kind": "file", "file": "gone"}}
     student, split = (
         with_config(student, **sampling),
         written_questions.make_split(4, written_questions.NUMBER),

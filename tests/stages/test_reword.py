@@ -1,6 +1,7 @@
 """The stage in which a model rewords questions, and who asks and learns its words."""
 
 import dataclasses
+import types
 
 import pytest
 from support import written_questions, written_stages
@@ -50,7 +51,7 @@ def reworded(asking: written.Write, store: artifacts.Store) -> written.Write:
     return asking
 
 
-def test_a_models_words_are_asked_and_learnt(answered, tmp_path):
+def test_a_models_words_are_asked_and_learnt(answered, tmp_path, monkeypatch):
     """In the place of each that was not taken, and of all to a question where one leaves no room, is the original."""
     store = artifacts.Store(tmp_path)
     asking = reworded(answered[0], store)
@@ -62,6 +63,13 @@ def test_a_models_words_are_asked_and_learnt(answered, tmp_path):
     assert prompts["tiny_choice/test/0#1"] == "What? A. moon B. iron C. bird ### Answer:"
     assert prompts["tiny_choice/test/0#3"] == asking.split.prompts[0]
     assert prompts["tiny_choice/test/1#1"] == asking.split.prompts[1]
+    seen = []
+    monkeypatch.setattr(
+        writing, "answer_split", lambda folder, held, model, asked, how, **_: seen.append(asked)
+    )
+    monkeypatch.setattr(written.Write, "hold", lambda *_: None)
+    asking.write(tmp_path, types.SimpleNamespace(store=store, partial=lambda stage: None))
+    assert seen[0].prompts == asking.read_asked(store).prompts != asking.asked.prompts
 
 
 def test_keys_name_the_words(answered):

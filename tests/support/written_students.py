@@ -73,7 +73,11 @@ def make(
     _, params, _ = state.split(model, trained)
     checkpointing.save_params(folder / "params", params)
     kept = types.SimpleNamespace(key="key", verified=lambda name: folder / name)
-    run_config = {"execution": {"score_tokens": 2048}, "seed": config_lib.default_config().seed.to_dict()}
+    run_config = {
+        "execution": {"score_tokens": 2048},
+        "seed": config_lib.default_config().seed.to_dict(),
+        "answers": {"max_new_tokens": facts.written.max_new_tokens},
+    }
     student = students.Student(
         epath.Path(folder), epath.Path(folder), facts, kept, config, base, found.fingerprint, base, run_config
     )
