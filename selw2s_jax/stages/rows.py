@@ -234,7 +234,7 @@ class First(Rows):
 
     Attributes:
         rows: those.
-        share: of them, rounded down, but one at least.
+        share: of them, rounded down, but one at least where there are any.
     """
 
     rows: Rows
@@ -271,7 +271,7 @@ class First(Rows):
         return Texts(*(column[: self._num_of(len(texts.names))] for column in texts))
 
     def _num_of(self, total: int) -> int:
-        return max(1, int(self.share * total))
+        return min(total, max(1, int(self.share * total)))
 
 
 def weigh(method: str, options: Mapping[str, Any], inputs: row_weights.RowInputs) -> row_weights.Rows:

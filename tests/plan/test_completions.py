@@ -60,7 +60,8 @@ def test_the_program_is_that_of_a_run(micro):
     assert run.lower(held, batch).as_text() == program.lower().as_text()
     # Of a shape that was packed, with as many places for answers.
     (shape,), (places,) = data.shapes, data.answer_places
-    same = made.completion_step(model, LENGTH, NUM_ANSWER, shape=shape, num_places=places)
+    of_batch = (shape[0] * data.num_micro, shape[1])
+    same = made.completion_step(model, LENGTH, NUM_ANSWER, shape=of_batch, num_places=places)
     assert same.lower().as_text() == program.lower().as_text()
 
 
