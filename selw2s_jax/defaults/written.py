@@ -13,7 +13,7 @@ def add_keys(config: ml_collections.ConfigDict) -> None:
         kind="auto",  # permutation, words or rules, as the task has choices, two words or numbers
         count=5,  # N
         file=placeholder(str),  # JSONL of {example_id, paraphrases}
-        model="strong",  # strong | weak: the one that rewords, as it was pretrained
+        role="strong",  # strong | weak: the model of the run that rewords, as it was pretrained
         temperature=0.7,  # of what it writes, N samples to a question
         max_new_tokens=256,  # of each
         cyclic=False,  # of permutations: every choice stands once at every place

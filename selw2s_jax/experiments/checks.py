@@ -142,7 +142,7 @@ def choices() -> dict[str, tuple[str, ...]]:
         "ceiling.split": splits.CEILING_SPLITS,
         "data.mmlu_train": ("dev", "auxiliary"),
         "variations.kind": ("auto", *variation_plans.KINDS),
-        "variations.model": ("strong", "weak"),
+        "variations.role": ("strong", "weak"),
         "answers.by": writing.WAYS,
         "answers.completion": rows.COMPLETIONS,
         "answers.reading": answers_lib.READINGS,

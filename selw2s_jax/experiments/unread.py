@@ -180,7 +180,7 @@ def _of_answers(config: ml_collections.ConfigDict) -> Iterator[_Rule]:
     yield ("data.source",), not is_own, "all questions are from files"
     is_permuted = config.variations.kind in ("auto", "permutation")
     yield ("variations.cyclic",), is_permuted, "it is of variations.kind=permutation"
-    of_model = tuple(f"variations.{name}" for name in ("model", "temperature", "max_new_tokens"))
+    of_model = tuple(f"variations.{name}" for name in ("role", "temperature", "max_new_tokens"))
     is_reworded = config.variations.kind == variation_plans.MODEL
     yield of_model, is_reworded, f"it is of variations.kind={variation_plans.MODEL}"
     yield ("seed.init",), "lora" in _trained(config), "only low-rank adapters start at random"

@@ -201,7 +201,7 @@ class Experiment(base.Experiment):
     def rewording(self, seed: int) -> reword.Reword:
         """The student's questions in other words, by a model as it was pretrained."""
         section, split = self._config.variations, self.inputs.by_seed[seed].student
-        reader = written.Untouched(getattr(self.inputs, section.model), self.pretraining(section.model))
+        reader = written.Untouched(getattr(self.inputs, section.role), self.pretraining(section.role))
         how = writing.Answering(
             max_new_tokens=section.max_new_tokens,
             temperature=section.temperature,

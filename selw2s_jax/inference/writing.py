@@ -237,6 +237,8 @@ def _long(model: pretrained.Model, asked: Asked, how: Answering) -> dict[int, tu
             "set answers.by=generate"
         )
     context, tokenizer = model.config.max_seq_len, model.tokenizer
+    if tokenizer is None:
+        return {}  # of a plan, where it is not known; a run has one
     if not how.is_scored:
         room = context - how.max_new_tokens
         unsure = [i for i, text in enumerate(asked.prompts) if lengths.most_tokens(text) > room]

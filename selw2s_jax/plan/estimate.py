@@ -114,12 +114,10 @@ def step_flops(
     attention = 4 * (num_tokens * num_layers - unread) * width
     attention_again = 4 * num_tokens * num_again * width
     if num_predicted:
-        head = head_flops(config, num_predicted)
-        head_backward, head_again = passes.inputs + passes.weights, passes.inputs * logits_again
+        head, head_backward = head_flops(config, num_predicted), passes.inputs + passes.weights
     else:
-        head = 2 * num_examples * 2 * heads.NUM_CLASSES * config.embed_dim
-        # Heads alone are fed by embeddings that need no gradient.
-        head_backward, head_again = 0 if not backward else 1 if trained == "heads" else 2, 0
+        head, head_backward = _class_heads(config, num_examples, trained, backward)
+    head_again = passes.inputs * (num_predicted > 0 and logits_again)
 
     model_matmul = (
         frozen * (1 + passes.inputs + passes.weights)
@@ -135,6 +133,15 @@ def step_flops(
     seen = mean_length if config.sliding_window is None else min(mean_length, config.sliding_window)
     model = model_matmul + attention * seen * (1 + 2 * passes.inputs)
     return Flops(int(matmul), int(attention_total), int(matmul + attention_total), int(model))
+
+
+def _class_heads(
+    config: registry.ModelConfig, num_examples: int, trained: str, backward: bool
+) -> tuple[int, int]:
+    """FLOPs of both heads once, and how often their gradients take as many."""
+    head = 2 * num_examples * 2 * heads.NUM_CLASSES * config.embed_dim
+    # Heads alone are fed by embeddings that need no gradient.
+    return head, 0 if not backward else 1 if trained == "heads" else 2
 
 
 def head_flops(config: registry.ModelConfig, num_predicted: int) -> int:

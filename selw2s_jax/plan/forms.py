@@ -13,7 +13,8 @@ class Form(NamedTuple):
 
     Attributes:
         source: where its models, data and stages come from.
-        subject: config -> the method whose train step decides the layout.
+        subject: config -> the method whose train step decides the layout; where all methods have the same, the one that
+            a benchmark takes.
         jobs: as `jobs.of_class_heads`.
         default_sizes: config -> sizes of examples where nothing is measured or given.
     """

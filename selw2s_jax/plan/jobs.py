@@ -71,24 +71,38 @@ def of_completions(
 
     def train(role: str, *, is_main: bool, sizes: workload.Sizes) -> Job:
         model = work.models[role]
-        return Job(role, length, is_main, lambda made: made.completion_step(model, **sizes.of_completion))
+        return Job(
+            role, sizes.length, is_main, lambda made: made.completion_step(model, **sizes.of_completion)
+        )
 
     student = train("strong", is_main=True, sizes=sizes)
     if not all_steps:
         return [student]
 
-    def of(role: str, make: Callable[..., programs.Program]) -> Job:
+    def of(role: str, length: int, make: Callable[..., programs.Program]) -> Job:
         return Job(role, length, False, lambda made: make(made, work.models[role]))
 
-    jobs, of_one = [], workload.Sizes(length, num_answer=sizes.num_answer)
+    def score(role: str, sizes: workload.Sizes) -> Job:
+        return of(
+            role, sizes.length, lambda made, model: made.candidates(model, sizes.length, sizes.num_answer)
+        )
+
+    jobs, of_weak = [], {slot: _own_sizes(work, slot, sizes) for slot in _weak_slots(work)}
     if completion_methods.use_p_ik(config.methods):
-        jobs.append(of("strong", lambda made, model: made.train_step(model, "p_ik_only", length)))
-        jobs.append(of("strong", lambda made, model: made.scores(model, length, p_ik_head=True)))
-    jobs += [train(slot, is_main=False, sizes=of_one) for slot in _weak_slots(work)]
+        jobs.append(of("strong", length, lambda made, model: made.train_step(model, "p_ik_only", length)))
+        jobs.append(of("strong", length, lambda made, model: made.scores(model, length, p_ik_head=True)))
+    jobs += [train(slot, is_main=False, sizes=own) for slot, own in of_weak.items()]
     if config.answers.by == "score":
-        score = lambda made, model: made.candidates(model, length, sizes.num_answer)  # noqa: E731
-        jobs += [of(slot, score) for slot in (*_weak_slots(work), "strong")]
+        jobs += [score(slot, own) for slot, own in (of_weak | {"strong": sizes}).items()]
     return [*jobs, student]
+
+
+def _own_sizes(work: workload.Workload, slot: str, sizes: workload.Sizes) -> workload.Sizes:
+    """Those of the batches of a model itself where the student's `sizes` are of packed batches, as the hours have."""
+    own = [one for one in work.trainings if one.role == slot and one.shapes]
+    return (
+        own[-1].largest if sizes.shape and own else workload.Sizes(sizes.length, num_answer=sizes.num_answer)
+    )
 
 
 def _weak_slots(work: workload.Workload) -> list[str]:

@@ -125,15 +125,20 @@ class Planner:
             self._say(f"shapes of micro-batches: those of {measured.label}, in the data at hand")
             return tuple(map(measured.sizes, measured.shapes))
         sizes, lengths = forms.get(config).default_sizes(config), self._options.lengths
+        answers = f"as is usual for {config.task}"
         if lengths is not None:
             sizes = tuple(sizes[0]._replace(length=length) for length in lengths)
+            if work.trainings and work.trainings[-1].mean_answer:
+                answers, num_answer = "as in the data at hand", work.trainings[-1].largest.num_answer
+                sizes = tuple(one._replace(num_answer=num_answer) for one in sizes)
         else:
             self._say(
                 f"lengths of examples: {', '.join(str(one.length) for one in sizes)} tokens, every one of a batch; a "
                 f"default for {config.task} (--lengths sets others)"
             )
-        if num_answer := sizes[0].num_answer:
-            self._say(f"of these {num_answer} of the answer, as is usual for {config.task}")
+        if sizes[0].num_answer:
+            of_answer = dict.fromkeys(str(one.of_completion["num_answer"]) for one in sizes)
+            self._say(f"of these {', '.join(of_answer)} of the answer, {answers}")
         limit = min(model.max_length for model in work.models.values())
         if longest := [one.length for one in sizes if one.length > limit]:
             raise UserError(

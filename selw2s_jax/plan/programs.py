@@ -120,7 +120,8 @@ class Programs:
 
         Args:
             length: tokens of each example.
-            shape: rows of a micro-batch and their tokens; default those of examples that all have `length` tokens.
+            shape: rows of a batch, in as many micro-batches as the config has, and the tokens of each; default those of
+                examples that all have `length` tokens.
         """
         config = self._config
         method = method_options.applied(config, method_name)
@@ -298,13 +299,13 @@ class Programs:
         shape: tuple[int, int] | None,
         num_places: int | None = None,
     ) -> batches.Batch:
-        """As of a run, of a micro-batch with that shape."""
+        """As of a run, with the rows of that shape divided over its micro-batches."""
         mesh = self.mesh(model)
         batch = self.train_batches(model, sets, batch_sizes, num_steps=1, order_seed=0).batch_at(0)
         if shape is not None and batch.tokens.size:
             num_groups = sharding.num_row_groups(mesh)
-            num_rows = packing.round_up(shape[0], num_groups)
             num_micro, num_slots = batch.row.shape
+            num_rows = packing.round_up(-(-shape[0] // num_micro), num_groups)
             grid = np.zeros((num_micro, num_rows, shape[1]), np.int32)
             of_row = -(-num_slots // num_rows)
             reads = np.zeros((*grid.shape[:2], batches.reads_needed(of_row)), np.int32)

@@ -32,9 +32,9 @@ _FRONTIER_TERMS = (
 )
 _BOUNDS = {"matmul": "products", "memory": "memory", "interconnect": "the network"}
 _TOTAL_TERMS = (
-    "(an estimate, and a lower bound as its calls are: loading, compiling, saving, the solved problems of few-shot "
-    "prompts and solutions written for P(IK) are not in it; calls of programs that were not compiled are taken without "
-    "communication, --steps=all compiles them)"
+    "(an estimate, and a lower bound as its calls are, but for what is written: loading, compiling, saving, the solved "
+    "problems of few-shot prompts and solutions sampled for P(IK) of class heads are not in it; calls of programs that "
+    "were not compiled are taken without communication, --steps=all compiles them)"
 )
 
 
@@ -235,10 +235,13 @@ def trials_table(trials: Sequence[search.Trial], on_frontier: Sequence[search.Tr
 
 
 _WRITTEN_TERMS = (
-    f"(write: {writing.BLOCK} answers, by formula: prompts read whole, and then for each token of an answer the "
-    "weights and the cache read once for all rows; answers are as long as right ones. What filters leave out of a "
-    "training is not known: its rows are those of answers that all agree)"
+    f"(write, reword: {writing.BLOCK} texts, by formula: prompts read, and then for each token of a text the weights "
+    "and the cache read once for all rows; candidates: a pass over a batch of prompts with them. Prompts count whole, "
+    "of which a run reads once what several begin with; the examples before a question to reword are left out. Answers "
+    "are as long as right ones, though models that were not trained to end seldom do; rewordings as long as prompts. "
+    "What filters leave out of a training is not known: its rows are those of answers that all agree)"
 )
+_WRITTEN = {"write", "reword", "candidates"}  # rows that are no lower bound
 
 
 def total_table(found: total.Total) -> str:
@@ -249,15 +252,20 @@ def total_table(found: total.Total) -> str:
         for row in found.rows
     ]
     lengths = "as the data at hand is packed" if found.length is None else f"at {found.length} tokens"
-    return (
-        f"the whole run, all seeds, {lengths}: at least {_duration(3600 * found.hours)}, "
-        f"{found.device_hours:.3g} device hours\n{formats.aligned(rows, left=(0, 1))}\n{_terms(found)}"
-    )
+    bound = "about" if _WRITTEN & {row.name for row in found.rows} else "at least"
+    lines = [
+        f"the whole run, all seeds, {lengths}: {bound} {_duration(3600 * found.hours)}, "
+        f"{found.device_hours:.3g} device hours",
+        formats.aligned(rows, left=(0, 1)),
+    ]
+    if caches := [f"{row.name} {row.model} {gib(row.cache_bytes)}" for row in found.rows if row.cache_bytes]:
+        lines.append(f"cache on each device beside the weights, in GiB: {', '.join(dict.fromkeys(caches))}")
+    return "\n".join([*lines, _terms(found)])
 
 
 def _terms(found: total.Total) -> str:
     names = {row.name for row in found.rows}
-    return "\n".join([_TOTAL_TERMS, *([_WRITTEN_TERMS] if names & {"write", programs.COMPLETION} else [])])
+    return "\n".join([_TOTAL_TERMS, *([_WRITTEN_TERMS] if names & {programs.COMPLETION, *_WRITTEN} else [])])
 
 
 def total_json(found: total.Total) -> dict[str, Any]:

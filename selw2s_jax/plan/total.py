@@ -1,8 +1,8 @@
 """How long a whole run takes by the estimate of a plan: the calls of all its stages, times the seconds of each.
 
-Counted are what devices do: train steps, passes over texts that are scored, embedded or answered, and answers that
-models learnt to write. What is not known beforehand is left out: loading, compiling, savings of states, solutions that
-an untouched model writes for P(IK), curves over training.
+Counted are what devices do: train steps, passes over texts that are scored, embedded or answered, and the answers and
+rewordings of runs whose models write. What is not known beforehand is left out: loading, compiling, savings of states,
+solutions sampled for P(IK) of class heads, curves over training.
 """
 
 import functools
@@ -15,7 +15,7 @@ from selw2s_jax.hf import pretrained
 from selw2s_jax.inference import writing as inference_writing
 from selw2s_jax.method import registry
 from selw2s_jax.plan import compiled, estimate, programs, targets, workload, writing
-from selw2s_jax.stages import answer, complete, embed, predict, probe, train, written
+from selw2s_jax.stages import answer, complete, embed, predict, probe, reword, train, written
 from selw2s_jax.stages import stage as stage_lib
 
 
@@ -23,24 +23,30 @@ class Work(NamedTuple):
     """What stages of one kind do with one program.
 
     Attributes:
-        program: its kind: "train", "complete", "score", "embed", "answer", "candidates" or "write".
+        program: its kind: "train", "complete", "score", "embed", "answer", "candidates", "write" or "reword".
         slot: of the model.
-        method: whose train step it is; of what is written, the most tokens of an answer; "" of the others.
         counts: of each stage, its train steps, or the texts that it reads.
+        method: whose train step it is; "" of the others.
+        most_tokens: of a text that is written.
         sizes: of its texts, of train steps the largest shape, where they were counted; None: those planned for.
         share: of the tokens of such batches, those of the batches on average.
     """
 
     program: str
     slot: str
-    method: str
     counts: tuple[int, ...]
+    method: str = ""
+    most_tokens: int = 0
     sizes: workload.Sizes | None = None
     share: float = 1.0
 
 
 class Row(NamedTuple):
-    """Work with its time: so many calls of a program of so many seconds each, `seconds` together."""
+    """Work with its time: so many calls of a program of so many seconds each, `seconds` together.
+
+    Attributes:
+        cache_bytes: of what is written, on each device beside the model's weights (`writing.Cache`).
+    """
 
     name: str
     model: str
@@ -48,6 +54,7 @@ class Row(NamedTuple):
     calls: int
     call_s: float
     seconds: float
+    cache_bytes: int = 0
 
 
 class Total(NamedTuple):
@@ -71,16 +78,17 @@ def of_stages(stages: Sequence[stage_lib.Stage], student: str) -> tuple[Work, ..
     Args:
         student: the method whose train step stands for those of all students with P(IK).
     """
-    found: dict[tuple[str, str, str], list[int]] = {}
+    found: dict[Work, tuple[int, ...]] = {}
     for stage in stages:
         if (work := _work(stage, student)) is not None:
-            found.setdefault(work[0], []).append(work[1])
-    return tuple(Work(*key, tuple(counts)) for key, counts in found.items())
+            kind = work._replace(counts=())
+            found[kind] = found.get(kind, ()) + work.counts
+    return tuple(kind._replace(counts=counts) for kind, counts in found.items())
 
 
 @functools.singledispatch
-def _work(stage: stage_lib.Stage, student: str) -> tuple[tuple[str, str, str], int] | None:
-    """Program, slot and method, and how many steps or texts; None of what takes next to nothing, or is not known."""
+def _work(stage: stage_lib.Stage, student: str) -> Work | None:
+    """That of one stage; None of what takes next to nothing, or is not known."""
     del stage, student
     return None
 
@@ -98,34 +106,49 @@ def _(stage: train.Train, student: str):
         method = student
     else:
         method = "supervised" if stage.role in ("weak", "ceiling") else registry.BASELINE
-    return ("train", stage.model.slot, method), stage.num_steps
+    return Work("train", stage.model.slot, (stage.num_steps,), method)
 
 
 @_work.register
 def _(stage: complete.Complete, student: str):
-    return ("complete", stage.model.slot, ""), stage.num_steps
+    return Work("complete", stage.model.slot, (stage.num_steps,))
 
 
 @_work.register
 def _(stage: predict.Predict, student: str):
-    return (("score", stage.trained.model.slot, ""), len(stage.split)) if stage.embedded is None else None
+    return Work("score", stage.trained.model.slot, (len(stage.split),)) if stage.embedded is None else None
 
 
 @_work.register
 def _(stage: embed.Embed, student: str):
-    return ("embed", stage.model.slot, ""), len(stage.split)
+    return Work("embed", stage.model.slot, (len(stage.split),))
 
 
 @_work.register
 def _(stage: answer.Answer, student: str):
-    return (("answer", stage.model.slot, ""), len(stage.split)) if stage.sampling is None else None
+    return Work("answer", stage.model.slot, (len(stage.split),)) if stage.sampling is None else None
 
 
 @_work.register
 def _(stage: written.Write, student: str):
+    slot, places = stage.model.slot, _answered(stage)
     if stage.how.is_scored:
-        return ("candidates", stage.model.slot, ""), sum(map(len, stage.asked.candidates or ()))
-    return ("write", stage.model.slot, str(stage.how.max_new_tokens)), len(stage.asked)
+        candidates = stage.asked.candidates or ()
+        return Work("candidates", slot, (sum(len(candidates[place]) for place in places),))
+    return Work("write", slot, (len(places),), most_tokens=stage.how.max_new_tokens)
+
+
+@_work.register
+def _(stage: reword.Reword, student: str):
+    return Work("reword", stage.model.slot, (len(stage.asked),), most_tokens=stage.how.max_new_tokens)
+
+
+def _answered(stage: written.Write) -> Sequence[int]:
+    """The prompts that are answered, by place: of those of a question that are alike one, but for samples."""
+    if stage.how.is_sampled or stage.rewording is not None:
+        return range(len(stage.asked))
+    shown = zip(stage.asked.places, stage.asked.prompts, strict=True)
+    return list({(question, text): place for place, ((question, _), text) in enumerate(shown)}.values())
 
 
 def as_counted(works: Sequence[Work], trainings: Sequence[workload.Training]) -> tuple[Work, ...]:
@@ -137,8 +160,7 @@ def as_counted(works: Sequence[Work], trainings: Sequence[workload.Training]) ->
         of_kind = [one for one in same if ("p_ik" in one.num_examples) == with_p_ik] or same
         if of_kind:
             one = of_kind[-1]
-            shape = max(one.shapes, key=lambda shape: shape[0] * shape[1])
-            sizes = one.sizes(shape)
+            sizes = one.largest
             if work.program in ("train", "complete"):
                 work = work._replace(sizes=sizes, share=one.mean_share)
             else:
@@ -174,7 +196,8 @@ def estimated(
             return None
         calls = sum(-(-count // call.texts) for count in work.counts)
         call_s = call.seconds * work.share
-        rows.append(Row(call.name, model.title, len(work.counts), calls, call_s, calls * call_s))
+        spent = (calls, call_s, calls * call_s)
+        rows.append(Row(call.name, model.title, len(work.counts), *spent, call.cache_bytes))
     hours = sum(row.seconds for row in rows) / config.mesh.num_groups / 3600
     length = None if sizes is None else sizes.length
     return Total(length, tuple(rows), hours, hours * target.num_devices)
@@ -184,6 +207,7 @@ class _Call(NamedTuple):
     name: str
     texts: int  # that it reads or answers; 1 of a train step
     seconds: float
+    cache_bytes: int = 0
 
 
 def _call(
@@ -195,13 +219,23 @@ def _call(
     target: targets.Target,
 ) -> _Call | None:
     """One call of what work does; None without published peaks."""
-    if work.program == "write":
-        seconds = writing.block_seconds(made, model, sizes, int(work.method), target)
-        return None if seconds is None else _Call("write", inference_writing.BLOCK, seconds)
+    if work.program in ("write", "reword"):
+        return _written(made, work, model, sizes, target)
     program = _MAKERS[work.program](made, work, model, sizes)
     seconds = _seconds(program, outcomes, target)
     is_step = work.program in ("train", "complete")
     return None if seconds is None else _Call(program.name, 1 if is_step else program.num_examples, seconds)
+
+
+def _written(made, work: Work, model: pretrained.Model, sizes: workload.Sizes, target) -> _Call | None:
+    """A block of texts. Rewordings are as long as the prompts of the questions, without the examples before them."""
+    num_answer = sizes.of_completion["num_answer"]
+    prompt = sizes.of_completion["length"] - num_answer
+    if work.program == "reword":
+        num_answer = min(prompt, work.most_tokens)
+    seconds = writing.block_seconds(made, model, prompt, num_answer, work.most_tokens, target)
+    cache = writing.cache(made, model, prompt, work.most_tokens)
+    return None if seconds is None else _Call(work.program, inference_writing.BLOCK, seconds, cache.num_bytes)
 
 
 _MAKERS: dict[str, Callable[..., programs.Program]] = {
@@ -235,5 +269,10 @@ def _seconds(
 
 
 def _is_same(one: programs.Program, other: programs.Program) -> bool:
-    named = [(it.name, it.model.slot, it.length, it.num_rows, it.row_length) for it in (one, other)]
+    """Whether both are one program, whoever's model runs it and however many of a row's tokens are padding."""
+    costs = ("num_predicted", "num_trained")
+    named = [
+        (it.name, it.model.config, it.num_rows, it.row_length, *map(it.costs.get, costs))
+        for it in (one, other)
+    ]
     return named[0] == named[1]

@@ -4,6 +4,7 @@ Nothing is downloaded, and no weights are needed.
 """
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ class Sizes(NamedTuple):
 
     Attributes:
         length: tokens of each.
-        shape: (rows, tokens) of a micro-batch, where batches were packed.
+        shape: (rows, tokens) of a batch, its micro-batches together, where batches were packed.
         num_answer: of its tokens, those of the answer that is learnt; 0 of class heads.
         num_places: that a row of this shape has for answer tokens.
     """
@@ -137,6 +138,7 @@ class Training(NamedTuple):
         mean_length: tokens of an example on average.
         mean_answer: those of its answer, which a model learns to write; 0 of class heads.
         places: of each shape, that a row of it has for answer tokens.
+        num_micro: micro-batches of a step.
     """
 
     label: str
@@ -150,13 +152,21 @@ class Training(NamedTuple):
     mean_length: float | None = None
     mean_answer: float = 0.0
     places: tuple[int, ...] = ()
+    num_micro: int = 1
 
     def sizes(self, shape: tuple[int, int]) -> Sizes:
-        """Of examples, as batches of that shape have them."""
+        """Of examples, as batches have them whose micro-batches have that shape."""
+        num_rows, length = shape
+        of_batch = (num_rows * self.num_micro, length)
         if not self.mean_answer:
-            return Sizes(shape[1], shape)
+            return Sizes(length, of_batch)
         num_places = self.places[self.shapes.index(shape)]
-        return Sizes(round(self.mean_length), shape, max(round(self.mean_answer), 1), num_places)
+        return Sizes(round(self.mean_length), of_batch, max(round(self.mean_answer), 1), num_places)
+
+    @property
+    def largest(self) -> Sizes:
+        """Those of its largest batches."""
+        return self.sizes(max(self.shapes, key=math.prod))
 
 
 class Workload(NamedTuple):
@@ -413,6 +423,7 @@ def _training(label: str, stage: training.Training, make_batches: MakeBatches) -
         mean_length=data.num_tokens / (stage.num_steps * sum(sizes.values())),
         mean_answer=float(np.mean(np.concatenate(answers))) if answers else 0.0,
         places=tuple(data.answer_places),
+        num_micro=data.num_micro,
     )
 
 

@@ -4,14 +4,15 @@ import itertools
 
 import ml_collections
 
-from selw2s_jax.data import tasks, variations, written_splits, written_tasks
+from selw2s_jax.data import tasks, variation_plans, variations, written_splits, written_tasks
 from selw2s_jax.experiments import inputs, written, written_data, written_inputs
 from selw2s_jax.hf import pretrained
 from selw2s_jax.plan import workload
 from selw2s_jax.stages import complete
 
-# Tokens of a prompt with its answer, and of the answer, where nothing was measured. Means by the tokenizer of Llama 2,
-# measured: HellaSwag 155 and 18, MMLU 166 and 14, ETHICS 289 and 3, GSM8K 111 and 127 with the solution.
+# Tokens of a prompt with its answer, and of the answer, where nothing was measured. Means of prompts alone and of
+# answers by the tokenizer of Llama 2: HellaSwag 155 and 18, MMLU 166 and 14, ETHICS 289 and 3, GSM8K 111 and 127 with
+# the solution.
 _LENGTHS = {"hellaswag": (192, 18), "mmlu": (192, 14), "ethics_commonsense": (320, 3), "gsm8k": (256, 127)}
 _OTHER = (256, 16)
 # Questions of each role as the hub has them (`written_catalogue`).
@@ -21,7 +22,8 @@ _PUBLISHED = {
     "ethics_commonsense": (6_955, 6_955, 3_885),
     "gsm8k": (3_736, 3_737, 1_319),
 }
-_MOST_ORDERS = {"words": 2}  # of kinds of answers that have few variations
+# Kinds of variations that can be planned of questions without text; of the others each is of other words.
+_WITHOUT_TEXT = ("permutation", "words", "sampling", variation_plans.MODEL)
 
 
 def default_sizes(config: ml_collections.ConfigDict) -> tuple[workload.Sizes, ...]:
@@ -66,7 +68,8 @@ def _stand_ins(
     task: written_tasks.WrittenTask,
 ) -> written_inputs.Inputs:
     """Inputs with questions that can be counted, and say nothing."""
-    choices = ("a", "b") if task.kind == "words" else ("a", "b", "c", "d")
+    words = next(iter(task.instructions_by_words), ("a", "b"))
+    choices = words if task.kind == "words" else ("a", "b", "c", "d")
 
     def split(role: str) -> written_splits.WrittenSplit:
         made = [
@@ -76,8 +79,12 @@ def _stand_ins(
         return written_splits.WrittenSplit(task, made)
 
     data = written_splits.WrittenData(*map(split, ("weak", "student", "test")))
-    count = min(config.variations.count, _MOST_ORDERS.get(task.kind, config.variations.count))
-    plan = [(variations.Variation(),) * count] * len(data.student)
+    varied = written_data.variation_settings(config, config.seeds[0], ())
+    if variation_plans.kind_of(task.kind, varied) in _WITHOUT_TEXT:
+        plan = variation_plans.plan(data.student, varied)
+    else:
+        texts = (f"in other words {number}" for number in range(varied.count))
+        plan = [tuple(variations.Variation(text=text) for text in texts)] * len(data.student)
     by_seed, plans = dict.fromkeys(config.seeds, data), dict.fromkeys(config.seeds, plan)
     return written_inputs.Inputs(models["weak"], models["strong"], by_seed, plans, {}, (), False)
 

@@ -272,7 +272,7 @@ class Collector:
         seeds = self._config.seeds if self._experiment.has_rewording else ()
         found = [said for share, said in map(self._reworded, seeds) if share < _LEAST_REWORDED]
         remedy = (
-            "name another model in variations.model, or take variations.kind=rules or a file of paraphrases"
+            "name the other model in variations.role, or take variations.kind=rules or a file of paraphrases"
         )
         return [doubts.Doubt(said, remedy) for said in found]
 

@@ -99,11 +99,11 @@ def make(
     asked = dataclasses.replace(split, task=paraphrasing.TASK)
     samples = [(variations.Variation(),) * (count - 1)]
     is_long = writing.too_long(reader.model, asked, samples * len(asked), how)
-    if is_long.all():
+    if len(asked) and is_long.all():
         raise UserError(
             f"{label}: none of {len(asked)} questions leaves room for its rewording in the "
             f"{reader.model.config.max_seq_len} tokens of {reader.model.name}; lower variations.max_new_tokens, set "
-            "variations.model to the other one, or choose variations.kind=rules"
+            "variations.role to the other one, or choose variations.kind=rules"
         )
     fitting = asked.only(~is_long)
     return Reword(label, settings, reader, fitting, samples * len(fitting), how, left_out=int(is_long.sum()))

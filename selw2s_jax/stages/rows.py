@@ -272,8 +272,8 @@ class First(Rows):
 
 
 def num_first(share: float, total: int) -> int:
-    """How many of so many are the first share: int(share * total) in float64, but one at least."""
-    return max(1, int(share * total))
+    """How many of so many are the first share: int(share * total) in float64, but one at least where there are any."""
+    return min(total, max(1, int(share * total)))
 
 
 def weigh(method: str, options: Mapping[str, Any], inputs: row_weights.RowInputs) -> row_weights.Rows:

@@ -220,7 +220,7 @@ def test_a_model_of_the_run_writes_the_variations(make, inputs):
     for other in ({"model": "weak"}, {"temperature": 0.5}, {"max_new_tokens": 99}):
         changed = make(**values, **{f"variations__{name}": value for name, value in other.items()})
         assert changed.weak_answers(0).key != answers.key
-    assert make(**values, variations__model="weak").rewording(0).reader.model is inputs.weak
+    assert make(**values, variations__role="weak").rewording(0).reader.model is inputs.weak
     shown = collect_written.preview(experiment)[-1]
     assert shown["reader"] == "strong model, which rewords a question" and "in other words" in shown["text"]
 
@@ -289,7 +289,7 @@ def test_every_key_of_the_other_form_is_refused():
         {"variations__cyclic": True, "task": "gsm8k", "answers__by": "generate", "variations__kind": "rules"},
         {"data__source": "/folder", "data__train_file": "mine.csv", "task": "mine"},
         {"seed__init": 3, "training__trained": "all"},
-        {"variations__model": "weak"},
+        {"variations__role": "weak"},
     ],
     ids=lambda values: next(iter(values)),
 )

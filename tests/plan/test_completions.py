@@ -11,15 +11,20 @@ from selw2s_jax.models import decoder
 from selw2s_jax.plan import (
     chips,
     forms,
+    jobs,
     kernels,
     limits,
     planner,
     programs,
+    report,
     targets,
     total,
     workload,
+    writing,
     written_workload,
 )
+from selw2s_jax.stages import reword, written
+from selw2s_jax.stages import stage as stage_lib
 from selw2s_jax.training import completion, state, step
 
 LENGTH, NUM_ANSWER, BATCH_SIZE = 45, 7, 6
@@ -60,7 +65,8 @@ def test_the_program_is_that_of_a_run(micro):
     assert run.lower(held, batch).as_text() == program.lower().as_text()
     # Of a shape that was packed, with as many places for answers.
     (shape,), (places,) = data.shapes, data.answer_places
-    same = made.completion_step(model, LENGTH, NUM_ANSWER, shape=shape, num_places=places)
+    of_batch = (shape[0] * data.num_micro, shape[1])
+    same = made.completion_step(model, LENGTH, NUM_ANSWER, shape=of_batch, num_places=places)
     assert same.lower().as_text() == program.lower().as_text()
 
 
@@ -69,7 +75,7 @@ def test_the_program_is_that_of_a_run(micro):
     ("trained", "remat", "micro", "most_logits"),
     [
         ("lora", "none", 6, 2**27),
-        ("lora", "full", 6, 9000),
+        pytest.param("lora", "full", 6, 9000, marks=pytest.mark.ci),
         ("all", "none", 3, 9000),
         ("all", "full", 6, 2**27),
     ],
@@ -83,6 +89,20 @@ def test_products_are_those_of_the_compiled_program(trained, remat, micro, most_
     found = limits.products(programs.step_of(program), done.flops)
     assert 0 < found.useful < found.total == done.flops and found.unread > 0
     assert (found.recomputed > 0) == (remat == "full" or micro < BATCH_SIZE or most_logits == 9000)
+
+
+def test_rows_of_a_batch_are_divided_over_its_micro_batches():
+    """However many those are: the same rows, but for what rounding adds."""
+    sizes = workload.Training(
+        "", "strong", {}, 1, shapes=((2, 160),), mean_length=LENGTH, num_micro=4
+    ).largest
+    assert sizes.shape == (8, 160)
+    rows = {}
+    for micro in (None, 3, 1):
+        made = make_programs(training__micro_batch_size=micro)
+        program = made.completion_step(make_model(), LENGTH, NUM_ANSWER, shape=sizes.shape, num_places=24)
+        rows[micro] = (program.num_rows, program.costs["num_micro"], program.costs["num_predicted"])
+    assert rows == {None: (8, 1, 8 * 24), 3: (8, 2, 8 * 24), 1: (12, 6, 12 * 24)}
 
 
 def make_step(**changes) -> limits.Step:
@@ -130,7 +150,8 @@ METHODS = ("finetune", "all_variations", "entropy_filter_sampled", "reweighted")
 
 def test_rows_and_steps_with_and_without_data(tmp_path):
     """Without it they are counted alike by the sizes of the splits; hours by the peaks of a chip."""
-    config = planner.cells(written_config.raw(methods=METHODS, seeds=(0, 1)))[0].config
+    values = {"seeds": (0, 1), "methods": METHODS, "training__micro_batch_size": 2}
+    config = planner.cells(written_config.raw(**values))[0].config
     made, source = programs.Programs(config, jax.devices()), written_workload.COMPLETIONS
     assert forms.get(config).source is source and source.published(config) is None  # generated questions
     found = workload.find(config, tmp_path, made.train_batches, source)
@@ -146,11 +167,56 @@ def test_rows_and_steps_with_and_without_data(tmp_path):
     assert list(listed) == ["weak", "ceiling", "finetune and 1 more", "all_variations and 1 more"]
     largest = found.trainings[-1]
     assert largest.num_examples == {"task": 64} and largest.num_steps == steps["reweighted"]
-    sized = largest.sizes(largest.shapes[0])
-    assert sized.num_places % 8 == 0 and 1 < sized.num_answer < sized.length < largest.shapes[0][1]
+    sized = largest.largest
+    assert sized.num_places % 8 == 0 and 1 < sized.num_answer < sized.length < sized.shape[1]
+    assert largest.num_micro == size / 2 and sized.shape[0] == largest.num_micro * max(largest.shapes)[0]
     works = {(one.program, one.slot): one for one in total.of_stages(found.ordered, METHODS[0])}
     assert sum(works["complete", "strong"].counts) == 2 * (sum(steps.values()) + int(epochs * 32 / size))
-    assert sorted(works["candidates", "weak"].counts) == 2 * [31 * 4] + 2 * [32 * 3 * 4]
+    # The original order among the variations is answered once.
+    plans = [stage.plan for stage in found.ordered if isinstance(stage, written.Write) and any(stage.plan)]
+    asked = [sum(len({one.order for one in own} | {(0, 1, 2, 3)}) for own in plan) for plan in plans]
+    assert sorted(works["candidates", "weak"].counts) == [31 * 4] * 2 + sorted(4 * n for n in asked)
+    assert len(asked) == 2 and max(asked) <= 32 * 3
+    # What --steps=all compiles is what the hours are of.
+    listed = [job.make(made) for job in jobs.of_completions(config, found, sized, all_steps=True)]
+    for work in total.as_counted(list(works.values()), found.trainings):
+        program = total._MAKERS[work.program](made, work, found.models[work.slot], work.sizes)
+        assert any(total._is_same(one, program) for one in listed), work
+    said = []
+    plan = planner.Planner(targets.parse("cpu:1"), planner.Options(lengths=(4, 90)), said.append)
+    assert [one.num_answer for one in plan._sizes(config, found)] == [sized.num_answer] * 2
+    assert said == [f"of these 3, {sized.num_answer} of the answer, as in the data at hand"]
+
+
+def without_data(config, sizes) -> tuple[stage_lib.Stage, ...]:
+    """The stages of a run of models without tokenizers."""
+    source, models = written_workload.COMPLETIONS, {slot: make_model() for slot in ("weak", "strong")}
+    experiment = source.experiment(config, source.without_data(config, models, sizes))
+    return tuple(stage_lib.in_order(workload._targets(experiment), identity=lambda stage: stage.label))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "num_asked"),
+    [
+        ("permutation", {"variations__count": 30}, {24}),
+        ("permutation", {"variations__cyclic": True}, {4, 5}),  # the original order is among the four or not
+        ("rules", {}, {6}),
+        ("sampling", {"answers__by": "generate", "answers__temperature": 0.5}, {6}),
+        ("model", {}, {6}),
+        ("model", {"answers__by": "generate"}, {6}),
+    ],
+)
+def test_prompts_without_data(kind, changes, num_asked):
+    """To a question the original and its variations, those that are alike once."""
+    values = {"variations__count": 5, "variations__kind": kind} | changes
+    config = written_config.make(methods=("all_variations",), **values)
+    stages = without_data(config, {"weak": 9, "student": 10, "test": 11})
+    assert [stage.label for stage in without_data(config, None)] == [stage.label for stage in stages]
+    (asking,) = (stage for stage in stages if type(stage) is written.Write and any(stage.plan))
+    (work,) = total.of_stages([asking], "")
+    of_one = 4 if config.answers.by == "score" else 1
+    assert min(num_asked) * 10 * of_one <= work.counts[0] <= max(num_asked) * 10 * of_one
+    assert [stage.count for stage in stages if isinstance(stage, reword.Reword)] == [5] * (kind == "model")
 
 
 def test_a_share_of_the_rows_is_named_by_its_methods():
@@ -169,11 +235,9 @@ def test_hours_of_written_answers(tmp_path):
     config = planner.cells(written_config.raw(answers__by="generate"))[0].config
     made = programs.Programs(config, jax.devices())
     models = {slot: make_model() for slot in ("weak", "strong")}
-    source = written_workload.COMPLETIONS
-    inputs = source.without_data(config, models, {"weak": 40, "student": 40, "test": 300})
-    stages = workload._targets(source.experiment(config, inputs))
+    stages = without_data(config, {"weak": 40, "student": 40, "test": 300})
     works = [one for one in total.of_stages(stages, "") if one.program == "write"]
-    assert {count for one in works for count in one.counts} == {300, 40 * 3}
+    assert {300} < {count for one in works for count in one.counts}
     target = targets.Target("h100:1", chips.CHIPS["h100"], (1,))
 
     def hours(num_answer: int) -> float:
@@ -187,7 +251,37 @@ def test_hours_of_written_answers(tmp_path):
     assert total.estimated(config, works, models, workload.Sizes(64, num_answer=3), (), made, cpu) is None
 
 
-def test_published_sizes(monkeypatch):
+def test_hours_of_p_ik_and_of_rewordings():
+    values = {"answers__by": "generate", "variations__kind": "model", "methods": ("finetune_by_p_ik",)}
+    config = written_config.make(mesh__shape=(1, 1, 1), **values)
+    works = total.of_stages(without_data(config, {"weak": 40, "student": 40, "test": 300}), "")
+    of_slot = [(one.program, one.method, one.slot) for one in works]
+    assert {("train", "p_ik_only", "strong"), ("score", "", "strong"), ("reword", "", "strong")} < set(
+        of_slot
+    )
+    works = [one for one in works if one.program in ("write", "reword")]
+    made, models = (
+        programs.Programs(config, jax.devices()),
+        {slot: make_model() for slot in ("weak", "strong")},
+    )
+    target = targets.Target("h100:1", chips.CHIPS["h100"], (1,))
+    found = total.estimated(config, works, models, workload.Sizes(66, num_answer=2), (), made, target)
+    calls = {(row.name, row.call_s) for row in found.rows}
+    by_name = {name: max(seconds for one, seconds in calls if one == name) for name in ("write", "reword")}
+    assert by_name["reword"] > 9 * by_name["write"]  # as long as the prompt
+    text = report.total_table(found)
+    assert ": about " in text and "cache on each device" in text
+    for row in found.rows:
+        assert row.cache_bytes > 0
+
+
+def test_the_cache_is_divided_over_the_devices():
+    made, model = make_programs(execution__score_tokens=2048), make_model()
+    one = writing.cache(made, model, 100, 40)
+    assert one == (2048 // 192, 192, one.num_rows * 192 * 2 * 3 * 2 * 12 * made.compute_bytes)
+
+
+def test_published_sizes():
     config = written_config.make()
     config.task, config.data.source, config.data.num_train, config.data.num_test = "mmlu", "hub", 2000, None
     source = written_workload.COMPLETIONS

@@ -319,6 +319,14 @@ def test_a_key_names_what_rows_are_a_function_of(asked):
     assert truth.inputs["truth"] != told.inputs["truth"] and truth.inputs["texts"] == told.inputs["texts"]
 
 
+@pytest.mark.parametrize(("total", "expected"), [(0, 0), (1, 1), (4, 3)])
+def test_the_first_share_of_no_rows_is_none(asked, total, expected):
+    stage, _ = asked
+    truth = rows.Truth(stage.split.only(np.arange(len(stage.split)) < total))
+    first = rows.First(truth.split, truth, 0.8)
+    assert first.most == first.num_expected == len(first.known.names) == expected
+
+
 def test_ground_truth_changes_no_row_of_a_student(asked):
     stage, store = asked
     split = dataclasses.replace(

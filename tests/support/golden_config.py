@@ -180,7 +180,7 @@ GOLDEN = {
     "variations.file": str,
     "variations.kind": "auto",
     "variations.max_new_tokens": 256,
-    "variations.model": "strong",
+    "variations.role": "strong",
     "variations.temperature": 0.7,
     "weak.combine": "mean",
     "weak.context_file": str,
