@@ -217,7 +217,7 @@ def test_a_model_of_the_run_writes_the_variations(make, inputs):
     assert differing(plain, keys(experiment)) == plain.keys() - {
         *("weak", "ceiling", "evaluation of weak", "evaluation of ceiling")
     }
-    for other in ({"model": "weak"}, {"temperature": 0.5}, {"max_new_tokens": 99}):
+    for other in ({"role": "weak"}, {"temperature": 0.5}, {"max_new_tokens": 99}):
         changed = make(**values, **{f"variations__{name}": value for name, value in other.items()})
         assert changed.weak_answers(0).key != answers.key
     assert make(**values, variations__role="weak").rewording(0).reader.model is inputs.weak
