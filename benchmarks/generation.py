@@ -5,7 +5,7 @@
 MODEL is a Hugging Face folder, DATA a folder laid out as `data.source` takes it, with MMLU and SciQ. Written are so
 many tokens, greedily, of questions of MMLU and of permutations of each; scored are few-shot prompts of SciQ's test, by
 the logits of `0` and `1`. All take the same prompts in turn, in one process for each dtype, after a first call of each
-that compiles; the best of the rounds counts.
+that compiles; the best of the rounds counts, with `--rounds=0` that first call.
 
 transformers is used as its manual says: prompts sorted by length, padded on the left, `--rows` of them in a batch;
 scoring asks for the logits of the last token alone. It reads what prompts share anew in each of them, as its users do.
@@ -219,7 +219,7 @@ def side_by_side(folder: str, dtype: str, arguments, prompts, kind: str) -> dict
             start = time.perf_counter()
             found[name] = getattr(reader, kind)(prompts)
             seconds[name].append(time.perf_counter() - start)
-    best = {name: min(of_one[1:]) for name, of_one in seconds.items()}
+    best = {name: min(of_one[1:] or of_one) for name, of_one in seconds.items()}
     count = arguments.new_tokens * len(prompts) if kind == "write" else len(prompts.tokens)
     report = {
         "per_second": {name: count / value for name, value in best.items()},
