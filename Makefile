@@ -17,7 +17,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	@touch $@
 
 # The main job, offline, in a small generated world: pretraining, weak model, ceiling, students, controls.
-# glibc takes memory in large pages, of which a step touches hundreds anew, where it would touch 200,000 small ones.
+# glibc takes memory in large pages: steps touch far fewer of them anew (docs/benchmarking.md).
 quickstart: env
 	GLIBC_TUNABLES=$${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1} $(BIN)/python -m selw2s_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
 
