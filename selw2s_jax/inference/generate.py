@@ -222,7 +222,7 @@ class _Engine:
         graphdef, self._params = nnx.split(decoder)
         # The last token of a completion is never read.
         longest = len(shared_tokens) + max(len(r.tokens) + r.limit - 1 for r in requests)
-        self._num_slots = min(-(-longest // 64) * 64, config.max_seq_len)
+        self._num_slots = min(prefix.cache_slots(longest), config.max_seq_len)
         self._num_groups = sharding.num_row_groups(mesh)
         num_rows = min(max(batch_tokens // self._num_slots, 1), len(requests))
         self._group_rows = -(-num_rows // self._num_groups)

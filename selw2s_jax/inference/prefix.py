@@ -87,7 +87,7 @@ def group(
 
 
 def cache_slots(length: int) -> int:
-    """Slots of the cache for a common beginning of so many tokens."""
+    """Slots of a cache for so many tokens."""
     return packing.round_up(length, _SLOTS_MULTIPLE)
 
 

@@ -10,11 +10,9 @@ from typing import NamedTuple
 from selw2s_jax import sharding
 from selw2s_jax.data import packing
 from selw2s_jax.hf import pretrained
-from selw2s_jax.inference import packed_prompts, writing
+from selw2s_jax.inference import packed_prompts, prefix, writing
 from selw2s_jax.models import decoder, registry
 from selw2s_jax.plan import estimate, programs, targets
-
-_SLOTS_MULTIPLE = 64  # of the cache
 
 
 class Cache(NamedTuple):
@@ -28,8 +26,7 @@ class Cache(NamedTuple):
 def cache(made: programs.Programs, model: pretrained.Model, prompt: int, max_new_tokens: int) -> Cache:
     """That of prompts with so many tokens, and room for as many new ones."""
     config, mesh = model.config, made.mesh(model)
-    num_slots = packing.round_up(prompt + max_new_tokens - 1, _SLOTS_MULTIPLE)
-    num_slots = min(num_slots, config.max_seq_len)
+    num_slots = min(prefix.cache_slots(prompt + max_new_tokens - 1), config.max_seq_len)
     num_rows = min(max(made.settings.execution.score_tokens // num_slots, 1), writing.BLOCK)
     num_rows = packing.round_up(num_rows, sharding.num_row_groups(mesh))
     of_token = 2 * config.num_layers * config.kv_heads * config.head_dim * made.compute_bytes
