@@ -6,8 +6,9 @@
 
 The protocol, written before, is real_study_protocol.md. MODELS has the folders of both models, DATA is laid out as
 `data.source` takes it. `read` makes what the frozen strong model reads, answers and embeddings, most of the time;
-`run` does that too where it is missing, then trains weak models, heads and all students; `report` writes tables as
-JSON and Markdown. What is finished is found again, also by `run` in another clone.
+`run` does that too where it is missing, then trains weak models, heads and all students; `run --study=lora` trains
+adapters in the strong model instead, on one seed. `report` writes tables as JSON and Markdown; what OUTPUT has of other
+studies stays. What is finished is found again, also by `run` in another clone.
 """
 
 import argparse
@@ -58,11 +59,31 @@ METHODS = (
 
 
 BINNED = "selective_frozen"  # the method whose P(IK) labels are shown by
-WEAK_TRAINED = ("all", "heads")  # the main study and the second one
+STUDIES = {  # what follows study- in the names of files, and what it is
+    "all": "weak model fine-tuned",
+    "heads": "weak model a probe",
+    "lora": "weak model fine-tuned, adapters in the strong one",
+}
 
 
-def make_config(task: str, models: pathlib.Path, data: str, weak_trained: str = "all"):
-    """The study on one task."""
+def make_config(task: str, models: pathlib.Path, data: str, which: str = "all"):
+    """One of `STUDIES` on one task."""
+    config = _of_probes(task, models, data, "heads" if which == "heads" else "all")
+    return _with_adapters(config) if which == "lora" else config
+
+
+def _with_adapters(config):
+    """One seed, a half of the questions: do adapters tell what probes tell?"""
+    config.methods, config.seeds = ("finetune", "selective", "posterior"), (0,)
+    config.data.num_train, config.data.num_test = 1000, 500
+    config.p_ik.num_train, config.p_ik.num_test = 400, 200
+    config.p_ik.prompt = config.weak.prompt = "bare"
+    config.strong.trained, config.strong.learning_rate = "lora", 1e-4
+    config.precision.compute_dtype = "bfloat16"
+    return config
+
+
+def _of_probes(task: str, models: pathlib.Path, data: str, weak_trained: str):
     config = config_lib.default_config()
     config.task, config.methods, config.seeds = task, METHODS, (0, 1, 2, 3, 4)
     config.weak.trained = weak_trained
@@ -114,7 +135,8 @@ def describe(found: stored.Run, report: dict[str, Any]) -> dict[str, Any]:
         }
         for row in numbers.main_results(found)
     ]
-    primary = [_compared(found, *pair) for pair in PRIMARY]
+    methods = set(found.config["methods"])
+    primary = [_compared(found, *pair) for pair in PRIMARY if methods.issuperset(pair)]
     for row, corrected in zip(primary, comparisons.holm([row["p_value"] for row in primary]), strict=True):
         row["p_value_holm"] = corrected
     return {
@@ -124,7 +146,7 @@ def describe(found: stored.Run, report: dict[str, Any]) -> dict[str, Any]:
             for row in numbers.by_seed(found)
         ],
         "primary": primary,
-        "secondary": [_compared(found, *pair) for pair in SECONDARY],
+        "secondary": [_compared(found, *pair) for pair in SECONDARY if methods.issuperset(pair)],
         "ranking": auroc_numbers.rows(found),
         **{
             key: report[key]
@@ -304,7 +326,11 @@ def main() -> None:
     parser.add_argument("command", choices=("read", "run", "report"))
     parser.add_argument("--task", choices=SIZES, default="sciq")
     parser.add_argument(
-        "--weak", nargs="+", choices=WEAK_TRAINED, default=list(WEAK_TRAINED), help="fine-tuned, a probe"
+        "--study",
+        nargs="+",
+        choices=STUDIES,
+        default=["all", "heads"],
+        help="; ".join(map(": ".join, STUDIES.items())),
     )
     parser.add_argument("--models", type=pathlib.Path)
     parser.add_argument("--data")
@@ -315,19 +341,19 @@ def main() -> None:
     if arguments.command == "read":
         read_texts(make_config(arguments.task, arguments.models, arguments.data), workdir)
     elif arguments.command == "run":
-        for weak_trained in arguments.weak:
-            config = make_config(arguments.task, arguments.models, arguments.data, weak_trained)
+        for which in arguments.study:
+            config = make_config(arguments.task, arguments.models, arguments.data, which)
             found = {"machine": outputs.MACHINE, "python": platform.python_version(), **run(config, workdir)}
-            (workdir / f"study-{weak_trained}.json").write_text(json.dumps(found, indent=1) + "\n")
+            (workdir / f"study-{which}.json").write_text(json.dumps(found, indent=1) + "\n")
     else:
-        runs = {}
-        for task, weak_trained in itertools.product(SIZES, WEAK_TRAINED):
-            file = arguments.workdir / task / f"study-{weak_trained}.json"
+        output = arguments.output.with_suffix(".json")
+        runs = json.loads(output.read_text())["runs"] if output.exists() else {}
+        for task, which in itertools.product(SIZES, STUDIES):
+            file = arguments.workdir / task / f"study-{which}.json"
             if file.exists():
-                what = {"all": "weak model fine-tuned", "heads": "weak model a probe"}[weak_trained]
-                runs[f"{task}, {what}"] = _slim(json.loads(file.read_text()))
+                runs[f"{task}, {STUDIES[which]}"] = _slim(json.loads(file.read_text()))
         study = {"about": ABOUT, "runs": runs}
-        outputs.write(study, arguments.output.with_suffix(".json"))
+        outputs.write(study, output)
         arguments.output.with_suffix(".md").write_text(to_markdown(study))
 
 
