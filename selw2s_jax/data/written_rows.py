@@ -112,4 +112,4 @@ def _divided(task: written_tasks.WrittenTask, source: str, found: doubts.Found) 
         f"{task.name}: {paths} {'is' if len(missing) == 1 else 'are'} not there, so {shared}.parquet is divided "
         f"equally: {', '.join(sharing)}; for trials, not comparable with published results."
     )
-    return dataclasses.replace(task, rows={**task.rows, **divided})
+    return task.altered(rows={**task.rows, **divided})

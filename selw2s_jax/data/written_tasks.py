@@ -5,6 +5,7 @@ A new task is one `register(WrittenTask(...))`; those of the paper are in `data.
 `data.written_rows` imports.
 """
 
+import copy
 import dataclasses
 import difflib
 import fractions
@@ -186,7 +187,14 @@ class WrittenTask:
                 f"task {self.name} has no rows {name!r} for the weak model (it has: {known})"
             )
         rows = {**self.rows, "weak": self.weak_rows[name]}
-        return dataclasses.replace(self, rows=rows, is_divisible=rows == self.rows)
+        return self.altered(rows=rows, is_divisible=rows == self.rows)
+
+    def altered(self, **fields: Any) -> "WrittenTask":
+        """The same but for some attributes, as `dataclasses.replace`, also of a class with an `__init__` of its own."""
+        found = copy.copy(self)
+        vars(found).pop("source", None)  # made of the attributes as they were
+        vars(found).update(fields)
+        return found
 
     def wordings(self, question: tasks.Question) -> tuple[str, ...]:
         """Templates of the instruction of a question, the original first."""

@@ -1,6 +1,5 @@
 """Questions of a run whose models write, found and read before any device work, and how they are varied."""
 
-import dataclasses
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -94,7 +93,7 @@ def _read_by(
             f"config.answers.reading={section.reading}, and the task {task.name} reads its answers itself: set it to "
             f"{answers.RULES}"
         )
-    return dataclasses.replace(task, reading=section.reading)
+    return task.altered(reading=section.reading)
 
 
 def _is_papers(config: ml_collections.ConfigDict, task: written_tasks.WrittenTask) -> bool:

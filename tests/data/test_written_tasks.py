@@ -7,7 +7,7 @@ import json
 import pytest
 
 from selw2s_jax import errors
-from selw2s_jax.data import tasks, variations, written_rows, written_splits, written_tasks
+from selw2s_jax.data import answers, tasks, variations, written_rows, written_splits, written_tasks
 
 Variation = variations.Variation
 MMLU = tasks.Question(
@@ -170,6 +170,18 @@ def test_names_and_kinds():
     assert task("mmlu").with_weak_rows("dev") == task("mmlu")
     with pytest.raises(errors.UserError, match="dev, auxiliary"):
         task("mmlu").with_weak_rows("train")
+
+
+def test_a_class_of_a_users_may_be_made_in_its_own_way():
+    class Riddles(written_tasks.WrittenTask):
+        def __init__(self, wording):
+            super().__init__("riddles", "choice", (wording,))
+
+    asked = Riddles("Choose from {letters}.")
+    assert "test" not in asked.source.splits
+    altered = asked.altered(reading="first", rows={"test": written_tasks.Rows("test")})
+    assert type(altered) is Riddles and altered.reading == "first" and asked.reading == answers.RULES
+    assert "test" in altered.source.splits and not asked.rows
 
 
 @pytest.mark.parametrize(
