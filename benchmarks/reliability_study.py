@@ -5,7 +5,8 @@
         --output=benchmarks/results/reliability_study
 
 `run` runs `configs/reliability.py:world` in every world, as `selw2s_jax.main` does; what is finished is found again.
-`report` writes tables as JSON and Markdown. `PROTOCOL` and `PRIMARY` were committed before any student was trained.
+`report` writes tables as JSON and Markdown; what its output has of other worlds stays. `PROTOCOL` and `PRIMARY` were
+committed before any student was trained.
 """
 
 import argparse
@@ -148,9 +149,11 @@ def main() -> None:
         return
     if arguments.output is None:
         parser.error("report needs --output: tables are written there, with .json and .md behind it")
-    found = {str(world): describe(arguments.workdir / f"world-{world}") for world in worlds}
+    output = arguments.output.with_suffix(".json")
+    found = json.loads(output.read_text())["worlds"] if output.exists() else {}
+    found |= {str(world): describe(arguments.workdir / f"world-{world}") for world in worlds}
     study = {"machine": outputs.MACHINE, "protocol": PROTOCOL, "worlds": found}
-    outputs.write(study, arguments.output.with_suffix(".json"))
+    outputs.write(study, output)
     arguments.output.with_suffix(".md").write_text(to_markdown(study) + "\n")
 
 
