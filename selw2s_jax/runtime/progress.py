@@ -46,11 +46,8 @@ def track(
         if here == 1:
             start = now  # the first item compiles, and says nothing about the others
         elif now - last >= seconds_per_line and done + here < total:
-            left = (now - start) / (here - 1) * (total - done - here)
             more = f", {status()}" if status() else ""
-            print(
-                f"{label}: {done + here}/{total} {unit}{more}, about {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            if now - start >= 1:  # else they came together, as answers of one batch do, and say nothing either
+                more += f", about {(now - start) / (here - 1) * (total - done - here):.0f} s left"
+            print(f"{label}: {done + here}/{total} {unit}{more}", file=sys.stderr, flush=True)
             last = now
