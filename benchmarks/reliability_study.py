@@ -56,15 +56,14 @@ def describe(folder: pathlib.Path) -> dict[str, Any]:
     primary = [{"first": a, "second": b, **_difference(found, a, b)} for a, b in PRIMARY]
     for row, p_value in zip(primary, comparisons.holm([row["p_value"] for row in primary]), strict=True):
         row["p_holm"] = p_value
-    pairs = [(pair.first, pair.second) for pair in reliability_numbers.PAIRS]
+    every = [(pair.first, pair.second) for pair in reliability_numbers.PAIRS]
+    pairs = [pair for pair in every if pair not in PRIMARY and set(found.config["methods"]).issuperset(pair)]
     return {
         "seeds": list(found.config["seeds"]),
         "seconds": json.loads((folder / "study_seconds.json").read_text()),
         "accuracy": numbers.main_results(found),
         "primary": primary,
-        "secondary": [
-            {"first": a, "second": b, **_difference(found, a, b)} for a, b in pairs if (a, b) not in PRIMARY
-        ],
+        "secondary": [{"first": a, "second": b, **_difference(found, a, b)} for a, b in pairs],
         "reliability": found.reliability,
     }
 
