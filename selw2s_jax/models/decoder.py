@@ -37,7 +37,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 # The last layer computes all tokens, like any other, where more than this share of them is read, or where the others
 # are not worth one more layer to compile: so many FLOPs of a forward pass.
 _MOST_READ, _WORTH_A_LAYER = 0.5, 2**26
-_LOGITS_AT_ONCE = 2**27  # of all devices together: half a GiB in float32
+LOGITS_AT_ONCE = 2**27  # of all devices together: half a GiB in float32
 
 
 class Decoder(nnx.Module):
@@ -192,7 +192,7 @@ class Decoder(nnx.Module):
         """
         self._require_lm_head()
         num_rows, num_tokens = targets.shape
-        num_chunks = max(-(-num_rows * num_tokens * self.config.vocab_size // _LOGITS_AT_ONCE), 1)
+        num_chunks = max(-(-num_rows * num_tokens * self.config.vocab_size // LOGITS_AT_ONCE), 1)
         num_chunks = next(
             n for n in range(min(num_chunks, num_tokens), num_tokens + 1) if num_tokens % n == 0
         )
@@ -417,7 +417,7 @@ def num_params(config: family.ModelConfig, *, lm_head: bool) -> int:
 def num_parts_of_logits(config: family.ModelConfig, mesh: jax.sharding.Mesh, num_tokens: int) -> int:
     """In how many parts of the vocabulary `Decoder.token_log_probs` makes the logits of so many tokens."""
     (shard_size,) = sharding.logical_sharding(mesh, ("vocab",)).shard_shape((config.vocab_size,))
-    return token_log_probs.choose_num_parts(num_tokens, config.vocab_size, shard_size, _LOGITS_AT_ONCE)
+    return token_log_probs.choose_num_parts(num_tokens, config.vocab_size, shard_size, LOGITS_AT_ONCE)
 
 
 @functools.cache

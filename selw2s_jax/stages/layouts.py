@@ -59,6 +59,7 @@ def choose(
     lengths = {kind: examples.lengths for kind, examples in sets.items()}
     work = _work(
         stage,
+        bench,
         batch_sizes,
         sum(batch_sizes[kind] * float(of_kind.mean()) for kind, of_kind in lengths.items()),
         max(int(of_kind.max()) for of_kind in lengths.values()),
@@ -119,7 +120,8 @@ def expected(stage, bench) -> Expected:
         for kind, of_kind in zip(texts, sizes, strict=True)
     )
     longest = min(max(of_kind.max() for of_kind in sizes), limit) // _CHARACTERS_PER_TOKEN
-    work = _work(stage, {kind: stage.batch_sizes[kind] for kind in texts}, num_tokens, max(int(longest), 1))
+    of_kinds = {kind: stage.batch_sizes[kind] for kind in texts}
+    work = _work(stage, bench, of_kinds, num_tokens, max(int(longest), 1))
     options = layouts.candidates(work, bench.num_devices, given)
     if all(layouts.least_bytes(work, layout) > bench.usable_bytes for layout in options):
         found = layouts.Found(None, ())
@@ -178,7 +180,7 @@ def gib(num_bytes: float) -> str:
     return f"{num_bytes / _GIB:.2f}"
 
 
-def _work(stage, batch_sizes: Mapping[int, int], num_tokens: float, longest: int) -> layouts.Work:
+def _work(stage, bench, batch_sizes: Mapping[int, int], num_tokens: float, longest: int) -> layouts.Work:
     settings, model = stage.settings, stage.model
     precision = settings.precision
     num_params = decoder.num_params(model.config, lm_head=stage.trains_lm_head) + stage.num_head_params
@@ -195,6 +197,8 @@ def _work(stage, batch_sizes: Mapping[int, int], num_tokens: float, longest: int
         int(num_tokens),
         longest,
         tuple(batch_sizes.values()),
+        stage.trains_lm_head,
+        bench.platform,
     )
 
 

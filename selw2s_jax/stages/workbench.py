@@ -76,6 +76,10 @@ class Workbench:
     def num_devices(self) -> int:
         return jax.device_count() if self.devices is None else len(self.devices)
 
+    @property
+    def platform(self) -> str:
+        return (self.devices or jax.devices())[0].platform
+
     def mesh_for(self, settings: settings_lib.Settings, model: pretrained.Model) -> jax.sharding.Mesh:
         """The devices as a model is laid out on them that is read."""
         return settings.mesh_for(model, self.devices, self.usable_bytes)

@@ -41,6 +41,7 @@ _SURELY_FITS, _SURELY_NOT, _SURELY_NOT_ONCE_CORRECTED = 0.4, 2.0, 0.95
 # Of the usable memory, that a layout is to leave some of: fragments, and programs of evaluations.
 TIGHT_SHARE = 0.9
 _MOST_COUNTS = 5
+_LOGITS_COPIES = 3  # of those made at once: themselves, their exponentials, their gradient
 _WHOLE_SHARE = 0.25  # of a device's memory, up to which it holds all weights of a model that is read
 
 
@@ -92,6 +93,8 @@ class Work(NamedTuple):
         num_tokens: of a step, padding apart.
         longest: tokens of the longest example.
         batch_sizes: examples of each kind in a step.
+        predicts_tokens: whether its loss is of vocabulary entries.
+        platform: of the devices, as JAX names it.
     """
 
     config: registry.ModelConfig
@@ -104,6 +107,8 @@ class Work(NamedTuple):
     num_tokens: int
     longest: int
     batch_sizes: tuple[int, ...]
+    predicts_tokens: bool = False
+    platform: str = "gpu"
 
     @property
     def state_bytes(self) -> int:
@@ -250,7 +255,8 @@ def least_bytes(work: Work, layout: Layout) -> int:
 def rough_bytes(work: Work, layout: Layout) -> int:
     """What a device needs, roughly: state, gradients, weights in the compute dtype, activations that are kept.
 
-    Fitted to what the compiler counted of Qwen-14B on 8 A100 at 128 to 1,024 tokens and of GPT-2 on a CPU, no others.
+    Fitted to what the compiler counted of Qwen-14B on 8 A100 at 128 to 1,024 tokens, and on a CPU of GPT-2 and of
+    written answers by SmolLM2-135M and Qwen2.5-1.5B, no others.
     """
     config, (data, fsdp, tensor) = work.config, layout.mesh_shape
     size, shares = _size(work.compute_dtype), fsdp * tensor
@@ -272,8 +278,13 @@ def rough_bytes(work: Work, layout: Layout) -> int:
     of_a_layer = slots * size * (every + scores) / tensor
     if work.trained == "heads":
         activations = 0
+    # Of bfloat16 that a scan reads, XLA's CPU keeps the whole stack in float32 (`models.cpu_products`).
+    is_widened = work.platform == "cpu" and size < _FLOAT32 and work.trained != "heads"
+    of_weights = gradients + cast + work.num_params * _FLOAT32 * is_widened
+    num_logits = min(slots * config.vocab_size, decoder.LOGITS_AT_ONCE / groups) * work.predicts_tokens
+    of_loss = _LOGITS_COPIES * _FLOAT32 * num_logits / tensor
     state = least_bytes(work, layout)
-    return int(state + (gradients + cast) / shares + gathered + embedding + activations + of_a_layer)
+    return int(state + of_weights / shares + gathered + embedding + activations + of_a_layer + of_loss)
 
 
 def search(work: Work, layouts: Sequence[Layout], usable_bytes: int, count: Callable[[Layout], int]) -> Found:

@@ -81,7 +81,7 @@ def test_the_program_is_that_of_a_run(micro):
     ],
 )
 def test_products_are_those_of_the_compiled_program(trained, remat, micro, most_logits, monkeypatch):
-    monkeypatch.setattr(decoder, "_LOGITS_AT_ONCE", most_logits)
+    monkeypatch.setattr(decoder, "LOGITS_AT_ONCE", most_logits)
     made = make_programs(training__trained=trained, execution__remat=remat, training__micro_batch_size=micro)
     program = made.completion_step(make_model(), LENGTH, NUM_ANSWER)
     done = kernels.executed(program.lower().compile().as_text(), 1)

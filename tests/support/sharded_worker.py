@@ -151,7 +151,7 @@ def train_completions(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Arrays:
     data = written_answers.make_data(
         CONFIG, num_steps=NUM_STEPS, num_micro=NUM_MICRO, row_multiple=sharding.num_row_groups(mesh)
     )
-    with mock.patch.object(decoder, "_LOGITS_AT_ONCE", 300):
+    with mock.patch.object(decoder, "LOGITS_AT_ONCE", 300):
         return run_steps(
             language_model.LanguageModel(backbone), data, completion.completion(), mesh, clip_norm=0.1
         )

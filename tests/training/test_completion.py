@@ -26,7 +26,7 @@ PARTS = 7  # of the vocabulary, which this does not divide
 @pytest.fixture(autouse=True)
 def _many_parts(monkeypatch):
     """Logits of a few tokens at once, so that the vocabulary is divided wherever logits are made."""
-    monkeypatch.setattr(decoder, "_LOGITS_AT_ONCE", 600)
+    monkeypatch.setattr(decoder, "LOGITS_AT_ONCE", 600)
 
 
 def gradients(model, batch, trained="all", **options):

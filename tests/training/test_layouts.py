@@ -137,6 +137,24 @@ def test_the_state_is_that_of_parameters_and_moments():
     assert layouts.rough_bytes(make_work(config=small), layouts.Layout((1, 8, 1), "dots", 1)) > 0
 
 
+def test_a_cpu_holds_bfloat16_in_float32_too_and_a_loss_of_tokens_its_logits():
+    layout, work = layouts.Layout((1, 4, 2), "dots", 2), make_work("lora")
+    rough = layouts.rough_bytes(work, layout)
+    on_cpu = work._replace(platform="cpu")
+    assert layouts.rough_bytes(on_cpu, layout) - rough == 4 * work.num_params // 8
+    assert layouts.rough_bytes(on_cpu._replace(compute_dtype="float32"), layout) == layouts.rough_bytes(
+        work._replace(compute_dtype="float32"), layout
+    )
+    # Half a GiB at once on all devices together, or as many as the tokens have.
+    written = work._replace(predicts_tokens=True)
+    assert layouts.rough_bytes(written, layout) - rough == 3 * GIB // 2 // 8
+    few = {"num_tokens": 16, "longest": 2}
+    difference = layouts.rough_bytes(written._replace(**few), layout) - layouts.rough_bytes(
+        work._replace(**few), layout
+    )
+    assert difference == 3 * 4 * 2 * QWEN_14B.vocab_size // 2
+
+
 def test_a_program_that_the_compiler_refuses_does_not_fit_whatever_it_names(monkeypatch):
     def refuse(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")

@@ -151,7 +151,7 @@ def test_losses_of_a_few_columns_at_a_time_equal_those_of_all(monkeypatch, colum
         tokens, targets = (jnp.asarray(rng.integers(CONFIG.vocab_size, size=shape)) for _ in range(2))
 
         def value(params, at_once: int):
-            monkeypatch.setattr(decoder, "_LOGITS_AT_ONCE", at_once)
+            monkeypatch.setattr(decoder, "LOGITS_AT_ONCE", at_once)
             model = nnx.merge(graphdef, params)
             losses = model.next_token_losses(model.hidden_states(tokens), targets)
             assert losses.shape == shape and losses.dtype == jnp.float32
