@@ -36,10 +36,9 @@ def answered(workdir: epath.Path, method: str, seed: int, by: str) -> tuple[dict
     schedule.make_all(missing, [workbench.Workbench(store, workdir)], {one.key: "" for one in missing})
     table = stage.find(store, asked).read_table(answer_tables.FILE)
     ids = list(dict.fromkeys(table["example_id"]))
-    found = answer_tables.by_question(table, ids)
-    return {
-        name: dict(zip(ids, column, strict=True)) for name, column in found.items()
-    }, time.monotonic() - start
+    columns = answer_tables.by_question(table, ids)
+    by_id = {name: dict(zip(ids, column, strict=True)) for name, column in columns.items()}
+    return by_id, time.monotonic() - start
 
 
 def compare(written_answers: dict[str, Any], scored: dict[str, Any]) -> dict[str, Any]:
@@ -71,13 +70,9 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
     found = {by: answered(arguments.workdir, arguments.method, arguments.seed, by) for by in WAYS}
-    report = {
-        "machine": outputs.MACHINE,
-        "method": arguments.method,
-        **compare(*(found[by][0] for by in WAYS)),
-    }
-    report["seconds"] = {by: found[by][1] for by in WAYS}
-    outputs.write(report, arguments.output)
+    report = {"machine": outputs.MACHINE, "method": arguments.method}
+    report |= compare(*(found[by][0] for by in WAYS))
+    outputs.write(report | {"seconds": {by: found[by][1] for by in WAYS}}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -190,6 +190,7 @@ def work_of(config: ml_collections.ConfigDict, program: programs.Program) -> lay
         program.num_examples * program.length,
         program.length,
         (batch, config.p_ik.batch_size or batch),
+        predicts_tokens=bool(costs.get("num_predicted")),
     )
 
 

@@ -47,9 +47,8 @@ def track(
             start = now  # the first item compiles, and says nothing about the others
         elif now - last >= seconds_per_line and done + here < total:
             more = f", {status()}" if status() else ""
-            if (
-                now - start >= 1
-            ):  # else they came together, as answers of one batch do, and say nothing either
+            # Items that came together, as answers of one batch do, say nothing either.
+            if now - start >= 1:
                 more += f", about {(now - start) / (here - 1) * (total - done - here):.0f} s left"
             print(f"{label}: {done + here}/{total} {unit}{more}", file=sys.stderr, flush=True)
             last = now
