@@ -2,21 +2,26 @@
 
     python benchmarks/written_and_scored.py --workdir=RUN --output=benchmarks/results/written_and_scored.json
 
-A written answer is the greedy text, as it is parsed; a scored one the candidate with the highest sum of its tokens'
-log-probabilities. RUN is the workdir of a run whose models write; it keeps what is made here.
+A written answer is the greedy text, as it is parsed; a scored one the candidate whose tokens and end of text have the
+highest sum of log-probabilities. They need not be the same: greedy writing decides at the first token, where candidates
+differ by a letter. So letters are scored by themselves too, which has to give the letters that are written, but for
+ties in the compute dtype. RUN is the workdir of a run whose models write and choose; it keeps what is made here.
 """
 
 import argparse
 import pathlib
+import string
 import time
 from typing import Any
 
+import numpy as np
 import outputs
 from etils import epath
 
 from selw2s_jax import config as config_lib
 from selw2s_jax.data import answer_tables
 from selw2s_jax.experiments import written, written_inputs
+from selw2s_jax.inference import candidates
 from selw2s_jax.run import saved_config, schedule
 from selw2s_jax.runtime import artifacts
 from selw2s_jax.stages import stage, workbench
@@ -24,38 +29,69 @@ from selw2s_jax.stages import stage, workbench
 WAYS = ("generate", "score")
 
 
-def answered(workdir: epath.Path, method: str, seed: int, by: str) -> tuple[dict[str, list], float]:
-    """Answers of a trained model to the questions of the test, and the seconds that they took here."""
-    config = saved_config.get_config(str(workdir / "config.json"))
-    config.answers.by = by
-    config = config_lib.normalize(config)
-    experiment = written.Experiment(config, written_inputs.prepare(config, workdir))
-    asked = experiment.evaluation(seed, method)
-    store, start = artifacts.Store(workdir), time.monotonic()
-    missing = [one for one in stage.in_order([asked]) if stage.find(store, one) is None]
-    schedule.make_all(missing, [workbench.Workbench(store, workdir)], {one.key: "" for one in missing})
-    table = stage.find(store, asked).read_table(answer_tables.FILE)
-    ids = list(dict.fromkeys(table["example_id"]))
-    columns = answer_tables.by_question(table, ids)
-    by_id = {name: dict(zip(ids, column, strict=True)) for name, column in columns.items()}
-    return by_id, time.monotonic() - start
+class Asked:
+    """The tests of a trained model of a run, answered in one of `WAYS`.
+
+    Attributes:
+        columns: of `answer_tables`, by example_id.
+        seconds: that the answers took, next to nothing where they were there.
+    """
+
+    def __init__(self, workdir: epath.Path, method: str, seed: int, by: str):
+        config = saved_config.get_config(str(workdir / "config.json"))
+        config.answers.by = by
+        self.config = config_lib.normalize(config)
+        experiment = written.Experiment(self.config, written_inputs.prepare(self.config, workdir))
+        self.stage = experiment.evaluation(seed, method)
+        self.bench, start = workbench.Workbench(artifacts.Store(workdir), workdir), time.monotonic()
+        missing = [one for one in stage.in_order([self.stage]) if stage.find(self.bench.store, one) is None]
+        schedule.make_all(missing, [self.bench], {one.key: "" for one in missing})
+        self.seconds = time.monotonic() - start
+        table = stage.find(self.bench.store, self.stage).read_table(answer_tables.FILE)
+        ids = list(dict.fromkeys(table["example_id"]))
+        columns = answer_tables.by_question(table, ids)
+        self.columns = {
+            name: dict(zip(ids, (one for (one,) in own), strict=True)) for name, own in columns.items()
+        }
+
+    def likeliest_letters(self) -> dict[str, int]:
+        """The place of the likeliest letter behind each prompt, by example_id."""
+        split, tokenizer = self.stage.split, self.stage.model.tokenizer
+        prompts = [split.task.prompt(question) for question in split.questions]
+        letters = [[f" {one}" for one in string.ascii_uppercase[: len(q.choices)]] for q in split.questions]
+        own, found = candidates.encode_batch(tokenizer, prompts, letters, split.ids)
+        model = self.stage.hold(self.bench)
+        options = {"mesh": model.mesh, "batch_tokens": self.config.execution.score_tokens, "label": "letters"}
+        log_probs = candidates.log_probs(model, own, found, split.ids, **options)
+        return {name: int(np.argmax(of_one)) for name, of_one in zip(split.ids, log_probs, strict=True)}
 
 
-def compare(written_answers: dict[str, Any], scored: dict[str, Any]) -> dict[str, Any]:
-    """Of questions that both answer: how many are the same, and those that are not."""
-    ids = [name for name, (answer,) in written_answers["prediction"].items() if answer]
-    differing = [name for name in ids if written_answers["prediction"][name] != scored["prediction"][name]]
+def compare(by_writing: Asked, by_score: Asked) -> dict[str, Any]:
+    """Of questions that both answer: how many answers are the same, how many are right, and how many letters."""
+    split, (first, second) = by_writing.stage.split, (by_writing.columns, by_score.columns)
+    truth = {name: str(split.task.truth(q)) for name, q in zip(split.ids, split.questions, strict=True)}
+    ids = [name for name, answer in first["prediction"].items() if answer]
+    same = {name for name in ids if first["prediction"][name] == second["prediction"][name]}
+    lettered = [name for name in ids if first["letter"][name] >= 0 and first["rule"][name] == "letter"]
+    likeliest = by_writing.likeliest_letters()
+
+    def right(which: dict[str, Any], members) -> int:
+        return sum(which["prediction"][name] == truth[name] for name in members)
+
     return {
-        "questions": len(scored["prediction"]),
+        "questions": len(split),
         "parsed": len(ids),
-        "same": len(ids) - len(differing),
+        "same": len(same),
+        "same_right": right(first, same),
+        "written_right": right(first, ids),
+        "scored_right": right(second, ids),
+        "written_by_letter": len(lettered),
+        "letter_is_likeliest": sum(first["letter"][name] == likeliest[name] for name in lettered),
+        "seconds": {"generate": by_writing.seconds, "score": by_score.seconds},
         "differing": [
-            {
-                "example_id": name,
-                "written": written_answers["text"][name][0],
-                "scored": scored["text"][name][0],
-            }
-            for name in differing
+            {"example_id": name, "written": first["text"][name], "scored": second["text"][name]}
+            for name in ids
+            if name not in same
         ],
     }
 
@@ -69,10 +105,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
-    found = {by: answered(arguments.workdir, arguments.method, arguments.seed, by) for by in WAYS}
-    report = {"machine": outputs.MACHINE, "method": arguments.method}
-    report |= compare(*(found[by][0] for by in WAYS))
-    outputs.write(report | {"seconds": {by: found[by][1] for by in WAYS}}, arguments.output)
+    found = [Asked(arguments.workdir, arguments.method, arguments.seed, by) for by in WAYS]
+    report = {"machine": outputs.MACHINE, "method": arguments.method, **compare(*found)}
+    outputs.write(report, arguments.output)
 
 
 if __name__ == "__main__":
