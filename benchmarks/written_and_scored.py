@@ -54,8 +54,8 @@ class Asked:
             name: dict(zip(ids, (one for (one,) in own), strict=True)) for name, own in columns.items()
         }
 
-    def likeliest_letters(self) -> dict[str, int]:
-        """The place of the likeliest letter behind each prompt, by example_id."""
+    def letters(self) -> dict[str, np.ndarray]:
+        """Log-probabilities of each letter that may follow a prompt, by example_id."""
         split, tokenizer = self.stage.split, self.stage.model.tokenizer
         prompts = [split.task.prompt(question) for question in split.questions]
         letters = [[f" {one}" for one in string.ascii_uppercase[: len(q.choices)]] for q in split.questions]
@@ -63,7 +63,7 @@ class Asked:
         model = self.stage.hold(self.bench)
         options = {"mesh": model.mesh, "batch_tokens": self.config.execution.score_tokens, "label": "letters"}
         log_probs = candidates.log_probs(model, own, found, split.ids, **options)
-        return {name: int(np.argmax(of_one)) for name, of_one in zip(split.ids, log_probs, strict=True)}
+        return dict(zip(split.ids, log_probs, strict=True))
 
 
 def compare(by_writing: Asked, by_score: Asked) -> dict[str, Any]:
@@ -73,7 +73,10 @@ def compare(by_writing: Asked, by_score: Asked) -> dict[str, Any]:
     ids = [name for name, answer in first["prediction"].items() if answer]
     same = {name for name in ids if first["prediction"][name] == second["prediction"][name]}
     lettered = [name for name in ids if first["letter"][name] >= 0 and first["rule"][name] == "letter"]
-    likeliest = by_writing.likeliest_letters()
+    log_probs = by_writing.letters()
+    behind = {
+        name: float(np.max(log_probs[name]) - log_probs[name][first["letter"][name]]) for name in lettered
+    }
 
     def right(which: dict[str, Any], members) -> int:
         return sum(which["prediction"][name] == truth[name] for name in members)
@@ -86,7 +89,8 @@ def compare(by_writing: Asked, by_score: Asked) -> dict[str, Any]:
         "written_right": right(first, ids),
         "scored_right": right(second, ids),
         "written_by_letter": len(lettered),
-        "letter_is_likeliest": sum(first["letter"][name] == likeliest[name] for name in lettered),
+        "letter_is_likeliest": sum(gap == 0 for gap in behind.values()),
+        "largest_gap_to_the_likeliest": max(behind.values(), default=None),  # of log-probabilities
         "seconds": {"generate": by_writing.seconds, "score": by_score.seconds},
         "differing": [
             {"example_id": name, "written": first["text"][name], "scored": second["text"][name]}
