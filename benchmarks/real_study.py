@@ -35,6 +35,7 @@ from selw2s_jax.stages import answer, embed, stage, workbench
 
 WEAK, STRONG = "smollm2-135m", "qwen2.5-coder-1.5b"
 SIZES = {"sciq": (2000, 1000), "boolq": (1000, 500)}  # questions in both halves, and in the test
+COMPUTE_DTYPES = {"sciq": "float32", "boolq": "bfloat16"}  # BoolQ's passages are long
 PRIMARY = (
     ("posterior", "posterior_shuffled"),
     ("selective_frozen", "random_selection_frozen"),
@@ -97,7 +98,7 @@ def _of_probes(task: str, models: pathlib.Path, data: str, weak_trained: str):
     config.p_ik.prompt, config.weak.prompt = "fewshot", "bare"
     config.strong.trained, config.strong.learning_rate = "heads", 3e-4
     config.calibration.folds = 2
-    config.precision.compute_dtype = "float32"
+    config.precision.compute_dtype = COMPUTE_DTYPES[task]
     config.execution.score_tokens = 4096
     return config
 
