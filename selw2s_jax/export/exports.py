@@ -95,19 +95,7 @@ def save(
         model = student_models.load(student, base=base, mesh=mesh, param_dtype=facts.param_dtype)
 
     def write(partial: pathlib.Path) -> None:
-        target = form.Target(partial, model, facts, tokenizer, dtype, origin)
-        if is_apart:
-            of_form.save_adapters(target)
-        else:
-            if model.adapters is not None:
-                lora.merge(model)
-            of_form.save(target)
-        for file in tokenizer.files:
-            shutil.copyfile(file, partial / file.name)
-        _name_padding(partial, tokenizer)
-        text = json.dumps(facts.to_json(), indent=1, ensure_ascii=False)
-        (partial / FACTS_NAME).write_text(text + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        _write(form.Target(partial, model, facts, tokenizer, dtype, origin), of_form, card, is_apart)
 
     try:
         if folder.is_dir():
@@ -117,6 +105,23 @@ def save(
         raise UserError(
             f"--output={folder} cannot be written ({error.strerror}); choose another, or free space"
         ) from error
+
+
+def _write(target: form.Target, of_form: form.Form, card: str, is_apart: bool) -> None:
+    """Fills a folder."""
+    folder, tokenizer = target.folder, target.tokenizer
+    if is_apart:
+        of_form.save_adapters(target)
+    else:
+        if target.model.adapters is not None:
+            lora.merge(target.model)
+        of_form.save(target)
+    for file in tokenizer.files:
+        shutil.copyfile(file, folder / file.name)
+    _name_padding(folder, tokenizer)
+    text = json.dumps(target.facts.to_json(), indent=1, ensure_ascii=False)
+    (folder / FACTS_NAME).write_text(text + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def paths_in(folder: pathlib.Path) -> list[str]:

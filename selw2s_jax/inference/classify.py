@@ -256,19 +256,8 @@ def score(
         left, total=len(planned), done=len(planned) - len(left), label=label, unit="batches"
     )
 
-    def until_told(planned):
-        """Batches, until the run is told to stop; what is done is saved between them."""
-        for batch, members in planned:
-            is_told = preemption.reached()
-            if partial is not None and parts and (is_told or partial.is_due()):
-                partial.save(*_join(parts))
-            if is_told:
-                if partial is not None:
-                    partial.settle()
-                raise preemption.Preempted(f"stopped before the end of {label}")
-            yield batch, members
-
-    for outputs, members in in_turn(lambda batch: run(static, params, batch), until_told(shown), mesh):
+    told = _until_told(shown, parts, partial, label)
+    for outputs, members in in_turn(lambda batch: run(static, params, batch), told, mesh):
         leaves = [leaf[: len(members)] for leaf in jax.tree.leaves(outputs)]
         if (wrong := _first_not_finite(leaves)) is not None:
             raise NotFiniteError(int(members[wrong]))
@@ -279,6 +268,21 @@ def score(
     order = np.empty(len(tokens), np.int64)
     order[index] = np.arange(len(index))  # of an example scored twice, the later one
     return jax.tree.unflatten(structure, [array[order] for array in scores])
+
+
+def _until_told(
+    planned: Iterable[Any], parts: list[tuple[np.ndarray, Any]], partial: partials.Partial | None, label: str
+) -> Iterator[Any]:
+    """Batches, until the run is told to stop; what is done, `parts`, is saved between them."""
+    for one in planned:
+        is_told = preemption.reached()
+        if partial is not None and parts and (is_told or partial.is_due()):
+            partial.save(*_join(parts))
+        if is_told:
+            if partial is not None:
+                partial.settle()
+            raise preemption.Preempted(f"stopped before the end of {label}")
+        yield one
 
 
 def _first_not_finite(leaves: Sequence[np.ndarray]) -> int | None:

@@ -141,24 +141,7 @@ def train(
         UserError: the loss is not finite; the states saved before are kept.
         Preempted: the run was told to stop; its state is saved.
     """
-    metrics: dict[str, float] = {}
-
-    def finish(step: int, device_metrics, trace, batch: batches.Batch) -> None:
-        nonlocal metrics
-        metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
-        if not np.isfinite(metrics["loss"]) or not np.isfinite(metrics["grad_norm"]):
-            raise _not_finite(label, step, metrics, data, failure_path)
-        log.write(step, metrics, last=step == data.num_steps - 1)
-        history.add(step, metrics, trace, batch)
-
-    def settle() -> None:
-        """Finishes the step that is done: what is saved or asked next is a state that is known to be sound."""
-        nonlocal pending
-        if pending is not None:
-            finish(*pending)
-            pending = None
-
-    pending = None
+    reader = _Reader(label, data, log, history, failure_path)
     if evaluation is not None and int(state.step) == 0:
         history.add_predictions(0, evaluation.predict(state))
     steps = range(int(state.step), data.num_steps)
@@ -168,32 +151,60 @@ def train(
         done=steps.start,
         label=label,
         unit="steps",
-        status=lambda: f"loss {metrics['loss']:.4f}" if metrics else "",
+        status=lambda: f"loss {reader.metrics['loss']:.4f}" if reader.metrics else "",
     )
     for step in shown:
         batch = data.batch_at(step)
         state, device_metrics, trace = train_step(state, batches.device_batch(batch, mesh))
-        # One step late: reading a metric waits for its step, and the next one is then under way.
-        settle()
-        pending = (step, device_metrics, trace, batch)
+        reader.put(step, device_metrics, trace, batch)
         done = step + 1
         if evaluation is not None and evaluation.is_due(done, data.num_steps):
-            settle()
+            reader.settle()
             history.add_predictions(done, evaluation.predict(state))
         if checkpoints is None or done == data.num_steps:
             continue
         is_told = preemption.reached()
         if is_told or checkpoints.is_due(done):
-            settle()
+            reader.settle()
             log.settle()
             _save(checkpoints, done, state, history, wait=is_told)
         if is_told:
             raise preemption.Preempted(
                 f"stopped at step {done} of {data.num_steps} of {label}, which is saved"
             )
-    settle()
+    reader.settle()
     log.settle()
-    return state, {"last_step": metrics, "mean_over_steps": history.means(data.num_steps)}
+    return state, {"last_step": reader.metrics, "mean_over_steps": history.means(data.num_steps)}
+
+
+class _Reader:
+    """Reads what steps gave, one step late: reading a metric waits for its step, and the next one is then under way.
+
+    Attributes:
+        metrics: of the last step that was read.
+    """
+
+    def __init__(self, label: str, data: batches.TrainBatches, log, history: History, failure_path):
+        self._label, self._data, self._log, self._history = label, data, log, history
+        self._failure_path = failure_path
+        self._pending: tuple[int, Any, Any, batches.Batch] | None = None
+        self.metrics: dict[str, float] = {}
+
+    def put(self, step: int, device_metrics, trace, batch: batches.Batch) -> None:
+        """Takes what a step gives that has only been sent to the devices, and reads the step before."""
+        self.settle()
+        self._pending = (step, device_metrics, trace, batch)
+
+    def settle(self) -> None:
+        """Reads the step that is done: what is saved or asked next is a state that is known to be sound."""
+        if self._pending is None:
+            return
+        (step, device_metrics, trace, batch), self._pending = self._pending, None
+        self.metrics = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
+        if not np.isfinite(self.metrics["loss"]) or not np.isfinite(self.metrics["grad_norm"]):
+            raise _not_finite(self._label, step, self.metrics, self._data, self._failure_path)
+        self._log.write(step, self.metrics, last=step == self._data.num_steps - 1)
+        self._history.add(step, self.metrics, trace, batch)
 
 
 def _save(

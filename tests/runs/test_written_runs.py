@@ -7,7 +7,7 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from support import item_runs, marks, tokenizer_folders, written_config
+from support import item_runs, marks, plans, tokenizer_folders, written_config
 
 from configs import reliability
 from selw2s_jax.hf import random_checkpoint
@@ -244,6 +244,7 @@ def test_a_run_and_what_poisoned_truth_changes(finished, tmp_path, capsys):
     assert (rows["reweighted"]["num_rows"], rows["reweighted"]["num_steps"]) == (32, 12)
     assert rows["finetune"]["mean_weight"] == 1.0 and 0.5 <= rows["reweighted"]["mean_weight"] <= 1.0
     assert labels_to_run(capsys, make_run(finished), finished / "run") == []
+    plans.assert_counted(make_run(finished), finished / "run", plans.COMPLETIONS)
 
     # Every right answer of the student's questions is another one: only the ceiling would be trained anew.
     poisoned = shutil.copytree(finished, tmp_path / "poisoned")
