@@ -33,29 +33,6 @@ class Rows(NamedTuple):
     prompts: Callable[[], example_texts.Tokens]
 
 
-def find(
-    config: ml_collections.ConfigDict,
-    model: pretrained.Model,
-    workdir,
-    *,
-    source: str,
-    mean_length: int | None,
-) -> Rows:
-    """The rows of a config for a model.
-
-    Args: as of `example_texts.find`; a length is that of a prompt with its answer.
-
-    Raises:
-        UserError: the real ones are asked for and not at hand, or the length does not fit the model.
-    """
-    return example_texts.choose(
-        lambda: _real(config, model, workdir),
-        lambda: synthetic(config, model, mean_length),
-        source=source,
-        mean_length=mean_length,
-    )
-
-
 def synthetic(
     config: ml_collections.ConfigDict, model: pretrained.Model, mean_length: int | None = None
 ) -> Rows:
@@ -85,11 +62,12 @@ def synthetic(
     return Rows(described, lambda name: examples(), lambda: _prompts(examples()))
 
 
-def _real(config: ml_collections.ConfigDict, model: pretrained.Model, workdir) -> Rows:
-    if model.tokenizer is None:
-        raise UserError(
-            f"the tokenizer of {model.name} is not at hand: set config.strong.tokenizer to its folder"
-        )
+def real(config: ml_collections.ConfigDict, model: pretrained.Model, workdir) -> Rows:
+    """The rows of a config's task for a model with its tokenizer.
+
+    Raises:
+        UserError: the task is not at hand.
+    """
     # No weak model is asked, so that of its tokens nothing is needed.
     models = {"weak": dataclasses.replace(model, role="weak"), "strong": model}
     inputs = written_workload.COMPLETIONS.read(config, models, workdir)

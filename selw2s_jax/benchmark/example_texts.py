@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
@@ -45,52 +45,6 @@ class Examples(NamedTuple):
     p_ik: Callable[[], Tokens]
     test: Callable[[], Tokens]
     prompts: Callable[[], Tokens]
-
-
-def find(
-    config: ml_collections.ConfigDict,
-    model: pretrained.Model,
-    workdir,
-    *,
-    source: str,
-    mean_length: int | None,
-) -> Examples:
-    """The examples of a config for a model.
-
-    Args:
-        config: its `methods` say which splits there are.
-        workdir: where inputs that are generated are put.
-        source: of `SOURCES`; "auto" takes the real ones where data and tokenizer are at hand and no length is given.
-        mean_length: tokens of a synthetic example; None for the task's.
-
-    Raises:
-        UserError: the real ones are asked for and not at hand, or the length does not fit the model.
-    """
-    return choose(
-        lambda: _real(config, model, workdir),
-        lambda: synthetic(config, model, mean_length),
-        source=source,
-        mean_length=mean_length,
-    )
-
-
-def choose(
-    real: Callable[[], Any], synthetic: Callable[[], Any], *, source: str, mean_length: int | None
-) -> Any:
-    """The real examples, or synthetic ones, whose `described` then says why; arguments and errors as of `find`."""
-    if source == "real" and mean_length is not None:
-        raise UserError("--lengths is of synthetic examples: leave it out with --data=real")
-    if source == "synthetic" or mean_length is not None:
-        return synthetic()
-    try:
-        return real()
-    except UserError as error:
-        if source == "real":
-            raise UserError(f"--data=real: {error}") from error
-        found = synthetic()
-        return found._replace(
-            described=f"{found.described}; the task is not at hand ({str(error).partition(' - ')[0]})"
-        )
 
 
 def synthetic(
@@ -142,11 +96,12 @@ def draw_lengths(generator: np.random.Generator, mean: int, limit: int) -> np.nd
     return np.clip(np.rint(drawn), 1, limit).astype(np.int64)
 
 
-def _real(config: ml_collections.ConfigDict, model: pretrained.Model, workdir) -> Examples:
-    if model.tokenizer is None:
-        raise UserError(
-            f"the tokenizer of {model.name} is not at hand: set config.strong.tokenizer to its folder"
-        )
+def real(config: ml_collections.ConfigDict, model: pretrained.Model, workdir) -> Examples:
+    """The texts of a config's task for a model with its tokenizer; `methods` say which splits there are.
+
+    Raises:
+        UserError: they are not at hand.
+    """
     data = data_lib.DataReader(config, workdir).read()[config.seeds[0]]
 
     def training(split: splits_lib.Split) -> Tokens:
