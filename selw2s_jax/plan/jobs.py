@@ -67,7 +67,6 @@ def of_completions(
 
     Args: as of `of_class_heads`.
     """
-    length = sizes.length
 
     def train(role: str, *, is_main: bool, sizes: workload.Sizes) -> Job:
         model = work.models[role]
@@ -79,22 +78,29 @@ def of_completions(
     if not all_steps:
         return [student]
 
-    def of(role: str, length: int, make: Callable[..., programs.Program]) -> Job:
-        return Job(role, length, False, lambda made: make(made, work.models[role]))
-
     def score(role: str, sizes: workload.Sizes) -> Job:
-        return of(
-            role, sizes.length, lambda made, model: made.candidates(model, sizes.length, sizes.num_answer)
-        )
+        model = work.models[role]
+        make = lambda made: made.candidates(model, sizes.length, sizes.num_answer)  # noqa: E731
+        return Job(role, sizes.length, False, make)
 
     jobs, of_weak = [], {slot: _own_sizes(work, slot, sizes) for slot in _weak_slots(work)}
     if completion_methods.use_p_ik(config.methods):
-        jobs.append(of("strong", length, lambda made, model: made.train_step(model, "p_ik_only", length)))
-        jobs.append(of("strong", length, lambda made, model: made.scores(model, length, p_ik_head=True)))
+        jobs += _of_p_ik(work, sizes)
     jobs += [train(slot, is_main=False, sizes=own) for slot, own in of_weak.items()]
     if config.answers.by == "score":
         jobs += [score(slot, own) for slot, own in (of_weak | {"strong": sizes}).items()]
     return [*jobs, student]
+
+
+def _of_p_ik(work: workload.Workload, sizes: workload.Sizes) -> list[Job]:
+    """P(IK) of the strong model of a run whose models write: its training and its predictions, of prompts alone."""
+    model, trained, length = work.models["strong"], workload.Sizes(sizes.length), sizes.length
+    counted = [one for one in work.trainings if one.is_of_p_ik_alone and one.shapes]
+    if sizes.shape and counted:
+        trained, length = counted[-1].largest, round(counted[-1].mean_length)
+    step = lambda made: made.train_step(model, "p_ik_only", trained.length, shape=trained.shape)  # noqa: E731
+    scores = lambda made: made.scores(model, length, p_ik_head=True)  # noqa: E731
+    return [Job("strong", trained.length, False, step), Job("strong", length, False, scores)]
 
 
 def _own_sizes(work: workload.Workload, slot: str, sizes: workload.Sizes) -> workload.Sizes:

@@ -158,6 +158,9 @@ def as_counted(works: Sequence[Work], trainings: Sequence[workload.Training]) ->
         same = [one for one in trainings if one.role == work.slot and one.shapes]
         with_p_ik = work.program == "train" and work.method not in ("", "supervised", registry.BASELINE)
         of_kind = [one for one in same if ("p_ik" in one.num_examples) == with_p_ik] or same
+        # Where models write, class heads are those of P(IK).
+        if work.program in ("train", "score"):
+            of_kind = [one for one in same if one.is_of_p_ik_alone] or of_kind
         if of_kind:
             one = of_kind[-1]
             sizes = one.largest

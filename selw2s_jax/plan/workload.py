@@ -154,6 +154,11 @@ class Training(NamedTuple):
     places: tuple[int, ...] = ()
     num_micro: int = 1
 
+    @property
+    def is_of_p_ik_alone(self) -> bool:
+        """Whether no task is learnt in it."""
+        return set(self.num_examples) == {"p_ik"}
+
     def sizes(self, shape: tuple[int, int]) -> Sizes:
         """Of examples, as batches have them whose micro-batches have that shape."""
         num_rows, length = shape

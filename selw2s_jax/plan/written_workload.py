@@ -8,7 +8,7 @@ from selw2s_jax.data import tasks, variation_plans, variations, written_splits, 
 from selw2s_jax.experiments import inputs, written, written_data, written_inputs
 from selw2s_jax.hf import pretrained
 from selw2s_jax.plan import workload
-from selw2s_jax.stages import complete
+from selw2s_jax.stages import complete, training
 
 # Tokens of a prompt with its answer, and of the answer, where nothing was measured. Means of prompts alone and of
 # answers by the tokenizer of Llama 2: HellaSwag 155 and 18, MMLU 166 and 14, ETHICS 289 and 3, GSM8K 111 and 127 with
@@ -91,11 +91,14 @@ def _stand_ins(
 
 def _trainings(
     config: ml_collections.ConfigDict, experiment: written.Experiment
-) -> dict[str, complete.Complete]:
-    """Weak model, ceiling, and one for all methods with as many rows; the one with the most of them last."""
+) -> dict[str, training.Training]:
+    """Weak model, P(IK), ceiling, and one for all methods with as many rows; the one with the most of them last."""
     seed = config.seeds[0]
     students = [(name, experiment.student(seed, name)) for name in config.methods]
-    chosen = {"weak": experiment.weak(seed), "ceiling": experiment.ceiling(seed)}
+    chosen: dict[str, training.Training] = {"weak": experiment.weak(seed)}
+    if experiment.has_p_ik:
+        chosen["P(IK)"] = experiment.p_ik_model(seed)
+    chosen["ceiling"] = experiment.ceiling(seed)
 
     def size(one: tuple[str, complete.Complete]) -> int:
         return one[1].rows.num_expected

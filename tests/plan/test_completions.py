@@ -188,6 +188,25 @@ def test_rows_and_steps_with_and_without_data(tmp_path):
     assert said == [f"of these 3, {sized.num_answer} of the answer, as in the data at hand"]
 
 
+def test_p_ik_takes_the_prompts_that_it_is_of(tmp_path):
+    config = planner.cells(written_config.raw(methods=("finetune", "finetune_by_p_ik")))[0].config
+    made = programs.Programs(config, jax.devices())
+    found = workload.find(config, tmp_path, made.train_batches, written_workload.COMPLETIONS)
+    listed = {one.label: one for one in found.trainings}
+    p_ik, weak = listed["P(IK)"], listed["weak"]
+    assert p_ik.num_examples == {"p_ik": 32} and p_ik.mean_answer == 0
+    assert p_ik.mean_length == pytest.approx(weak.mean_length - weak.mean_answer, abs=2)
+    works = [one for one in total.of_stages(found.ordered, "") if one.program in ("train", "score")]
+    sized = found.trainings[-1].largest
+    compiled = [job.make(made) for job in jobs.of_completions(config, found, sized, all_steps=True)]
+    counted = {one.program: one for one in total.as_counted(works, found.trainings)}
+    assert counted["train"].sizes == p_ik.largest
+    assert counted["score"].sizes.length == round(p_ik.mean_length)
+    for work in counted.values():
+        program = total._MAKERS[work.program](made, work, found.models[work.slot], work.sizes)
+        assert any(total._is_same(one, program) for one in compiled), work
+
+
 def without_data(config, sizes) -> tuple[stage_lib.Stage, ...]:
     """The stages of a run of models without tokenizers."""
     source, models = written_workload.COMPLETIONS, {slot: make_model() for slot in ("weak", "strong")}
