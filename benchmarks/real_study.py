@@ -349,11 +349,14 @@ def main() -> None:
     else:
         output = arguments.output.with_suffix(".json")
         runs = json.loads(output.read_text())["runs"] if output.exists() else {}
-        for task, which in itertools.product(SIZES, STUDIES):
+        names = {
+            f"{task}, {STUDIES[which]}": (task, which) for task, which in itertools.product(SIZES, STUDIES)
+        }
+        for name, (task, which) in names.items():
             file = arguments.workdir / task / f"study-{which}.json"
             if file.exists():
-                runs[f"{task}, {STUDIES[which]}"] = _slim(json.loads(file.read_text()))
-        study = {"about": ABOUT, "runs": runs}
+                runs[name] = _slim(json.loads(file.read_text()))
+        study = {"about": ABOUT, "runs": {name: runs[name] for name in names if name in runs}}
         outputs.write(study, output)
         arguments.output.with_suffix(".md").write_text(to_markdown(study))
 
