@@ -79,7 +79,7 @@ def _with_adapters(config):
     config.data.num_train, config.data.num_test = 1000, 500
     config.p_ik.num_train, config.p_ik.num_test = 400, 200
     config.p_ik.prompt = config.weak.prompt = "bare"
-    config.strong.trained, config.strong.learning_rate = "lora", 1e-4
+    config.strong.trained, config.strong.learning_rate = "lora", 1e-3
     config.precision.compute_dtype = "bfloat16"
     return config
 
